@@ -1,0 +1,1 @@
+"""Backbones by their timm name, and their checkpoints."""
