@@ -1,0 +1,5 @@
+"""`python -m sslcurr`."""
+
+from sslcurr.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""Backbones: timm networks without their classifier, with a stem for small images and features at every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from sslcurr.engine.spec import BackboneSpec
+from sslcurr.errors import SpecError, did_you_mean
+
+
+def build(spec: BackboneSpec) -> nn.Module:
+    """The network of `spec` with fresh weights from torch's global generator; [N, C, H, W] -> [N, num_features].
+
+    Raises:
+        SpecError: timm has no such network, it is not convolutional, or it cannot have the stem asked for.
+    """
+    import timm
+
+    if not timm.is_model(spec.name):
+        raise SpecError(f"timm has no backbone named {spec.name!r}", did_you_mean(spec.name, timm.list_models()[:]))
+    try:
+        network = timm.create_model(spec.name, num_classes=0, in_chans=spec.channels)
+    except RuntimeError as error:
+        raise SpecError(f"timm cannot build {spec.name!r}: {error}", "try resnet18 or resnet50") from error
+    if not hasattr(network, "feature_info") or not any(isinstance(m, nn.Conv2d) for m in list(network.modules())[2:]):
+        raise SpecError(f"{spec.name!r} is not a convolutional network", "try resnet18, resnet50 or convnext_tiny")
+    if spec.stem != "imagenet":
+        _shrink_stem(network, spec)
+    return network
+
+
+def _shrink_stem(network: nn.Module, spec: BackboneSpec) -> None:
+    first = getattr(network, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not hasattr(network, "maxpool"):
+        raise SpecError(f"{spec.name!r} has no stem that can be made small", "give --stem imagenet, or a ResNet")
+    stride = 2 if spec.stem == "small" else 1
+    network.conv1 = nn.Conv2d(spec.channels, first.out_channels, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+
+
+def stage_names(network: nn.Module) -> list[str]:
+    """The names of the network's stages, first to last, as timm's `feature_info` gives them (`layer1` ...)."""
+    return [str(info["module"]) for info in network.feature_info]  # type: ignore[union-attr]
+
+
+class StageFeatures(nn.Module):
+    """Average-pooled features at the stages named; a batch becomes one [N, sum of their channels] tensor.
+
+    The pooled output of the network itself is named `pooled`.
+    """
+
+    def __init__(self, network: nn.Module, names: Iterable[str] | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.names = [*stage_names(network), "pooled"] if names is None else list(names)
+        self.widths: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, sum of channels], the stages side by side; `widths` says how many each has."""
+        found: dict[str, Tensor] = {}
+        hooks = [
+            self.network.get_submodule(name).register_forward_hook(
+                # Pooled in the hook: an in-place layer that follows must not change what was seen here.
+                lambda module, inputs, output, name=name: found.__setitem__(name, output.mean(dim=(2, 3)).float())
+            )
+            for name in self.names
+            if name != "pooled"
+        ]
+        try:
+            found["pooled"] = self.network(images).float()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.widths = [found[name].shape[1] for name in self.names]
+        return torch.cat([found[name] for name in self.names], dim=1)
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,144 @@
+"""Checkpoints: a backbone as a safetensors file that says in its header what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sslcurr.backbones.build import build
+from sslcurr.engine.spec import BackboneSpec
+from sslcurr.errors import CheckpointError
+
+FORMAT = "sslcurr-1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        backbone: the network, its stem, channels and normalisation.
+        image_size: side of the views it was trained with, in pixels.
+        tasks: the tasks it went through, oldest first.
+    """
+
+    backbone: BackboneSpec
+    image_size: int
+    tasks: tuple[str, ...]
+
+
+def save(network: nn.Module, header: Header, path: Path) -> None:
+    """Write the weights of `network` and `header` to `path` (not atomic: the store publishes whole folders)."""
+    metadata = {
+        "format": FORMAT,
+        "backbone": header.backbone.name,
+        "stem": header.backbone.stem,
+        "channels": str(header.backbone.channels),
+        "image_size": str(header.image_size),
+        "mean": json.dumps(header.backbone.mean),
+        "std": json.dumps(header.backbone.std),
+        "tasks": ",".join(header.tasks),
+    }
+    save_part(network, path, metadata)
+
+
+def save_part(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write the tensors of a module as safetensors."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, path, metadata=metadata)
+
+
+def read_header(path: Path) -> Header:
+    """What the checkpoint at `path` says of itself, without reading its weights.
+
+    Raises:
+        CheckpointError: no such file, no safetensors file, or none of sslcurr's.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}", "give a backbone.safetensors file or a stage's key")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file ({error})", "give a backbone.safetensors file that sslcurr wrote"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} was not written by sslcurr: its header does not say which backbone it holds",
+            "give a backbone.safetensors file that sslcurr wrote",
+        )
+    backbone = BackboneSpec(
+        name=metadata["backbone"],
+        stem=metadata["stem"],
+        channels=int(metadata["channels"]),
+        mean=tuple(json.loads(metadata["mean"])),
+        std=tuple(json.loads(metadata["std"])),
+    )
+    return Header(
+        backbone=backbone,
+        image_size=int(metadata["image_size"]),
+        tasks=tuple(task for task in metadata["tasks"].split(",") if task),
+    )
+
+
+def load_into(network: nn.Module, path: Path) -> None:
+    """Load the weights at `path` into `network`; every key must match.
+
+    Raises:
+        CheckpointError: keys are missing, left over or of another shape.
+    """
+    weights = read_weights(path)
+    own = network.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    surplus = sorted(weights.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if missing or surplus or shapes:
+        first = (missing or surplus or shapes)[0]
+        raise CheckpointError(
+            f"{path} does not fit the backbone: {len(missing)} keys missing, {len(surplus)} left over, "
+            f"{len(shapes)} of another shape (first: {first})",
+            "use the backbone, stem and channels that the checkpoint was trained with",
+        )
+    network.load_state_dict(weights)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"cannot read {path} ({error})", "the file is damaged or absent: train it again or copy it again"
+        ) from error
+
+
+def load_backbone(path: str | Path) -> tuple[nn.Module, Header]:
+    """The network of a checkpoint with its weights, in evaluation mode, and the checkpoint's header.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not of sslcurr.
+    """
+    path = Path(path)
+    header = read_header(path)
+    with torch.random.fork_rng(devices=[]):
+        network = build(header.backbone)
+    load_into(network, path)
+    return network.eval(), header
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

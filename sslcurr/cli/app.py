@@ -1,0 +1,95 @@
+"""The application: its commands, and the one place where a mistake becomes a line, a hint and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sslcurr import __version__
+from sslcurr.cli import chain, finetune, pretrain, runs, tasks
+from sslcurr.errors import Interrupted, SslcurrError
+
+
+def say(kind: str, text: str, hint: str) -> None:
+    """One line that says what happened and one that says what to do, on stderr."""
+    print(f"{kind}: {text}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+class App(TyperGroup):
+    """Turns the user's mistakes into two lines; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Exit codes: 1 a mistake, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+        """
+        try:
+            return super().invoke(ctx)
+        except Interrupted as stop:
+            say("stopped", str(stop), stop.hint)
+            raise typer.Exit(128 + stop.signal) from stop
+        except SslcurrError as error:
+            say("error", str(error), error.hint)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as stop:
+            say("stopped", "before anything was being trained", "run the same command again to go on")
+            raise typer.Exit(128 + signal.SIGINT) from stop
+        except BrokenPipeError as error:
+            # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from error
+        except (OSError, RuntimeError) as error:
+            from sslcurr.engine.store import is_full_disk
+
+            if not is_full_disk(error):
+                raise
+            say(
+                "error",
+                f"no space is left on the disk ({error})",
+                "free some space, or give --runs on another disk, and run the same command again: "
+                "finished stages and the last saved step are kept",
+            )
+            raise typer.Exit(1) from error
+
+
+def show_version(value: bool) -> None:
+    """Print the version and leave."""
+    if value:
+        print(f"sslcurr {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="sslcurr",
+    cls=App,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def sslcurr(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Pretrain an image backbone by a sequence of self-supervised tasks, then fine-tune it on few labels.
+
+    Start with: sslcurr chain mocov2 swav rotation
+    """
+
+
+app.command("pretrain")(pretrain.pretrain)
+app.command("chain")(chain.chain)
+app.command("finetune")(finetune.finetune)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(runs.app, name="runs")

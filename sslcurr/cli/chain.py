@@ -1,0 +1,43 @@
+"""`sslcurr chain TASK...`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from sslcurr.cli.options import Shared, shared_options
+
+
+class Baseline(str, Enum):
+    """What a fine-tuned model is compared with."""
+
+    scratch = "scratch"
+
+
+@shared_options
+def chain(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK", help="Pretext tasks, in order: see sslcurr tasks.")],
+    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="End with classification.")] = True,
+    baseline: Annotated[
+        Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, to compare.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
+    ] = None,
+    *,
+    shared: Shared,
+) -> None:
+    """Train a backbone by TASKS, each starting from the one before, then fine-tune it and report the test split.
+
+    Stages that the store holds already are reused; a command that was killed goes on when it is run again.
+    """
+    from sslcurr.cli.session import carry_out
+    from sslcurr.tasks import check_pretext
+
+    check_pretext(tasks)
+    carry_out(
+        shared, [*tasks, *(["classification"] if finetune else [])], start=start, baseline=finetune and bool(baseline)
+    )

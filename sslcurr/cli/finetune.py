@@ -1,0 +1,46 @@
+"""`sslcurr finetune [CHECKPOINT]`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from sslcurr.cli.chain import Baseline
+from sslcurr.cli.options import Shared, shared_options
+
+
+class Probe(str, Enum):
+    """How much of the network learns from the labels."""
+
+    full = "full"
+    linear = "linear"
+    knn = "knn"
+
+
+@shared_options
+def finetune(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT|KEY]", help="A backbone.safetensors, a stage's folder or its key. None: from scratch."
+        ),
+    ] = None,
+    probe: Annotated[
+        Probe,
+        typer.Option(help="full: train all weights. linear, knn: classify frozen features of every layer."),
+    ] = Probe.full,
+    baseline: Annotated[
+        Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, to compare.")
+    ] = None,
+    *,
+    shared: Shared,
+) -> None:
+    """Train classification from a checkpoint (or from scratch) and report the test split."""
+    from sslcurr.cli.session import carry_out
+
+    if probe is Probe.full:
+        carry_out(shared, ["classification"], start=checkpoint, baseline=bool(baseline) and checkpoint is not None)
+    else:
+        carry_out(shared, [], start=checkpoint, baseline=bool(baseline), probe=probe.value)

@@ -1,0 +1,179 @@
+"""The options that commands share, said once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from sslcurr.errors import SpecError
+
+if TYPE_CHECKING:
+    from sslcurr.engine.plan import Wishes
+    from sslcurr.engine.store import Store
+    from sslcurr.engine.train import Runtime
+
+DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
+
+
+def _option(panel: str, name: str, text: str, **rest: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel, **rest)
+
+
+def _device(value: str) -> str:
+    kind, _, index = value.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
+        raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The shared options of `pretrain`, `chain` and `finetune`."""
+
+    dataset: Annotated[
+        str | None,
+        _option(
+            DATA,
+            "--dataset",
+            "A name, a folder (one sub-folder a class, or images only), or a CSV or Parquet table with the columns "
+            "path, label and, if there are, group and split. Default: fashion, 2,500 embedded images.",
+            metavar="NAME|FOLDER|TABLE",
+        ),
+    ] = None
+    data_root: Annotated[
+        Path | None, _option(DATA, "--data-root", "Where data sets lie that are given by a relative path or a name.")
+    ] = None
+    image_size: Annotated[
+        int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
+    ] = None
+    fraction: Annotated[
+        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses (nested subsets).")
+    ] = 1.0
+    label_fraction: Annotated[
+        float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
+    ] = 1.0
+    skip_broken: Annotated[
+        bool, _option(DATA, "--skip-broken", "Go on without the images that cannot be decoded.")
+    ] = False
+    backbone: Annotated[
+        str | None,
+        _option(TRAINING, "--backbone", "A timm CNN. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
+    ] = None
+    stem: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--stem",
+            "imagenet, small (3 x 3, stride 2, no pooling) or cifar (stride 1). Default: small up to 64 px.",
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None, _option(TRAINING, "--epochs", "Epochs of every stage. Default: the task's recipe.")
+    ] = None
+    batch_size: Annotated[
+        int | None, _option(TRAINING, "--batch-size", "Images of an optimizer step. Default: the task's recipe.")
+    ] = None
+    lr: Annotated[
+        float | None, _option(TRAINING, "--lr", "Learning rate of every stage. Default: the task's recipe.")
+    ] = None
+    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of weights, order and views (not of the split).")] = 0
+    settings: Annotated[
+        list[str] | None,
+        _option(
+            TRAINING,
+            "--set",
+            "Any other setting, such as rotation.epochs=20, mocov2.temperature=0.1 or data.val=0.1; may be repeated. "
+            "See sslcurr tasks show TASK.",
+            metavar="TASK.NAME=VALUE",
+        ),
+    ] = None
+    runs: Annotated[
+        Path, _option(MACHINE, "--runs", "The store of finished stages.", envvar="SSLCURR_RUNS", metavar="FOLDER")
+    ] = Path("runs")
+    device: Annotated[
+        str, _option(MACHINE, "--device", "auto, cpu, cuda or cuda:N.", callback=_device, metavar="DEVICE")
+    ] = "auto"
+    precision: Annotated[
+        str, _option(MACHINE, "--precision", "auto (bf16 on GPUs that have it, else 32), 32 or bf16.")
+    ] = "auto"
+    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.")] = 0
+    save_minutes: Annotated[
+        float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage.")
+    ] = 5.0
+    tensorboard: Annotated[
+        bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
+    ] = False
+    dry_run: Annotated[
+        bool, _option(MACHINE, "--dry-run", "Read the data and show the resolved plan; train nothing.")
+    ] = False
+    json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
+
+    def wishes(self) -> Wishes:
+        """What the plan takes."""
+        from sslcurr.engine.plan import Wishes
+
+        own = {item.name for item in fields(Wishes)}
+        values = {name: value for name, value in vars(self).items() if name in own}
+        return Wishes(**{**values, "settings": tuple(self.settings or ())})
+
+    def store(self) -> Store:
+        """The store, which must be a folder that can be written."""
+        return open_store(self.runs)
+
+    def runtime(self) -> Runtime:
+        """What the engine takes; imports it."""
+        from sslcurr.engine.train import Runtime
+
+        return Runtime(device=self.device, save_minutes=self.save_minutes, tensorboard=self.tensorboard)
+
+
+def open_store(root: Path) -> Store:
+    """The store at `root`, made if it is not there.
+
+    Raises:
+        SpecError: it cannot be made or written.
+    """
+    from sslcurr.engine.store import Store
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"cannot make the folder {root} ({error.strerror})", "give another folder as --runs") from error
+    if not os.access(root, os.W_OK):
+        raise SpecError(f"cannot write to {root}", "give another folder as --runs")
+    return Store(root)
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Shared`; it receives them as its keyword argument `shared`."""
+    hints = get_type_hints(Shared, include_extras=True)
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hints[item.name],
+            default=item.default if item.default is not MISSING else inspect.Parameter.empty,
+        )
+        for item in fields(Shared)
+    ]
+    kept = [parameter for name, parameter in own.parameters.items() if name != "shared"]
+    kept = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in kept
+    ]
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> None:
+        shared = Shared(**{item.name: values.pop(item.name) for item in fields(Shared)})
+        command(shared=shared, **values)
+
+    wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*kept, *added]}
+    return wrapped

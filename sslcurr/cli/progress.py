@@ -1,0 +1,122 @@
+"""Progress on stderr: a bar with loss, images/s and time left where there is a terminal, single lines where not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sslcurr.engine.report import Reporter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sslcurr.engine.spec import StageSpec
+
+
+def error_console() -> Console:
+    """The console of progress, warnings and errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Lines(Reporter):
+    """Tells the stages of a run in lines, and draws a bar while one is trained."""
+
+    def __init__(self) -> None:
+        self.console = error_console()
+        self.bar: Any = None
+        self.task: Any = None
+
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
+        """Say what is trained, with all that was resolved, and open the bar."""
+        from sslcurr.engine.plan import describe
+
+        going_on = f", going on at step {step} of {total_steps}" if step else ""
+        self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
+        settings = ", ".join(f"{name} {short(value)}" for name, value in describe(spec).items())
+        self.console.print(f"  {settings}", style="dim", markup=False)
+        if self.console.is_terminal:
+            self.bar = _bar(self.console)
+            self.task = self.bar.add_task(spec.task, total=total_steps, completed=step, loss="", speed="")
+            self.bar.start()
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            shown = {"loss": f"loss {loss:.4f}"} if loss is not None else {}
+            self.bar.update(self.task, completed=step, speed=f"{images_per_second:,.0f} images/s", **shown)
+
+    def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
+        """Close the bar; say so when nothing had to be trained."""
+        self.close()
+        if reused:
+            self.console.print(f"{spec.task} ({key}): already there, reused", markup=False)
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self.console.print(f"note: {text}", style="yellow", markup=False)
+
+    def close(self) -> None:
+        """Close the bar, also after an error."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    @contextmanager
+    def packing(self) -> Iterator[Callable[[int, int], None] | None]:
+        """A bar for decoding images; it opens with the first image that has to be decoded."""
+        if not self.console.is_terminal:
+            yield None
+            return
+        bar = _bar(self.console)
+        tasks: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not tasks:
+                bar.start()
+                tasks.append(bar.add_task("decoding images", total=total, loss="", speed=""))
+            bar.update(tasks[0], completed=done)
+
+        try:
+            yield show
+        finally:
+            if tasks:
+                bar.stop()
+
+
+def _bar(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        transient=True,
+    )
+
+
+def short(value: Any) -> str:
+    """A setting as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return "-".join(short(item) for item in value)
+    return str(value)
+
+
+@contextmanager
+def reporting() -> Iterator[Lines]:
+    """The reporter of a command; closed when the command ends, however it does."""
+    lines = Lines()
+    try:
+        yield lines
+    finally:
+        lines.close()
+        sys.stderr.flush()

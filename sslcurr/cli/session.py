@@ -1,0 +1,169 @@
+"""What `pretrain`, `chain` and `finetune` have in common: plan, show or run, report, print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sslcurr.cli.options import Shared
+from sslcurr.cli.progress import Lines, reporting
+from sslcurr.cli.results import print_json, print_plan, print_reports, print_stages
+
+
+def carry_out(
+    shared: Shared,
+    tasks: Sequence[str],
+    *,
+    start: str | None = None,
+    baseline: bool = False,
+    probe: str | None = None,
+) -> None:
+    """Train `tasks` from the checkpoint `start` (None: from scratch) and report the target task.
+
+    Args:
+        shared: the shared options.
+        tasks: the stages; the last may be `classification`, which is then reported on the test split.
+        start: a checkpoint file, a stage's folder or the beginning of its key.
+        baseline: train classification from scratch too, and show it beside.
+        probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
+    """
+    from sslcurr.engine import plan
+
+    store = shared.store()
+    with reporting() as report:
+        parent = plan.parent_from(start, store)
+        with report.packing() as progress:
+            planner = plan.Planner(shared.wishes(), store, tasks, parent, progress)
+        for text in planner.data.notes:
+            report.note(text)
+        specs = planner.chain(tasks)
+        # From scratch with the same backbone and images: what the pretraining is compared with.
+        scratch = plan.Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
+        extra = planner.chain(["classification"], scratch) if baseline and probe is None else []
+        if shared.dry_run:
+            print_plan([*specs, *extra], store, shared.json)
+            return
+        document = _run(shared, planner, specs, extra, parent, baseline, probe, report)
+    if shared.json:
+        print_json(document)
+
+
+def _run(
+    shared: Shared,
+    planner: Any,
+    specs: Sequence[Any],
+    extra: Sequence[Any],
+    parent: Any,
+    baseline: bool,
+    probe: str | None,
+    report: Lines,
+) -> dict[str, Any]:
+    from sslcurr.engine.run import run_stages
+    from sslcurr.engine.spec import key_of
+
+    store = shared.store()
+    keys = [key_of(spec) for spec in (*specs, *extra)]
+    record = {
+        "asked": {"stages": keys, "start": parent.key, "probe": probe, "baseline": baseline},
+        "title": " -> ".join([*parent.lineage, *(spec.task for spec in specs), *([probe] if probe else [])]),
+        "dataset": planner.data.pack.name,
+        "seed": shared.seed,
+        "stages": [*ancestors(parent.key, store), *keys],
+        "analyses": [],
+        "packs": [planner.data.pack.folder.name],
+        "balanced_accuracy": None,
+        "finished": False,
+        "command": ["sslcurr", *sys.argv[1:]],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
+    store.note_run(record)
+    needed = any(store.find(key) is None for key in keys)
+    runtime = shared.runtime() if needed else None
+    outcomes = run_stages(specs, store, runtime, report)
+    compared = run_stages(extra, store, runtime, report)
+    reports, predictions = _reports(shared, planner, outcomes, compared, parent, baseline, probe, report)
+    record |= {
+        "analyses": [Path(folder).name for folder in predictions.values()],
+        "balanced_accuracy": next((r["balanced_accuracy"] for r in reports.values()), None),
+        "finished": True,
+    }
+    store.note_run(record)
+    if not shared.json:
+        if outcomes or compared:
+            print_stages([*outcomes, *compared])
+        if reports:
+            print_reports(reports, {name: f"{folder}/predictions.csv" for name, folder in predictions.items()})
+        if outcomes and not reports:
+            print(f"checkpoint: {outcomes[-1].stage.weights}")
+    document: dict[str, Any] = {"stages": [outcome.to_json() for outcome in outcomes]}
+    for name, key in (("downstream", record["title"]), ("baseline", "scratch")):
+        if key in reports:
+            document[name] = {**reports[key], "predictions": f"{predictions[key]}/predictions.csv"}
+    return document
+
+
+def _reports(
+    shared: Shared,
+    planner: Any,
+    outcomes: Sequence[Any],
+    compared: Sequence[Any],
+    parent: Any,
+    baseline: bool,
+    probe: str | None,
+    report: Lines,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Test reports, and the folders that hold their predictions, by the name of what was tested."""
+    from sslcurr.analysis import downstream
+
+    found: dict[str, tuple[dict[str, Any], Path]] = {}
+    store = shared.store()
+    if probe is None:
+        for name, group in ((None, outcomes), ("scratch", compared)):
+            if group and group[-1].spec.task == "classification":
+                last = group[-1]
+                title = name or " -> ".join(last.spec.tasks)
+                found[title] = downstream.evaluate(last.stage, last.spec, store, shared.device)
+    else:
+        found = probes(shared, planner, parent, baseline, probe)
+    return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}
+
+
+def probes(
+    shared: Shared, planner: Any, parent: Any, baseline: bool, probe: str
+) -> dict[str, tuple[dict[str, Any], Path]]:
+    """Probe reports of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
+    from sslcurr.analysis import downstream
+    from sslcurr.backbones.checkpoint import sha256_of
+    from sslcurr.engine.run import weights_of
+
+    planner.selection("classification")  # raises where there are no labels
+    store = shared.store()
+    backbone = planner.backbone(parent)
+    data = planner.data.spec(shared.label_fraction)
+
+    def measure(weights: Path | None, digest: str) -> tuple[dict[str, Any], Path]:
+        return downstream.probe(
+            weights, digest, backbone, planner.data.image_size, data, probe, store, shared.device, shared.seed
+        )
+
+    found = {}
+    if parent.key is not None:
+        weights = weights_of(parent.key, parent.source, store)
+        found[" -> ".join([*parent.lineage, probe])] = measure(weights, sha256_of(weights))
+    if parent.key is None or baseline:
+        title = probe if parent.key is None else "scratch"
+        found[title] = measure(None, f"untrained, seed {shared.seed}")
+    return found
+
+
+def ancestors(key: str | None, store: Any) -> list[str]:
+    """The keys of a stage and all those before it that the store holds, oldest first."""
+    keys: list[str] = []
+    while key is not None and (stage := store.find(key)) is not None:
+        keys.insert(0, key)
+        key = stage.spec.parent
+    return keys

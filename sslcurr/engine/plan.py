@@ -1,0 +1,292 @@
+"""From a command to stages: every value is filled in before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sslcurr.data import catalog
+from sslcurr.data.pack import Pack, open_pack
+from sslcurr.data.split import SplitSettings
+from sslcurr.engine import settings
+from sslcurr.engine.selection import Selection, select
+from sslcurr.engine.spec import BackboneSpec, DataSpec, StageSpec, key_of
+from sslcurr.engine.store import Store
+from sslcurr.errors import DataError, SpecError
+from sslcurr.tasks import TASKS, task_class
+from sslcurr.tasks.base import Facts
+
+# Images up to this side get ResNet-18 with the small stem, others the study's ResNet-50.
+SMALL_IMAGE = 64
+IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+FEWEST_IMAGES = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What a person asks for on the command line; None leaves a value to the plan."""
+
+    dataset: str | None = None
+    data_root: Path | None = None
+    backbone: str | None = None
+    stem: str | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    fraction: float = 1.0
+    label_fraction: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    settings: tuple[str, ...] = ()
+    skip_broken: bool = False
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSettings:
+    """What `--set data.NAME=VALUE` can change: the split's shares and seed, and the side of the packed images."""
+
+    val: float = 0.15
+    test: float = 0.2
+    seed: int = 0
+    pack_size: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data set of a command, packed."""
+
+    pack: Pack
+    image_size: int
+    split: DataSettings
+    notes: tuple[str, ...]
+    epochs: dict[str, int]
+
+    def spec(self, fraction: float) -> DataSpec:
+        """The images of a stage that uses `fraction` of the training split."""
+        return DataSpec(
+            fingerprint=self.pack.fingerprint,
+            pack_size=self.pack.size,
+            val=self.split.val,
+            test=self.split.test,
+            split_seed=self.split.seed,
+            fraction=fraction,
+            name=self.pack.name,
+            pack=str(self.pack.folder.resolve()),
+        )
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a chain starts: a stage, a checkpoint file, or nothing."""
+
+    key: str | None = None
+    lineage: tuple[str, ...] = ()
+    source: str = ""
+    backbone: BackboneSpec | None = None
+    image_size: int | None = None
+
+
+SCRATCH = Parent()
+
+
+class Planner:
+    """Resolves the wishes of one command against its data."""
+
+    def __init__(
+        self,
+        wishes: Wishes,
+        store: Store,
+        tasks: Sequence[str],
+        parent: Parent | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Check the settings, then find and pack the data.
+
+        `parent` is where the first of `tasks` starts; its image size counts where none is wished for.
+
+        Raises:
+            SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
+        """
+        self.wishes = wishes
+        self.parent = parent or SCRATCH
+        self.settings = settings.parse(wishes.settings, [*tasks, "data"])
+        for task in self.settings.keys() & TASKS.keys():
+            recipe = task_class(task).recipe(Facts(num_images=1000, class_counts=(500, 500)))
+            settings.apply(self.settings[task], recipe.config, recipe.training, section=task)
+        (self.data_settings,) = settings.apply(self.settings.get("data", {}), DataSettings(), section="data")
+        SplitSettings(val=self.data_settings.val, test=self.data_settings.test, seed=self.data_settings.seed)
+        self.data = self._open_data(store, progress)
+
+    def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
+        source = catalog.find(self.wishes.dataset, self.wishes.data_root)
+        image_size = self.wishes.image_size or self.parent.image_size or source.image_size or 224
+        if not 8 <= image_size <= 4096:
+            raise SpecError(f"image size must be from 8 to 4096 pixels, got {image_size}", "give --image-size 224")
+        # A little over the training size: crops of most of the image then lose no detail to a second resize.
+        size = self.data_settings.pack_size or (
+            image_size if source.arrays is not None else 8 * -(-image_size * 8 // 7 // 8)
+        )
+        pack = open_pack(
+            source,
+            size,
+            store.packs,
+            workers=self.wishes.workers,
+            skip_broken=self.wishes.skip_broken,
+            progress=progress,
+        )
+        notes = list(source.notes)
+        if pack.skipped:
+            notes.append(f"{pack.skipped} files could not be read and were left out: see {pack.folder}/broken.txt")
+        return Data(pack, image_size, self.data_settings, tuple(notes), source.epochs)
+
+    def selection(self, task: str) -> Selection:
+        """The images of a task.
+
+        Raises:
+            DataError: too few of them, or no labels where the task needs them.
+        """
+        labelled = task_class(task).labelled
+        fraction = self.wishes.label_fraction if labelled else self.wishes.fraction
+        name = self.data.pack.name
+        if labelled and not len(self.data.pack.classes):
+            raise DataError(
+                f"{name} has no labels, which {task} needs",
+                "give one sub-folder a class or a table with a column label, or --no-finetune",
+            )
+        if labelled and len(self.data.pack.classes) < 2:
+            raise DataError(
+                f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least"
+            )
+        found = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
+        if len(found.rows["train"]) < FEWEST_IMAGES:
+            raise DataError(
+                f"{task} has {len(found.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
+                "give more images or a larger fraction",
+            )
+        return found
+
+    def backbone(self, parent: Parent) -> BackboneSpec:
+        """The backbone of a chain: the parent's, or the one wished for, or the one that fits the image size.
+
+        Raises:
+            SpecError: a wish that the parent contradicts.
+        """
+        wishes, found = self.wishes, parent.backbone
+        if found is not None:
+            for wish, has, option in (
+                (wishes.backbone, found.name, "--backbone"),
+                (wishes.stem, found.stem, "--stem"),
+            ):
+                if wish not in (None, has):
+                    raise SpecError(f"the checkpoint holds a {has}, not a {wish}", f"leave out {option}")
+            return found
+        small = self.data.image_size <= SMALL_IMAGE
+        name = wishes.backbone or ("resnet18" if small else "resnet50")
+        stem = wishes.stem or ("small" if small and name.startswith("resnet") else "imagenet")
+        mean, std = IMAGENET[self.data.pack.channels]
+        return BackboneSpec(name=name, stem=stem, channels=self.data.pack.channels, mean=mean, std=std)
+
+    def facts(self, task: str, parent: Parent) -> Facts:
+        """What a recipe needs to know."""
+        selection = self.selection(task)
+        return Facts(
+            num_images=len(selection.rows["train"]),
+            class_counts=selection.class_counts(),
+            image_size=self.data.image_size,
+            channels=self.backbone(parent).channels,
+            batch_size=self.wishes.batch_size,
+            epochs=self.wishes.epochs or self.data.epochs.get(task),
+            pretrained=parent.key is not None,
+        )
+
+    def stage(self, task: str, parent: Parent) -> StageSpec:
+        """One stage, every value of it resolved."""
+        kind, wishes = task_class(task), self.wishes
+        given = dict(self.settings.get(task, {}))
+        facts = self.facts(task, parent)
+        # A recipe scales its other values by these two, so it must know them.
+        for name in ("batch_size", "epochs"):
+            if name in given:
+                facts = replace(facts, **{name: settings.convert(given.pop(name), int, f"{task}.{name}")})
+        recipe = kind.recipe(facts)
+        training = replace(recipe.training, precision=wishes.precision)
+        if wishes.lr is not None:
+            training = replace(training, lr=wishes.lr)
+        config, training = settings.apply(given, recipe.config, training, section=task)
+        kind.views(config)  # checks what only the views can check
+        return StageSpec(
+            task=task,
+            version=kind.version,
+            config=dataclasses.asdict(config),
+            backbone=self.backbone(parent),
+            data=self.data.spec(wishes.label_fraction if kind.labelled else wishes.fraction),
+            training=training,
+            seed=wishes.seed,
+            parent=parent.key,
+            lineage=parent.lineage,
+            source=parent.source,
+        )
+
+    def chain(self, tasks: Sequence[str], parent: Parent | None = None) -> list[StageSpec]:
+        """The stages of `tasks`, each starting from the one before, the first from `parent` or the planner's own."""
+        stages = []
+        parent = self.parent if parent is None else parent
+        for task in tasks:
+            stage = self.stage(task, parent)
+            stages.append(stage)
+            parent = parent_of(stage)
+        return stages
+
+
+def parent_of(stage: StageSpec) -> Parent:
+    """A planned stage as the parent of the next."""
+    return Parent(
+        key=key_of(stage), lineage=stage.tasks, backbone=stage.backbone, image_size=stage.config["image_size"]
+    )
+
+
+def parent_from(text: str | None, store: Store) -> Parent:
+    """A checkpoint file, a stage's folder, or the beginning of a stage's key, as a parent; None is scratch.
+
+    Raises:
+        StoreError, CheckpointError: there is no such stage or file.
+    """
+    if text is None:
+        return SCRATCH
+    path = Path(text)
+    if path.is_dir() and (path / "backbone.safetensors").is_file():
+        path = path / "backbone.safetensors"
+    if path.suffix != ".safetensors" and not path.exists():
+        return parent_of(store.resolve(text).spec)
+    from sslcurr.backbones import checkpoint
+
+    header = checkpoint.read_header(path)
+    stage = store.find(path.resolve().parent.name)
+    if stage is not None and stage.weights.resolve() == path.resolve():
+        return parent_of(stage.spec)
+    return Parent(
+        key=f"sha256:{checkpoint.sha256_of(path)}",
+        lineage=header.tasks,
+        source=str(path.resolve()),
+        backbone=header.backbone,
+        image_size=header.image_size,
+    )
+
+
+def describe(spec: StageSpec) -> dict[str, Any]:
+    """The resolved values that a person wants to see before a run, in order."""
+    training = spec.training
+    return {
+        "backbone": spec.backbone.name + ("" if spec.backbone.stem == "imagenet" else f" ({spec.backbone.stem} stem)"),
+        "optimizer": training.optimizer,
+        "lr": training.lr,
+        "weight decay": training.weight_decay,
+        "epochs": training.epochs,
+        "batch size": training.batch_size,
+        **spec.config,
+    }

@@ -1,0 +1,24 @@
+"""What the engine tells while it works. The command line draws it; a library caller may stay silent."""
+
+from __future__ import annotations
+
+from sslcurr.engine.spec import StageSpec
+
+
+class Reporter:
+    """Hears what happens; this one says nothing."""
+
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
+        """A stage is about to be trained, from `step` on (above 0 after a resume)."""
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        """An optimizer step was done; `loss` is given where it was read from the device."""
+
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch ended; `metrics` are those of the task's validation, if it has one."""
+
+    def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
+        """A stage is in the store."""
+
+    def note(self, text: str) -> None:
+        """A remark that a person should see, one line."""

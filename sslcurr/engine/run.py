@@ -1,0 +1,99 @@
+"""Carry out planned stages: what is in the store is reused, the rest is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslcurr.engine.report import Reporter
+from sslcurr.engine.spec import StageSpec, key_of
+from sslcurr.engine.store import Stage, Store
+from sslcurr.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage of a run and whether it was there already."""
+
+    stage: Stage
+    spec: StageSpec
+    reused: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As documented for `--json`."""
+        record = self.stage.record
+        return {
+            "task": self.spec.task,
+            "key": self.stage.key,
+            "checkpoint": str(self.stage.weights),
+            "reused": self.reused,
+            "metrics": record["metrics"],
+            "seconds": record["seconds"],
+        }
+
+
+def run_stages(specs: Sequence[StageSpec], store: Store, runtime: Any, report: Reporter) -> list[Outcome]:
+    """Each stage from the store or trained, in order; a parent comes before its children.
+
+    Raises:
+        StoreError: a parent is neither in the store nor among the stages before.
+    """
+    outcomes = []
+    for spec in specs:
+        key = key_of(spec)
+        stage = store.find(key)
+        if stage is None:
+            outcomes.append(Outcome(train_stage(spec, store, runtime, report), spec, reused=False))
+        else:
+            outcomes.append(Outcome(stage, spec, reused=True))
+            check_parent(stage, store, report)
+        report.stage_ends(spec, key, reused=stage is not None)
+    return outcomes
+
+
+def train_stage(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -> Stage:
+    """Train one stage, or wait for the process that does."""
+    from sslcurr.engine.train import train
+
+    parent = parent_weights(spec, store)
+    return store.run(
+        spec,
+        lambda part: train(spec, part, parent, runtime, report),
+        lambda: report.note(f"another process is training {spec.task} ({key_of(spec)}); waiting for it"),
+    )
+
+
+def parent_weights(spec: StageSpec, store: Store) -> Path | None:
+    """The checkpoint that a stage starts from; None is scratch."""
+    if spec.parent is None:
+        return None
+    return weights_of(spec.parent, spec.source, store)
+
+
+def weights_of(key: str, source: str, store: Store) -> Path:
+    """The checkpoint of a parent: the file `source` where there is one, else the weights of the stage `key`.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    if source:
+        return Path(source)
+    stage = store.find(key)
+    if stage is None:
+        raise StoreError(
+            f"the stage {key} to start from is not in {store.root}",
+            "train that stage first, or run the whole chain again",
+        )
+    return stage.weights
+
+
+def check_parent(stage: Stage, store: Store, report: Reporter) -> None:
+    """Say it when the parent was trained again to other bytes than those this stage started from."""
+    record = stage.record
+    parent = store.find(record["parent"]) if record["parent"] else None
+    if parent is not None and parent.record["weights_sha256"] != record["parent_weights_sha256"]:
+        report.note(
+            f"stage {stage.key} ({stage.spec.task}) started from other weights than its parent {parent.key} holds now"
+        )

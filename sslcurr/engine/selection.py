@@ -1,0 +1,46 @@
+"""Which images of a pack a stage trains on, validates on and is tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sslcurr.data.pack import Pack, load_pack
+from sslcurr.data.split import SplitSettings, assign, subset
+from sslcurr.engine.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A pack and the rows of it that belong to each split, sorted."""
+
+    pack: Pack
+    rows: dict[str, np.ndarray]
+
+    def labels(self, split: str) -> np.ndarray:
+        """[N] class numbers of a split's images, -1 where there is none."""
+        return self.pack.labels[self.rows[split]]
+
+    def class_counts(self) -> tuple[int, ...]:
+        """Labelled training images of each class."""
+        labels = self.labels("train")
+        return tuple(int(n) for n in np.bincount(labels[labels >= 0], minlength=len(self.pack.classes)))
+
+
+def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selection:
+    """The images of a stage. Test images are never among the training images.
+
+    Args:
+        data: the share and the split; its `pack` says where the images lie.
+        labelled: leave out the images without a label, as classification needs.
+        pack: the pack, where it is already open.
+    """
+    pack = load_pack(Path(data.pack)) if pack is None else pack
+    split = assign(pack, SplitSettings(val=data.val, test=data.test, seed=data.split_seed))
+    rows = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
+    if labelled:
+        rows = {name: index[pack.labels[index] >= 0] for name, index in rows.items()}
+    rows["train"] = subset(rows["train"], pack.labels[rows["train"]], data.fraction, data.split_seed)
+    return Selection(pack, rows)

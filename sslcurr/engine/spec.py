@@ -1,0 +1,216 @@
+"""What a stage is: a frozen value, complete before anything runs, and the key that finds it in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from sslcurr.errors import SpecError, did_you_mean
+
+# Raise it only when the meaning of every key changes: all finished stages are lost to reuse by it.
+KEY_FORMAT = 1
+OPTIMIZERS = ("sgd", "lars", "adamw")
+SCHEDULES = ("cosine", "step", "constant")
+PRECISIONS = ("auto", "32", "bf16")
+STEMS = ("imagenet", "small", "cifar")
+
+
+def unhashed(default: Any) -> Any:
+    """A field that says where or how, not what: it is no part of the key."""
+    return field(default=default, metadata={"hashed": False})
+
+
+def later(as_before: Any) -> Any:
+    """A field added after stages were trained: at the value that means "as before" it is no part of the key."""
+    return field(default=as_before, metadata={"as_before": as_before})
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, known))
+
+
+def _in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    if not (math.isfinite(value) and (value > low if above else value >= low) and value <= high):
+        bound = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+        raise SpecError(f"{name} must be {bound}, got {value:g}", f"give a value of {name} in that range")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneSpec:
+    """A timm network without its classifier.
+
+    Attributes:
+        name: the name timm knows it by.
+        stem: `imagenet` (timm's own), `small` (3 x 3 convolution of stride 2, no pooling) or `cifar`
+            (3 x 3 convolution of stride 1, no pooling); the last two are for ResNets and small images.
+        channels: input channels, 1 or 3.
+        mean, std: normalisation of an input in [0, 1], one number a channel.
+    """
+
+    name: str
+    stem: str = "imagenet"
+    channels: int = 3
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        _one_of("stem", self.stem, STEMS)
+        if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise SpecError(
+                f"a backbone needs 1 or 3 input channels and as many means and deviations, got {self.channels}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpec:
+    """Which images a stage sees. The fingerprint is of the contents; where they lie is not part of it.
+
+    Attributes:
+        fingerprint: sha256 over the contents, labels, groups and given splits of the whole data set.
+        pack_size: side of the packed images, in pixels.
+        val, test, split_seed: shares and seed of the split.
+        fraction: share of the training images that is used, a nested stratified subset.
+    """
+
+    fingerprint: str
+    pack_size: int
+    val: float = 0.15
+    test: float = 0.2
+    split_seed: int = 0
+    fraction: float = 1.0
+    name: str = unhashed("")
+    pack: str = unhashed("")
+
+    def __post_init__(self) -> None:
+        _in_range("fraction", self.fraction, 0, 1, above=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How a stage is trained.
+
+    Attributes:
+        optimizer: `sgd`, `lars` (https://arxiv.org/abs/1708.03888) or `adamw`.
+        lr: the peak learning rate, for the batch size as given.
+        decay_norm_and_bias: whether weight decay also applies to biases and normalisation layers.
+        schedule: `cosine` to `final_lr`, `step` (times `step_factor` at `milestones`) or `constant`.
+        milestones: shares of the training, in (0, 1).
+        warmup: epochs of linear warm-up from `warmup_start` times the rate.
+        final_lr: where the cosine ends, as a share of `lr`.
+        batch_size: images of one optimizer step, over all `accumulate` parts of it.
+        clip: largest norm of the gradient; 0 means no clipping.
+        patience: epochs without a better validation measure before a task that has one stops; 0 means never.
+        precision: what was asked for; `auto` is bf16 on GPUs that have it and 32 elsewhere.
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.03
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norm_and_bias: bool = True
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    step_factor: float = 0.1
+    warmup: float = 0.0
+    warmup_start: float = 0.001
+    final_lr: float = 0.0
+    epochs: int = 200
+    batch_size: int = 256
+    accumulate: int = 1
+    clip: float = 0.0
+    patience: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _in_range("lr", self.lr, 0, above=True)
+        _in_range("momentum", self.momentum, 0, 0.99999)
+        _in_range("weight_decay", self.weight_decay, 0)
+        _in_range("epochs", self.epochs, 1)
+        # Batches of an epoch are of equal size, so from 4 on none is ever of a single image, which batch norm refuses.
+        _in_range("batch_size", self.batch_size, 4)
+        _in_range("accumulate", self.accumulate, 1, self.batch_size // 4)
+        _in_range("warmup", self.warmup, 0)
+        _in_range("patience", self.patience, 0)
+        _in_range("clip", self.clip, 0)
+        for milestone in self.milestones:
+            _in_range("milestones", milestone, 0, 1, above=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSpec:
+    """One training of one task from one parent: all that decides its result.
+
+    Attributes:
+        parent: key of the stage it starts from, `sha256:...` of a checkpoint file, or None for scratch.
+        lineage: the tasks the parent's weights went through, oldest first (told by the parent; not hashed).
+        source: the checkpoint file to start from when `parent` is one (not hashed).
+    """
+
+    task: str
+    version: int
+    config: dict[str, Any]
+    backbone: BackboneSpec
+    data: DataSpec
+    training: Training
+    seed: int = 0
+    parent: str | None = None
+    lineage: tuple[str, ...] = unhashed(())
+    source: str = unhashed("")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks its weights have gone through once it is trained."""
+        return (*self.lineage, self.task)
+
+
+def to_dict(value: Any, *, for_key: bool = False) -> Any:
+    """A spec as plain JSON values; `for_key` leaves out what is no part of the identity."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        result = {}
+        for item in dataclasses.fields(value):
+            content = getattr(value, item.name)
+            skip = not item.metadata.get("hashed", True) or (
+                "as_before" in item.metadata and content == item.metadata["as_before"]
+            )
+            if not (for_key and skip):
+                result[item.name] = to_dict(content, for_key=for_key)
+        return result
+    if isinstance(value, dict):
+        return {str(name): to_dict(content, for_key=for_key) for name, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_dict(content, for_key=for_key) for content in value]
+    return value
+
+
+def stage_from_dict(record: dict[str, Any]) -> StageSpec:
+    """The inverse of `to_dict` for a whole stage, as read from `stage.json`."""
+
+    def build(kind: Any, values: dict[str, Any]) -> Any:
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    values = dict(record)
+    values["backbone"] = build(BackboneSpec, values["backbone"])
+    values["data"] = build(DataSpec, values["data"])
+    values["training"] = build(Training, values["training"])
+    values["lineage"] = tuple(values["lineage"])
+    return StageSpec(**values)
+
+
+def hash_of(value: Any) -> str:
+    """sha256 (hex) of a spec or of plain JSON values, the same on every machine."""
+    text = json.dumps(to_dict(value, for_key=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(f"sslcurr {KEY_FORMAT}\n{text}".encode()).hexdigest()
+
+
+def key_of(spec: StageSpec) -> str:
+    """The key of a stage: 16 hexadecimal characters of the hash of what was asked for."""
+    return hash_of(spec)[:16]

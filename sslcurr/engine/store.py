@@ -1,0 +1,256 @@
+"""The store: a folder of finished stages, found by what was asked for, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslcurr.engine.spec import StageSpec, hash_of, key_of, stage_from_dict, to_dict
+from sslcurr.errors import StoreError
+
+KEY_CHARACTERS = 16
+RESUME = "resume.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A finished stage: its key and its folder."""
+
+    key: str
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The backbone, a safetensors file."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What happened: hashes of the weights, metrics, seconds, versions, device."""
+        return read_json(self.folder / "done.json")
+
+    @property
+    def spec(self) -> StageSpec:
+        """What was asked for."""
+        return stage_from_dict(read_json(self.folder / "stage.json"))
+
+
+class Store:
+    """Stages under `root/stages`, analyses under `root/analyses`, runs (commands) under `root/runs`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stages = root / "stages"
+        self.analyses = root / "analyses"
+        self.runs = root / "runs"
+
+    @property
+    def packs(self) -> Path:
+        """The folder of packed data sets."""
+        return self.root / "packs"
+
+    # ---- stages
+
+    def find(self, key: str) -> Stage | None:
+        """The finished stage of that key, or None. A folder without `done.json` is never taken for one."""
+        folder = self.stages / key
+        return Stage(key, folder) if (folder / "done.json").is_file() else None
+
+    def all(self) -> list[Stage]:
+        """All finished stages, oldest first."""
+        return [Stage(folder.name, folder) for folder in _finished(self.stages)]
+
+    def resolve(self, text: str) -> Stage:
+        """The stage whose key begins with `text`.
+
+        Raises:
+            StoreError: none or several do.
+        """
+        found = [stage for stage in self.all() if stage.key.startswith(text)]
+        if len(found) != 1 or len(text) < 4:
+            what = "no stage" if not found else f"{len(found)} stages"
+            raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
+        return found[0]
+
+    def run(self, spec: StageSpec, work: Callable[[Path], dict[str, Any]], waiting: Callable[[], None]) -> Stage:
+        """The stage of `spec`, doing `work` in its folder first if it is not there yet.
+
+        `work` gets `<key>.part`, where it may find what a killed process left, and returns the record. `waiting` is
+        called once if another process is at work on the same stage.
+        """
+        key = key_of(spec)
+        if (stage := self.find(key)) is not None:
+            return stage
+        folder = self.stages / key
+        with writing(folder, waiting) as part:
+            if (stage := self.find(key)) is not None:  # finished while we waited
+                return stage
+            write_json(part / "stage.json", to_dict(spec))
+            write_json(part / "done.json", {"key": key, **work(part)})
+            os.replace(part, folder)
+            # Only now: had we been killed before the rename, the state would be needed to go on.
+            (folder / RESUME).unlink(missing_ok=True)
+        return Stage(key, folder)
+
+    # ---- analyses
+
+    def analysis(self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Path:
+        """The folder of an analysis keyed by `inputs`, doing `work` first if it is not there; its `done.json` holds
+        what `work` returned."""
+        folder = self.analyses / f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
+        if (folder / "done.json").is_file():
+            return folder
+        with writing(folder, lambda: None) as part:
+            if not (folder / "done.json").is_file():
+                write_json(part / "inputs.json", inputs)
+                write_json(part / "done.json", work(part))
+                os.replace(part, folder)
+        return folder
+
+    def all_analyses(self) -> list[Path]:
+        """The folders of all finished analyses, oldest first."""
+        return _finished(self.analyses)
+
+    # ---- runs
+
+    def note_run(self, record: dict[str, Any]) -> str:
+        """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
+        name = hash_of(record["asked"])[:8]
+        self.runs.mkdir(parents=True, exist_ok=True)
+        write_json(self.runs / f"{name}.json", record)
+        return name
+
+    def all_runs(self) -> dict[str, dict[str, Any]]:
+        """The records of all runs by name, oldest first."""
+        if not self.runs.is_dir():
+            return {}
+        paths = sorted(self.runs.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        return {path.stem: read_json(path) for path in paths}
+
+    def forget(self, names: set[str]) -> None:
+        """Delete the records of runs; what they alone needed is then `unneeded`."""
+        for name in names:
+            (self.runs / f"{name}.json").unlink(missing_ok=True)
+
+    def unneeded(self, without: set[str] = frozenset()) -> list[Path]:  # type: ignore[assignment]
+        """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""
+        records = [record for name, record in self.all_runs().items() if name not in without]
+        stages = {key for record in records for key in record["stages"]}
+        kept = {f"{kind}/{name}" for record in records for kind in ("analyses", "packs") for name in record[kind]}
+        found = []
+        for folder in (self.stages, self.analyses, self.packs):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+                name = path.name.removesuffix(".part").removesuffix(".lock")
+                needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in kept
+                if not needed and not _locked(path.with_name(f"{name}.lock")):
+                    found.append(path)
+        return found
+
+    def remove(self, paths: list[Path]) -> int:
+        """Delete what `unneeded` found; returns the bytes that were freed."""
+        freed = 0
+        for path in paths:
+            freed += size_of(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        return freed
+
+
+def _finished(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.suffix != ".part" and (path / "done.json").is_file()]
+    return sorted(found, key=lambda path: (path / "done.json").stat().st_mtime)
+
+
+def _locked(path: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+@contextmanager
+def writing(folder: Path, waiting: Callable[[], None]) -> Iterator[Path]:
+    """Hold the lock of `folder` and give `<folder>.part`, which is kept when the work is broken off."""
+    from filelock import FileLock, Timeout
+
+    part = folder.with_name(f"{folder.name}.part")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        part.mkdir(exist_ok=True)
+        yield part
+    finally:
+        if part.is_dir() and not any(part.iterdir()):
+            part.rmdir()
+        lock.release()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` so that a reader sees the old file or the whole new one."""
+    write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    """Write a file under another name, sync it, and rename it; what was half-written is removed on failure."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of the store.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files in a folder."""
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    return sum(item.stat().st_size for item in files)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that no space is left."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error):
+            return True
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return False

@@ -1,0 +1,229 @@
+"""The contract between a task, which says what is learnt from a batch, and the engine, which says how.
+
+A task owns its frozen `Config`, its recipe, its views, its heads and memories, and its loss. The engine owns the
+optimizer, the schedule, precision, devices, reading and ordering of the data, random numbers, saving and logging.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is known of the data and of the wishes when a recipe is resolved.
+
+    Attributes:
+        num_images: training images of the stage.
+        class_counts: labelled training images a class; empty for an unlabelled set.
+        image_size: side of the training views, in pixels.
+        channels: channels of the network's input.
+        batch_size, epochs: as wished; None leaves them to the recipe.
+        pretrained: whether the stage starts from trained weights.
+    """
+
+    num_images: int
+    class_counts: tuple[int, ...] = ()
+    image_size: int = 224
+    channels: int = 3
+    batch_size: int | None = None
+    epochs: int | None = None
+    pretrained: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """Classes known; 0 for an unlabelled set."""
+        return len(self.class_counts)
+
+    @property
+    def small(self) -> bool:
+        """Whether the set is far from ImageNet's size, so that the papers' settings must be scaled."""
+        return self.num_images < 100_000
+
+
+    def batch(self, most: int, steps: int = 8) -> int:
+        """The batch size wished for, else the largest power of two that gives an epoch `steps` steps, at most `most`."""
+        return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time: tasks are told it, and never count for themselves."""
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this step, from 0."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1)."""
+        return self.step / self.total_steps
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a loss sees.
+
+    Attributes:
+        views: one tensor for each `View` of the task, [count * N, channels, size, size], crop-major:
+            the first N rows are the first crop of every image.
+        index: [N] place of each image in the stage's data, from 0.
+        labels: [N] class numbers, -1 where there is none.
+    """
+
+    views: tuple[Tensor, ...]
+    index: Tensor
+    labels: Tensor
+
+
+@dataclass(slots=True)
+class Loss:
+    """What a loss gives.
+
+    Attributes:
+        value: the scalar to go down.
+        metrics: scalars to log, detached.
+        keep: detached tensors for `after_step`, the first dimension being the images of the batch, so that
+            the parts of an accumulated step can be joined.
+    """
+
+    value: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    keep: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Scan(Protocol):
+    """Features of a whole split: `scan(module, "train")` is [N, D] in data order, in evaluation mode."""
+
+    def __call__(self, module: nn.Module, split: str = "train") -> Tensor:
+        """Apply `module` to the fixed view of every image of the split."""
+
+    def labels(self, split: str = "train") -> Tensor:
+        """[N] class numbers of the split's images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A task's settings for given data: its own and those of its training."""
+
+    config: Any
+    training: Training
+
+
+class Task(nn.Module):
+    """Base of all tasks. Parameters and persistent buffers hold all of its state, so that a resume is exact."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    Config: ClassVar[type]
+    # The epoch measure by which the best weights are kept; higher is better. None: the last weights count.
+    monitor: ClassVar[str | None] = None
+    labelled: ClassVar[bool] = False
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Any) -> None:
+        """Build the heads on `backbone`, whose pooled features have `dim` channels."""
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.num_images = facts.num_images
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """The paper's settings, scaled to the data."""
+        raise NotImplementedError
+
+    @classmethod
+    def views(cls, config: Any) -> tuple[View, ...]:
+        """Which views make a batch."""
+        raise NotImplementedError
+
+    @classmethod
+    def fixed_view(cls, config: Any) -> View:
+        """The view of an image outside training: the largest centred square."""
+        return View(size=config.image_size, crop="center")
+
+    def forward(self, batch: Batch, tick: Tick) -> Loss:
+        """The loss; the engine calls it through here so that precision and devices apply."""
+        return self.loss(batch, tick)
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """The loss of one batch. Changes no state but the running statistics of batch norms."""
+        raise NotImplementedError
+
+    def start(self, scan: Scan) -> None:
+        """Once, before the first step (not after a resume)."""
+
+    def before_step(self, tick: Tick) -> None:
+        """Before the forward pass of each optimizer step."""
+
+    def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
+        """After each optimizer step: slow copies, queues, memories. `out.keep` is that of the whole step."""
+
+    def end_epoch(self, tick: Tick, scan: Scan) -> dict[str, float]:
+        """After each epoch; what it returns is logged."""
+        return {}
+
+    def sampling_weights(self) -> Tensor | None:
+        """[N] weights with which the next epoch draws its images with replacement; None: each image once."""
+        return None
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy whose parameters take no gradient, for slow (momentum) encoders."""
+    import copy
+
+    clone = copy.deepcopy(module)
+    for parameter in clone.parameters():
+        parameter.requires_grad_(False)
+    return clone
+
+
+@torch.no_grad()
+def move_towards(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - momentum)
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context without autocast on the device of `like`: losses are computed in float32."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def scaled_sigma(image_size: int) -> tuple[float, float]:
+    """The papers' blur of 0.1 to 2 pixels at 224 px, in pixels of a view of another size."""
+    return (round(0.1 * image_size / 224, 4), round(2.0 * image_size / 224, 4))
+
+
+def collapse(embeddings: Tensor) -> Tensor:
+    """Collapse monitor: spread of unit vectors [N, D], 1 when they fill the sphere and 0 when they are all the same."""
+    return (embeddings.detach().std(dim=0).mean() * embeddings.shape[1] ** 0.5).detach()
+
+
+@torch.no_grad()
+def enqueue(queue: Tensor, position: Tensor, rows: Tensor) -> None:
+    """Write `rows` [N, D] over the oldest rows of `queue` [K, D] and move `position` (int64 scalar) on.
+
+    Wraps around at the end whatever N and K are; when N > K the last K rows stay.
+    """
+    length = len(queue)
+    rows = rows[-length:]
+    index = (position + torch.arange(len(rows), device=queue.device)) % length
+    queue.index_copy_(0, index, rows.to(queue.dtype))
+    position.copy_((position + len(rows)) % length)
+
+

@@ -1,0 +1,125 @@
+"""Classification: the target task. Fine-tuning is a stage like any other, with labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick
+
+
+class Classification(Task):
+    """A linear layer on the backbone, all of it trained; the weights of the best validation epoch are kept."""
+
+    name = "classification"
+    version = 1
+    summary = "name the class of an image (the target task)"
+    paper = "https://arxiv.org/abs/2112.12086"
+    monitor = "val_balanced_accuracy"
+    labelled = True
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn more often (`sampling`), or `none`."""
+
+        image_size: int = 224
+        balance: Literal["loss", "sampling", "none"] = "loss"
+        label_smoothing: float = 0.0
+        dropout: float = 0.0
+        min_scale: float = 0.4
+        horizontal_flip: float = 0.5
+        vertical_flip: float = 0.0
+        rotation: float = 0.0
+        jitter: float = 0.5
+        brightness: float = 0.2
+        contrast: float = 0.2
+        saturation: float = 0.1
+        hue: float = 0.02
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
+        super().__init__(backbone, dim, facts, config)
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(dim, facts.num_classes))
+        counts = torch.tensor(facts.class_counts, dtype=torch.float)
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", counts.sum() / (len(counts) * counts))
+        self.sample_weights: Tensor
+        self.register_buffer("sample_weights", torch.ones(facts.num_images))
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """AdamW 0.001 for 64 images, cosine after a short warm-up; stops after a quarter of its epochs without gain."""
+        batch = facts.batch(128, steps=16)
+        epochs = facts.epochs or (100 if facts.small else 30)
+        return Recipe(
+            cls.Config(image_size=facts.image_size),
+            Training(
+                optimizer="adamw",
+                lr=1e-3 * (batch / 64) ** 0.5,
+                weight_decay=0.05,
+                decay_norm_and_bias=False,
+                warmup=epochs / 20,
+                epochs=epochs,
+                batch_size=batch,
+                patience=max(5, epochs // 4),
+            ),
+        )
+
+    @classmethod
+    def views(cls, config: Config) -> tuple[View, ...]:
+        """One crop of most of the image."""
+        return (
+            View(
+                size=config.image_size,
+                scale=(config.min_scale, 1.0),
+                horizontal_flip=config.horizontal_flip,
+                vertical_flip=config.vertical_flip,
+                rotation=config.rotation,
+                jitter=config.jitter,
+                brightness=config.brightness,
+                contrast=config.contrast,
+                saturation=config.saturation,
+                hue=config.hue,
+            ),
+        )
+
+    def start(self, scan: Scan) -> None:
+        """Learn which image is of which class, for class-balanced sampling."""
+        if self.config.balance == "sampling":
+            self.sample_weights.copy_(self.class_weights[scan.labels().to(self.class_weights.device)])
+
+    def sampling_weights(self) -> Tensor | None:
+        """Every class equally often, when `balance` is `sampling`."""
+        return self.sample_weights if self.config.balance == "sampling" else None
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """Cross-entropy, rare classes weighing more when `balance` is `loss`."""
+        logits = self.head(self.backbone(batch.views[0])).float()
+        value = F.cross_entropy(
+            logits,
+            batch.labels,
+            weight=self.class_weights if self.config.balance == "loss" else None,
+            label_smoothing=self.config.label_smoothing,
+        )
+        return Loss(value, {"accuracy": (logits.argmax(dim=1) == batch.labels).float().mean().detach()})
+
+    def logits(self) -> nn.Module:
+        """The module that gives [N, classes] logits of fixed views."""
+        return nn.Sequential(self.backbone, self.head)
+
+    def end_epoch(self, tick: Tick, scan: Scan) -> dict[str, float]:
+        """Loss and balanced accuracy on the validation images."""
+        labels = scan.labels("val").cpu()
+        if not len(labels):
+            return {}
+        logits = scan(self.logits(), "val").float().cpu()
+        recalls = [(logits[labels == c].argmax(dim=1) == c).float().mean() for c in labels.unique()]
+        return {
+            "val_loss": F.cross_entropy(logits, labels).item(),
+            "val_balanced_accuracy": torch.stack(recalls).mean().item(),
+        }

@@ -1,0 +1,207 @@
+"""SwAV: from one view, predict the cluster code that another view of the image got (https://arxiv.org/abs/2006.09882)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, collapse, enqueue, full_precision, scaled_sigma
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, epsilon: float, num_iterations: int) -> Tensor:
+    """Codes that use every prototype equally: Sinkhorn-Knopp on exp(scores / epsilon).
+
+    Args:
+        scores: [B, K] cosines of embeddings and prototypes, in float32.
+        epsilon: entropy of the assignment; smaller is sharper.
+        num_iterations: normalisations of rows and columns.
+
+    Returns:
+        [B, K] codes, each row summing to 1. The largest score is subtracted first, so that nothing overflows.
+    """
+    codes = torch.exp((scores - scores.max()) / epsilon)
+    for _ in range(num_iterations):
+        codes = codes / codes.sum(dim=0, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
+        codes = codes / codes.sum(dim=1, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
+    return codes
+
+
+def swapped_prediction(scores: Tensor, codes: list[Tensor], num_crops: int, temperature: float) -> Tensor:
+    """Mean cross-entropy between the code of each large crop and the prediction from every other crop.
+
+    Args:
+        scores: [num_crops * N, K] cosines, crop-major, the large crops first.
+        codes: [N, K] for each large crop.
+        num_crops: crops an image, large and small.
+        temperature: divides the cosines.
+    """
+    predictions = F.log_softmax(scores / temperature, dim=1).chunk(num_crops)
+    terms = [
+        -(code * predictions[other]).sum(dim=1).mean()
+        for own, code in enumerate(codes)
+        for other in range(num_crops)
+        if other != own
+    ]
+    return torch.stack(terms).mean()
+
+
+class SwAV(Task):
+    """Multi-crop, unit prototypes frozen for the first epochs, Sinkhorn codes in float32, and a queue of embeddings."""
+
+    name = "swav"
+    version = 1
+    summary = "predict from one crop the cluster code of another"
+    paper = "https://arxiv.org/abs/2006.09882"
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """The paper's values; counts and lengths that small data needs are set by the recipe."""
+
+        image_size: int = 224
+        small_size: int = 96
+        num_small: int = 6
+        dim: int = 128
+        hidden: int = 2048
+        num_prototypes: int = 3000
+        epsilon: float = 0.05
+        num_iterations: int = 3
+        temperature: float = 0.1
+        frozen_epochs: float = 1.0
+        queue_length: int = 3840
+        queue_start: float = 15.0
+        scale: tuple[float, float] = (0.14, 1.0)
+        small_scale: tuple[float, float] = (0.05, 0.14)
+        horizontal_flip: float = 0.5
+        vertical_flip: float = 0.0
+        jitter: float = 0.8
+        brightness: float = 0.8
+        contrast: float = 0.8
+        saturation: float = 0.8
+        hue: float = 0.2
+        gray: float = 0.2
+        blur: float = 0.5
+        blur_sigma: tuple[float, float] = (0.1, 2.0)
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
+        super().__init__(backbone, dim, facts, config)
+        self.head = nn.Sequential(
+            nn.Linear(dim, config.hidden),
+            nn.BatchNorm1d(config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.hidden, config.dim),
+        )
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(config.num_prototypes, config.dim), dim=1))
+        self.queue: Tensor
+        self.position: Tensor
+        self.register_buffer("queue", torch.zeros(config.queue_length, 2, config.dim))
+        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+        # An epoch enqueues every image once, so the queue is full after this many epochs.
+        self.queue_start = max(config.queue_start, math.ceil(config.queue_length / facts.num_images))
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """LARS 0.6 for 256 images, cosine to a thousandth. On small data fewer prototypes, and SGD.
+
+        Prototypes grow with the root of the number of images (3,000 at ImageNet's 1.28 million). The queue serves
+        where a batch is smaller than the number of prototypes; it holds half of the images at most, and starts at
+        the paper's share of the training. Prototypes are frozen for one epoch but never over a tenth of the training.
+        """
+        batch = facts.batch(256)
+        epochs = facts.epochs or 200
+        num_prototypes = max(2 * facts.num_classes, 16, min(3000, 8 * round(2.65 * math.sqrt(facts.num_images) / 8)))
+        config = cls.Config(
+            image_size=facts.image_size,
+            small_size=max(8, 4 * round(facts.image_size * 96 / 224 / 4)),
+            hidden=2048 if not facts.small else 512,
+            num_prototypes=num_prototypes,
+            frozen_epochs=min(1.0, epochs / 10),
+            queue_length=min(3840, facts.num_images // 2) if batch < num_prototypes else 0,
+            queue_start=epochs * 15 / 200,
+            blur_sigma=scaled_sigma(facts.image_size),
+        )
+        if facts.small:
+            training = Training(
+                lr=0.12 * batch / 256, weight_decay=1e-4, final_lr=0.001, epochs=epochs, batch_size=batch
+            )
+        else:
+            training = Training(
+                optimizer="lars",
+                lr=0.6 * batch / 256,
+                weight_decay=1e-6,
+                final_lr=0.001,
+                epochs=epochs,
+                batch_size=batch,
+            )
+        return Recipe(config, training)
+
+    @classmethod
+    def views(cls, config: Config) -> tuple[View, ...]:
+        """Two large crops and `num_small` small ones."""
+
+        def view(size: int, count: int, scale: tuple[float, float]) -> View:
+            return View(
+                size=size,
+                count=count,
+                scale=scale,
+                horizontal_flip=config.horizontal_flip,
+                vertical_flip=config.vertical_flip,
+                jitter=config.jitter,
+                brightness=config.brightness,
+                contrast=config.contrast,
+                saturation=config.saturation,
+                hue=config.hue,
+                gray=config.gray,
+                blur=config.blur,
+                blur_sigma=config.blur_sigma,
+            )
+
+        small = (view(config.small_size, config.num_small, config.small_scale),) if config.num_small else ()
+        return (view(config.image_size, 2, config.scale), *small)
+
+    @torch.no_grad()
+    def before_step(self, tick: Tick) -> None:
+        """Prototypes are unit vectors whenever they are used."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """Swapped prediction; one forward pass for all crops of one size."""
+        config = self.config
+        features = torch.cat([self.backbone(crops) for crops in batch.views])
+        embeddings = self.head(features)
+        with full_precision(embeddings):
+            embeddings = F.normalize(embeddings.float(), dim=1)
+            frozen = tick.step < config.frozen_epochs * tick.steps_per_epoch
+            prototypes = self.prototypes.detach() if frozen else self.prototypes
+            scores = embeddings @ prototypes.T
+            num_images = len(batch.index)
+            large = torch.stack(embeddings[: 2 * num_images].detach().chunk(2), dim=1)
+            codes = self._codes(large, scores[: 2 * num_images].detach().chunk(2), tick)
+            value = swapped_prediction(scores, codes, 2 + config.num_small, config.temperature)
+            used = torch.stack(codes).mean(dim=(0, 1))
+            perplexity = torch.exp(-(used * used.clamp_min(1e-12).log()).sum())
+        metrics = {"prototype_perplexity": perplexity, "feature_std": collapse(large[:, 0])}
+        return Loss(value, metrics, {"embeddings": large})
+
+    def _codes(self, large: Tensor, scores: tuple[Tensor, ...], tick: Tick) -> list[Tensor]:
+        """[N, K] codes of each large crop, with the queue in the same assignment once it is full."""
+        config = self.config
+        num_images = len(large)
+        in_use = config.queue_length > 0 and tick.step >= self.queue_start * tick.steps_per_epoch
+        codes = []
+        for crop, score in enumerate(scores):
+            if in_use:
+                score = torch.cat([self.queue[:, crop] @ self.prototypes.detach().T, score])
+            codes.append(sinkhorn(score, config.epsilon, config.num_iterations)[-num_images:])
+        return codes
+
+    def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
+        """The embeddings of the large crops enter the queue after they have been used."""
+        if self.config.queue_length:
+            enqueue(self.queue, self.position, out.keep["embeddings"])
