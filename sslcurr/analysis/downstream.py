@@ -151,9 +151,7 @@ def report_split(selection: Selection) -> str:
     return next(name for name in ("test", "val", "train") if len(selection.rows[name]))
 
 
-def write_report(
-    part: Path, selection: Selection, split: str, probabilities: NDArray[Any]
-) -> dict[str, Any]:
+def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> dict[str, Any]:
     """Write `predictions.csv` into `part`; gives the report."""
     import pandas as pd
 

@@ -79,6 +79,6 @@ class StageFeatures(nn.Module):
         return torch.cat([found[name] for name in self.names], dim=1)
 
 
-def num_parameters(network: nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def num_features(network: nn.Module) -> int:
+    """Channels of the network's pooled output."""
+    return int(network.num_features)  # type: ignore[arg-type]

@@ -36,16 +36,18 @@ class Header:
 
 def save(network: nn.Module, header: Header, path: Path) -> None:
     """Write the weights of `network` and `header` to `path` (not atomic: the store publishes whole folders)."""
-    metadata = {
+    about = {
         "format": FORMAT,
         "backbone": header.backbone.name,
         "stem": header.backbone.stem,
-        "channels": str(header.backbone.channels),
-        "image_size": str(header.image_size),
-        "mean": json.dumps(header.backbone.mean),
-        "std": json.dumps(header.backbone.std),
-        "tasks": ",".join(header.tasks),
+        "channels": header.backbone.channels,
+        "mean": header.backbone.mean,
+        "std": header.backbone.std,
+        "image_size": header.image_size,
+        "tasks": header.tasks,
     }
+    # One entry: safetensors writes several in any order, and equal weights should be equal bytes.
+    metadata = {"sslcurr": json.dumps(about)}
     save_part(network, path, metadata)
 
 
@@ -70,23 +72,20 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(
             f"{path} is not a safetensors file ({error})", "give a backbone.safetensors file that sslcurr wrote"
         ) from error
-    if metadata.get("format") != FORMAT:
+    about = json.loads(metadata.get("sslcurr", "{}"))
+    if about.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} was not written by sslcurr: its header does not say which backbone it holds",
             "give a backbone.safetensors file that sslcurr wrote",
         )
     backbone = BackboneSpec(
-        name=metadata["backbone"],
-        stem=metadata["stem"],
-        channels=int(metadata["channels"]),
-        mean=tuple(json.loads(metadata["mean"])),
-        std=tuple(json.loads(metadata["std"])),
+        name=about["backbone"],
+        stem=about["stem"],
+        channels=about["channels"],
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
     )
-    return Header(
-        backbone=backbone,
-        image_size=int(metadata["image_size"]),
-        tasks=tuple(task for task in metadata["tasks"].split(",") if task),
-    )
+    return Header(backbone=backbone, image_size=about["image_size"], tasks=tuple(about["tasks"]))
 
 
 def load_into(network: nn.Module, path: Path) -> None:

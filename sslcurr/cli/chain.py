@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from sslcurr.cli.options import Shared, shared_options
 
 
-class Baseline(str, Enum):
+class Baseline(StrEnum):
     """What a fine-tuned model is compared with."""
 
     scratch = "scratch"

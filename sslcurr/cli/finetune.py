@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from sslcurr.cli.chain import Baseline
 from sslcurr.cli.options import Shared, shared_options
 
 
-class Probe(str, Enum):
+class Probe(StrEnum):
     """How much of the network learns from the labels."""
 
     full = "full"

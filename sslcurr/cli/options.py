@@ -59,9 +59,9 @@ class Shared:
     label_fraction: Annotated[
         float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
     ] = 1.0
-    skip_broken: Annotated[
-        bool, _option(DATA, "--skip-broken", "Go on without the images that cannot be decoded.")
-    ] = False
+    skip_broken: Annotated[bool, _option(DATA, "--skip-broken", "Go on without the images that cannot be decoded.")] = (
+        False
+    )
     backbone: Annotated[
         str | None,
         _option(TRAINING, "--backbone", "A timm CNN. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
@@ -165,9 +165,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         for item in fields(Shared)
     ]
     kept = [parameter for name, parameter in own.parameters.items() if name != "shared"]
-    kept = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in kept
-    ]
+    kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in kept]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:

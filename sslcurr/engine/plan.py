@@ -48,12 +48,14 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSettings:
-    """What `--set data.NAME=VALUE` can change: the split's shares and seed, and the side of the packed images."""
+    """What `--set data.NAME=VALUE` can change: the split's shares and seed, the side of the packed images, and the
+    channels of the network's input (0: 1 where all images are grey, else 3)."""
 
     val: float = 0.15
     test: float = 0.2
     seed: int = 0
     pack_size: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,7 @@ class Planner:
                 "give one sub-folder a class or a table with a column label, or --no-finetune",
             )
         if labelled and len(self.data.pack.classes) < 2:
-            raise DataError(
-                f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least"
-            )
+            raise DataError(f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least")
         found = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
         if len(found.rows["train"]) < FEWEST_IMAGES:
             raise DataError(
@@ -188,8 +188,11 @@ class Planner:
         small = self.data.image_size <= SMALL_IMAGE
         name = wishes.backbone or ("resnet18" if small else "resnet50")
         stem = wishes.stem or ("small" if small and name.startswith("resnet") else "imagenet")
-        mean, std = IMAGENET[self.data.pack.channels]
-        return BackboneSpec(name=name, stem=stem, channels=self.data.pack.channels, mean=mean, std=std)
+        channels = self.data_settings.channels or self.data.pack.channels
+        if channels not in IMAGENET:
+            raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")
+        mean, std = IMAGENET[channels]
+        return BackboneSpec(name=name, stem=stem, channels=channels, mean=mean, std=std)
 
     def facts(self, task: str, parent: Parent) -> Facts:
         """What a recipe needs to know."""

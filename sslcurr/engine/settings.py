@@ -27,7 +27,9 @@ def parse(assignments: Iterable[str], sections: Iterable[str]) -> dict[str, dict
         if not (equals and dot and section and name):
             raise SpecError(f"--set {assignment!r} is not TASK.NAME=VALUE", "for example --set rotation.lr=0.1")
         if section not in known:
-            raise SpecError(f"--set {assignment!r}: {section!r} is no part of this command", did_you_mean(section, known))
+            raise SpecError(
+                f"--set {assignment!r}: {section!r} is no part of this command", did_you_mean(section, known)
+            )
         result.setdefault(section, {})[name] = value.strip()
     return result
 

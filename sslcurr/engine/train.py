@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import platform
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,9 +19,11 @@ from sslcurr.backbones import checkpoint
 from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.device import Placement, placement
 from sslcurr.engine.feed import Feed, Scanner
+from sslcurr.engine.log import Log, Progress, read_rows
 from sslcurr.engine.optim import build_optimizer, lr_at
 from sslcurr.engine.report import Reporter
 from sslcurr.engine.selection import Selection, select
+from sslcurr.engine.signals import StopSignals, stop_signals
 from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import RESUME, write_whole
 from sslcurr.errors import Interrupted, TrainingError
@@ -58,29 +54,6 @@ class Runtime:
     tensorboard: bool = False
 
 
-class Progress:
-    """Where a training is: all that a resume needs beside the weights."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self.epochs_done = 0
-        self.seconds = 0.0
-        self.images_seen = 0
-        self.best_epoch = -1
-        self.best_value = -math.inf
-        self.best: dict[str, Tensor] | None = None
-        self.stopped_early = False
-
-    def state(self) -> dict[str, Any]:
-        """As plain values for the resume file."""
-        return dict(vars(self))
-
-    def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
-        for name, value in state.items():
-            setattr(self, name, value)
-
-
 def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, report: Reporter) -> dict[str, Any]:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
 
@@ -93,7 +66,7 @@ def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, re
     selection = select(spec.data, labelled=task_class(spec.task).labelled)
     task = build_task(spec, selection, parent)
     if where.channels_last:
-        task = task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task = task.to(memory_format=torch.channels_last)
     model = fabric.setup_module(task)
     optimizer = build_optimizer(task, spec.training)  # on the device: its buffers lie beside the weights
     stepper = fabric.setup_optimizers(optimizer)
@@ -158,7 +131,9 @@ def join(losses: list[tuple[float, Loss]]) -> Loss:
     if len(losses) == 1:
         out = losses[0][1]
         return Loss(out.value.detach(), out.metrics, out.keep)
-    value = sum((share * out.value.detach() for share, out in losses), torch.zeros((), device=losses[0][1].value.device))
+    value = sum(
+        (share * out.value.detach() for share, out in losses), torch.zeros((), device=losses[0][1].value.device)
+    )
     first = losses[0][1]
     metrics = {
         name: sum((share * out.metrics[name] for share, out in losses), torch.zeros_like(content))
@@ -299,124 +274,6 @@ class Loop:
         )
 
 
-class Log:
-    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and TensorBoard if asked for.
-
-    Values stay on the device until a row is due, so that a step does not wait for the one before.
-    """
-
-    def __init__(self, part: Path, progress: Progress, every: int, total_steps: int, tensorboard: bool) -> None:
-        self.steps_path = part / "metrics.csv"
-        self.epochs_path = part / "epochs.csv"
-        self.progress = progress
-        self.every = every
-        self.total_steps = total_steps
-        self.pending: list[tuple[int, Tensor]] = []
-        self.bad_step: int | None = None
-        self.tensorboard = tensorboard
-        self.part = part
-
-    def __enter__(self) -> Log:
-        # Rows written after the last save belong to steps that are done again.
-        keep_rows(self.steps_path, "step", self.progress.step)
-        keep_rows(self.epochs_path, "epoch", self.progress.epochs_done)
-        self.steps_file = open(self.steps_path, "a", newline="")  # noqa: SIM115
-        self.epochs_file = open(self.epochs_path, "a", newline="")  # noqa: SIM115
-        self.writer = summary_writer(self.part, self.progress.step) if self.tensorboard else None
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.steps_file.close()
-        self.epochs_file.close()
-        if self.epochs_path.stat().st_size == 0:
-            self.epochs_path.unlink()
-        if self.writer is not None:
-            self.writer.close()
-
-    def add(self, step: int, lr: float, epoch: float, out: Loss, seconds: float) -> float | None:
-        """Note a step's loss; every few steps write a row and give the loss back."""
-        self.pending.append((step, out.value.detach().float()))
-        if step % self.every and step + 1 < self.total_steps:
-            return None
-        names = list(out.metrics)
-        values = torch.stack([out.metrics[name].float() for name in names]).tolist() if names else []
-        loss = self._read_pending()
-        row = {"step": step, "epoch": round(epoch, 4), "lr": lr, "loss": loss, **dict(zip(names, values, strict=True))}
-        append_row(self.steps_file, {**row, "seconds": round(seconds, 3)})
-        if self.writer is not None:
-            for name in ("loss", "lr", *names):
-                self.writer.add_scalar(name, row[name], step)
-        return loss
-
-    def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Write a row of validation measures; its `step` is the last one of the epoch."""
-        step = self.progress.step - 1
-        append_row(self.epochs_file, {"epoch": epoch, "step": step, **metrics})
-        self.epochs_file.flush()
-        if self.writer is not None:
-            for name, value in metrics.items():
-                self.writer.add_scalar(name, value, step)
-
-    def _read_pending(self) -> float:
-        steps = [step for step, _ in self.pending]
-        values = torch.stack([value for _, value in self.pending]).tolist()
-        self.pending.clear()
-        for step, value in zip(steps, values, strict=True):
-            if not math.isfinite(value) and self.bad_step is None:
-                self.bad_step = step
-        return float(values[-1])
-
-    def first_not_finite(self) -> int | None:
-        """The first step whose loss was not finite, if any."""
-        if self.pending:
-            self._read_pending()
-        return self.bad_step
-
-    def flush(self) -> None:
-        """Hand all rows to the operating system."""
-        self.steps_file.flush()
-        self.epochs_file.flush()
-
-
-def append_row(file: Any, row: dict[str, Any]) -> None:
-    """Append a row to an open CSV file, with a header if it is the first."""
-    writer = csv.DictWriter(file, fieldnames=list(row))
-    if file.tell() == 0:
-        writer.writeheader()
-    writer.writerow(row)
-
-
-def keep_rows(path: Path, column: str, before: int) -> None:
-    """Drop the rows of a CSV file whose `column` is not below `before`, and a torn last line."""
-    if not path.exists():
-        return
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    whole = [row for row in rows if None not in row.values() and row[column].isdigit() and int(row[column]) < before]
-    if not whole:
-        path.unlink()
-        return
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(whole[0]))
-        writer.writeheader()
-        writer.writerows(whole)
-    temporary.replace(path)
-
-
-def summary_writer(part: Path, step: int) -> Any:
-    """TensorBoard's writer for a stage; steps from `step` on are shown anew after a resume.
-
-    Raises:
-        TrainingError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError("--tensorboard needs the package tensorboard", "pip install tensorboard") from error
-    return SummaryWriter(str(part / "tensorboard"), purge_step=step)
-
-
 def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
     """Put back the state that an earlier process saved; False when there is none."""
     if not path.exists():
@@ -445,7 +302,7 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
         pretrained=parent is not None,
     )
     torch.manual_seed(seed_for(spec.seed, spec.parent, "init", spec.task))
-    task = kind(backbone, backbone.num_features, facts, config)
+    task = kind(backbone, backbones.num_features(backbone), facts, config)
     return task.train()
 
 
@@ -457,8 +314,9 @@ def finish(
     path = part / "backbone.safetensors"
     write_whole(path, lambda temporary: checkpoint.save(task.backbone, header, temporary))
     if task.labelled:
+        head = task.get_submodule("head")
         # What fine-tuning learnt beside the backbone is needed to predict; the heads of pretext tasks end here.
-        write_whole(part / "head.safetensors", lambda temporary: checkpoint.save_part(task.head, temporary))
+        write_whole(part / "head.safetensors", lambda temporary: checkpoint.save_part(head, temporary))
     rows = read_rows(part / "metrics.csv")
     final = {name: float(value) for name, value in rows[-1].items() if name not in ("step", "epoch", "seconds", "lr")}
     if task.monitor is not None and progress.best is not None:
@@ -479,36 +337,3 @@ def finish(
         "threads": torch.get_num_threads(),
         "versions": {"sslcurr": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-class StopSignals:
-    """Remembers the first signal that asked to stop; 0 while none has."""
-
-    signal = 0
-
-
-@contextmanager
-def stop_signals() -> Iterator[StopSignals]:
-    """Turn Ctrl-C and SIGTERM into a stop after the step at hand; a second one stops at once."""
-    stop = StopSignals()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.signal:
-            raise KeyboardInterrupt
-        stop.signal = number
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -48,7 +48,6 @@ class Facts:
         """Whether the set is far from ImageNet's size, so that the papers' settings must be scaled."""
         return self.num_images < 100_000
 
-
     def batch(self, most: int, steps: int = 8) -> int:
         """The batch size wished for, else the largest power of two that gives an epoch `steps` steps, at most `most`."""
         return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
@@ -225,5 +224,3 @@ def enqueue(queue: Tensor, position: Tensor, rows: Tensor) -> None:
     index = (position + torch.arange(len(rows), device=queue.device)) % length
     queue.index_copy_(0, index, rows.to(queue.dtype))
     position.copy_((position + len(rows)) % length)
-
-

@@ -1,0 +1,565 @@
+"""A pack: a data set decoded once into 8-bit images of one size, memory-mapped, with labels, groups and true sizes.
+
+A pack is written in `<folder>.part/` under a file lock and published by one rename, so that a folder without `.part` is
+whole. The part can be taken up again after any end, kill -9 and a power cut included:
+
+- `pixels.bin` has its full length from the start; row i is image i, uint8 [C, S, S];
+- `rows.jsonl` gets a line for an image only after its pixels are on the disk;
+- `pack.json` is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from sslcurr.data import read
+from sslcurr.data.catalog import Source
+from sslcurr.errors import DataError
+
+__all__ = ["FORMAT", "Pack", "load_pack", "open_pack"]
+
+FORMAT = 1
+"""Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
+
+FLUSH_ROWS = 512
+FLUSH_SECONDS = 2.0
+COPY_BYTES = 2**26
+NO_LABEL = -1
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """A data set of N images, ready for training; all arrays have one entry an image, in the order of `names`.
+
+    `images` is a read-only memory map, uint8 [N, C, S, S]: each image squashed to a square of `size` pixels. `heights`
+    and `widths` (int32) are the true ones in pixels, upright. `labels` (int64) are places in `classes`, -1 for none.
+    `groups` (int64) are codes, one for each group; `splits` are "train", "val", "test", or "" where it is left open;
+    each is None where nothing is known. `channels` is 1 if every image is grey, else 3. `skipped` images were broken
+    and are left out. `fingerprint` (sha256) is of the contents: names, the bytes of the files, labels, groups and
+    splits, but neither of where they lie nor of the pack's size.
+    """
+
+    folder: Path
+    name: str
+    images: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray | None
+    splits: np.ndarray | None
+    names: list[str]
+    fingerprint: str
+    size: int
+    channels: int
+    skipped: int = 0
+
+    @property
+    def num_images(self) -> int:
+        """N, without the broken ones."""
+        return len(self.names)
+
+
+def open_pack(
+    source: Source,
+    size: int,
+    root: Path,
+    *,
+    workers: int = 0,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """The pack of a source at `size` pixels, found under the folder `root` or made there.
+
+    Files that changed since (by size or time) make a new pack, which takes over what it can from older ones. A pack
+    that another process is making is waited for. `workers` threads decode, one a core for 0; they do not change the
+    result.
+    `progress` is called with the number of images done and the number of all, from the calling thread.
+
+    Broken files raise DataError, after all have been tried, unless `skip_broken` leaves them out (they are listed in
+    `broken.txt` in the pack's folder). DataError is also raised for files that vanish or change meanwhile or may not be
+    read, OSError for a full disk, before anything is decoded. What is done by then is kept for the next call.
+    """
+    if size < 1:
+        raise DataError(f"the pack size must be at least 1 pixel, got {size}")
+    if not source.names:
+        raise DataError(f"the data set {source.name} has no images")
+    files = _Files.of(source)
+    slug = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")[:40] or "pack"
+    folder = root / f"{slug}-{files.key(size)[:12]}"
+    if not (folder / "pack.json").is_file():
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not (folder / "pack.json").is_file():
+                _make(files, size, folder, workers or os.cpu_count() or 1, skip_broken, progress)
+    pack = load_pack(folder)
+    if pack.skipped and not skip_broken:
+        lines = (folder / "broken.txt").read_text(encoding="utf-8").splitlines()
+        name, _, reason = lines[0].partition("\t")
+        raise _broken_error(name, reason, len(lines))
+    return pack
+
+
+def load_pack(folder: Path) -> Pack:
+    """The finished pack in a folder. Raises DataError if there is none, or one of another format, or a damaged one."""
+    hint = "remove the folder; the pack is made again from the data set"
+    try:
+        about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no pack in {folder}", "it is made again when the data set is opened") from error
+    if about["format"] != FORMAT:
+        raise DataError(f"the pack in {folder} has format {about['format']}, not {FORMAT}", hint)
+    channels, pack_size, num_images = about["channels"], about["size"], about["num_images"]
+    pixels = folder / about["pixels"]
+    # Reading beyond the end of a mapped file is a signal that kills, not an exception.
+    if not pixels.is_file() or pixels.stat().st_size < num_images * channels * pack_size**2:
+        raise DataError(f"the pack in {folder} is damaged: its pixels are not all there", hint)
+    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        arrays = {key: rows[key] for key in ("heights", "widths", "labels", "groups", "splits") if key in rows}
+    return Pack(
+        folder=folder,
+        name=about["name"],
+        images=np.memmap(pixels, dtype=np.uint8, mode="r", shape=(num_images, channels, pack_size, pack_size)),
+        heights=arrays["heights"],
+        widths=arrays["widths"],
+        labels=arrays["labels"],
+        classes=tuple(about["classes"]),
+        groups=arrays.get("groups"),
+        splits=arrays.get("splits"),
+        names=json.loads((folder / "names.json").read_text(encoding="utf-8")),
+        fingerprint=about["fingerprint"],
+        size=pack_size,
+        channels=channels,
+        skipped=about["skipped"],
+    )
+
+
+# --- what goes in
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A decoded image: true height and width, whether its content is grey, and the sha256 of the file's bytes."""
+
+    height: int
+    width: int
+    is_grey: bool
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A source with the size in bytes and the time of each of its files; both are 0 for embedded images."""
+
+    source: Source
+    stats: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, source: Source) -> _Files:
+        if source.root is None:
+            return cls(source, [(0, 0)] * len(source.names))
+        stats = []
+        for name in source.names:
+            try:
+                found = os.stat(source.root / name)
+            except FileNotFoundError as error:
+                raise DataError(f"{source.root / name} is not there any more", "run the command again") from error
+            stats.append((found.st_size, found.st_mtime_ns))
+        return cls(source, stats)
+
+    @property
+    def place(self) -> str:
+        """Where the files are, so that packs of the same folder find each other."""
+        return str(self.source.root.resolve()) if self.source.root is not None else f"embedded:{self.source.name}"
+
+    def key(self, size: int) -> str:
+        """Names the pack: the hash of all that could change it. Not of `skip_broken`: see `_Part.fill`."""
+        source = self.source
+        embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
+        about = [FORMAT, size, source.name, self.place, source.classes, embedded]
+        lists = [source.names, self.stats, source.labels, source.groups, source.splits]
+        return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
+
+    def look_for_channels(self) -> int:
+        """1 if all headers say grey, else 3. A first look, to save room: colour files may have grey content."""
+        if self.source.arrays is not None:
+            return 1 if self.source.arrays.ndim == 3 or self.source.arrays.shape[3] == 1 else 3
+        assert self.source.root is not None
+        return 1 if all(read.has_grey_header(self.source.root / name) for name in self.source.names) else 3
+
+    def decode(self, i: int) -> tuple[np.ndarray, str]:
+        """Image i, uint8 [H, W, 1 or 3], and the sha256 of its bytes. Raises read.BrokenImage, and DataError."""
+        if self.source.arrays is not None:
+            image = self.source.arrays[i]
+            digest = hashlib.sha256(image.tobytes()).hexdigest()
+            return read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), digest
+        assert self.source.root is not None
+        path = self.source.root / self.source.names[i]
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                data = file.read()
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        if (found.st_size, found.st_mtime_ns) != self.stats[i] or len(data) != found.st_size:
+            raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
+        return read.decode(data), hashlib.sha256(data).hexdigest()
+
+
+def _broken_error(name: str, reason: str, count: int) -> DataError:
+    more = f", and {count - 1} more" if count > 1 else ""
+    return DataError(f"{name} cannot be decoded: {reason}{more}", "--skip-broken goes on without them")
+
+
+# --- making it
+
+
+def _make(files: _Files, size: int, folder: Path, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+    """Makes the pack, or goes on making it, and publishes it. The caller holds the lock."""
+    part = folder.with_name(folder.name + ".part")
+    if not (part / "pack.json").is_file():
+        with _Part.opened(files, size, part) as opened:
+            opened.fill(workers, skip_broken, progress)
+            opened.finish()
+    # From here on nothing can fail but the machine, and then it is done again.
+    about = json.loads((part / "pack.json").read_text(encoding="utf-8"))
+    for name in {"rows.jsonl", "part.json", "pixels.bin"} - {about["pixels"]}:
+        (part / name).unlink(missing_ok=True)
+    os.replace(part, folder)
+    _sync_folder(folder.parent)
+
+
+class _Part:
+    """A pack in the making."""
+
+    def __init__(self, files: _Files, size: int, folder: Path, channels: int) -> None:
+        self.files = files
+        self.folder = folder
+        self.shape = (channels, size, size)
+        self.row_bytes = channels * size * size
+        self.broken: dict[int, str] = {}
+        self.rows = self._read_rows()
+        self.fresh: list[tuple[int, _Row]] = []
+        self.flushed = time.monotonic()
+        self.pixels = os.open(folder / "pixels.bin", os.O_RDWR)
+        self.lines = (folder / "rows.jsonl").open("ab")
+
+    @classmethod
+    def opened(cls, files: _Files, size: int, folder: Path) -> _Part:
+        """Takes up the part in `folder`, or starts it; OSError, and nothing left, if the disk has not the room."""
+        if (folder / "part.json").is_file():
+            channels = json.loads((folder / "part.json").read_text(encoding="utf-8"))["channels"]
+            return cls(files, size, folder, channels)
+        channels = files.look_for_channels()
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        try:
+            _reserve(folder / "pixels.bin", len(files.source.names) * channels * size * size)
+            (folder / "rows.jsonl").touch()
+            _write_json(folder / "part.json", {"channels": channels})
+        except OSError:
+            shutil.rmtree(folder)
+            raise
+        return cls(files, size, folder, channels)
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._flush()
+        finally:
+            os.close(self.pixels)
+            self.lines.close()
+
+    def _read_rows(self) -> dict[int, _Row]:
+        """The images that are done. A last line that was torn by a kill is cut off, so that the next starts its own."""
+        rows: dict[int, _Row] = {}
+        path = self.folder / "rows.jsonl"
+        whole = 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                i, *row = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            rows[i] = _Row(*row)
+            whole += len(line)
+        os.truncate(path, whole)
+        return rows
+
+    def fill(self, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+        """Decodes what is not there yet; DataError if files are broken, unless they may be skipped.
+
+        Broken files get no line and are tried again by the next call, so a part is the same with and without
+        `skip_broken`, and whoever is told about them goes on from where the first call ended.
+        """
+        num_images = len(self.files.source.names)
+
+        def report() -> None:
+            if progress is not None:
+                progress(len(self.rows) + len(self.broken), num_images)
+
+        report()
+        for i, row in self._take_over():
+            self._note(i, row)
+            report()
+        todo = (i for i in range(num_images) if i not in self.rows)
+        # `closing`, for a traceback would keep the generator, and with it the threads, beyond the end of the files.
+        with read.pillow_without_warnings(), closing(_in_threads(self._decode, list(todo), workers)) as results:
+            for i, result in results:
+                if isinstance(result, _Row):
+                    self._note(i, result)
+                else:
+                    self.broken[i] = result
+                report()
+        self._flush()
+        if self.broken and (not skip_broken or not self.rows):
+            first = min(self.broken)
+            error = _broken_error(self.files.source.names[first], self.broken[first], len(self.broken))
+            if not self.rows:
+                error.hint = "not one image of the data set can be decoded"
+            raise error
+
+    def _decode(self, i: int) -> _Row | str:
+        """Decodes image i and writes its pixels; the reason if it is broken. Runs in a thread."""
+        try:
+            image, sha256 = self.files.decode(i)
+        except read.BrokenImage as error:
+            return str(error)
+        is_grey = image.shape[2] == 1
+        small = read.resize(image, self.shape[1]).transpose(2, 0, 1)
+        self._write(i, small, is_grey)
+        return _Row(image.shape[0], image.shape[1], is_grey, sha256)
+
+    def _write(self, i: int, image: np.ndarray, is_grey: bool) -> None:
+        """Writes uint8 [C, S, S] as row i, in the number of channels that the part has."""
+        if len(image) != self.shape[0]:
+            assert is_grey, "files whose headers say grey gave colour"
+            image = np.broadcast_to(image[:1], self.shape)
+        _write_at(self.pixels, i * self.row_bytes, image.tobytes())
+
+    def _note(self, i: int, row: _Row) -> None:
+        self.rows[i] = row
+        self.fresh.append((i, row))
+        if len(self.fresh) >= FLUSH_ROWS or time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Pixels first, then the lines that vouch for them."""
+        if self.fresh:
+            os.fsync(self.pixels)
+            for i, row in self.fresh:
+                self.lines.write(json.dumps([i, row.height, row.width, row.is_grey, row.sha256]).encode() + b"\n")
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        # Last, so that Ctrl-C in between loses nothing: a line that is there twice does no harm.
+        self.fresh = []
+        self.flushed = time.monotonic()
+
+    def _take_over(self) -> Iterator[tuple[int, _Row]]:
+        """Copies images whose files have not changed from older packs of the same place and size."""
+        if self.files.source.root is None:
+            return
+        for older in sorted(self.folder.parent.glob("*/pack.json")):
+            about = json.loads(older.read_text(encoding="utf-8"))
+            same = {"format": FORMAT, "place": self.files.place, "size": self.shape[1]}
+            if older.parent.suffix == ".part" or any(about.get(key) != value for key, value in same.items()):
+                continue
+            try:
+                pack = load_pack(older.parent)
+            except DataError:
+                continue  # a damaged one; the files themselves are there
+            with np.load(older.parent / "rows.npz", allow_pickle=False) as arrays:
+                stats, is_grey, sha256 = arrays["stats"], arrays["is_grey"], arrays["sha256"]
+            place_of = {name: place for place, name in enumerate(pack.names)}
+            for i, (name, stat) in enumerate(zip(self.files.source.names, self.files.stats, strict=True)):
+                place = place_of.get(name)
+                if i in self.rows or place is None or tuple(stats[place].tolist()) != stat:
+                    continue
+                grey = bool(is_grey[place])
+                self._write(i, pack.images[place], grey)
+                height, width = int(pack.heights[place]), int(pack.widths[place])
+                yield i, _Row(height, width, grey, sha256[place].tobytes().hex())
+
+    def finish(self) -> None:
+        """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
+        source = self.files.source
+        kept = sorted(self.rows)
+        rows = [self.rows[i] for i in kept]
+        channels = 1 if all(row.is_grey for row in rows) else 3
+        pixels = "pixels.bin"
+        if len(kept) < len(source.names) or channels < self.shape[0]:
+            pixels = "compact.bin"
+            self._compact(self.folder / pixels, kept, channels)
+        code_of = {name: code for code, name in enumerate(source.classes)}
+        labels = [source.labels[i] for i in kept]
+        groups = [source.groups[i] for i in kept] if source.groups is not None else None
+        splits = [source.splits[i] for i in kept] if source.splits is not None else None
+        arrays = {
+            "heights": np.array([row.height for row in rows], dtype=np.int32),
+            "widths": np.array([row.width for row in rows], dtype=np.int32),
+            "labels": np.array([NO_LABEL if label is None else code_of[label] for label in labels], dtype=np.int64),
+            "is_grey": np.array([row.is_grey for row in rows]),
+            "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
+            "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
+        }
+        if groups is not None:
+            arrays["groups"] = _codes(groups)
+        if splits is not None:
+            arrays["splits"] = np.array(splits, dtype="<U5")
+        names = [source.names[i] for i in kept]
+        with (self.folder / "rows.npz").open("wb") as file:
+            # The stubs take the first array for an option.
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        _write_json(self.folder / "names.json", names)
+        broken = "".join(f"{source.names[i]}\t{reason}\n" for i, reason in sorted(self.broken.items()))
+        _write_text(self.folder / "broken.txt", broken)
+        about = {
+            "format": FORMAT,
+            "name": source.name,
+            "place": self.files.place,
+            "size": self.shape[1],
+            "channels": channels,
+            "num_images": len(kept),
+            "skipped": len(self.broken),
+            "classes": source.classes,
+            "fingerprint": _fingerprint(names, rows, labels, groups, splits, source.classes),
+            "pixels": pixels,
+        }
+        _write_json(self.folder / "pack.json", about)
+
+    def _compact(self, path: Path, kept: Sequence[int], channels: int) -> None:
+        """Writes the kept rows, in order, with that many channels. OSError if the disk has not the room."""
+        num_rows = max(1, COPY_BYTES // self.row_bytes)
+        area = self.shape[1] * self.shape[2]
+        path.unlink(missing_ok=True)
+        try:
+            _reserve(path, len(kept) * channels * area)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        everything = np.memmap(
+            self.folder / "pixels.bin", dtype=np.uint8, mode="r", shape=(len(self.files.source.names), *self.shape)
+        )
+        with path.open("r+b") as file:
+            for start in range(0, len(kept), num_rows):
+                file.write(everything[kept[start : start + num_rows], :channels].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _in_threads(
+    work: Callable[[int], _Row | str], items: Iterable[int], workers: int
+) -> Generator[tuple[int, _Row | str]]:
+    """The items with their results as they come, with few items in flight, so that memory does not grow with the data.
+
+    On any exception, Ctrl-C included, what has not begun is dropped and what has is waited for.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    try:
+        waiting = iter(items)
+        pending: dict[Future[_Row | str], int] = {pool.submit(work, i): i for i in islice(waiting, 4 * workers)}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future.result()
+            pending.update({pool.submit(work, i): i for i in islice(waiting, 4 * workers - len(pending))})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _codes(groups: Sequence[str]) -> np.ndarray:
+    """Codes of groups by sorted name, int64 [N]; each empty name is a group of its own, after the others."""
+    code_of = {name: code for code, name in enumerate(sorted({group for group in groups if group}))}
+    codes = []
+    next_code = len(code_of)
+    for group in groups:
+        if group:
+            codes.append(code_of[group])
+        else:
+            codes.append(next_code)
+            next_code += 1
+    return np.array(codes, dtype=np.int64)
+
+
+def _fingerprint(
+    names: Sequence[str],
+    rows: Sequence[_Row],
+    labels: Sequence[str | None],
+    groups: Sequence[str] | None,
+    splits: Sequence[str] | None,
+    classes: Sequence[str],
+) -> str:
+    """sha256 over the contents, in the order of the names; no path, time or pack size."""
+    digest = hashlib.sha256(json.dumps([FORMAT, list(classes)]).encode())
+    for i, (name, row, label) in enumerate(zip(names, rows, labels, strict=True)):
+        group = groups[i] if groups is not None else None
+        split = splits[i] if splits is not None else None
+        digest.update(json.dumps([name, row.sha256, label, group, split]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+# --- files
+
+
+def _reserve(path: Path, num_bytes: int) -> None:
+    """Makes a file of that length whose blocks are its own: a full disk is an OSError now, not a SIGBUS later."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        else:  # macOS
+            os.ftruncate(descriptor, num_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Written whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,274 @@
+"""Image files to 8-bit arrays: JPEG, PNG, TIFF, BMP and WebP of any depth, turned upright, without transparency.
+
+What comes out is always uint8 [H, W, 1] (grey) or [H, W, 3] (colour), and grey is judged by content, not by the file's
+mode. More than 8 bits a channel are windowed, never clipped: Pillow's own conversion turns a 16-bit X-ray white.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from sslcurr.errors import DataError
+
+__all__ = ["MAX_PIXELS", "BrokenImage", "decode", "pillow_without_warnings", "read_image", "resize", "to_grey_if_equal"]
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+
+MAX_PIXELS = 2**29
+"""The largest image that is decoded, in pixels: 23,170 x 23,170, or 1.6 GB in memory as RGB.
+
+Pillow warns from 89 megapixels on, which whole-slide and panorama images exceed; a header that claims more than this is
+taken for broken or hostile."""
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
+
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+_OTHER_ORDER = "L" if sys.byteorder == "big" else "B"
+# Pillow has no colour mode of 16 bits: its unpacker keeps the high byte of each sample. Unpacking the same bytes in the
+# other byte order keeps the low byte, and the two together are the sample.
+LOW_BYTE_RAW_MODES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
+}
+
+_opening = threading.Lock()
+
+
+class BrokenImage(ValueError):
+    """Bytes that are not a readable image; its text is the reason, without the file's name."""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The image in a file, uint8 [H, W, 1] if its content is grey, else [H, W, 3]; see `decode`.
+
+    Raises DataError, naming the file and the reason, if it cannot be read or decoded.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        with pillow_without_warnings():
+            return decode(data)
+    except BrokenImage as error:
+        hint = "replace the file or take it out of the data set"
+        raise DataError(f"{path} cannot be decoded: {error}", hint) from error
+
+
+@contextmanager
+def pillow_without_warnings() -> Iterator[None]:
+    """Keeps Pillow's remarks on odd metadata from the user.
+
+    For the thread that starts others, not inside them: Python's warning filters belong to the whole process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The image in the bytes of a file, uint8 [H, W, 1] if its content is grey, else [H, W, 3].
+
+    EXIF orientation is applied; transparency is composited over black; of several frames the first is taken. Samples
+    of more than 8 bits are mapped to 0..255 between the percentiles 0.1 and 99.9 of the image's own values (colour
+    channels together, so that hues stay), or between its least and greatest value where the percentiles coincide; a
+    constant image becomes zeros. A 16-bit CMYK TIFF is an exception: the high byte of each sample is taken.
+
+    Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one.
+    """
+    if not data:
+        raise BrokenImage("the file is empty")
+    try:
+        with _open(data) as image:
+            _check_size(image)
+            deep = _load_deep_colour(image, data)
+            if deep is None:
+                image.load()
+                deep = _load_deep_grey(image)
+            array = window(deep) if deep is not None else _load_8_bit(image)
+            array = _upright(array, image)
+    except UnidentifiedImageError as error:
+        raise BrokenImage("not an image, or not of a known kind (JPEG, PNG, TIFF, BMP, WebP)") from error
+    except MemoryError as error:
+        raise BrokenImage("there is not enough memory to decode it") from error
+    except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+        # This is what Pillow's plugins raise on damaged files; OSError has no errno then, as nothing is read from disk.
+        if isinstance(error, BrokenImage):
+            raise
+        raise BrokenImage(" ".join(str(error).split()) or type(error).__name__) from error
+    except (struct.error, zlib.error) as error:
+        raise BrokenImage(str(error)) from error
+    return to_grey_if_equal(array)
+
+
+def has_grey_header(path: Path) -> bool:
+    """Whether the header says grey; also True for what cannot be opened, about which nothing is known yet."""
+    try:
+        with path.open("rb") as file, _open(file) as image:
+            # Pillow opens PNG with 16-bit grey and alpha as RGBA.
+            return image.mode in GREY_MODES
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, OverflowError, struct.error, zlib.error):
+        return True
+
+
+def to_grey_if_equal(image: np.ndarray) -> np.ndarray:
+    """Drops two channels of [H, W, 3] whose three channels are equal everywhere; anything else is returned as it is."""
+    if image.shape[2] != 3:
+        return image
+    red = image[..., 0]
+    # The first row decides for nearly all colour images, without a pass over the rest.
+    if not np.array_equal(red[0], image[0, :, 1]):
+        return image
+    if np.array_equal(red, image[..., 1]) and np.array_equal(red, image[..., 2]):
+        return np.ascontiguousarray(image[..., :1])
+    return image
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, C] squashed to [size, size, C] with antialiasing; returned as it is if it has that size already."""
+    if image.shape[:2] == (size, size):
+        return image
+    flat = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.
+    small = np.asarray(flat.resize((size, size), Image.Resampling.BILINEAR))
+    return small.reshape(size, size, image.shape[2])
+
+
+def window(values: np.ndarray) -> np.ndarray:
+    """Deep samples to uint8 of the same shape, by robust percentiles; NaN becomes 0, infinities the nearest end."""
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
+    if finite.size == 0:
+        return np.zeros(values.shape, np.uint8)
+    low, high = (float(x) for x in np.percentile(finite.astype(np.float64), [LOW_PERCENTILE, HIGH_PERCENTILE]))
+    if low == high:
+        low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    wide = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    # Halves keep the range of extreme floats finite.
+    scaled = (wide.clip(low, high) / 2 - low / 2) / (high / 2 - low / 2)
+    return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _open(source: bytes | IO[bytes]) -> ImageFile.ImageFile:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    # Pillow's own limit is a global that warns; ours is checked by `_check_size`. Reading a header takes microseconds.
+    with _opening:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(file, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(image: ImageFile.ImageFile) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} that are read")
+    if width == 0 or height == 0:
+        raise BrokenImage(f"its header says {width} x {height} pixels")
+
+
+def _load_deep_colour(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
+    """Colour, or grey with alpha, of 16 bits a channel as floats or uint16 [H, W, C]; None if it is another kind."""
+    raw_modes = {_raw_mode(tile) for tile in image.tile}
+    if raw_modes == {"LA;16B"}:
+        # Four bytes a pixel: grey high, grey low, alpha high, alpha low. RGBA unpacks them unchanged.
+        parts = np.asarray(_reopened(image, data, "RGBA")).astype(np.uint16)
+        samples = parts[..., 0::2] << 8 | parts[..., 1::2]
+    elif len(raw_modes) == 1 and (raw_mode := raw_modes.pop()) in LOW_BYTE_RAW_MODES:
+        low = np.asarray(_reopened(image, data, LOW_BYTE_RAW_MODES[raw_mode]))
+        image.load()
+        samples = np.asarray(image).astype(np.uint16) << 8 | low
+    else:
+        tags = getattr(image, "tag_v2", {})
+        if image.mode not in GREY_MODES and tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
+            # Pillow takes the bytes of such planes for 8-bit samples and returns noise.
+            raise BrokenImage(
+                "TIFF with more than 8 bits a channel in separate planes; save it with interleaved channels"
+            )
+        return None
+    if image.mode == "RGBX":
+        samples = samples[..., :3]
+    if samples.shape[2] in (2, 4):
+        return samples[..., :-1] * (samples[..., -1:] / 65535.0)
+    return samples
+
+
+def _raw_mode(tile: tuple) -> str:
+    arguments = tile[3]
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _reopened(image: ImageFile.ImageFile, data: bytes, raw_mode: str) -> ImageFile.ImageFile:
+    """The same image, its samples unpacked by another raw mode."""
+    again = _open(data)
+    again.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in again.tile
+    ]
+    again.load()
+    return again
+
+
+def _upright(array: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
+    """Applies the orientation of a loaded image. Pillow has done so itself for TIFF, and removed the tag."""
+    try:
+        orientation = image.getexif().get(274, 1)
+    except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error):
+        return array  # damaged metadata does not make a good image a broken one
+    if orientation in (3, 4, 7):
+        array = array[::-1]
+    if orientation in (2, 3, 7):
+        array = array[:, ::-1]
+    if orientation in (5, 7):
+        array = array.swapaxes(0, 1)
+    if orientation in (6, 8):
+        array = np.rot90(array, 1 if orientation == 8 else -1)
+    return np.ascontiguousarray(array)
+
+
+def _load_deep_grey(image: ImageFile.ImageFile) -> np.ndarray | None:
+    """A loaded grey image of 16 or 32 bits as [H, W, 1] in its own type; None if it has 8 bits or colour."""
+    if image.mode not in DEEP_MODES:
+        return None
+    tags = getattr(image, "tag_v2", {})
+    unsigned = image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
+    inverted = tags.get(262) == 0
+    values = np.asarray(image)
+    if unsigned:
+        values = values.view(np.uint32)
+    if inverted:  # white is zero, which Pillow heeds for 8 bits only
+        values = -values.astype(np.float64)
+    return values[..., None]
+
+
+def _load_8_bit(image: Image.Image) -> np.ndarray:
+    if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
+        alpha = rgba[..., 3:].astype(np.uint16)
+        if alpha.min() == 255:
+            return rgba[..., :3]
+        return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., None]
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -1,0 +1,161 @@
+"""The run log of a stage, and the progress that it and a resume go by."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslcurr.errors import TrainingError
+from sslcurr.tasks.base import Loss
+
+
+class Progress:
+    """Where a training is: all that a resume needs beside the weights."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.epochs_done = 0
+        self.seconds = 0.0
+        self.images_seen = 0
+        self.best_epoch = -1
+        self.best_value = -math.inf
+        self.best: dict[str, Tensor] | None = None
+        self.stopped_early = False
+
+    def state(self) -> dict[str, Any]:
+        """As plain values for the resume file."""
+        return dict(vars(self))
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class Log:
+    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and TensorBoard if asked for.
+
+    Values stay on the device until a row is due, so that a step does not wait for the one before.
+    """
+
+    def __init__(self, part: Path, progress: Progress, every: int, total_steps: int, tensorboard: bool) -> None:
+        self.steps_path = part / "metrics.csv"
+        self.epochs_path = part / "epochs.csv"
+        self.progress = progress
+        self.every = every
+        self.total_steps = total_steps
+        self.pending: list[tuple[int, Tensor]] = []
+        self.bad_step: int | None = None
+        self.tensorboard = tensorboard
+        self.part = part
+
+    def __enter__(self) -> Log:
+        # Rows written after the last save belong to steps that are done again.
+        keep_rows(self.steps_path, "step", self.progress.step)
+        keep_rows(self.epochs_path, "epoch", self.progress.epochs_done)
+        self.steps_file = open(self.steps_path, "a", newline="")
+        self.epochs_file = open(self.epochs_path, "a", newline="")
+        self.writer = summary_writer(self.part, self.progress.step) if self.tensorboard else None
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.steps_file.close()
+        self.epochs_file.close()
+        if self.epochs_path.stat().st_size == 0:
+            self.epochs_path.unlink()
+        if self.writer is not None:
+            self.writer.close()
+
+    def add(self, step: int, lr: float, epoch: float, out: Loss, seconds: float) -> float | None:
+        """Note a step's loss; every few steps write a row and give the loss back."""
+        self.pending.append((step, out.value.detach().float()))
+        if step % self.every and step + 1 < self.total_steps:
+            return None
+        names = list(out.metrics)
+        values = torch.stack([out.metrics[name].float() for name in names]).tolist() if names else []
+        loss = self._read_pending()
+        row = {"step": step, "epoch": round(epoch, 4), "lr": lr, "loss": loss, **dict(zip(names, values, strict=True))}
+        append_row(self.steps_file, {**row, "seconds": round(seconds, 3)})
+        if self.writer is not None:
+            for name in ("loss", "lr", *names):
+                self.writer.add_scalar(name, row[name], step)
+        return loss
+
+    def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Write a row of validation measures; its `step` is the last one of the epoch."""
+        step = self.progress.step - 1
+        append_row(self.epochs_file, {"epoch": epoch, "step": step, **metrics})
+        self.epochs_file.flush()
+        if self.writer is not None:
+            for name, value in metrics.items():
+                self.writer.add_scalar(name, value, step)
+
+    def _read_pending(self) -> float:
+        steps = [step for step, _ in self.pending]
+        values = torch.stack([value for _, value in self.pending]).tolist()
+        self.pending.clear()
+        for step, value in zip(steps, values, strict=True):
+            if not math.isfinite(value) and self.bad_step is None:
+                self.bad_step = step
+        return float(values[-1])
+
+    def first_not_finite(self) -> int | None:
+        """The first step whose loss was not finite, if any."""
+        if self.pending:
+            self._read_pending()
+        return self.bad_step
+
+    def flush(self) -> None:
+        """Hand all rows to the operating system."""
+        self.steps_file.flush()
+        self.epochs_file.flush()
+
+
+def append_row(file: Any, row: dict[str, Any]) -> None:
+    """Append a row to an open CSV file, with a header if it is the first."""
+    writer = csv.DictWriter(file, fieldnames=list(row))
+    if file.tell() == 0:
+        writer.writeheader()
+    writer.writerow(row)
+
+
+def keep_rows(path: Path, column: str, before: int) -> None:
+    """Drop the rows of a CSV file whose `column` is not below `before`, and a torn last line."""
+    if not path.exists():
+        return
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    whole = [row for row in rows if None not in row.values() and row[column].isdigit() and int(row[column]) < before]
+    if not whole:
+        path.unlink()
+        return
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(whole[0]))
+        writer.writeheader()
+        writer.writerows(whole)
+    temporary.replace(path)
+
+
+def summary_writer(part: Path, step: int) -> Any:
+    """TensorBoard's writer for a stage; steps from `step` on are shown anew after a resume.
+
+    Raises:
+        TrainingError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError("--tensorboard needs the package tensorboard", "pip install tensorboard") from error
+    return SummaryWriter(str(part / "tensorboard"), purge_step=step)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,96 @@
+"""Small real data (from the embedded set), and stages small enough to be trained in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sslcurr.data import catalog
+from sslcurr.engine.plan import Planner, Wishes
+from sslcurr.engine.spec import StageSpec
+from sslcurr.engine.store import Store
+
+# One thread: the numbers of a run then do not depend on how many cores the machine has.
+torch.set_num_threads(1)
+torch.set_num_interop_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["COLUMNS"] = "200"
+os.environ.pop("SSLCURR_RUNS", None)
+
+# What makes each task small; a new task adds a line.
+SMALL: dict[str, tuple[str, ...]] = {
+    "mocov2": ("mocov2.queue_length=20", "mocov2.bn_group=8"),
+    "swav": ("swav.num_prototypes=12", "swav.hidden=32", "swav.queue_length=14", "swav.queue_start=1"),
+    "rotation": (),
+    "classification": (),
+}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 63 real images of three classes, 28 x 28, grey."""
+    root = tmp_path_factory.mktemp("data") / "clothes"
+    source = catalog.find("fashion")
+    assert source.arrays is not None
+    labels = np.array(source.labels)
+    for name in ("trouser", "sandal", "bag"):
+        (root / name).mkdir(parents=True)
+        for i in np.flatnonzero(labels == name)[:21]:
+            Image.fromarray(source.arrays[i]).save(root / name / f"{i:04d}.png")
+    return root
+
+
+@pytest.fixture
+def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """`small_stage(task)`: a stage of 3 epochs of 5 or 6 steps on `folder`, at 16 px."""
+    store = Store(tmp_path_factory.mktemp("packs"))
+
+    def make(task: str, **changes: object) -> StageSpec:
+        wishes = Wishes(
+            dataset=str(folder),
+            backbone="resnet18",
+            stem="imagenet",
+            image_size=16,
+            epochs=3,
+            batch_size=8,
+            settings=SMALL[task],
+        )
+        spec = Planner(wishes, store, [task]).chain([task])[0]
+        return replace(spec, **changes) if changes else spec
+
+    return make
+
+
+class Command:
+    """Runs the command line in this process."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+
+    def __call__(self, *arguments: str):
+        from sslcurr.cli.app import app
+
+        return CliRunner().invoke(app, list(arguments), env={"SSLCURR_RUNS": str(self.runs)}, catch_exceptions=False)
+
+    def json(self, *arguments: str):
+        result = self(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def sslcurr(tmp_path: Path) -> Command:
+    """The command line with a store of its own."""
+    return Command(tmp_path / "runs")
+
+
+# Options that make a run of a second or two on `folder`.
+QUICK = ("--backbone", "resnet18", "--stem", "imagenet", "--image-size", "16", "--epochs", "1", "--batch-size", "16")
