@@ -87,7 +87,9 @@ def natural_images(num_images: int, size: int) -> list[Image.Image]:
     for number in range(num_images):
         photograph = photographs[number % 2]
         left, top = (37 * number) % (photograph.width - 320), (23 * number) % (photograph.height - 320)
-        images.append(photograph.crop((left, top, left + 320, top + 320)).resize((size, size), Image.Resampling.BICUBIC))
+        images.append(
+            photograph.crop((left, top, left + 320, top + 320)).resize((size, size), Image.Resampling.BICUBIC)
+        )
     return images
 
 
@@ -131,7 +133,13 @@ def measure(method: str, size: int, batch: int, repeats: int) -> dict[str, objec
         rates["ours"].append(batch * num_views / ((before + after) / 2))
         rates["lightly"].append(batch * num_views / peer)
         rates["ratio"].append(rates["ours"][-1] / rates["lightly"][-1])
-    row: dict[str, object] = {"method": method, "size": size, "pack_size": PACK_SIZES[size], "batch": batch, "n": repeats}
+    row: dict[str, object] = {
+        "method": method,
+        "size": size,
+        "pack_size": PACK_SIZES[size],
+        "batch": batch,
+        "n": repeats,
+    }
     for name, values in rates.items():
         row[name] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     return row
@@ -169,7 +177,11 @@ def main() -> None:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": " ".join(["python", "benchmarks/views.py", *sys.argv[1:]]),
             "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
-            "device": {"kind": "cpu", "machine": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
+            "device": {
+                "kind": "cpu",
+                "machine": platform.machine(),
+                "capability": torch.backends.cpu.get_cpu_capability(),
+            },
             "num_threads": torch.get_num_threads(),
             "memory_kept": kept,
             "rows": rows,

@@ -25,11 +25,22 @@ def build(spec: BackboneSpec) -> nn.Module:
         network = timm.create_model(spec.name, num_classes=0, in_chans=spec.channels)
     except RuntimeError as error:
         raise SpecError(f"timm cannot build {spec.name!r}: {error}", "try resnet18 or resnet50") from error
-    if not hasattr(network, "feature_info") or not any(isinstance(m, nn.Conv2d) for m in list(network.modules())[2:]):
+    # A convolutional network shrinks its maps from stage to stage; a plain transformer keeps one size.
+    if len({info["reduction"] for info in getattr(network, "feature_info", [])}) < 2:
         raise SpecError(f"{spec.name!r} is not a convolutional network", "try resnet18, resnet50 or convnext_tiny")
     if spec.stem != "imagenet":
         _shrink_stem(network, spec)
     return network
+
+
+def check(spec: BackboneSpec) -> None:
+    """Build the network without memory, to find a mistake before anything is trained.
+
+    Raises:
+        SpecError: as `build` does.
+    """
+    with torch.device("meta"):
+        build(spec)
 
 
 def _shrink_stem(network: nn.Module, spec: BackboneSpec) -> None:
@@ -62,10 +73,17 @@ class StageFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, sum of channels], the stages side by side; `widths` says how many each has."""
         found: dict[str, Tensor] = {}
+        channels = {info["module"]: info["num_chs"] for info in self.network.feature_info}  # type: ignore[union-attr]
+
+        def see(name: str, output: Tensor) -> None:
+            if output.ndim != 4 or output.shape[1] != channels[name]:
+                raise SpecError(f"{name} gives no [N, C, H, W] maps", "probes need a convolutional backbone")
+            # Pooled at once: an in-place layer that follows must not change what was seen here.
+            found[name] = output.mean(dim=(2, 3)).float()
+
         hooks = [
             self.network.get_submodule(name).register_forward_hook(
-                # Pooled in the hook: an in-place layer that follows must not change what was seen here.
-                lambda module, inputs, output, name=name: found.__setitem__(name, output.mean(dim=(2, 3)).float())
+                lambda module, inputs, output, name=name: see(name, output)
             )
             for name in self.names
             if name != "pooled"

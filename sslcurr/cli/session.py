@@ -30,7 +30,9 @@ def carry_out(
         baseline: train classification from scratch too, and show it beside.
         probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
     """
+    from sslcurr.backbones.build import check as check_backbone
     from sslcurr.engine import plan
+    from sslcurr.engine.spec import key_of
 
     store = shared.store()
     with reporting() as report:
@@ -43,6 +45,8 @@ def carry_out(
         # From scratch with the same backbone and images: what the pretraining is compared with.
         scratch = plan.Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
         extra = planner.chain(["classification"], scratch) if baseline and probe is None else []
+        if any(store.find(key_of(spec)) is None for spec in (*specs, *extra)):
+            check_backbone(planner.backbone(parent))
         if shared.dry_run:
             print_plan([*specs, *extra], store, shared.json)
             return

@@ -30,11 +30,10 @@ def blur_matrices(sigma: Tensor, size: int) -> Tensor:
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Images [M, C, size, size] blurred by Gaussians of standard deviation `sigma` [M] in pixels (see `blur_matrices`)."""
+    """Images [M, C, size, size] blurred by Gaussians of standard deviation `sigma` [M], in pixels."""
     num_images, channels, size = x.shape[:3]
     matrix = blur_matrices(sigma, size)
-    lines = torch.bmm(x.reshape(num_images, channels * size, size), matrix.transpose(1, 2)).view_as(x)
-    blurred = torch.empty_like(lines)
-    for channel in range(channels):
-        torch.bmm(matrix, lines[:, channel], out=blurred[:, channel])
-    return blurred
+    lines = torch.bmm(x.reshape(num_images, channels * size, size), matrix.transpose(1, 2))
+    # A copy of the matrix for each channel: with a target that is not contiguous, a product is a slow loop.
+    matrix = matrix[:, None].expand(-1, channels, -1, -1).reshape(-1, size, size)
+    return torch.bmm(matrix, lines.view(-1, size, size)).view_as(x)

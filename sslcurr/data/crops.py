@@ -57,6 +57,11 @@ def whole_boxes(heights: Tensor, widths: Tensor) -> Tensor:
     return torch.stack((nothing, nothing, heights, widths), 1)
 
 
+def in_pixels(boxes: Tensor, true_size: Tensor, num_pixels: int) -> Tensor:
+    """Boxes [M, 4] in pixels of true images of `true_size` [M, 2], in pixels of their packs of `num_pixels` squared."""
+    return boxes * num_pixels / true_size.repeat(1, 2)
+
+
 def centers(start: Tensor, length: Tensor, flip: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Where the output pixels lie in the input [M, size], and the half width of the filter [M, 1], in input pixels."""
     position = torch.arange(size, dtype=torch.float32, device=start.device) + 0.5
@@ -85,6 +90,49 @@ def interpolation(start: Tensor, length: Tensor, flip: Tensor, size: int, num_pi
     pixels = torch.arange(num_pixels, dtype=torch.float32, device=start.device)
     weights = triangle(pixels, middles[..., None], support[..., None], start[:, None, None], length[:, None, None])
     return weights.div_(weights.sum(-1, keepdim=True))
+
+
+def taps(start: Tensor, length: Tensor, flip: Tensor, size: int, num_pixels: int) -> tuple[Tensor, Tensor]:
+    """The entries of `interpolation` that may differ from zero: their columns, int64, and values, float32 [T, M, size].
+
+    For tensors on the CPU, whose largest scale can be looked at to know T.
+    """
+    middles, support = centers(start, length, flip, size)
+    num_taps = math.ceil(2.0 * float(support.max())) if len(start) else 1
+    first = (middles - support - 0.5).floor_().add_(1.0)
+    pixels = first + torch.arange(num_taps).view(-1, 1, 1)
+    weights = triangle(pixels, middles, support, start[:, None], length[:, None])
+    weights /= weights.sum(0)
+    return pixels.clamp_(0, num_pixels - 1).long(), weights
+
+
+def line_bags(boxes: Tensor, flips: Tensor, size: int, num_pixels: int, channels: int) -> tuple[Tensor, Tensor, int]:
+    """Which lines of an image [channels * num_pixels, num_pixels] make the lines of its crop, and their weights.
+
+    For `torch.embedding_bag`, which adds up few rows of a table: int64 and float32 [M, channels * size * T], T entries
+    for each line of a crop [channels * size, ...]; and T. The weights turn bytes into values in [0, 1].
+    """
+    lines, weights = taps(boxes[:, 0], boxes[:, 2], flips[:, 1], size, num_pixels)
+    first = torch.arange(channels).view(-1, 1, 1) * num_pixels
+    lines = lines.permute(1, 2, 0)[:, None] + first
+    weights = weights.mul_(1 / 255).permute(1, 2, 0)[:, None].expand_as(lines)
+    return lines.flatten(1), weights.flatten(1), lines.shape[-1]
+
+
+def resize_sparse(images: Tensor, boxes: Tensor, flips: Tensor, size: int, count: int) -> Tensor:
+    """`resize_dense` for small images on a CPU: rows are summed by their few taps, columns by a matrix product."""
+    num_images, channels, num_pixels = images.shape[:3]
+    num_views = count * num_images
+    lines, weights, num_taps = line_bags(boxes, flips, size, num_pixels, channels)
+    lines += (torch.arange(num_images) * channels * num_pixels).repeat(count)[:, None]
+    bags = torch.arange(0, lines.numel(), num_taps)
+    table = images.view(-1, num_pixels).float()
+    rows = torch.embedding_bag(table, lines.view(-1), bags, False, 0, False, weights.view(-1))[0]
+    pixels, weights = taps(boxes[:, 1], boxes[:, 3], flips[:, 0], size, num_pixels)
+    pixels, weights = pixels.permute(1, 2, 0), weights.permute(1, 2, 0)
+    columns = torch.zeros((num_views, size, num_pixels)).scatter_add_(2, pixels, weights)
+    rows = rows.view(num_views, channels * size, num_pixels)
+    return torch.bmm(rows, columns.transpose(1, 2)).view(num_views, channels, size, size)
 
 
 def resize_dense(images: Tensor, boxes: Tensor, flips: Tensor, size: int, count: int) -> Tensor:

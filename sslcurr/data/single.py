@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sslcurr.data import colour, crops
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sslcurr.data.views import Parameters, View
 
 _GRAY_SUM = sum(colour.GRAY)
-_NUM_IMAGES_AHEAD = 8  # images for which filters are computed together
+_NUM_IMAGES_AHEAD = 16  # images for which filters are computed together
 _BLUR_REACH = 4.0  # standard deviations; beyond lies 6e-5 of the weight
 
 
@@ -32,7 +33,28 @@ def block_of(size: int) -> int:
     return max(divisors, key=lambda block: (block % 16 == 0, block), default=0)
 
 
-class Single:
+def render(
+    images: Tensor,
+    parameters: Parameters,
+    view: View,
+    mean: Sequence[float],
+    std: Sequence[float],
+    result: Tensor,
+) -> None:
+    """Make all views of `images`, uint8 [N, C, S, S], into `result`, float32 [count, N, channels, size, size]."""
+    num_images, depth, num_pixels = images.shape[:3]
+    maker = _Maker(view, depth, num_pixels, mean, std)
+    rows = torch.arange(view.count * num_images).view(view.count, num_images)
+    for start in range(0, num_images, _NUM_IMAGES_AHEAD):
+        chunk = slice(start, start + _NUM_IMAGES_AHEAD)
+        maker.prepare(parameters, rows[:, chunk].T.reshape(-1))
+        for place, image in enumerate(images[chunk]):
+            maker.image.view(image.shape).copy_(image)
+            for crop in range(view.count):
+                maker.make(place * view.count + crop, result[crop, start + place])
+
+
+class _Maker:
     """Makes views of images [C, S, S] one by one in reused memory."""
 
     def __init__(self, view: View, depth: int, num_pixels: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -42,80 +64,25 @@ class Single:
         self.num_blocks = size // self.block
         self.image = torch.empty((depth * num_pixels, num_pixels))
         self.reach = max(1, min(math.ceil(_BLUR_REACH * view.blur_sigma[1]), size - 1))
-        # Four planes: the fourth holds what a hue shift adds. Windows of the blur reach over both ends.
+        # Four planes: the fourth holds what a hue shift adds.
         area = size * size
-        self.memory = [torch.zeros(4 * area + 2 * self.reach) for _ in range(2)]
-        self.planes = [memory[self.reach : self.reach + 4 * area].view(4, area) for memory in self.memory]
+        self.planes = torch.empty((2, 4, area)).unbind()
         self.extremes = torch.empty((2, area))
         self.lines = torch.empty((depth * size, size))
         self.gray = torch.tensor([colour.GRAY])
         self.inverse_std = 1.0 / torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
         self.bias = -torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1) * self.inverse_std
-        self._prepare_blur_rows()
+        self.blur_lines: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def _prepare_blur_rows(self) -> None:
-        size, reach = self.view.size, self.reach
-        distance = torch.arange(-reach, reach + 1)
-        lines = (torch.arange(size)[:, None] + distance).abs()
-        lines = torch.where(lines >= size, 2 * (size - 1) - lines, lines)
-        self.blur_lines = (torch.arange(self.depth)[:, None, None] * size + lines).flatten()
-        self.blur_bags = torch.arange(0, self.blur_lines.numel(), 2 * reach + 1)
-        self.distance = distance.float()
-
-    def render(self, images: Tensor, parameters: Parameters, result: Tensor) -> None:
-        """Make all views of `images`, uint8 [N, C, S, S], into `result`, float32 [count, N, channels, size, size]."""
-        num_images = len(images)
-        rows = torch.arange(self.view.count * num_images).view(self.view.count, num_images)
-        for start in range(0, num_images, _NUM_IMAGES_AHEAD):
-            chunk = slice(start, start + _NUM_IMAGES_AHEAD)
-            self._prepare(parameters, rows[:, chunk].T.reshape(-1))
-            for place, image in enumerate(images[chunk]):
-                self.image.view(image.shape).copy_(image)
-                for crop in range(self.view.count):
-                    self._make(place * self.view.count + crop, result[crop, start + place])
-
-    def _prepare(self, parameters: Parameters, rows: Tensor) -> None:
+    def prepare(self, parameters: Parameters, rows: Tensor) -> None:
         """Filters and numbers of the views in `rows`, image after image."""
         size, view = self.view.size, self.view
-        box = parameters.box[rows] * self.num_pixels / parameters.true_size[rows].repeat(1, 2)
+        box = crops.in_pixels(parameters.box[rows], parameters.true_size[rows], self.num_pixels)
         flip = parameters.flip[rows]
 
-        # Rows: for each line of the output, which lines of the image it is made of.
-        centers, support = crops.centers(box[:, 0], box[:, 2], flip[:, 1], size)
-        taps = torch.arange(math.ceil(2.0 * float(support.max())))
-        lines = (centers - support - 0.5).floor().add_(1.0)[..., None] + taps
-        weights = crops.triangle(
-            lines, centers[..., None], support[..., None], box[:, 0, None, None], box[:, 2, None, None]
-        )
-        weights *= (1 / 255) / weights.sum(-1, keepdim=True)
-        lines = lines.clamp_(0, self.num_pixels - 1).long()
-        channel = torch.arange(self.depth)[:, None, None] * self.num_pixels
-        self.row_lines = (lines[:, None] + channel).flatten(1)
-        self.row_weights = weights[:, None].expand(-1, self.depth, -1, -1).flatten(1)
-        self.row_bags = torch.arange(0, self.row_lines.shape[1], len(taps))
-
-        # Columns: blocks of outputs, whose windows into a line begin at regular distances.
-        unflipped = torch.zeros(len(rows), dtype=torch.bool)
-        centers, support = crops.centers(box[:, 1], box[:, 3], unflipped, size)
-        centers = centers.view(-1, self.num_blocks, self.block)
-        low = (centers[:, 0, 0] - support[:, 0] - 0.5).floor().add_(1.0)
-        high = (centers[:, -1, -1] + support[:, 0] - 0.5).ceil().sub_(1.0)
-        first, last = low.clamp(min=0.0), high.clamp(max=self.num_pixels - 1)
-        # The outer windows are cut off at the borders; the others, as wide, must not fall short because of that.
-        short = torch.maximum(first - low, high - last)
-        step = (self.block * box[:, 3] / size - short).floor().clamp_(min=0.0)
-        width = last - (self.num_blocks - 1) * step - first + 1.0
-        windows = first[:, None] + step[:, None] * torch.arange(self.num_blocks)
-        pixels = windows[..., None] + torch.arange(int(width.max()))
-        self.column_weights = crops.triangle(
-            pixels[..., None],
-            centers[:, :, None, :],
-            support[:, :, None, None],
-            box[:, 1, None, None, None],
-            box[:, 3, None, None, None],
-        )
-        self.column_weights /= self.column_weights.sum(2, keepdim=True)
-        self.first, self.step, self.width = first.long().tolist(), step.long().tolist(), width.long().tolist()
+        self.row_lines, self.row_weights, num_taps = crops.line_bags(box, flip, size, self.num_pixels, self.depth)
+        self.row_bags = torch.arange(0, self.row_lines.shape[1], num_taps)
+        self._prepare_columns(box)
 
         self.mirrored = flip[:, 0].tolist()
         self.angle = torch.where(flip[:, 1], -parameters.angle[rows], parameters.angle[rows])[:, None]
@@ -134,30 +101,50 @@ class Single:
         if self.blurred:
             self._prepare_blur(sigma[sigma > 0.0])
 
-    def _prepare_blur(self, sigma: Tensor) -> None:
-        size, reach, block = self.view.size, self.reach, self.block
-        scale = -0.5 / sigma.square()
-        kernel = scale[:, None].mul(self.distance.square()).clamp_(min=LEAST_EXPONENT).exp_()
-        kernel /= kernel.sum(1, keepdim=True)
-        self.blur_rows = kernel[:, None].expand(-1, self.depth * size, -1).flatten(1)
-        # Entry [n, d] is the weight at distance d of blur n; the last one is for what is out of reach.
-        table = torch.cat((kernel[:, reach:], torch.zeros(len(sigma), 1)), 1)
-        outputs = torch.arange(size).view(self.num_blocks, 1, block)
-        pixels = outputs[:, :, :1] - reach + torch.arange(block + 2 * reach).view(1, -1, 1)
-        inside = (pixels >= 0) & (pixels < size)
-        direct = torch.where(inside, (pixels - outputs).abs(), reach + 1)
-        before = torch.where(inside & (pixels > 0), pixels + outputs, reach + 1)
-        after = torch.where(inside & (pixels < size - 1), 2 * (size - 1) - pixels - outputs, reach + 1)
-        self.blur_columns = sum(
-            table[:, distance.clamp(max=reach + 1).flatten()] for distance in (direct, before, after)
-        ).view(len(sigma), *direct.shape)
+    def _prepare_columns(self, box: Tensor) -> None:
+        """Blocks of outputs, whose windows into a line begin at regular distances; unflipped, `make` does that last."""
+        size, block = self.view.size, self.block
+        unflipped = torch.zeros(len(box), dtype=torch.bool)
+        middles, support = crops.centers(box[:, 1], box[:, 3], unflipped, size)
+        low = (middles[:, 0] - support[:, 0] - 0.5).floor().add_(1.0)
+        high = (middles[:, -1] + support[:, 0] - 0.5).ceil().sub_(1.0)
+        first, last = low.clamp(min=0.0), high.clamp(max=self.num_pixels - 1)
+        # The outer windows are cut off at the borders; the others, as wide, must not fall short because of that.
+        short = torch.maximum(first - low, high - last)
+        step = (block * box[:, 3] / size - short).floor().clamp_(min=0.0)
+        width = last - (self.num_blocks - 1) * step - first + 1.0
+        self.first, self.step, self.width = first.long().tolist(), step.long().tolist(), width.long().tolist()
 
-    def _make(self, place: int, out: Tensor) -> None:
+        pixels, weights = crops.taps(box[:, 1], box[:, 3], unflipped, size, self.num_pixels)
+        output = torch.arange(size)
+        window = first.long()[:, None] + step.long()[:, None] * (output // block)
+        widest = max(self.width)
+        # A tap outside of its window is one outside of the image too, and weighs nothing.
+        place = (pixels - window).clamp_(0, widest - 1)
+        place += output // block * widest
+        place = place.mul_(block).add_(output % block)
+        self.column_weights = torch.zeros((len(box), self.num_blocks * widest * block))
+        for index, weight in zip(place, weights, strict=True):
+            self.column_weights.scatter_add_(1, index, weight)
+        self.column_weights = self.column_weights.view(-1, self.num_blocks, widest, block)
+
+    def _prepare_blur(self, sigma: Tensor) -> None:
+        distance = torch.arange(-self.reach, self.reach + 1)
+        kernel = (-0.5 / sigma.square())[:, None].mul(distance.square()).clamp_(min=LEAST_EXPONENT).exp_()
+        kernel *= distance.abs() <= torch.ceil(_BLUR_REACH * sigma)[:, None]
+        self.blur_kernel = kernel.div_(kernel.sum(1, keepdim=True))
+        # Entry [n, k, j] is the weight of pixel k of a window for its output j, at distance k - j - reach.
+        table = F.pad(kernel, (self.block - 1, self.block - 1))
+        length = table.shape[1]
+        shape, strides = (len(sigma), self.block + 2 * self.reach, self.block), (length, 1, 1)
+        self.blur_columns = table.as_strided(shape, strides).flip(2)
+
+    def make(self, place: int, out: Tensor) -> None:
         size, depth = self.view.size, self.depth
         lines = torch.embedding_bag(
             self.image, self.row_lines[place], self.row_bags, False, 0, False, self.row_weights[place]
         )[0]
-        width, area = self.width[place], size * size
+        width = self.width[place]
         torch.bmm(
             lines.as_strided(
                 (self.num_blocks, depth * size, width),
@@ -165,9 +152,7 @@ class Single:
                 self.first[place],
             ),
             self.column_weights[place, :, :width],
-            out=self.memory[0].as_strided(
-                (self.num_blocks, depth * size, self.block), (self.block, size, 1), self.reach
-            ),
+            out=self.planes[0].as_strided((self.num_blocks, depth * size, self.block), (self.block, size, 1)),
         )
         self.now = 0
         if self.view.rotation > 0.0:
@@ -179,7 +164,7 @@ class Single:
             depth = 1
         x = self.planes[self.now][:depth]
         if place in self.blurred:
-            x = self._blur(self.blurred[place], depth)
+            x = self._blur(place, depth)
         x = x.view(depth, size, size)
         if self.solarized[place]:
             x = x.mul(scale).add_(offset)
@@ -238,23 +223,24 @@ class Single:
         self.now = 1 - self.now
         return _GRAY_SUM * offset
 
-    def _blur(self, number: int, depth: int) -> Tensor:
-        size, block, reach = self.view.size, self.block, self.reach
-        num_lines = depth * size
-        lines = self.lines[:num_lines]
-        window = block + 2 * reach
+    def _blur(self, place: int, depth: int) -> Tensor:
+        size, block = self.view.size, self.block
+        number = self.blurred[place]
+        reach = min(math.ceil(_BLUR_REACH * self.sigma[place]), self.reach)
+        num_lines, num_taps = depth * size, 2 * reach + 1
+        x = self.planes[self.now][:depth].view(depth, size, size)
+        padded = F.pad(x, (reach, reach, 0, 0), mode="reflect")
+        lines, window = self.lines[:num_lines], block + 2 * reach
         torch.bmm(
-            self.memory[self.now].as_strided((self.num_blocks, num_lines, window), (block, size, 1), 0),
-            self.blur_columns[number],
-            out=lines.as_strided((self.num_blocks, num_lines, block), (block, size, 1), 0),
+            padded.as_strided((self.num_blocks, num_lines, window), (block, size + 2 * reach, 1)),
+            self.blur_columns[number].narrow(0, self.reach - reach, window).expand(self.num_blocks, -1, -1),
+            out=lines.as_strided((self.num_blocks, num_lines, block), (block, size, 1)),
         )
-        num_taps = num_lines * (2 * reach + 1)
-        return torch.embedding_bag(
-            lines,
-            self.blur_lines[:num_taps],
-            self.blur_bags[:num_lines],
-            False,
-            0,
-            False,
-            self.blur_rows[number, :num_taps],
-        )[0]
+        if reach not in self.blur_lines:
+            index = (torch.arange(size)[:, None] + torch.arange(-reach, reach + 1)).abs()
+            index = torch.where(index >= size, 2 * (size - 1) - index, index)
+            index = (torch.arange(self.depth)[:, None, None] * size + index).flatten()
+            self.blur_lines[reach] = index, torch.arange(0, len(index), num_taps)
+        index, bags = self.blur_lines[reach]
+        weights = self.blur_kernel[number].narrow(0, self.reach - reach, num_taps).repeat(num_lines)
+        return torch.embedding_bag(lines, index[: len(weights)], bags[:num_lines], False, 0, False, weights)[0]

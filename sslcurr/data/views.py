@@ -8,22 +8,19 @@ crop and resize, rotation, colour jitter, grey, blur, solarize, flips, normalise
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sslcurr.data import colour, crops
-from sslcurr.data.blur import blur
-from sslcurr.data.single import Single, block_of
+from sslcurr.data import batched, colour, crops, single
 from sslcurr.errors import SpecError, did_you_mean
 
 CROPS = ("center", "random", "whole")
-# On a CPU views are made a few at a time, so that what is worked on stays in the cache of a core.
-_SINGLE_FROM = 90
-_CHUNK_BYTES = 1 << 22
+# On a CPU, views of this size and more are made one by one: by then a view fills the cache of a core, and the time
+# that Python takes no longer matters.
+SINGLE_FROM = 90
 
 
 def _check(holds: bool, name: str, value: object, law: str) -> None:
@@ -112,33 +109,17 @@ class Parameters:
             return self if self.host is None else self.host
         host = self if self.host is None else self.host
         names = [field.name for field in fields(self) if field.name != "host"]
-        tensors = _send([getattr(host, name) for name in names], torch.device(device), non_blocking)
+        tensors = batched.send([getattr(host, name) for name in names], torch.device(device), non_blocking)
         return replace(host, host=host, **dict(zip(names, tensors, strict=True)))
-
-
-def _send(tensors: Sequence[Tensor], device: torch.device, non_blocking: bool = True) -> list[Tensor]:
-    """Copies of CPU tensors on a device, in one transfer from pinned memory, which does not wait for the device."""
-    if device.type == "cpu":
-        return list(tensors)
-    # Eight bytes each keeps every element aligned, whatever its type.
-    parts = [tensor.double() if tensor.is_floating_point() else tensor.long().view(torch.double) for tensor in tensors]
-    flat = torch.cat([part.reshape(-1) for part in parts])
-    if device.type == "cuda":
-        flat = flat.pin_memory()
-    sent = flat.to(device, non_blocking=non_blocking).split([tensor.numel() for tensor in tensors])
-    return [
-        (part if tensor.is_floating_point() else part.view(torch.long)).to(tensor.dtype).view(tensor.shape)
-        for part, tensor in zip(sent, tensors, strict=True)
-    ]
 
 
 def draw(view: View, heights: Tensor, widths: Tensor, channels: int, generator: torch.Generator) -> Parameters:
     """Draw the random numbers of `view.count` views of each of N images, on the CPU.
 
-    `heights` and `widths` are int [N], the sizes of the true images in pixels; `channels` is that of the images, 1 or 3:
-    hue, saturation and grey leave images of one channel alone. As many numbers are drawn whatever the settings are, so a
-    setting changes nothing but what it is about, and the views of an image depend on its own size, its place in the
-    batch and N, not on the other images.
+    `heights` and `widths` are int [N], the sizes of the true images in pixels; `channels` is that of the images, 1 or
+    3: hue, saturation and grey leave images of one channel alone. As many numbers are drawn whatever the settings are,
+    so a setting changes nothing but what it is about, and the views of an image depend on its own size, its place in
+    the batch and N, not on the other images.
     """
     heights, widths = heights.cpu().long().repeat(view.count), widths.cpu().long().repeat(view.count)
     num_views = len(heights)
@@ -181,24 +162,6 @@ def draw(view: View, heights: Tensor, widths: Tensor, channels: int, generator: 
     )
 
 
-def _subsets(host: Parameters, rows: np.ndarray) -> dict[str | tuple[int, int], np.ndarray]:
-    """Where in `rows` the views lie that need an operation: jitters by (position, operation), the others by name."""
-    found: dict[str | tuple[int, int], np.ndarray] = {}
-    order = host.order.numpy()[rows]
-    for position in range(4):
-        for operation in range(4):
-            found[position, operation] = np.flatnonzero(order[:, position] == operation)
-    for name in ("gray", "sigma", "solarize"):
-        found[name] = np.flatnonzero(getattr(host, name).numpy()[rows])
-    return {name: where for name, where in found.items() if len(where)}
-
-
-def _chunks(num_images: int, bytes_per_image: int, device: torch.device) -> Iterator[slice]:
-    step = num_images if device.type != "cpu" else max(1, min(num_images, _CHUNK_BYTES // bytes_per_image))
-    for start in range(0, num_images, step or 1):
-        yield slice(start, min(start + step, num_images))
-
-
 def render(
     images: Tensor,
     parameters: Parameters,
@@ -216,72 +179,20 @@ def render(
     Returns float32 [view.count * N, channels, size, size], crop-major. It does not wait for an accelerator.
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        return _render(images, parameters, view, tuple(mean), tuple(std), channels)
+        return _render(images.contiguous(), parameters, view, tuple(mean), tuple(std), channels)
 
 
 def _render(
     images: Tensor, parameters: Parameters, view: View, mean: tuple[float, ...], std: tuple[float, ...], channels: int
 ) -> Tensor:
-    num_images, depth, num_pixels = images.shape[:3]
-    device = images.device
     host = parameters if parameters.host is None else parameters.host
-    result = torch.empty((view.count, num_images, channels, view.size, view.size), device=device)
-    if device.type == "cpu" and view.size >= _SINGLE_FROM and block_of(view.size):
-        Single(view, depth, num_pixels, mean, std).render(images, host, result)
-        return result.view(-1, channels, view.size, view.size)
-    parameters = host.to(device) if parameters.image.device != device else parameters
-    bytes_per_image = 4 * view.count * depth * view.size**2
-    for chunk in _chunks(num_images, bytes_per_image, device):
-        rows = np.arange(view.count * num_images).reshape(view.count, num_images)[:, chunk].reshape(-1)
-        x = _make(images[chunk], parameters, host, rows, view, channels)
-        x = x.view(view.count, -1, *x.shape[1:])
-        part = result[:, chunk]
-        for channel in range(channels):
-            source = x[:, :, min(channel, x.shape[2] - 1)]
-            torch.mul(source, 1.0 / std[channel], out=part[:, :, channel])
-            part[:, :, channel].sub_(mean[channel] / std[channel])
+    result = torch.empty((view.count, len(images), channels, view.size, view.size), device=images.device)
+    if images.device.type == "cpu" and view.size >= SINGLE_FROM and single.block_of(view.size):
+        single.render(images, host, view, mean, std, result)
+    else:
+        parameters = parameters if parameters.image.device == images.device else host.to(images.device)
+        batched.render(images, parameters, host, view, mean, std, result)
     return result.view(-1, channels, view.size, view.size)
-
-
-def _make(
-    images: Tensor, parameters: Parameters, host: Parameters, rows: np.ndarray, view: View, channels: int
-) -> Tensor:
-    """The views in `rows`, which are those of `images`, before they are normalised."""
-    device = images.device
-    subsets = _subsets(host, rows)
-    sent = _send([torch.from_numpy(rows), *map(torch.from_numpy, subsets.values())], device)
-    where, found = sent[0], dict(zip(subsets, sent[1:], strict=True))
-    box, true_size = parameters.box[where], parameters.true_size[where]
-    box = box * images.shape[-1] / true_size.repeat(1, 2)
-    x = crops.resize_dense(images, box, parameters.flip[where], view.size, view.count)
-    if view.rotation > 0.0:
-        # The flips come last, but are folded into the crop: a mirrored turn is a turn the other way.
-        mirrored = parameters.flip[where].sum(1) == 1
-        angle = parameters.angle[where]
-        x = crops.rotate(x, torch.where(mirrored, -angle, angle))
-
-    factor = parameters.factor[where]
-    for position in range(4):
-        for operation, adjust in enumerate(colour.ADJUST):
-            which = found.get((position, operation))
-            if which is None:
-                continue
-            part = x.index_select(0, which)
-            adjust(part, factor[:, operation].index_select(0, which))
-            x.index_copy_(0, which, part)
-    if x.shape[1] == 3 and channels == 1:
-        x = colour.to_gray(x)
-    elif x.shape[1] == 3 and "gray" in found:
-        which = found["gray"]
-        x.index_copy_(0, which, colour.to_gray(x.index_select(0, which)).expand(-1, 3, -1, -1))
-    if "sigma" in found:
-        which = found["sigma"]
-        x.index_copy_(0, which, blur(x.index_select(0, which), parameters.sigma[where].index_select(0, which)))
-    if "solarize" in found:
-        which = found["solarize"]
-        part = x.index_select(0, which)
-        x.index_copy_(0, which, torch.where(part >= view.solarize_threshold, 1.0 - part, part))
-    return x
 
 
 def make_views(
@@ -298,7 +209,7 @@ def make_views(
     """Draw and make all `views` of a batch of packed images, in turn from one CPU generator.
 
     `images` is uint8 [N, C, S, S] on the training device, `heights` and `widths` int [N] are the true sizes in pixels;
-    `mean`, `std` and `channels` as in `render`. Returns a float32 tensor [count * N, channels, size, size] for each View.
+    `mean`, `std` and `channels` as in `render`. Returns a float32 [count * N, channels, size, size] for each View.
     """
     return tuple(
         render(

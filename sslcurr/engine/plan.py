@@ -13,7 +13,7 @@ from sslcurr.data.pack import Pack, open_pack
 from sslcurr.data.split import SplitSettings
 from sslcurr.engine import settings
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.spec import BackboneSpec, DataSpec, StageSpec, key_of
+from sslcurr.engine.spec import BackboneSpec, DataSpec, StageSpec, Training, key_of
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.tasks import TASKS, task_class
@@ -114,12 +114,16 @@ class Planner:
         Raises:
             SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
         """
+        wished = {name: getattr(wishes, name) for name in ("epochs", "batch_size", "lr", "precision")}
+        Training(**{name: value for name, value in wished.items() if value is not None})
         self.wishes = wishes
         self.parent = parent or SCRATCH
         self.settings = settings.parse(wishes.settings, [*tasks, "data"])
+        # All mistakes that can be seen without the images are said before they are decoded.
         for task in self.settings.keys() & TASKS.keys():
-            recipe = task_class(task).recipe(Facts(num_images=1000, class_counts=(500, 500)))
-            settings.apply(self.settings[task], recipe.config, recipe.training, section=task)
+            kind = task_class(task)
+            recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
+            kind.views(settings.apply(self.settings[task], recipe.config, recipe.training, section=task)[0])
         (self.data_settings,) = settings.apply(self.settings.get("data", {}), DataSettings(), section="data")
         SplitSettings(val=self.data_settings.val, test=self.data_settings.test, seed=self.data_settings.seed)
         self.data = self._open_data(store, progress)
@@ -221,7 +225,6 @@ class Planner:
         if wishes.lr is not None:
             training = replace(training, lr=wishes.lr)
         config, training = settings.apply(given, recipe.config, training, section=task)
-        kind.views(config)  # checks what only the views can check
         return StageSpec(
             task=task,
             version=kind.version,

@@ -26,7 +26,7 @@ class Classification(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn more often (`sampling`), or `none`."""
+        """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn oftener (`sampling`), or `none`."""
 
         image_size: int = 224
         balance: Literal["loss", "sampling", "none"] = "loss"

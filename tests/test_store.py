@@ -1,0 +1,133 @@
+"""The store: whole or not at all, shared between processes, and tidy."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+
+import pytest
+
+from sslcurr.engine.report import Reporter
+from sslcurr.engine.run import run_stages
+from sslcurr.engine.spec import key_of
+from sslcurr.engine.store import Store, is_full_disk, write_whole
+from sslcurr.errors import StoreError
+from tests.test_spec import SPEC
+
+
+def work(part):
+    (part / "backbone.safetensors").write_bytes(b"weights")
+    (part / "resume.pt").write_bytes(b"state")
+    return {"weights_sha256": "x", "parent": None, "metrics": {}, "seconds": 1.0}
+
+
+def silent():
+    return None
+
+
+def test_a_stage_is_found_only_when_it_is_whole(tmp_path):
+    store, key = Store(tmp_path), key_of(SPEC)
+
+    def broken(part):
+        work(part)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        store.run(SPEC, broken, silent)
+    assert store.find(key) is None
+    assert store.all() == []
+    assert (tmp_path / "stages" / f"{key}.part" / "resume.pt").exists()
+    (tmp_path / "stages" / key).mkdir()  # an empty folder of that name is no stage
+    assert store.find(key) is None
+    (tmp_path / "stages" / key).rmdir()
+    stage = store.run(SPEC, work, silent)
+    assert stage.key == key
+    assert stage.spec == SPEC or key_of(stage.spec) == key
+    assert not (stage.folder / "resume.pt").exists()
+    assert not (tmp_path / "stages" / f"{key}.part").exists()
+
+
+def test_what_is_there_is_not_done_again(tmp_path):
+    store = Store(tmp_path)
+    store.run(SPEC, work, silent)
+    store.run(SPEC, lambda part: pytest.fail("done twice"), silent)
+
+
+def test_two_at_once_share_the_work(tmp_path):
+    store, started, go, waited, done = Store(tmp_path), threading.Event(), threading.Event(), [], []
+
+    def slow(part):
+        started.set()
+        go.wait(20)
+        done.append("slow")
+        return work(part)
+
+    first = threading.Thread(target=lambda: store.run(SPEC, slow, silent))
+    first.start()
+    started.wait(20)
+
+    def other():
+        Store(tmp_path).run(SPEC, lambda part: done.append("other") or work(part), lambda: (waited.append(1), go.set()))
+
+    second = threading.Thread(target=other)
+    second.start()
+    first.join(30)
+    second.join(30)
+    assert done == ["slow"]
+    assert waited == [1]
+
+
+def test_a_key_can_be_shortened_but_not_guessed(tmp_path):
+    store = Store(tmp_path)
+    stage = store.run(SPEC, work, silent)
+    assert store.resolve(stage.key[:6]).key == stage.key
+    for text in ("ffff", stage.key[:2]):
+        with pytest.raises(StoreError) as error:
+            store.resolve(text)
+        assert error.value.hint
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    store = Store(tmp_path)
+    stage = store.run(SPEC, work, silent)
+    (stage.folder / "done.json").write_text('{"key": ')
+    with pytest.raises(StoreError, match=r"cannot read .*done\.json"):
+        _ = stage.record
+
+
+def test_a_missing_parent_is_an_error_never_a_start_from_scratch(tmp_path):
+    with pytest.raises(StoreError, match="stage 0123456789abcdef to start from is not in"):
+        run_stages([SPEC], Store(tmp_path), None, Reporter())
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "resume.pt"
+    write_whole(path, b"old")
+
+    def fails(temporary):
+        temporary.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as error:
+        write_whole(path, fails)
+    assert is_full_disk(error.value)
+    assert not is_full_disk(ValueError("other"))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["resume.pt"]
+
+
+def test_only_what_no_run_needs_is_removed(tmp_path):
+    store = Store(tmp_path)
+    kept = store.run(SPEC, work, silent)
+    folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
+    other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
+    record = {"asked": {"a": 1}, "stages": [kept.key], "analyses": [folder.name], "packs": []}
+    name = store.note_run(record)
+    assert json.loads((folder / "done.json").read_text()) == {"x": 1}
+    found = {path.name.removesuffix(".lock") for path in store.unneeded()}
+    assert found == {other.name}
+    assert kept.folder in store.unneeded(without={name})
+    store.remove(store.unneeded())
+    assert store.all_analyses() == [folder]
+    assert store.find(kept.key) is not None
