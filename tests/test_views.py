@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import RandomResizedCrop
 
-from sslcurr.data import colour, crops, views
+from sslcurr.data import colour, crops
 from sslcurr.data.views import Parameters, View, draw, make_views, render
 from sslcurr.errors import SpecError
 
@@ -17,13 +17,6 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 # In normalised units, so several times what it is in [0, 1].
 TOLERANCE = 3e-4
 ADJUST = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
-
-# Both ways to make a view on a CPU: in batches, and one by one (which large views take).
-both_ways = pytest.mark.parametrize("way", ["batched", "single"])
-
-
-def choose(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    monkeypatch.setattr(views, "SINGLE_FROM", 1 if way == "single" else 10**6)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -96,11 +89,9 @@ OPERATIONS = {
 }
 
 
-@both_ways
 @pytest.mark.parametrize("size", [16, 24, 48])  # of images of 30 pixels
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_each_image_is_as_torchvision_makes_it(operation, size, way, monkeypatch):
-    choose(monkeypatch, way)
+def test_each_image_is_as_torchvision_makes_it(operation, size):
     view = View(size=size, count=3, **OPERATIONS[operation])
     images = noise(12, 3, 30)
     parameters = draw(view, *sizes(12, 30, 30), 3, generator(1))
@@ -115,10 +106,8 @@ def test_each_image_is_as_torchvision_makes_it(operation, size, way, monkeypatch
         torch.testing.assert_close(result, wanted, rtol=0, atol=TOLERANCE)
 
 
-@both_ways
 @pytest.mark.parametrize(("depth", "channels"), [(1, 1), (1, 3), (3, 1)])
-def test_grey_images_and_grey_networks(depth, channels, way, monkeypatch):
-    choose(monkeypatch, way)
+def test_grey_images_and_grey_networks(depth, channels):
     view = View(size=24, count=2, jitter=0.9, hue=0.3, gray=0.3 * (channels == 3), blur=0.5, horizontal_flip=0.5)
     images = noise(16, depth, 30)
     parameters = draw(view, *sizes(16, 30, 30), depth, generator(2))
@@ -135,9 +124,7 @@ def test_grey_images_have_no_colours_to_change():
     assert (parameters.factor[:, colour.HUE] == 0).all()
 
 
-@both_ways
-def test_sizes_that_are_no_multiple_of_anything(way, monkeypatch):
-    choose(monkeypatch, way)
+def test_sizes_that_are_no_multiple_of_anything():
     for size, pack_size in ((29, 17), (5, 40), (27, 64), (1, 8), (90, 33)):
         view = View(size=size, count=2, scale=(0.05, 1.0), jitter=0.5, horizontal_flip=0.5)
         images = noise(6, 3, pack_size)
@@ -195,9 +182,7 @@ def smooth(height: int, width: int) -> torch.Tensor:
     return ((torch.stack(waves) * 0.45 + 0.5) * 255).round().to(torch.uint8)
 
 
-@both_ways
-def test_a_squashed_pack_gives_the_crops_of_the_true_image(way, monkeypatch):
-    choose(monkeypatch, way)
+def test_a_squashed_pack_gives_the_crops_of_the_true_image():
     height, width = 150, 240
     view = View(size=32, count=20, scale=(0.1, 1.0))
     parameters = draw(view, *sizes(1, height, width), 3, generator(3))
@@ -392,9 +377,7 @@ def test_a_setting_changes_only_what_it_is_about():
     assert not torch.equal(plain.factor, jittered.factor)
 
 
-@both_ways
-def test_an_image_is_made_alike_in_any_company(way, monkeypatch):
-    choose(monkeypatch, way)
+def test_an_image_is_made_alike_in_any_company():
     view = View(size=32, count=2, **MOCO)
     images = noise(9, 3, 40)
     parameters = draw(view, *sizes(9, 40, 40), 3, generator(1))

@@ -1,4 +1,4 @@
-"""Views all at once: what `views.render` does on an accelerator, and on a CPU when views are small."""
+"""Views all at once: the operations of a batch, each on the views that need it."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def line_bags(boxes: Tensor, flips: Tensor, size: int, num_pixels: int, channels
 
 
 def resize_sparse(images: Tensor, boxes: Tensor, flips: Tensor, size: int, count: int) -> Tensor:
-    """`resize_dense` for small images on a CPU: rows are summed by their few taps, columns by a matrix product."""
+    """`resize_dense` for a CPU: rows are summed by their few taps, columns by a matrix product."""
     num_images, channels, num_pixels = images.shape[:3]
     num_views = count * num_images
     lines, weights, num_taps = line_bags(boxes, flips, size, num_pixels, channels)
@@ -139,7 +139,7 @@ def resize_dense(images: Tensor, boxes: Tensor, flips: Tensor, size: int, count:
     """Cut and resize `count` boxes of each image by two matrix products with full interpolation matrices.
 
     The column matrices of all crops of an image lie side by side, so that an image is read once however many crops it
-    has. Right for small images, and for accelerators.
+    has. For accelerators.
 
     `images` is uint8 [N, C, S, S]; `boxes` float32 [count * N, 4] in pixels of it and `flips` boolean [count * N, 2],
     horizontal and vertical, crop-major. Returns float32 [count * N, C, size, size] in [0, 1].

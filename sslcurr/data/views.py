@@ -14,13 +14,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from sslcurr.data import batched, colour, crops, single
+from sslcurr.data import batched, colour, crops
 from sslcurr.errors import SpecError, did_you_mean
 
 CROPS = ("center", "random", "whole")
-# On a CPU, views of this size and more are made one by one: by then a view fills the cache of a core, and the time
-# that Python takes no longer matters.
-SINGLE_FROM = 90
 
 
 def _check(holds: bool, name: str, value: object, law: str) -> None:
@@ -178,20 +175,11 @@ def render(
     channels, and colours turned grey, after the colour operations, for one of one channel.
     Returns float32 [view.count * N, channels, size, size], crop-major. It does not wait for an accelerator.
     """
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        return _render(images.contiguous(), parameters, view, tuple(mean), tuple(std), channels)
-
-
-def _render(
-    images: Tensor, parameters: Parameters, view: View, mean: tuple[float, ...], std: tuple[float, ...], channels: int
-) -> Tensor:
     host = parameters if parameters.host is None else parameters.host
+    parameters = parameters if parameters.image.device == images.device else host.to(images.device)
     result = torch.empty((view.count, len(images), channels, view.size, view.size), device=images.device)
-    if images.device.type == "cpu" and view.size >= SINGLE_FROM and single.block_of(view.size):
-        single.render(images, host, view, mean, std, result)
-    else:
-        parameters = parameters if parameters.image.device == images.device else host.to(images.device)
-        batched.render(images, parameters, host, view, mean, std, result)
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        batched.render(images.contiguous(), parameters, host, view, tuple(mean), tuple(std), result)
     return result.view(-1, channels, view.size, view.size)
 
 
