@@ -105,6 +105,18 @@ def test_dry_run_trains_nothing_and_names_the_keys_that_a_run_will_have(sslcurr,
     assert text.stdout.count("have") == 2
 
 
+def test_precision_can_be_asked_for_and_is_recorded(sslcurr, quick):
+    keys = set()
+    for asked, used in (("auto", "32"), ("32", "32"), ("bf16", "bf16")):
+        stage = sslcurr.json("pretrain", "mocov2", "--device", "cpu", "--precision", asked, *quick)["stages"][0]
+        happened = sslcurr.json("runs", "show", stage["key"])["happened"]
+        assert happened["precision"] == used
+        assert happened["device"]
+        assert np.isfinite(stage["metrics"]["loss"])
+        keys.add(stage["key"])
+    assert len(keys) == 3
+
+
 def test_settings_reach_the_stage(sslcurr, quick):
     plan = sslcurr.json(
         "chain", "swav", "--dry-run", *quick, "--set", "swav.num_prototypes=9", "--set", "swav.lr=0.5",

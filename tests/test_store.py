@@ -112,9 +112,28 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="No space") as error:
         write_whole(path, fails)
     assert is_full_disk(error.value)
-    assert not is_full_disk(ValueError("other"))
+    assert not is_full_disk(OSError(errno.EACCES, "other"))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["resume.pt"]
+
+
+def test_a_full_disk_is_called_so_whatever_a_library_calls_it(tmp_path, monkeypatch):
+    """torch.save says "iostream error"; whether the disk is full is asked of the disk."""
+
+    def fails(temporary):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    with pytest.raises(RuntimeError, match="iostream"):
+        write_whole(tmp_path / "resume.pt", fails)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space") as error:
+        write_whole(tmp_path / "resume.pt", fails)
+    assert is_full_disk(error.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_no_run_needs_is_removed(tmp_path):

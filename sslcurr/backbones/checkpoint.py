@@ -52,9 +52,18 @@ def save(network: nn.Module, header: Header, path: Path) -> None:
 
 
 def save_part(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write the tensors of a module as safetensors."""
+    """Write the tensors of a module as safetensors.
+
+    Raises:
+        CheckpointError: they cannot be written, as on a full disk.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(weights, path, metadata=metadata)
+    try:
+        save_file(weights, path, metadata=metadata)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"cannot write {path} ({error})", "free some space and run the same command again: what was saved is kept"
+        ) from error
 
 
 def read_header(path: Path) -> Header:

@@ -39,13 +39,13 @@ class App(TyperGroup):
             say("error", str(error), error.hint)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
-            say("stopped", "before anything was being trained", "run the same command again to go on")
+            say("stopped", "interrupted; what was finished or saved is kept", "run the same command again to go on")
             raise typer.Exit(128 + signal.SIGINT) from stop
         except BrokenPipeError as error:
             # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             from sslcurr.engine.store import is_full_disk
 
             if not is_full_disk(error):

@@ -127,6 +127,7 @@ class Planner:
         (self.data_settings,) = settings.apply(self.settings.get("data", {}), DataSettings(), section="data")
         SplitSettings(val=self.data_settings.val, test=self.data_settings.test, seed=self.data_settings.seed)
         self.data = self._open_data(store, progress)
+        self._selections: dict[bool, Selection] = {}
 
     def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
         source = catalog.find(self.wishes.dataset, self.wishes.data_root)
@@ -157,6 +158,8 @@ class Planner:
             DataError: too few of them, or no labels where the task needs them.
         """
         labelled = task_class(task).labelled
+        if labelled in self._selections:
+            return self._selections[labelled]
         fraction = self.wishes.label_fraction if labelled else self.wishes.fraction
         name = self.data.pack.name
         if labelled and not len(self.data.pack.classes):
@@ -172,6 +175,7 @@ class Planner:
                 f"{task} has {len(found.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
                 "give more images or a larger fraction",
             )
+        self._selections[labelled] = found
         return found
 
     def backbone(self, parent: Parent) -> BackboneSpec:

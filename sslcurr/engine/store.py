@@ -212,7 +212,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write a file under another name, sync it, and rename it; what was half-written is removed on failure."""
+    """Write a file under another name, sync it, and rename it; what was half-written is removed on failure.
+
+    Raises:
+        OSError: it cannot be written; a full disk always is one, also where a library calls it something else.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         if callable(content):
@@ -222,9 +226,20 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except RuntimeError:
+        ask_for_space(path.with_name(f"{path.name}.{os.getpid()}.probe"))  # torch.save says "iostream error"
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
+    """Raise the OSError of a full disk, if it is full: reserve some bytes in a file that is removed again."""
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -245,12 +260,6 @@ def size_of(path: Path) -> int:
     return sum(item.stat().st_size for item in files)
 
 
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, says that no space is left."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "PytorchStreamWriter failed" in str(error):
-            return True
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return False
+def is_full_disk(error: OSError) -> bool:
+    """Whether an error says that no space is left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -256,8 +256,8 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.state(),
         }
+        self.log.flush()  # first: a row of a step that is saved must not be lost
         write_whole(self.part / RESUME, lambda path: torch.save(state, path))
-        self.log.flush()
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
         self.save_seconds = self.saved_at - began
 
