@@ -181,7 +181,7 @@ def test_flat_folder_pretrains_but_cannot_be_classified(sslcurr, folder, tmp_pat
         (["chain", "rotation", "--backbone", "resnet19"], "no backbone named 'resnet19'", "did you mean resnet1"),
         (["chain", "rotation", "--stem", "tiny"], "unknown stem 'tiny'", "known:"),
         (["chain", "rotation", "--precision", "fp8"], "unknown precision 'fp8'", "known:"),
-        (["chain", "rotation", "--set", "rotation.min_scale=2"], "scale", ""),
+        (["chain", "rotation", "--set", "rotation.scale=0.5,2"], "scale", ""),
         (["chain", "rotation", "--set", "data.val=0.9"], "", ""),
         (["chain", "rotation", "--set", "data.channels=2"], "data.channels must be 1 or 3", ""),
         (["chain", "rotation", "--image-size", "3"], "image size must be from 8", ""),

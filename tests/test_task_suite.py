@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,6 @@ def test_loss_curve_is_that_of_its_version(task, small_stage, tmp_path):
 
 @every_task
 def test_accumulation_sees_the_same_images_and_keeps_all_of_them(task, small_stage, tmp_path):
-    from dataclasses import replace
-
     spec = small_stage(task)
     parts = replace(spec, training=replace(spec.training, accumulate=2))
     stage = train_stage(parts, Store(tmp_path), Runtime(log_steps=1), Reporter())
@@ -248,3 +247,18 @@ def test_it_learns(task, tmp_path):
             found[trained].append(report["layers"]["pooled"]["val_balanced_accuracy"])
     spread = max(np.ptp(values) for values in found.values())
     assert np.mean(found[True]) - np.mean(found[False]) > spread, found
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@every_task
+def test_a_gpu_sees_the_same_crops_and_losses(task, small_stage, tmp_path):
+    spec = small_stage(task)
+    losses = {}
+    for device in ("cpu", "cuda"):
+        exact = replace(spec, training=replace(spec.training, precision="32", epochs=1))
+        stage = train_stage(exact, Store(tmp_path / device), Runtime(device=device, log_steps=1), Reporter())
+        losses[device] = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
+    np.testing.assert_allclose(losses["cuda"][:3], losses["cpu"][:3], rtol=0.02)
+    default = train_stage(spec, Store(tmp_path / "auto"), Runtime(device="cuda"), Reporter())
+    assert default.record["channels_last"]
+    assert np.isfinite(default.record["metrics"]["loss"])

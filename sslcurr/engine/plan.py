@@ -289,8 +289,9 @@ def parent_from(text: str | None, store: Store) -> Parent:
 
 
 def describe(spec: StageSpec) -> dict[str, Any]:
-    """The resolved values that a person wants to see before a run, in order."""
+    """The resolved values that a person wants to see before a run, in order; what is off is left out."""
     training = spec.training
+    idle = task_class(spec.task).Config(**spec.config).idle()
     return {
         "backbone": spec.backbone.name + ("" if spec.backbone.stem == "imagenet" else f" ({spec.backbone.stem} stem)"),
         "optimizer": training.optimizer,
@@ -298,5 +299,5 @@ def describe(spec: StageSpec) -> dict[str, Any]:
         "weight decay": training.weight_decay,
         "epochs": training.epochs,
         "batch size": training.batch_size,
-        **spec.config,
+        **{name: value for name, value in spec.config.items() if name not in idle},
     }

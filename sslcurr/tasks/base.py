@@ -7,7 +7,7 @@ optimizer, the schedule, precision, devices, reading and ordering of the data, r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -114,6 +114,46 @@ class Scan(Protocol):
         """[N] class numbers of the split's images."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewConfig:
+    """Settings of a task's views, the base of its `Config`; the fields are those of `View`, off by default.
+
+    Attributes:
+        image_size: side of the views, in pixels.
+    """
+
+    image_size: int = 224
+    scale: tuple[float, float] = (0.2, 1.0)
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    gray: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    def view(self, **changes: Any) -> View:
+        """The view of these settings, with `changes` such as `count` or `size`."""
+        shared = {item.name for item in fields(View)} & {item.name for item in fields(self)}
+        return View(**{"size": self.image_size, **{name: getattr(self, name) for name in shared}, **changes})
+
+    def idle(self) -> set[str]:
+        """Names of the settings that do nothing because what they are about is off."""
+        off = {
+            name
+            for name in ("vertical_flip", "rotation", "jitter", "gray", "blur", "solarize")
+            if not getattr(self, name)
+        }
+        if "jitter" in off:
+            off |= {"brightness", "contrast", "saturation", "hue"}
+        return off | ({"blur_sigma"} if "blur" in off else set())
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A task's settings for given data: its own and those of its training."""
@@ -148,8 +188,9 @@ class Task(nn.Module):
 
     @classmethod
     def views(cls, config: Any) -> tuple[View, ...]:
-        """Which views make a batch."""
-        raise NotImplementedError
+        """Which views make a batch: one, as the config says, unless the task says otherwise."""
+        view: View = config.view()
+        return (view,)
 
     @classmethod
     def fixed_view(cls, config: Any) -> View:

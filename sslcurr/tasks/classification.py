@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig
 
 
 class Classification(Task):
@@ -25,17 +24,13 @@ class Classification(Task):
     labelled = True
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(ViewConfig):
         """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn oftener (`sampling`), or `none`."""
 
-        image_size: int = 224
         balance: Literal["loss", "sampling", "none"] = "loss"
         label_smoothing: float = 0.0
         dropout: float = 0.0
-        min_scale: float = 0.4
-        horizontal_flip: float = 0.5
-        vertical_flip: float = 0.0
-        rotation: float = 0.0
+        scale: tuple[float, float] = (0.4, 1.0)
         jitter: float = 0.5
         brightness: float = 0.2
         contrast: float = 0.2
@@ -67,24 +62,6 @@ class Classification(Task):
                 epochs=epochs,
                 batch_size=batch,
                 patience=max(5, epochs // 4),
-            ),
-        )
-
-    @classmethod
-    def views(cls, config: Config) -> tuple[View, ...]:
-        """One crop of most of the image."""
-        return (
-            View(
-                size=config.image_size,
-                scale=(config.min_scale, 1.0),
-                horizontal_flip=config.horizontal_flip,
-                vertical_flip=config.vertical_flip,
-                rotation=config.rotation,
-                jitter=config.jitter,
-                brightness=config.brightness,
-                contrast=config.contrast,
-                saturation=config.saturation,
-                hue=config.hue,
             ),
         )
 

@@ -17,6 +17,7 @@ from sslcurr.tasks.base import (
     Recipe,
     Task,
     Tick,
+    ViewConfig,
     collapse,
     enqueue,
     frozen_copy,
@@ -57,26 +58,17 @@ class MoCoV2(Task):
     paper = "https://arxiv.org/abs/2003.04297"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(ViewConfig):
         """The paper's values; lengths and rates that small data needs are set by the recipe."""
 
-        image_size: int = 224
         dim: int = 128
         queue_length: int = 65536
         momentum: float = 0.999
         temperature: float = 0.2
         bn_group: int = 32
-        min_scale: float = 0.2
-        horizontal_flip: float = 0.5
-        vertical_flip: float = 0.0
         jitter: float = 0.8
-        brightness: float = 0.4
-        contrast: float = 0.4
-        saturation: float = 0.4
-        hue: float = 0.1
         gray: float = 0.2
         blur: float = 0.5
-        blur_sigma: tuple[float, float] = (0.1, 2.0)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
@@ -110,23 +102,7 @@ class MoCoV2(Task):
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
         """Two views of one law."""
-        return (
-            View(
-                size=config.image_size,
-                count=2,
-                scale=(config.min_scale, 1.0),
-                horizontal_flip=config.horizontal_flip,
-                vertical_flip=config.vertical_flip,
-                jitter=config.jitter,
-                brightness=config.brightness,
-                contrast=config.contrast,
-                saturation=config.saturation,
-                hue=config.hue,
-                gray=config.gray,
-                blur=config.blur,
-                blur_sigma=config.blur_sigma,
-            ),
-        )
+        return (config.view(count=2),)
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """InfoNCE of the queries of the first views against the keys of the second ones and the queue."""

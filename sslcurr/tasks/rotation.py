@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig
 
 
 class Rotation(Task):
@@ -22,13 +21,11 @@ class Rotation(Task):
     paper = "https://arxiv.org/abs/1803.07728"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
-        """Views as of the MMSelfSup recipe, with crops of at least a fifth of the image."""
+    class Config(ViewConfig):
+        """Views as of the MMSelfSup recipe, with crops of at least a fifth of the image.
 
-        image_size: int = 224
-        min_scale: float = 0.2
-        horizontal_flip: float = 0.5
-        vertical_flip: float = 0.0
+        The four rotations of a view are made in the loss, pixel for pixel.
+        """
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
@@ -55,18 +52,6 @@ class Rotation(Task):
                 warmup_start=0.1,
                 epochs=epochs,
                 batch_size=batch,
-            ),
-        )
-
-    @classmethod
-    def views(cls, config: Config) -> tuple[View, ...]:
-        """One crop; the four rotations of it are made in the loss, pixel for pixel."""
-        return (
-            View(
-                size=config.image_size,
-                scale=(config.min_scale, 1.0),
-                horizontal_flip=config.horizontal_flip,
-                vertical_flip=config.vertical_flip,
             ),
         )
 

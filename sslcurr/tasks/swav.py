@@ -11,7 +11,19 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, collapse, enqueue, full_precision, scaled_sigma
+from sslcurr.tasks.base import (
+    Batch,
+    Facts,
+    Loss,
+    Recipe,
+    Task,
+    Tick,
+    ViewConfig,
+    collapse,
+    enqueue,
+    full_precision,
+    scaled_sigma,
+)
 
 
 @torch.no_grad()
@@ -61,10 +73,9 @@ class SwAV(Task):
     paper = "https://arxiv.org/abs/2006.09882"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
+    class Config(ViewConfig):
         """The paper's values; counts and lengths that small data needs are set by the recipe."""
 
-        image_size: int = 224
         small_size: int = 96
         num_small: int = 6
         dim: int = 128
@@ -78,8 +89,6 @@ class SwAV(Task):
         queue_start: float = 15.0
         scale: tuple[float, float] = (0.14, 1.0)
         small_scale: tuple[float, float] = (0.05, 0.14)
-        horizontal_flip: float = 0.5
-        vertical_flip: float = 0.0
         jitter: float = 0.8
         brightness: float = 0.8
         contrast: float = 0.8
@@ -87,7 +96,6 @@ class SwAV(Task):
         hue: float = 0.2
         gray: float = 0.2
         blur: float = 0.5
-        blur_sigma: tuple[float, float] = (0.1, 2.0)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
@@ -151,26 +159,10 @@ class SwAV(Task):
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
         """Two large crops and `num_small` small ones."""
-
-        def view(size: int, count: int, scale: tuple[float, float]) -> View:
-            return View(
-                size=size,
-                count=count,
-                scale=scale,
-                horizontal_flip=config.horizontal_flip,
-                vertical_flip=config.vertical_flip,
-                jitter=config.jitter,
-                brightness=config.brightness,
-                contrast=config.contrast,
-                saturation=config.saturation,
-                hue=config.hue,
-                gray=config.gray,
-                blur=config.blur,
-                blur_sigma=config.blur_sigma,
-            )
-
-        small = (view(config.small_size, config.num_small, config.small_scale),) if config.num_small else ()
-        return (view(config.image_size, 2, config.scale), *small)
+        large = config.view(count=2)
+        if not config.num_small:
+            return (large,)
+        return (large, config.view(size=config.small_size, count=config.num_small, scale=config.small_scale))
 
     @torch.no_grad()
     def before_step(self, tick: Tick) -> None:
