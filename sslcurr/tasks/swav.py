@@ -117,13 +117,13 @@ class SwAV(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """LARS 0.6 for 256 images, cosine to a thousandth. On small data fewer prototypes, sharper codes, and SGD.
 
-        Prototypes grow with the root of the number of images (3,000 at ImageNet's 1.28 million). The queue serves
-        where a batch is smaller than the number of prototypes; it holds half of the images at most, and starts at
-        the paper's share of the training. Prototypes are frozen for one epoch but never over a tenth of the training.
+        Prototypes grow with the root of the number of images (3,000 at ImageNet's 1.28 million), and are frozen for
+        one epoch but never over a tenth of the training. The queue starts at the paper's share of the training.
 
         In a few hundred steps the paper's colour jitter and epsilon leave the loss at ln(prototypes): all codes are
-        uniform, nothing is learnt. Half the jitter and an epsilon of 0.01 break that. Views under 128 px have fewer
-        and larger small crops: 5 to 14 % of such an image is a handful of pixels.
+        uniform, nothing is learnt. Half the jitter and an epsilon of 0.01 break that. There is no queue: features that
+        still change fast make its old embeddings mislead the codes. Views under 128 px have fewer and larger small
+        crops: 5 to 14 % of such an image is a handful of pixels.
         """
         batch = facts.batch(256)
         epochs = facts.epochs or 200
@@ -133,7 +133,7 @@ class SwAV(Task):
             small_size=max(8, 4 * round(facts.image_size * 96 / 224 / 4)),
             num_prototypes=num_prototypes,
             frozen_epochs=min(1.0, epochs / 10),
-            queue_length=min(3840, facts.num_images // 2) if batch < num_prototypes else 0,
+            queue_length=0 if facts.small else 3840,
             queue_start=epochs * 15 / 200,
             blur_sigma=scaled_sigma(facts.image_size),
         )
