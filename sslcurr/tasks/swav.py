@@ -137,11 +137,10 @@ class SwAV(Task):
             queue_start=epochs * 15 / 200,
             blur_sigma=scaled_sigma(facts.image_size),
         )
-        if facts.small:
-            config = replace(config, hidden=512, epsilon=0.01, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         if facts.image_size < 128:
             config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
         if facts.small:
+            config = replace(config, hidden=512, epsilon=0.01, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
             training = Training(
                 lr=0.12 * batch / 256, weight_decay=1e-4, final_lr=0.001, epochs=epochs, batch_size=batch
             )
