@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
@@ -236,7 +237,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 @torch.no_grad()
 def move_towards(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
-    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - momentum)
+    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
 
 
 def full_precision(like: Tensor) -> torch.autocast:
