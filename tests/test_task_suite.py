@@ -189,6 +189,18 @@ def test_logging_saving_and_the_place_of_the_store_leave_the_results_alone(task,
 
 
 @every_task
+def test_bf16_trains_in_the_same_loop(task, small_stage, tmp_path):
+    spec = small_stage(task)
+    spec = replace(spec, training=replace(spec.training, precision="bf16", epochs=1))
+    stage = train_stage(spec, Store(tmp_path), Runtime(device="cpu", log_steps=1), Reporter())
+    assert stage.record["precision"] == "bf16"
+    golden = json.loads((GOLDEN / f"{task}-v{task_class(task).version}.json").read_text())
+    losses = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
+    assert losses[0] == pytest.approx(golden[0], rel=0.02)  # the first step of the same stage in float32
+    assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(stage.weights).values())
+
+
+@every_task
 def test_recipes_fit_any_size_of_data(task):
     from sslcurr.tasks.base import Facts
 
@@ -226,7 +238,7 @@ def test_it_learns(task, tmp_path):
             stem="imagenet",
             image_size=20,
             seed=seed,
-            fraction=0.3,
+            fraction=0.2,
             epochs=3,
         )
         planner = Planner(wishes, store, [task])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,7 @@ class Facts:
         return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """The time: tasks are told it, and never count for themselves."""
 
     step: int
