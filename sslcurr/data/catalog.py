@@ -88,7 +88,7 @@ FASHION_CLASSES = (
     "ankle boot",
 )
 # A whole chain of three pretext tasks and fine-tuning in under four minutes on two CPU cores.
-FASHION_EPOCHS = {"mocov2": 4, "swav": 2, "rotation": 1, "classification": 8}
+FASHION_EPOCHS = {"mocov2": 4, "swav": 2, "rotation": 1, "classification": 6}
 
 
 def load_fashion(data_root: Path | None = None) -> Source:
