@@ -186,8 +186,11 @@ def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, stor
         settings=(f"data.pack_size={PACK_SIZES.get(size, size)}",),
     )
     spec = Planner(wishes, store, [task]).chain([task])[0]
-    # The last epochs' work from the first on: prototypes that learn cost more than frozen ones.
-    return dataclasses.replace(spec, config={**spec.config, **({"frozen_epochs": 0.0} if task == "swav" else {})})
+    if task == "swav":
+        # The paper's crops, as lightly makes them, and prototypes that learn from the first step: equal work.
+        crops = {"num_small": 6, "scale": (0.14, 1.0), "small_scale": (0.05, 0.14), "frozen_epochs": 0.0}
+        spec = dataclasses.replace(spec, config={**spec.config, **crops})
+    return spec
 
 
 def main() -> None:
