@@ -43,26 +43,37 @@ def run_stages(specs: Sequence[StageSpec], store: Store, runtime: Any, report: R
     outcomes = []
     for spec in specs:
         key = key_of(spec)
-        stage = store.find(key)
+        stage, trained = store.find(key), False
         if stage is None:
-            outcomes.append(Outcome(train_stage(spec, store, runtime, report), spec, reused=False))
+            stage, trained = train_or_wait(spec, store, runtime, report)
         else:
-            outcomes.append(Outcome(stage, spec, reused=True))
             check_parent(stage, store, report)
-        report.stage_ends(spec, key, reused=stage is not None)
+        outcomes.append(Outcome(stage, spec, reused=not trained))
+        report.stage_ends(spec, key, reused=not trained)
     return outcomes
 
 
 def train_stage(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -> Stage:
     """Train one stage, or wait for the process that does."""
+    return train_or_wait(spec, store, runtime, report)[0]
+
+
+def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -> tuple[Stage, bool]:
+    """The stage, and whether it was trained here rather than by another process that was waited for."""
     from sslcurr.engine.train import train
 
     parent = parent_weights(spec, store)
-    return store.run(
-        spec,
-        lambda part: train(spec, part, parent, runtime, report),
-        lambda: report.note(f"another process is training {spec.task} ({key_of(spec)}); waiting for it"),
-    )
+    trained = False
+
+    def work(part: Path) -> dict[str, Any]:
+        nonlocal trained
+        trained = True
+        return train(spec, part, parent, runtime, report)
+
+    def waiting() -> None:
+        report.note(f"another process is training {spec.task} ({key_of(spec)}); waiting for it")
+
+    return store.run(spec, work, waiting), trained
 
 
 def parent_weights(spec: StageSpec, store: Store) -> Path | None:
