@@ -34,7 +34,7 @@ def chain(
 
     Stages that the store holds already are reused; a command that was killed goes on when it is run again.
     """
-    from sslcurr.cli.session import carry_out
+    from sslcurr.cli.job import carry_out
     from sslcurr.tasks import check_pretext
 
     check_pretext(tasks)

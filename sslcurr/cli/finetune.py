@@ -38,7 +38,7 @@ def finetune(
     shared: Shared,
 ) -> None:
     """Train classification from a checkpoint (or from scratch) and report the test split."""
-    from sslcurr.cli.session import carry_out
+    from sslcurr.cli.job import carry_out
 
     if probe is Probe.full:
         carry_out(shared, ["classification"], start=checkpoint, baseline=bool(baseline) and checkpoint is not None)

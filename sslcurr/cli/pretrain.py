@@ -20,7 +20,7 @@ def pretrain(
     shared: Shared,
 ) -> None:
     """Train a backbone by one pretext task, without labels."""
-    from sslcurr.cli.session import carry_out
+    from sslcurr.cli.job import carry_out
     from sslcurr.tasks import check_pretext
 
     check_pretext([task])
