@@ -88,6 +88,13 @@ def test_probes_report_the_layer_chosen_on_validation(sslcurr, quick, probe):
     assert document["stages"] == []
 
 
+def test_every_probe_is_a_run_of_its_own(sslcurr, quick):
+    for seed in ("0", "1", "1"):
+        sslcurr.json("finetune", "--probe", "knn", "--seed", seed, *quick)
+    assert len(sslcurr.json("runs")["runs"]) == 2
+    assert sslcurr.json("runs", "remove", "--dry-run")["removed"] == {}
+
+
 def test_a_checkpoint_continues_in_plain_timm(sslcurr, quick):
     stage = sslcurr.json("pretrain", "rotation", *quick)["stages"][0]
     model = timm.create_model("resnet18", num_classes=0, in_chans=1)

@@ -66,12 +66,21 @@ def _run(
     report: Lines,
 ) -> dict[str, Any]:
     from sslcurr.engine.run import run_stages
-    from sslcurr.engine.spec import key_of
+    from sslcurr.engine.spec import key_of, to_dict
 
     store = shared.store()
     keys = [key_of(spec) for spec in (*specs, *extra)]
+    # A probe has no stage of its own whose key would say which images, network and seed it was asked for.
+    asked_of = [
+        planner.data.pack.fingerprint,
+        shared.label_fraction,
+        to_dict(planner.backbone(parent)),
+        planner.data.image_size,
+        shared.seed,
+    ]
+    probed = asked_of if probe else []
     record = {
-        "asked": {"stages": keys, "start": parent.key, "probe": probe, "baseline": baseline},
+        "asked": {"stages": keys, "start": parent.key, "probe": probe, "baseline": baseline, "probed": probed},
         "title": " -> ".join([*parent.lineage, *(spec.task for spec in specs), *([probe] if probe else [])]),
         "dataset": planner.data.pack.name,
         "seed": shared.seed,
