@@ -27,9 +27,21 @@ os.environ.pop("SSLCURR_RUNS", None)
 
 # What makes each task small; a new task adds a line.
 SMALL: dict[str, tuple[str, ...]] = {
-    "mocov2": ("mocov2.queue_length=20", "mocov2.bn_group=8"),
-    "swav": ("swav.num_prototypes=12", "swav.hidden=32", "swav.queue_length=14", "swav.queue_start=1"),
+    "relative-location": ("relative-location.hidden=32",),
+    "jigsaw": ("jigsaw.hidden=32", "jigsaw.patch_features=16", "jigsaw.num_permutations=12", "jigsaw.shuffles=2"),
     "rotation": (),
+    "npid": ("npid.dim=16", "npid.num_negatives=30"),
+    "deepcluster": ("deepcluster.num_clusters=5",),
+    "odc": ("odc.num_clusters=5", "odc.smallest_cluster=4", "odc.hidden=32", "odc.dim=16", "odc.update_every=3"),
+    "simclr": ("simclr.hidden=32",),
+    "mocov2": ("mocov2.queue_length=20", "mocov2.bn_group=8"),
+    "densecl": ("densecl.queue_length=20", "densecl.bn_group=4"),
+    "swav": ("swav.num_prototypes=12", "swav.hidden=32", "swav.queue_length=14", "swav.queue_start=1"),
+    "byol": ("byol.hidden=32", "byol.dim=16"),
+    "simsiam": ("simsiam.hidden=32", "simsiam.dim=32", "simsiam.predictor=16"),
+    "dino": ("dino.hidden=32", "dino.bottleneck=16", "dino.outputs=24", "dino.teacher_warmup=1"),
+    "barlow-twins": ("barlow-twins.hidden=32", "barlow-twins.dim=32"),
+    "vicreg": ("vicreg.hidden=32", "vicreg.dim=32"),
     "classification": (),
 }
 
@@ -50,15 +62,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """`small_stage(task)`: a stage of 3 epochs of 5 or 6 steps on `folder`, at 16 px."""
+    """`small_stage(task)`: a stage of 3 epochs of 5 or 6 steps on `folder`, at 16 px, of timm's network for tests."""
     store = Store(tmp_path_factory.mktemp("packs"))
 
-    def make(task: str, **changes: object) -> StageSpec:
+    def make(task: str, image_size: int = 16, **changes: object) -> StageSpec:
         wishes = Wishes(
             dataset=str(folder),
-            backbone="resnet18",
+            backbone="test_resnet",
             stem="imagenet",
-            image_size=16,
+            image_size=image_size,
             epochs=3,
             batch_size=8,
             settings=SMALL[task],

@@ -190,14 +190,20 @@ def test_logging_saving_and_the_place_of_the_store_leave_the_results_alone(task,
 
 @every_task
 def test_bf16_trains_in_the_same_loop(task, small_stage, tmp_path):
-    spec = small_stage(task)
-    spec = replace(spec, training=replace(spec.training, precision="bf16", epochs=1))
-    stage = train_stage(spec, Store(tmp_path), Runtime(device="cpu", log_steps=1), Reporter())
-    assert stage.record["precision"] == "bf16"
-    golden = json.loads((GOLDEN / f"{task}-v{task_class(task).version}.json").read_text())
-    losses = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
-    assert losses[0] == pytest.approx(golden[0], rel=0.02)  # the first step of the same stage in float32
-    assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(stage.weights).values())
+    # 64 px: on maps of one pixel, bf16 gradients of torch 2.15's strided convolutions on a CPU are sometimes not finite.
+    spec, losses = small_stage(task, image_size=64), {}
+    for precision in ("32", "bf16"):
+        stage = train_stage(
+            replace(spec, training=replace(spec.training, precision=precision, epochs=1)),
+            Store(tmp_path),
+            Runtime(device="cpu", log_steps=1),
+            Reporter(),
+        )
+        assert stage.record["precision"] == precision
+        losses[precision] = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
+        assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(stage.weights).values())
+    assert losses["bf16"][0] == pytest.approx(losses["32"][0], rel=0.02, abs=0.02)
+    assert np.isfinite(losses["bf16"]).all()
 
 
 @every_task

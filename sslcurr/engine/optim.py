@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Rule
 
 
 def lr_at(training: Training, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -25,29 +28,40 @@ def lr_at(training: Training, step: int, total_steps: int, steps_per_epoch: int)
     return training.lr * (training.final_lr + (1.0 - training.final_lr) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
-def build_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:
+def build_optimizer(
+    module: nn.Module, training: Training, rules: Mapping[str, Rule] | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of `training` over the parameters that take a gradient.
 
-    Biases and normalisation layers (all parameters of one dimension) form a group of their own, without weight decay
-    unless `decay_norm_and_bias` says so; LARS leaves its trust ratio off where there is no decay.
+    Biases and normalisation layers (all parameters of one dimension) form groups of their own, without weight decay
+    unless `decay_norm_and_bias` says so; LARS leaves its trust ratio off where there is no decay. `rules` names parts
+    of the module that are trained otherwise than the rest, by the beginning of their parameters' names.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training.weight_decay},
-        {
-            "params": [p for p in trained if p.ndim <= 1],
-            "weight_decay": training.weight_decay if training.decay_norm_and_bias else 0.0,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
+    found: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            rule = next((rule for part, rule in (rules or {}).items() if name.startswith(f"{part}.")), Rule())
+            found.setdefault((rule, parameter.ndim > 1), []).append(parameter)
+    groups = []
+    for (rule, is_weight), parameters in sorted(found.items(), key=lambda item: (item[0][0] != Rule(), -item[0][1])):
+        decays = is_weight or training.decay_norm_and_bias
+        group: dict[str, Any] = {
+            "params": parameters,
+            "weight_decay": training.weight_decay * rule.weight_decay if decays else 0.0,
+            "lr_factor": 1.0 if is_weight else training.norm_and_bias_lr,
+            "scheduled": rule.scheduled,
+        }
+        groups.append(
+            group if training.optimizer == "adamw" else group | {"momentum": training.momentum * rule.momentum}
+        )
     if training.optimizer == "sgd":
         # Fused: one kernel over all parameters; twice as fast as the loop over them, on a CPU too.
         sgd = torch.optim.SGD(
-            groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov, fused=True
+            groups, lr=training.lr, nesterov=training.nesterov, momentum=training.momentum, fused=True
         )
-        if training.momentum:
+        for group in sgd.param_groups:
             # The fused kernel cannot start some buffers later than others, as frozen prototypes do. Zeros are the same.
-            for parameter in trained:
+            for parameter in group["params"] if group["momentum"] else ():
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
     if training.optimizer == "adamw":
@@ -55,3 +69,9 @@ def build_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimi
     from lightly.utils.lars import LARS
 
     return LARS(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, training: Training, lr: float) -> None:
+    """Give every group its rate when the schedule says `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr_factor"] * (lr if group["scheduled"] else training.lr)

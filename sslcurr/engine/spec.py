@@ -105,6 +105,7 @@ class Training:
         batch_size: images of one optimizer step, over all `accumulate` parts of it.
         clip: largest norm of the gradient; 0 means no clipping.
         patience: epochs without a better validation measure before a task that has one stops; 0 means never.
+        norm_and_bias_lr: the rate of biases and normalisation layers, as a share of `lr`.
         precision: what was asked for; `auto` is bf16 on GPUs that have it and 32 elsewhere.
     """
 
@@ -126,6 +127,7 @@ class Training:
     clip: float = 0.0
     patience: int = 0
     precision: str = "auto"
+    norm_and_bias_lr: float = later(1.0)
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -139,6 +141,7 @@ class Training:
         _in_range("batch_size", self.batch_size, 4)
         _in_range("accumulate", self.accumulate, 1, self.batch_size // 4)
         _in_range("warmup", self.warmup, 0)
+        _in_range("norm_and_bias_lr", self.norm_and_bias_lr, 0)
         _in_range("patience", self.patience, 0)
         _in_range("clip", self.clip, 0)
         for milestone in self.milestones:

@@ -20,7 +20,7 @@ from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.device import Placement, placement
 from sslcurr.engine.feed import Feed, Scanner
 from sslcurr.engine.log import Log, Progress, read_rows
-from sslcurr.engine.optim import build_optimizer, lr_at
+from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
 from sslcurr.engine.report import Reporter
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.signals import StopSignals, stop_signals
@@ -68,7 +68,7 @@ def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, re
     if where.channels_last:
         task = task.to(memory_format=torch.channels_last)
     model = fabric.setup_module(task)
-    optimizer = build_optimizer(task, spec.training)  # on the device: its buffers lie beside the weights
+    optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
     stepper = fabric.setup_optimizers(optimizer)
     feed = Feed(selection, spec.backbone, fabric.device)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
@@ -86,6 +86,7 @@ def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, re
                 task.after_step(batch, out, tick)
                 loop.step_done(out, len(places))
                 loop.stop_if_asked(stop)
+            torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
             loop.epoch_done(task.end_epoch(loop.tick(), scan))
             loop.stop_if_asked(stop)
     if progress.best is not None:
@@ -100,8 +101,7 @@ def one_step(
     spec, task = loop.spec, loop.task
     torch.manual_seed(seed_for(spec.seed, spec.parent, "step", tick.step))
     lr = lr_at(spec.training, tick.step, tick.total_steps, tick.steps_per_epoch)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_lr(optimizer, spec.training, lr)
     task.before_step(tick)
     generator = torch_generator(spec.seed, spec.parent, "views", tick.step)
     parts, losses = [], []

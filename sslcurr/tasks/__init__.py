@@ -11,9 +11,21 @@ if TYPE_CHECKING:
     from sslcurr.tasks.base import Task
 
 TASKS = {
-    "mocov2": "sslcurr.tasks.mocov2:MoCoV2",
-    "swav": "sslcurr.tasks.swav:SwAV",
+    "relative-location": "sslcurr.tasks.relative_location:RelativeLocation",
+    "jigsaw": "sslcurr.tasks.jigsaw:Jigsaw",
     "rotation": "sslcurr.tasks.rotation:Rotation",
+    "npid": "sslcurr.tasks.npid:NPID",
+    "deepcluster": "sslcurr.tasks.deepcluster:DeepCluster",
+    "odc": "sslcurr.tasks.odc:ODC",
+    "simclr": "sslcurr.tasks.simclr:SimCLR",
+    "mocov2": "sslcurr.tasks.mocov2:MoCoV2",
+    "densecl": "sslcurr.tasks.densecl:DenseCL",
+    "swav": "sslcurr.tasks.swav:SwAV",
+    "byol": "sslcurr.tasks.byol:BYOL",
+    "simsiam": "sslcurr.tasks.simsiam:SimSiam",
+    "dino": "sslcurr.tasks.dino:DINO",
+    "barlow-twins": "sslcurr.tasks.barlow_twins:BarlowTwins",
+    "vicreg": "sslcurr.tasks.vicreg:VICReg",
     "classification": "sslcurr.tasks.classification:Classification",
 }
 PRETEXT = tuple(name for name in TASKS if name != "classification")

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
@@ -154,6 +153,20 @@ class ViewConfig:
         return off | ({"blur_sigma"} if "blur" in off else set())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """How a part of a task is trained otherwise than the rest: factors on the stage's settings.
+
+    Attributes:
+        weight_decay, momentum: times those of the stage's training.
+        scheduled: False keeps the rate at `lr` throughout.
+    """
+
+    weight_decay: float = 1.0
+    momentum: float = 1.0
+    scheduled: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A task's settings for given data: its own and those of its training."""
@@ -197,6 +210,19 @@ class Task(nn.Module):
         """The view of an image outside training: the largest centred square."""
         return View(size=config.image_size, crop="center")
 
+    def rules(self) -> dict[str, Rule]:
+        """Sub-modules, by name, that are trained otherwise than the rest."""
+        return {}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """What the network is given of each image, for people: title -> [N, channels, size, size], with the labels
+        that the task makes itself in the titles."""
+        shown: dict[str, Tensor] = {}
+        for views in batch.views:
+            for view in views.split(len(batch.index)):
+                shown[f"view {len(shown) + 1}"] = view
+        return shown
+
     def forward(self, batch: Batch, tick: Tick) -> Loss:
         """The loss; the engine calls it through here so that precision and devices apply."""
         return self.loss(batch, tick)
@@ -223,22 +249,6 @@ class Task(nn.Module):
         return None
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy whose parameters take no gradient, for slow (momentum) encoders."""
-    import copy
-
-    clone = copy.deepcopy(module)
-    for parameter in clone.parameters():
-        parameter.requires_grad_(False)
-    return clone
-
-
-@torch.no_grad()
-def move_towards(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
-    """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
-    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
-
-
 def full_precision(like: Tensor) -> torch.autocast:
     """A context without autocast on the device of `like`: losses are computed in float32."""
     return torch.autocast(like.device.type, enabled=False)
@@ -247,21 +257,3 @@ def full_precision(like: Tensor) -> torch.autocast:
 def scaled_sigma(image_size: int) -> tuple[float, float]:
     """The papers' blur of 0.1 to 2 pixels at 224 px, in pixels of a view of another size."""
     return (round(0.1 * image_size / 224, 4), round(2.0 * image_size / 224, 4))
-
-
-def collapse(embeddings: Tensor) -> Tensor:
-    """Collapse monitor: spread of unit vectors [N, D], 1 when they fill the sphere and 0 when they are all the same."""
-    return (embeddings.detach().std(dim=0).mean() * embeddings.shape[1] ** 0.5).detach()
-
-
-@torch.no_grad()
-def enqueue(queue: Tensor, position: Tensor, rows: Tensor) -> None:
-    """Write `rows` [N, D] over the oldest rows of `queue` [K, D] and move `position` (int64 scalar) on.
-
-    Wraps around at the end whatever N and K are; when N > K the last K rows stay.
-    """
-    length = len(queue)
-    rows = rows[-length:]
-    index = (position + torch.arange(len(rows), device=queue.device)) % length
-    queue.index_copy_(0, index, rows.to(queue.dtype))
-    position.copy_((position + len(rows)) % length)

@@ -10,38 +10,22 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import (
-    Batch,
-    Facts,
-    Loss,
-    Recipe,
-    Task,
-    Tick,
-    ViewConfig,
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, scaled_sigma
+from sslcurr.tasks.embedding import (
     collapse,
     enqueue,
     frozen_copy,
-    full_precision,
+    in_shuffled_groups,
+    info_nce,
     move_towards,
-    scaled_sigma,
+    small_training,
 )
 
 
-def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """InfoNCE of unit vectors against one positive each and a shared set of negatives.
-
-    Args:
-        query, key: [N, D] unit vectors; row i of both is of the same image.
-        negatives: [K, D] unit vectors of other images.
-        temperature: divides the cosines.
-
-    Returns:
-        The loss (a scalar) and the share of queries whose own key is nearest.
-    """
-    positive = (query * key).sum(dim=1, keepdim=True)
-    logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature
-    target = torch.zeros(len(query), dtype=torch.long, device=query.device)
-    return F.cross_entropy(logits, target), (logits.argmax(dim=1) == 0).float().mean().detach()
+def queue_length(facts: Facts, batch_size: int) -> int:
+    """The paper's 65,536 keys, or a quarter of the images, so that few keys are of the query's own image."""
+    quarter = max(facts.num_images // 4, 2 * batch_size)
+    return min(65536, max(16, min(facts.num_images // 2, quarter)))
 
 
 class MoCoV2(Task):
@@ -83,20 +67,19 @@ class MoCoV2(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """SGD 0.03 for 256 images, cosine. On small data a shorter queue, a faster key encoder and a higher rate.
 
-        The queue holds a quarter of the images at most, so that few keys in it are of the query's own image. The
-        slow copy keeps pace with it: at 0.999 it would hardly move in the few hundred steps of a small training.
+        At 0.999 the slow copy would hardly move in the few hundred steps of a small training.
         """
-        batch = facts.batch(256)
-        queue = min(65536, max(16, min(facts.num_images // 2, max(facts.num_images // 4, 2 * batch))))
-        rate = 0.12 if facts.small else 0.03
+        batch, epochs = facts.batch(256), facts.epochs or 200
         return Recipe(
             cls.Config(
                 image_size=facts.image_size,
-                queue_length=queue,
+                queue_length=queue_length(facts, batch),
                 momentum=0.99 if facts.small else 0.999,
                 blur_sigma=scaled_sigma(facts.image_size),
             ),
-            Training(lr=rate * batch / 256, weight_decay=1e-4, epochs=facts.epochs or 200, batch_size=batch),
+            small_training(batch, epochs)
+            if facts.small
+            else Training(lr=0.03 * batch / 256, weight_decay=1e-4, epochs=epochs, batch_size=batch),
         )
 
     @classmethod
@@ -108,22 +91,11 @@ class MoCoV2(Task):
         """InfoNCE of the queries of the first views against the keys of the second ones and the queue."""
         first, second = batch.views[0].chunk(2)
         query = self.head(self.backbone(first))
-        keys = self._encode_keys(second)
+        (keys,) = in_shuffled_groups(lambda images: (self.key_encoder(images),), second, self.config.bn_group)
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)
             value, accuracy = info_nce(query, keys, self.queue, self.config.temperature)
         return Loss(value, {"accuracy": accuracy, "feature_std": collapse(query)}, {"keys": keys})
-
-    @torch.no_grad()
-    def _encode_keys(self, images: Tensor) -> Tensor:
-        """[N, dim] keys, normalised in shuffled groups of about `bn_group` images."""
-        num_groups = max(1, round(len(images) / self.config.bn_group))
-        if num_groups == 1:
-            keys: Tensor = self.key_encoder(images)
-            return keys
-        order = torch.randperm(len(images)).to(images.device, non_blocking=True)
-        shuffled = torch.cat([self.key_encoder(part) for part in images[order].chunk(num_groups)])
-        return torch.empty_like(shuffled).index_copy_(0, order, shuffled)
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
         """The slow encoder follows; the keys enter the queue after the loss, so none was its own negative."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig
@@ -55,11 +55,20 @@ class Rotation(Task):
             ),
         )
 
-    def loss(self, batch: Batch, tick: Tick) -> Loss:
-        """Cross-entropy over the four angles of every image; a label k means k quarter turns anticlockwise."""
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Each image at its four angles."""
+        turned, _ = self._turned(batch)
+        return {f"{i}: {90 * i} degrees": part for i, part in enumerate(turned.chunk(4))}
+
+    def _turned(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """[4 * N, C, S, S] images at the four angles, and their labels [4 * N]."""
         (images,) = batch.views
         turned = torch.cat([torch.rot90(images, quarter, dims=(2, 3)) for quarter in range(4)])
-        angle = torch.arange(4, device=images.device).repeat_interleave(len(images))
+        return turned, torch.arange(4, device=images.device).repeat_interleave(len(images))
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """Cross-entropy over the four angles of every image; a label k means k quarter turns anticlockwise."""
+        turned, angle = self._turned(batch)
         logits = self.head(self.backbone(turned)).float()
         accuracy = (logits.argmax(dim=1) == angle).float().mean().detach()
         return Loss(F.cross_entropy(logits, angle), {"accuracy": accuracy})

@@ -11,19 +11,8 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import (
-    Batch,
-    Facts,
-    Loss,
-    Recipe,
-    Task,
-    Tick,
-    ViewConfig,
-    collapse,
-    enqueue,
-    full_precision,
-    scaled_sigma,
-)
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.embedding import MultiCropConfig, collapse, enqueue, projector, small_size, small_training
 
 
 @torch.no_grad()
@@ -73,11 +62,9 @@ class SwAV(Task):
     paper = "https://arxiv.org/abs/2006.09882"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config(ViewConfig):
+    class Config(MultiCropConfig):
         """The paper's values; counts and lengths that small data needs are set by the recipe."""
 
-        small_size: int = 96
-        num_small: int = 6
         dim: int = 128
         hidden: int = 2048
         num_prototypes: int = 3000
@@ -88,7 +75,6 @@ class SwAV(Task):
         queue_length: int = 3840
         queue_start: float = 15.0
         scale: tuple[float, float] = (0.14, 1.0)
-        small_scale: tuple[float, float] = (0.05, 0.14)
         jitter: float = 0.8
         brightness: float = 0.8
         contrast: float = 0.8
@@ -99,12 +85,7 @@ class SwAV(Task):
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
-        self.head = nn.Sequential(
-            nn.Linear(dim, config.hidden),
-            nn.BatchNorm1d(config.hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(config.hidden, config.dim),
-        )
+        self.head = projector(dim, config.hidden, config.dim)
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.num_prototypes, config.dim), dim=1))
         self.queue: Tensor
         self.position: Tensor
@@ -130,7 +111,7 @@ class SwAV(Task):
         num_prototypes = max(2 * facts.num_classes, 16, min(3000, 8 * round(2.65 * math.sqrt(facts.num_images) / 8)))
         config = cls.Config(
             image_size=facts.image_size,
-            small_size=max(8, 4 * round(facts.image_size * 96 / 224 / 4)),
+            small_size=small_size(facts.image_size),
             num_prototypes=num_prototypes,
             frozen_epochs=min(1.0, epochs / 10),
             queue_length=0 if facts.small else 3840,
@@ -141,9 +122,7 @@ class SwAV(Task):
             config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
         if facts.small:
             config = replace(config, hidden=512, epsilon=0.01, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-            training = Training(
-                lr=0.12 * batch / 256, weight_decay=1e-4, final_lr=0.001, epochs=epochs, batch_size=batch
-            )
+            training = replace(small_training(batch, epochs), final_lr=0.001)
         else:
             training = Training(
                 optimizer="lars",
@@ -158,10 +137,7 @@ class SwAV(Task):
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
         """Two large crops and `num_small` small ones."""
-        large = config.view(count=2)
-        if not config.num_small:
-            return (large,)
-        return (large, config.view(size=config.small_size, count=config.num_small, scale=config.small_scale))
+        return (config.view(count=2), *config.small_views())
 
     @torch.no_grad()
     def before_step(self, tick: Tick) -> None:

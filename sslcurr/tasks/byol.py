@@ -1,0 +1,96 @@
+"""BYOL: predict a slow encoder's projection of another view (https://arxiv.org/abs/2006.07733)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.embedding import (
+    AsymmetricConfig,
+    collapse,
+    frozen_copy,
+    move_towards,
+    negative_cosine,
+    projector,
+    rising_momentum,
+    small_training,
+)
+
+
+class BYOL(Task):
+    """An online encoder with a predictor, and a slow copy of the encoder as its target; no negatives."""
+
+    name = "byol"
+    version = 1
+    summary = "predict a slow encoder's projection of another view"
+    paper = "https://arxiv.org/abs/2006.07733"
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config(AsymmetricConfig):
+        """The paper's values. `momentum` is that of the first step; it rises to 1."""
+
+        hidden: int = 4096
+        dim: int = 256
+        momentum: float = 0.996
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
+        super().__init__(backbone, dim, facts, config)
+        self.head = projector(dim, config.hidden, config.dim)
+        self.predictor = projector(config.dim, config.hidden, config.dim)
+        self.target = frozen_copy(nn.Sequential(backbone, self.head))
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """LARS 0.3 for 256 images (4.8 for 4,096), warm-up of 10 epochs, cosine, momentum from 0.99 for 200 epochs.
+
+        0.996 is for the paper's 1,000 epochs. On small data SGD, crops of at least a fifth and a smaller head.
+        """
+        batch, epochs = facts.batch(4096), facts.epochs or 200
+        config = cls.Config(
+            image_size=facts.image_size,
+            momentum=0.996 if epochs >= 1000 and not facts.small else 0.99,
+            second_solarize=0.0 if facts.channels == 1 else 0.2,
+            blur_sigma=scaled_sigma(facts.image_size),
+        )
+        if facts.small:
+            batch = facts.batch(256)
+            return Recipe(replace(config, hidden=1024, scale=(0.2, 1.0)), small_training(batch, epochs))
+        return Recipe(
+            config,
+            Training(
+                optimizer="lars",
+                lr=0.3 * batch / 256,
+                weight_decay=1e-6,
+                decay_norm_and_bias=False,
+                warmup=epochs / 20,
+                epochs=epochs,
+                batch_size=batch,
+            ),
+        )
+
+    @classmethod
+    def views(cls, config: Config) -> tuple[View, ...]:
+        """Two views of different laws."""
+        return config.two_views()
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """Squared distance of unit prediction and target, 2 - 2 cosine, summed over both directions: in [0, 8]."""
+        projections = [self.head(self.backbone(view)) for view in batch.views]
+        predictions = [self.predictor(projection) for projection in projections]
+        with torch.no_grad():
+            targets = [self.target(view) for view in batch.views]
+        with full_precision(targets[0]):
+            cosines = negative_cosine(predictions[0], targets[1]) + negative_cosine(predictions[1], targets[0])
+            spread = collapse(F.normalize(projections[0].float(), dim=1))
+        return Loss(4.0 + 2.0 * cosines, {"feature_std": spread})
+
+    def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
+        """The target follows, once an optimizer step, more and more slowly."""
+        online = nn.Sequential(self.backbone, self.head)
+        move_towards(self.target, online, rising_momentum(self.config.momentum, tick))

@@ -1,0 +1,124 @@
+"""Clustering of features on the device they are on: k-means, PCA-whitening, and how many clusters data can have."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslcurr.tasks.base import Facts
+
+# Distances worked out at once, so that a million images by ten thousand clusters fit the memory.
+CHUNK = 2**25
+
+
+def num_clusters(facts: Facts) -> int:
+    """Clusters for a data set: one for 128 images, as ImageNet's 10,000, and at least two a class and ten.
+
+    At most one for four images.
+    """
+    wanted = max(round(facts.num_images / 128), 2 * facts.num_classes, 10)
+    return max(2, min(10_000, wanted, facts.num_images // 4))
+
+
+def nearest(x: Tensor, centroids: Tensor) -> Tensor:
+    """[N] the index of the centroid [K, D] with the smallest Euclidean distance to each row of x [N, D]."""
+    offset = centroids.square().sum(dim=1) / 2
+    rows = max(1, CHUNK // len(centroids))
+    return torch.cat([(part @ centroids.T - offset).argmax(dim=1) for part in x.split(rows)])
+
+
+def means(x: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """[K, D] the mean of the rows of each cluster; an empty cluster keeps its row of `centroids`."""
+    counts = torch.bincount(labels, minlength=len(centroids))
+    sums = torch.zeros_like(centroids).index_add_(0, labels, x)
+    return torch.where((counts > 0)[:, None], sums / counts.clamp_min(1)[:, None], centroids)
+
+
+def kmeans(x: Tensor, num_clusters: int, num_iterations: int = 20) -> tuple[Tensor, Tensor]:
+    """Lloyd's k-means from a k-means++ start; its random numbers come from torch's global CPU generator.
+
+    Args:
+        x: [N, D] float32, on any device. N is at least `num_clusters`.
+        num_clusters: K.
+        num_iterations: most rounds; fewer when nothing changes any more.
+
+    Returns:
+        [N] labels (int64) and [K, D] centroids. A cluster that gets empty takes the row farthest from its centroid, so
+        none is empty where there are K different rows.
+    """
+    centroids = _spread_start(x, num_clusters)
+    labels = nearest(x, centroids)
+    for _ in range(num_iterations):
+        labels = _fill_empty(x, labels, centroids)
+        centroids = means(x, labels, centroids)
+        moved = nearest(x, centroids)
+        if torch.equal(moved, labels):
+            return labels, centroids
+        labels = moved
+    labels = _fill_empty(x, labels, centroids)
+    return labels, means(x, labels, centroids)
+
+
+def _spread_start(x: Tensor, num_clusters: int) -> Tensor:
+    """k-means++ (Arthur and Vassilvitskii, 2007): each start is drawn by its squared distance to those before it."""
+    draws = torch.rand(num_clusters, dtype=torch.float64).to(x.device)
+    chosen = (draws[0] * len(x)).long().clamp_max(len(x) - 1)[None]
+    starts = [x[chosen]]
+    distance = (x - starts[0]).square().sum(dim=1)
+    for draw in draws[1:]:
+        cumulative = distance.double().cumsum(dim=0)
+        chosen = torch.searchsorted(cumulative, (draw * cumulative[-1])[None], right=True).clamp_max(len(x) - 1)
+        starts.append(x[chosen])
+        distance = torch.minimum(distance, (x - starts[-1]).square().sum(dim=1))
+    return torch.cat(starts)
+
+
+def _fill_empty(x: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """Give each empty cluster the row farthest from its centroid, of a cluster that has others."""
+    counts = torch.bincount(labels, minlength=len(centroids))
+    empty = torch.nonzero(counts == 0).flatten().tolist()
+    if not empty:
+        return labels
+    labels, left = labels.clone(), counts.tolist()
+    farthest = (x - centroids[labels]).square().sum(dim=1).argsort(descending=True).tolist()
+    owners = labels.tolist()
+    for row in farthest:
+        if not empty:
+            break
+        if left[owners[row]] > 1:
+            left[owners[row]] -= 1
+            labels[row] = empty.pop(0)
+    return labels
+
+
+def halves(x: Tensor) -> Tensor:
+    """[N] boolean: one of two clusters of x [N, D], N at least 2, never all or none.
+
+    Two-means from the row farthest from the mean and the row farthest from that one; equal rows are halved by order.
+    """
+    first = (x - x.mean(dim=0)).square().sum(dim=1).argmax()
+    second = (x - x[first]).square().sum(dim=1).argmax()
+    centroids = torch.stack([x[first], x[second]])
+    labels = nearest(x, centroids)
+    for _ in range(10):
+        centroids = means(x, labels, centroids)
+        moved = nearest(x, centroids)
+        if torch.equal(moved, labels):
+            break
+        labels = moved
+    side = labels == 1
+    if side.all() or not side.any():
+        side = torch.arange(len(x), device=x.device) >= len(x) // 2
+    return side
+
+
+def whitened(x: Tensor, dim: int) -> Tensor:
+    """Unit vectors [N, min(dim, D, N - 1)] of the principal components of x [N, D], each scaled to variance 1 first."""
+    centred = (x - x.mean(dim=0)).double()
+    variances, directions = torch.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
+    kept = max(1, min(dim, x.shape[1], len(x) - 1))
+    variances, directions = variances[-kept:].flip(0), directions[:, -kept:].flip(1)
+    # Directions in which nothing varies would blow up rounding errors.
+    scale = torch.where(variances > 1e-10 * variances[0].clamp_min(1e-30), variances, torch.inf).rsqrt()
+    return F.normalize((centred @ directions * scale).float(), dim=1)

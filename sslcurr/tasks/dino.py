@@ -1,0 +1,165 @@
+"""DINO: a student learns the distribution a slow teacher gives to other crops (https://arxiv.org/abs/2104.14294)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.embedding import (
+    MultiCropConfig,
+    collapse,
+    frozen_copy,
+    move_towards,
+    rising_momentum,
+    small_size,
+    small_training,
+)
+from sslcurr.tasks.swav import swapped_prediction
+
+
+class DinoHead(nn.Module):
+    """[N, dim] features -> [N, outputs] cosines with unit prototypes, by way of a bottleneck."""
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(dim, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.prototypes = nn.Parameter(torch.randn(outputs, bottleneck) / bottleneck**0.5)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """[N, dim] -> [N, bottleneck] unit vectors."""
+        return F.normalize(self.project(features).float(), dim=1)
+
+    def score(self, embeddings: Tensor, *, frozen: bool = False) -> Tensor:
+        """[N, bottleneck] -> [N, outputs]; no gradient reaches the prototypes when they are `frozen`."""
+        prototypes = self.prototypes.detach() if frozen else self.prototypes
+        return embeddings @ F.normalize(prototypes.float(), dim=1).T
+
+
+class DINO(Task):
+    """Self-distillation: centred and sharpened outputs of a slow teacher on the large crops are the targets."""
+
+    name = "dino"
+    version = 1
+    summary = "learn the distribution a slow teacher gives to another crop"
+    paper = "https://arxiv.org/abs/2104.14294"
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config(MultiCropConfig):
+        """The paper's values for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1."""
+
+        hidden: int = 2048
+        bottleneck: int = 256
+        outputs: int = 60000
+        student_temperature: float = 0.1
+        teacher_temperature: float = 0.07
+        first_teacher_temperature: float = 0.04
+        teacher_warmup: float = 50.0
+        center_momentum: float = 0.9
+        momentum: float = 0.996
+        frozen_epochs: float = 1.0
+        scale: tuple[float, float] = (0.14, 1.0)
+        jitter: float = 0.8
+        saturation: float = 0.2
+        gray: float = 0.2
+        blur: float = 1.0
+        second_blur: float = 0.1
+        second_solarize: float = 0.2
+        small_blur: float = 0.5
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
+        super().__init__(backbone, dim, facts, config)
+        self.head = DinoHead(dim, config.hidden, config.bottleneck, config.outputs)
+        self.teacher_backbone = frozen_copy(backbone)
+        self.teacher_head = frozen_copy(self.head)
+        self.center: Tensor
+        self.register_buffer("center", torch.zeros(config.outputs))
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """SGD 0.03 for 256 images, warm-up of 10 epochs, cosine, six small crops; 800 epochs in the paper.
+
+        On small data as many outputs as SwAV has prototypes, but 64 at least, a smaller head, a faster teacher, and
+        under 128 px SwAV's fewer and larger small crops.
+        """
+        batch, epochs = facts.batch(256), facts.epochs or 200
+        config = cls.Config(
+            image_size=facts.image_size,
+            small_size=small_size(facts.image_size),
+            teacher_warmup=epochs / 16,
+            frozen_epochs=min(1.0, epochs / 10),
+            second_solarize=0.0 if facts.channels == 1 else 0.2,
+            blur_sigma=scaled_sigma(facts.image_size),
+        )
+        if facts.image_size < 128:
+            config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
+        if facts.small:
+            outputs = max(64, min(4096, facts.num_images // 2))
+            config = replace(config, hidden=512, bottleneck=128, outputs=outputs, momentum=0.99)
+            return Recipe(config, small_training(batch, epochs))
+        return Recipe(
+            config,
+            Training(
+                lr=0.03 * batch / 256,
+                weight_decay=1e-4,
+                warmup=min(10.0, epochs / 20),
+                epochs=epochs,
+                batch_size=batch,
+            ),
+        )
+
+    @classmethod
+    def views(cls, config: Config) -> tuple[View, ...]:
+        """Two large crops of different laws, and the small ones."""
+        second = config.view(blur=config.second_blur, solarize=config.second_solarize)
+        return (config.view(), second, *config.small_views(blur=config.small_blur))
+
+    def loss(self, batch: Batch, tick: Tick) -> Loss:
+        """Cross-entropy of the student on every crop with the teacher on every other large crop."""
+        config = self.config
+        # The two large crops have one size: one pass for them, one for the small ones.
+        sizes = (torch.cat(batch.views[:2]), *batch.views[2:])
+        features = torch.cat([self.backbone(crops) for crops in sizes])
+        with torch.no_grad():
+            taught = self.teacher_head.embed(self.teacher_backbone(sizes[0]))
+        embeddings = self.head.embed(features)
+        with full_precision(embeddings):
+            frozen = tick.step < config.frozen_epochs * tick.steps_per_epoch
+            student = self.head.score(embeddings, frozen=frozen)
+            with torch.no_grad():
+                teacher = self.teacher_head.score(taught)
+                targets = F.softmax((teacher - self.center) / self._teacher_temperature(tick), dim=1)
+            value = swapped_prediction(
+                student, list(targets.chunk(2)), 2 + config.num_small, config.student_temperature
+            )
+            entropy = -(targets * targets.clamp_min(1e-12).log()).sum(dim=1).mean()
+        metrics = {"teacher_entropy": entropy, "feature_std": collapse(embeddings[: len(batch.index)])}
+        return Loss(value, metrics, {"teacher": torch.stack(teacher.chunk(2)).mean(dim=0)})
+
+    def _teacher_temperature(self, tick: Tick) -> float:
+        """Linear from the first temperature to the last over `teacher_warmup` epochs."""
+        config = self.config
+        share = min(1.0, tick.step / max(1.0, config.teacher_warmup * tick.steps_per_epoch))
+        first, last = config.first_teacher_temperature, config.teacher_temperature
+        return float(first + (last - first) * share)
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
+        """The teacher follows; its centre is a moving average of its outputs."""
+        momentum = rising_momentum(self.config.momentum, tick)
+        move_towards(self.teacher_backbone, self.backbone, momentum)
+        move_towards(self.teacher_head, self.head, momentum)
+        self.center.lerp_(out.keep["teacher"].mean(dim=0), 1.0 - self.config.center_momentum)

@@ -1,0 +1,157 @@
+"""Parts that joint-embedding tasks share: projectors, slow encoders, queues, contrastive losses, many crops."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from sslcurr.data.views import View
+from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Tick, ViewConfig
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AsymmetricConfig(ViewConfig):
+    """Two views of different laws, as BYOL has them: the second is rarely blurred and sometimes solarized."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    jitter: float = 0.8
+    saturation: float = 0.2
+    gray: float = 0.2
+    blur: float = 1.0
+    second_blur: float = 0.1
+    second_solarize: float = 0.2
+
+    def two_views(self) -> tuple[View, View]:
+        """The first and the second view."""
+        return self.view(), self.view(blur=self.second_blur, solarize=self.second_solarize)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultiCropConfig(ViewConfig):
+    """Two large crops and `num_small` small ones, as SwAV has them."""
+
+    small_size: int = 96
+    num_small: int = 6
+    small_scale: tuple[float, float] = (0.05, 0.14)
+
+    def small_views(self, **changes: Any) -> tuple[View, ...]:
+        """The law of the small crops, none when there are none."""
+        if not self.num_small:
+            return ()
+        return (self.view(size=self.small_size, count=self.num_small, scale=self.small_scale, **changes),)
+
+
+def small_size(image_size: int) -> int:
+    """96 px of small crops beside 224 px of large ones, for another image size; a multiple of four."""
+    return max(8, 4 * round(image_size * 96 / 224 / 4))
+
+
+def small_training(batch_size: int, epochs: int, rate: float = 0.12) -> Training:
+    """SGD for small data and batches, where LARS and the papers' rates for thousands of images do not apply.
+
+    The rate is for 256 images: that of lightly's CIFAR-10 benchmark
+    (https://docs.lightly.ai/self-supervised-learning/getting_started/benchmarks.html).
+    """
+    return Training(lr=rate * batch_size / 256, weight_decay=1e-4, epochs=epochs, batch_size=batch_size)
+
+
+def projector(*widths: int, last_norm: bool = False, affine: bool = True) -> nn.Sequential:
+    """Linear layers from `widths[0]` to `widths[-1]`, batch norm and ReLU between them.
+
+    `last_norm` adds a batch norm at the end, `affine` says whether it has a scale and a shift.
+    """
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths[:-1]):
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=affine))
+    return nn.Sequential(*layers)
+
+
+def frozen_copy(module: Module) -> Module:
+    """A copy whose parameters take no gradient, for slow (momentum) encoders."""
+    clone = copy.deepcopy(module)
+    for parameter in clone.parameters():
+        parameter.requires_grad_(False)
+    return clone
+
+
+@torch.no_grad()
+def move_towards(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
+    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
+
+
+def rising_momentum(start: float, tick: Tick) -> float:
+    """A slow encoder's momentum: `start` at the first step, 1 at the end, on a cosine (BYOL, DINO)."""
+    return 1.0 - (1.0 - start) * 0.5 * (1.0 + math.cos(math.pi * tick.progress))
+
+
+@torch.no_grad()
+def in_shuffled_groups(
+    encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int
+) -> tuple[Tensor, ...]:
+    """`encode` of shuffled groups of about `group` images, put back in the order of `images`.
+
+    Batch norms then normalise each image among others than in another pass, as MoCo's shuffling between GPUs has it.
+    """
+    num_groups = max(1, round(len(images) / group))
+    if num_groups == 1:
+        return encode(images)
+    order = torch.randperm(len(images)).to(images.device, non_blocking=True)
+    parts = [encode(part) for part in images[order].chunk(num_groups)]
+    shuffled = [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+    return tuple(torch.empty_like(output).index_copy_(0, order, output) for output in shuffled)
+
+
+def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """InfoNCE of unit vectors against one positive each and a shared set of negatives.
+
+    Args:
+        query, key: [N, D] unit vectors; row i of both is of the same image.
+        negatives: [K, D] unit vectors of other images.
+        temperature: divides the cosines.
+
+    Returns:
+        The loss (a scalar) and the share of queries whose own key is nearest.
+    """
+    positive = (query * key).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature
+    target = torch.zeros(len(query), dtype=torch.long, device=query.device)
+    return F.cross_entropy(logits, target), (logits.argmax(dim=1) == 0).float().mean().detach()
+
+
+def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of minus the cosine of the rows of [N, D] predictions and targets; no gradient reaches the target."""
+    return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
+
+
+def collapse(embeddings: Tensor) -> Tensor:
+    """Collapse monitor: spread of unit vectors [N, D], 1 when they fill the sphere and 0 when they are all the same."""
+    return (embeddings.detach().std(dim=0).mean() * embeddings.shape[1] ** 0.5).detach()
+
+
+@torch.no_grad()
+def enqueue(queue: Tensor, position: Tensor, rows: Tensor) -> None:
+    """Write `rows` [N, D] over the oldest rows of `queue` [K, D] and move `position` (int64 scalar) on.
+
+    Wraps around at the end whatever N and K are; when N > K the last K rows stay.
+    """
+    length = len(queue)
+    rows = rows[-length:]
+    index = (position + torch.arange(len(rows), device=queue.device)) % length
+    queue.index_copy_(0, index, rows.to(queue.dtype))
+    position.copy_((position + len(rows)) % length)

@@ -1,0 +1,90 @@
+"""Nine patches of a view, as relative location and jigsaw puzzles cut them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslcurr.data.views import View
+from sslcurr.tasks.base import ViewConfig
+
+# Of a 255 px view the papers cut cells of 85 px and patches of 64 px.
+VIEW, PATCH = 255, 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatchConfig(ViewConfig):
+    """A view of `grid_size` pixels cut into 3 x 3 cells, and a patch at a random place of each cell.
+
+    Between two patches lies a gap that varies, so that edges cannot be matched. `gray` is the paper-after's measure
+    against chromatic aberration (https://arxiv.org/abs/1901.09005); `color_dropping` is that of relative location's
+    paper: the share of patches of which only one colour is left, the others being noise.
+    """
+
+    grid_size: int = VIEW
+    patch_size: int = PATCH
+    color_dropping: float = 0.0
+    scale: tuple[float, float] = (0.57, 0.77)
+    horizontal_flip: float = 0.0
+
+    def grid_view(self) -> View:
+        """The view that is cut: in true geometry, never squeezed."""
+        return self.view(size=self.grid_size, ratio=(1.0, 1.0))
+
+
+def patch_sizes(image_size: int) -> tuple[int, int]:
+    """Sides of the view and of its patches for an image size: 255 and 64 px at 224 px, as in the papers.
+
+    Patches of small images are enlarged, up to 32 px or half of the image, so that a network sees more than a point.
+    """
+    patch = max(round(image_size * PATCH / 224), min(32, image_size // 2), 4)
+    return 3 * -(-patch * VIEW // PATCH // 3), patch
+
+
+def cut(images: Tensor, patch_size: int) -> Tensor:
+    """Cut each view into 3 x 3 cells and take a patch at a random place of each cell.
+
+    Args:
+        images: [N, C, S, S]. patch_size: P, at most S // 3.
+
+    Returns:
+        [9 * N, C, P, P]; the first N are the top left patches, rows of cells follow one another. Places are drawn from
+        torch's global CPU generator.
+    """
+    num_images, channels, size, _ = images.shape
+    cell = size // 3
+    room = cell - patch_size + 1
+    shift = torch.randint(room, (2, 9, num_images))
+    corner = torch.arange(9)
+    origin = torch.stack([corner // 3, corner % 3]) * cell
+    first = (origin[:, :, None] + shift).to(images.device, non_blocking=True)
+    span = torch.arange(patch_size, device=images.device)
+    rows, columns = (first[..., None] + span).unbind(0)  # each [9, N, P]
+    image = torch.arange(num_images, device=images.device)
+    patches = images[
+        image[None, :, None, None, None],
+        torch.arange(channels, device=images.device)[None, None, :, None, None],
+        rows[:, :, None, :, None],
+        columns[:, :, None, None, :],
+    ]
+    return patches.flatten(0, 1)
+
+
+def drop_colors(patches: Tensor, probability: float) -> Tensor:
+    """Leave one colour of some patches [M, 3, P, P] and put faint noise in place of the others.
+
+    The noise has a hundredth of the standard deviation of what is left, about its mean. Patches of one channel stay.
+    """
+    if probability == 0.0 or patches.shape[1] != 3:
+        return patches
+    count = len(patches)
+    dropped = (torch.rand(count) < probability).to(patches.device, non_blocking=True)
+    kept = torch.randint(3, (count,)).to(patches.device, non_blocking=True)
+    noise = torch.randn(patches.shape).to(patches.device, non_blocking=True)
+    left = patches[torch.arange(count, device=patches.device), kept]
+    mean, std = left.mean(dim=(1, 2)), left.std(dim=(1, 2))
+    faint = mean[:, None, None, None] + 0.01 * std[:, None, None, None] * noise
+    replaced = torch.arange(3, device=patches.device)[None] != kept[:, None]
+    return torch.where((dropped[:, None] & replaced)[:, :, None, None], faint, patches)
