@@ -190,7 +190,7 @@ def test_logging_saving_and_the_place_of_the_store_leave_the_results_alone(task,
 
 @every_task
 def test_bf16_trains_in_the_same_loop(task, small_stage, tmp_path):
-    # 64 px: on maps of one pixel, bf16 gradients of torch 2.15's strided convolutions on a CPU are sometimes not finite.
+    # 64 px: on maps of one pixel, torch 2.15 gives bf16 gradients that are sometimes not finite, on a CPU.
     spec, losses = small_stage(task, image_size=64), {}
     for precision in ("32", "bf16"):
         stage = train_stage(

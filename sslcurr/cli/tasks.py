@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sslcurr.engine.spec import StageSpec
 
 app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one with its settings.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
@@ -34,35 +38,101 @@ def tasks(ctx: typer.Context, json: Json = False) -> None:
 @app.command()
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER|TABLE", help="Resolve the recipe for this data set, instead of a size."),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where data sets lie that are given by a relative path.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the task's own labels."),
+    ] = None,
     num_images: Annotated[int, typer.Option(help="Training images to resolve the recipe for.")] = 1000,
     num_classes: Annotated[int, typer.Option(help="Classes to resolve the recipe for.")] = 2,
-    image_size: Annotated[int, typer.Option(help="Side of the views, in pixels.")] = 224,
+    image_size: Annotated[int | None, typer.Option(help="Side of the views, in pixels.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TASK.NAME=VALUE", help="As of pretrain; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the views that are drawn.")] = 0,
+    runs: Annotated[
+        Path, typer.Option(help="The store, in which the data set is packed.", envvar="SSLCURR_RUNS", metavar="FOLDER")
+    ] = Path("runs"),
     json: Json = False,
 ) -> None:
-    """Show a task's settings: the paper's (for ImageNet) and those its recipe gives for a data set of some size."""
+    """Show a task's settings: the paper's (for ImageNet), and those its recipe gives for a data set or a size of one.
+
+    With --out, draw what the network is given of some images.
+    """
     from sslcurr.cli.results import console, print_json, table
     from sslcurr.errors import SpecError
     from sslcurr.tasks import task_class
     from sslcurr.tasks.base import Facts
 
-    if num_images < 4 or num_classes < 2 or image_size < 8:
-        raise SpecError("a recipe needs 4 images, 2 classes and 8 pixels at least", "give larger numbers")
     kind = task_class(task)
+    if dataset is None and out is None and not settings:
+        size = 224 if image_size is None else image_size
+        if num_images < 4 or num_classes < 2 or size < 8:
+            raise SpecError("a recipe needs 4 images, 2 classes and 8 pixels at least", "give larger numbers")
+        counts = (num_images // num_classes,) * num_classes
+        here = _values(kind.recipe(Facts(num_images=num_images, class_counts=counts, image_size=size)))
+        title = f"{num_images} images"
+    else:
+        if out is not None:
+            _check_picture(out)
+        spec = _plan(task, dataset, data_root, image_size, settings, seed, runs)
+        here = {**spec.config, **asdict(spec.training)}
+        title = spec.data.name
+        if out is not None:
+            from sslcurr.analysis.figures import draw_views
 
-    def resolved(images: int, classes: int, size: int) -> dict[str, Any]:
-        facts = Facts(num_images=images, class_counts=(images // classes,) * classes, image_size=size)
-        recipe = kind.recipe(facts)
-        return {**asdict(recipe.config), **asdict(recipe.training)}
-
-    paper, here = resolved(1_281_167, 1000, 224), resolved(num_images, num_classes, image_size)
+            draw_views(spec, out)
+    paper = _values(kind.recipe(Facts(num_images=1_281_167, class_counts=(1281,) * 1000, image_size=224)))
     if json:
-        print_json({"task": task, "imagenet": paper, "resolved": here})
+        print_json({"task": task, "imagenet": paper, "resolved": here, **({"out": str(out)} if out else {})})
         return
-    rows = table("--set", "ImageNet", f"{num_images} images", title=f"{task}: {kind.summary} ({kind.paper})")
+    rows = table("--set", "ImageNet", title, title=f"{task}: {kind.summary} ({kind.paper})")
     for name, value in here.items():
         rows.add_row(f"{task}.{name}", _plain(paper[name]), _plain(value))
     console().print(rows)
+    if out is not None:
+        console().print(f"views drawn in {out}")
+
+
+def _values(recipe: Any) -> dict[str, Any]:
+    return {**asdict(recipe.config), **asdict(recipe.training)}
+
+
+def _plan(
+    task: str,
+    dataset: str | None,
+    data_root: Path | None,
+    image_size: int | None,
+    settings: list[str] | None,
+    seed: int,
+    runs: Path,
+) -> StageSpec:
+    """The stage that `pretrain` would train with the same options."""
+    from sslcurr.cli.options import open_store
+    from sslcurr.cli.progress import reporting
+    from sslcurr.engine.plan import Planner, Wishes
+
+    wishes = Wishes(
+        dataset=dataset, data_root=data_root, image_size=image_size, seed=seed, settings=tuple(settings or ())
+    )
+    with reporting() as report, report.packing() as progress:
+        return Planner(wishes, open_store(runs), [task], progress=progress).chain([task])[0]
+
+
+def _check_picture(path: Path) -> None:
+    from sslcurr.errors import SpecError
+
+    if path.suffix.lower() != ".png":
+        raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
+    if not path.absolute().parent.is_dir():
+        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another --out")
 
 
 def _plain(value: Any) -> str:
-    return ",".join(map(_plain, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(_plain, value)) if isinstance(value, tuple | list) else str(value)

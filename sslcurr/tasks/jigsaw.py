@@ -104,9 +104,13 @@ class Jigsaw(Task):
         """The view that is cut."""
         return (config.grid_view(),)
 
-    def _patches(self, batch: Batch) -> Tensor:
+    def _cut(self, batch: Batch) -> Tensor:
         """[9 * N, C, P, P] patches in the order of their cells."""
-        patches = drop_colors(cut(batch.views[0], self.config.patch_size), self.config.color_dropping)
+        return drop_colors(cut(batch.views[0], self.config.patch_size), self.config.color_dropping)
+
+    def _patches(self, batch: Batch) -> Tensor:
+        """The patches as the backbone is given them."""
+        patches = self._cut(batch)
         if self.config.normalise:
             mean, std = patches.mean(dim=(2, 3), keepdim=True), patches.std(dim=(2, 3), keepdim=True)
             patches = (patches - mean) / std.clamp_min(1e-2)
@@ -123,7 +127,7 @@ class Jigsaw(Task):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The patches of each cell, and the same in the order of the permutation that is the label of all rows."""
-        cells = self._patches(batch).unflatten(0, (9, -1))
+        cells = self._cut(batch).unflatten(0, (9, -1))
         label = int(self._draw(1)[0])
         order = [int(cell) for cell in self.permutations[label]]
         shown = {"view": batch.views[0]} | {f"cell {i}": cells[i] for i in range(9)}

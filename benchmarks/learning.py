@@ -1,0 +1,187 @@
+"""Does each task learn? kNN and linear balanced accuracy of frozen features, beside the untrained backbone.
+
+    python benchmarks/learning.py --dataset FOLDER --name ham --epochs 8 --json benchmarks/results/learning.json
+
+Every task is trained on the training images for the same number of passes over them, with its own recipe, from `--seeds`
+different starts; `--lightly` adds MoCo v2, SwAV, SimCLR and BYOL trained with lightly's heads, losses and transforms
+(`lightly_tasks.py`), at the same rates and batches. Probes see every stage of the network; the best layer is chosen on
+the validation images and all numbers are of the test images. Stages and probes lie in the store (`--runs`), so the same
+command goes on where it stopped, and two commands can share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslcurr.analysis.downstream import features_of, report_split
+from sslcurr.analysis.metrics import balanced_accuracy
+from sslcurr.analysis.probes import probe_layers
+from sslcurr.engine.plan import Planner, Wishes
+from sslcurr.engine.report import Reporter
+from sslcurr.engine.run import train_stage
+from sslcurr.engine.selection import select
+from sslcurr.engine.spec import StageSpec, hash_of
+from sslcurr.engine.store import Store, read_json
+from sslcurr.engine.train import Runtime
+from sslcurr.tasks import PRETEXT
+
+UNTRAINED = "untrained"
+LIGHTLY = ("mocov2", "swav", "simclr", "byol")
+LAYERS = ("layer3", "layer4", "pooled")
+COLUMNS = ("layer3", "pooled", "best", "gain")
+
+
+def plan(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> StageSpec:
+    """The stage of a task, its recipe's values but for the backbone, the epochs and the batch size."""
+    wishes = Wishes(
+        dataset=str(arguments.dataset),
+        backbone="resnet18",
+        stem="imagenet",
+        image_size=arguments.image_size,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        seed=seed,
+        settings=(
+            *([f"data.channels={arguments.channels}"] if arguments.channels else []),
+            *(given for given in arguments.set if given.startswith(f"{task}.")),
+        ),
+    )
+    return Planner(wishes, store, [task]).chain([task])[0]
+
+
+def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, device: str) -> dict[str, Any]:
+    """Test balanced accuracy at every layer, and the layer that is best on the validation images, for both probes."""
+
+    def compute(part: Path) -> dict[str, Any]:
+        selection = select(spec.data, labelled=True)
+        split = report_split(selection)
+        layers = features_of(weights, spec.backbone, spec.config["image_size"], selection, device, spec.seed)
+        found: dict[str, Any] = {"split": split}
+        for kind in ("knn", "linear"):
+            best, results = probe_layers(layers, kind, len(selection.pack.classes), split)
+            labels = selection.labels(split)
+            test = {name: balanced_accuracy(labels, r.probabilities.argmax(axis=1)) for name, r in results.items()}
+            found[kind] = {"layers": test, "layer": best, "best": test[best]}
+        return found
+
+    inputs = {"version": 1, "weights": sha256, "data": hash_of(spec.data), "size": spec.config["image_size"]}
+    return read_json(store.analysis("learning", inputs, compute) / "done.json")
+
+
+def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
+    """Train (or find) one task from one seed, and probe it."""
+    began = time.monotonic()
+    if task == UNTRAINED:
+        spec = plan("rotation", seed, arguments, store)
+        return {"task": task, "seed": seed, **probes(None, f"untrained {seed}", spec, store, arguments.device)}
+    name, _, library = task.partition("@")
+    spec = plan(name, seed, arguments, store)
+    if library:
+        from lightly_tasks import train_with_lightly
+
+        key = hash_of({"spec": asdict(spec), "library": importlib.metadata.version("lightly")})[:16]
+        weights = store.root / "lightly" / f"{key}.safetensors"
+        if not weights.exists():
+            train_with_lightly(spec, weights)
+        record = {"weights_sha256": f"lightly {key}"}
+    else:
+        stage = train_stage(spec, store, Runtime(device=arguments.device), Reporter())
+        weights, record = stage.weights, stage.record
+    found = probes(weights, record["weights_sha256"], spec, store, arguments.device)
+    seconds = record.get("seconds", time.monotonic() - began)
+    return {"task": task, "seed": seed, "seconds": round(seconds, 1), "stage": record.get("metrics", {}), **found}
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation over seeds."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.mean(values), 4), "std": round(spread, 4), "n": len(values)}
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a task: means over seeds, and the gain over the untrained backbone of the same seed."""
+    untrained = {row["seed"]: row for row in rows if row["task"] == UNTRAINED}
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task]
+        line: dict[str, Any] = {"task": task}
+        for kind in ("knn", "linear"):
+            layers = {name: summary([row[kind]["layers"][name] for row in own]) for name in LAYERS}
+            best = summary([row[kind]["best"] for row in own])
+            gain = summary([row[kind]["best"] - untrained[row["seed"]][kind]["best"] for row in own])
+            line[kind] = {**layers, "best": best, "gain": gain, "chosen": [row[kind]["layer"] for row in own]}
+        lines.append(line)
+    return lines
+
+
+def shown(row: dict[str, Any]) -> str:
+    """The best layer of both probes, and the last ones."""
+    parts = []
+    for kind in ("knn", "linear"):
+        layers = " ".join(f"{row[kind]['layers'][name]:.3f}" for name in LAYERS)
+        parts.append(f"{kind} {row[kind]['best']:.3f} at {row[kind]['layer']} ({layers})")
+    return "  ".join(parts)
+
+
+def main() -> None:
+    """Parse, train, probe, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="a folder or table of labelled images")
+    parser.add_argument("--name", required=True, help="what to call the data set in the results")
+    parser.add_argument("--tasks", nargs="+", default=list(PRETEXT), choices=PRETEXT)
+    parser.add_argument("--lightly", nargs="*", default=[], choices=LIGHTLY)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--channels", type=int, default=0, help="1 makes a grey network of colour images")
+    parser.add_argument("--set", nargs="*", default=[], help="TASK.NAME=VALUE")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--runs", type=Path, default=Path("runs-learning"))
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    arguments = parser.parse_args()
+    store = Store(arguments.runs)
+    rows = []
+    for seed in arguments.seeds:
+        for task in (UNTRAINED, *arguments.tasks, *(f"{name}@lightly" for name in arguments.lightly)):
+            row = measure(task, seed, arguments, store)
+            rows.append(row)
+            print(f"{task:20} seed {seed}  {shown(row)}  {row.get('seconds', 0):.0f} s", flush=True)
+    lines = table(rows)
+    print(f"\n{arguments.name}: test balanced accuracy, mean (std) of {len(arguments.seeds)} seeds")
+    print(f"{'':20} " + " ".join(f"{kind + ' ' + name:>14}" for kind in ("knn", "linear") for name in COLUMNS))
+    for line in lines:
+        cells = [line[kind][name] for kind in ("knn", "linear") for name in COLUMNS]
+        print(f"{line['task']:20} " + " ".join(f"{cell['mean']:8.3f} ({cell['std']:.3f})"[:15] for cell in cells))
+    if arguments.json:
+        document = {
+            "what": "balanced accuracy of probes on the test images, ResNet-18, ImageNet stem",
+            "data": arguments.name,
+            "date": datetime.date.today().isoformat(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+            "epochs": arguments.epochs,
+            "batch_size": arguments.batch_size,
+            "image_size": arguments.image_size,
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "lightly", "timm")}
+            | {"python": platform.python_version()},
+            "command": " ".join(["python", *sys.argv]),
+            "table": lines,
+            "rows": rows,
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
