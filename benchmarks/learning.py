@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --dataset FOLDER --name ham --epochs 8 --json benchmarks/results/learning.json
 
-Every task is trained on the training images for the same number of passes over them, with its own recipe, from `--seeds`
+    python benchmarks/learning.py --dataset FOLDER --name ham --epochs 8 --json learning-ham.json
 different starts; `--lightly` adds MoCo v2, SwAV, SimCLR and BYOL trained with lightly's heads, losses and transforms
 (`lightly_tasks.py`), at the same rates and batches. Probes see every stage of the network; the best layer is chosen on
 the validation images and all numbers are of the test images. Stages and probes lie in the store (`--runs`), so the same

@@ -389,6 +389,27 @@ def test_tasks_are_listed_with_their_settings(sslcurr):
     assert "swav.temperature" in sslcurr("tasks", "show", "swav").stdout
 
 
+def test_a_recipe_is_resolved_for_a_data_set_as_pretrain_does(sslcurr, folder):
+    options = ("--dataset", str(folder), "--image-size", "16", "--set", "odc.hidden=64")
+    shown = sslcurr.json("tasks", "show", "odc", *options)
+    (planned,) = sslcurr.json("pretrain", "odc", *options, "--dry-run")["stages"]
+    assert shown["resolved"] == {**planned["asked"]["config"], **planned["asked"]["training"]}
+    assert shown["resolved"]["hidden"] == 64
+    assert shown["imagenet"]["num_clusters"] == 10_000
+
+
+def test_views_are_drawn_and_a_wrong_place_for_them_is_said_first(sslcurr, folder, tmp_path):
+    options = ("tasks", "show", "jigsaw", "--dataset", str(folder), "--image-size", "24")
+    out = tmp_path / "views.png"
+    assert str(out) in sslcurr(*options, "--out", str(out)).stdout.replace("\n", "")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    for wrong, hint in (("views.jpg", "ends in .png"), ("nowhere/views.png", "no folder")):
+        result = sslcurr(*options, "--out", str(tmp_path / wrong))
+        assert result.exit_code == 1
+        assert hint in result.stderr
+        assert not (tmp_path / wrong).exists()
+
+
 def test_version_and_help(sslcurr):
     import sslcurr as package
 

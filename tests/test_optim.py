@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from sslcurr.engine.optim import build_optimizer, lr_at
+from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
 from sslcurr.engine.spec import Training
+from sslcurr.tasks.base import Rule
 
 
 def test_cosine_by_hand():
@@ -80,3 +81,48 @@ def test_lars_by_hand():
     ratio = 0.001 * 5.0 / (1.0 + 0.5 * 5.0)
     torch.testing.assert_close(module.weight.data, torch.tensor([[3.0, 4.0]]) - ratio * gradient, rtol=1e-4, atol=1e-6)
     assert math.isfinite(module.weight.sum().item())
+
+
+class Parts(nn.Module):
+    """A backbone and two parts with rules of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head, self.predictor = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+        self.head_of_another_name = nn.Linear(2, 2)
+
+
+RULES = {"head": Rule(weight_decay=5.0, momentum=0.0), "predictor": Rule(scheduled=False)}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+def test_rules_hold_for_their_part_only(optimizer):
+    module = Parts()
+    training = Training(optimizer=optimizer, lr=0.4, weight_decay=0.1, norm_and_bias_lr=0.5, decay_norm_and_bias=False)
+    built = build_optimizer(module, training, RULES)
+    set_lr(built, training, 0.2)
+    found = {id(p): group for group in built.param_groups for p in group["params"]}
+    assert len(found) == 8
+    for name, parameter in module.named_parameters():
+        part, kind = name.split(".")
+        group = found[id(parameter)]
+        factor = 5.0 if part == "head" else 1.0
+        assert group["weight_decay"] == pytest.approx(0.1 * factor if kind == "weight" else 0.0)
+        rate = 0.4 if part == "predictor" else 0.2
+        assert group["lr"] == pytest.approx(rate * (1.0 if kind == "weight" else 0.5))
+        if optimizer != "adamw":
+            assert group["momentum"] == (0.0 if part == "head" else 0.9)
+    # What is logged as the rate is that of the first group.
+    assert built.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+def test_a_part_without_momentum_takes_plain_steps():
+    module = Parts()
+    built = build_optimizer(module, Training(lr=0.1, weight_decay=0.0), RULES)
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    for _ in range(2):
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        built.step()
+    torch.testing.assert_close(module.head.weight.data, before["head.weight"] - 0.2)
+    torch.testing.assert_close(module.backbone.weight.data, before["backbone.weight"] - 0.1 - 0.19)
