@@ -1,12 +1,13 @@
 """Does each task learn? kNN and linear balanced accuracy of frozen features, beside the untrained backbone.
 
-    python benchmarks/learning.py --dataset FOLDER --name ham --epochs 8 --json benchmarks/results/learning.json
-
     python benchmarks/learning.py --dataset FOLDER --name ham --epochs 8 --json learning-ham.json
-different starts; `--lightly` adds MoCo v2, SwAV, SimCLR and BYOL trained with lightly's heads, losses and transforms
-(`lightly_tasks.py`), at the same rates and batches. Probes see every stage of the network; the best layer is chosen on
-the validation images and all numbers are of the test images. Stages and probes lie in the store (`--runs`), so the same
-command goes on where it stopped, and two commands can share the work.
+
+Every task is trained on the training images for the same number of passes over them, with its own recipe, from
+`--seeds` different starts. An untrained network gains from its batch norms alone, once they know the images:
+"untrained-norms-set" is such a network, and gains are counted from it. `--lightly` adds MoCo v2, SwAV, SimCLR and BYOL
+trained with lightly's heads, losses and transforms (`lightly_tasks.py`), at the same rates and batches. Probes see
+every stage of the network; the best layer is chosen on the validation images and all numbers are of the test images.
+Stages and probes lie in the store (`--runs`): the same command goes on where it stopped, and two can share the work.
 """
 
 from __future__ import annotations
@@ -23,21 +24,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sslcurr.analysis.downstream import features_of, report_split
 from sslcurr.analysis.metrics import balanced_accuracy
 from sslcurr.analysis.probes import probe_layers
+from sslcurr.backbones.build import build
+from sslcurr.backbones.checkpoint import Header, save
+from sslcurr.data.views import View
+from sslcurr.engine.feed import Feed
 from sslcurr.engine.plan import Planner, Wishes
 from sslcurr.engine.report import Reporter
 from sslcurr.engine.run import train_stage
 from sslcurr.engine.selection import select
 from sslcurr.engine.spec import StageSpec, hash_of
-from sslcurr.engine.store import Store, read_json
+from sslcurr.engine.store import Store, read_json, write_whole
 from sslcurr.engine.train import Runtime
+from sslcurr.seeds import seed_for
 from sslcurr.tasks import PRETEXT
 
-UNTRAINED = "untrained"
+UNTRAINED, CALIBRATED = "untrained", "untrained-norms-set"
 LIGHTLY = ("mocov2", "swav", "simclr", "byol")
 LAYERS = ("layer3", "layer4", "pooled")
 COLUMNS = ("layer3", "pooled", "best", "gain")
@@ -80,12 +87,42 @@ def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, dev
     return read_json(store.analysis("learning", inputs, compute) / "done.json")
 
 
+def set_norms(spec: StageSpec, path: Path) -> None:
+    """Write an untrained backbone whose batch norms know the mean and variance of the training images.
+
+    Any training does that much, even at a rate of nothing: what a task learns is what it gains beyond it.
+    """
+    selection = select(spec.data, labelled=False)
+    torch.manual_seed(seed_for(spec.seed, "init", "backbone"))
+    network = build(spec.backbone).train()
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = None  # a plain average over the batches
+    view = View(size=spec.config["image_size"], crop="center")
+    rows = np.random.default_rng(spec.seed).permutation(selection.rows["train"])
+    feed = Feed(selection, spec.backbone, torch.device("cpu"))
+    with torch.no_grad():
+        for part in np.array_split(rows, len(rows) // spec.training.batch_size):
+            network(feed.views(part, [view], torch.Generator())[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = Header(backbone=spec.backbone, image_size=spec.config["image_size"], tasks=())
+    write_whole(path, lambda temporary: save(network, header, temporary))
+
+
 def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
     """Train (or find) one task from one seed, and probe it."""
     began = time.monotonic()
     if task == UNTRAINED:
         spec = plan("rotation", seed, arguments, store)
         return {"task": task, "seed": seed, **probes(None, f"untrained {seed}", spec, store, arguments.device)}
+    if task == CALIBRATED:
+        spec = plan("rotation", seed, arguments, store)
+        weights = (
+            store.root / "calibrated" / f"{hash_of(spec.data)[:16]}-{spec.config['image_size']}-{seed}.safetensors"
+        )
+        if not weights.exists():
+            set_norms(spec, weights)
+        return {"task": task, "seed": seed, **probes(weights, f"{CALIBRATED} {seed}", spec, store, arguments.device)}
     name, _, library = task.partition("@")
     spec = plan(name, seed, arguments, store)
     if library:
@@ -111,8 +148,8 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a task: means over seeds, and the gain over the untrained backbone of the same seed."""
-    untrained = {row["seed"]: row for row in rows if row["task"] == UNTRAINED}
+    """One line a task: means over seeds, and the gain over the untrained backbone with norms set of the same seed."""
+    untrained = {row["seed"]: row for row in rows if row["task"] == CALIBRATED}
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]
@@ -140,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a folder or table of labelled images")
     parser.add_argument("--name", required=True, help="what to call the data set in the results")
-    parser.add_argument("--tasks", nargs="+", default=list(PRETEXT), choices=PRETEXT)
+    parser.add_argument("--tasks", nargs="*", default=list(PRETEXT))
     parser.add_argument("--lightly", nargs="*", default=[], choices=LIGHTLY)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
@@ -155,16 +192,16 @@ def main() -> None:
     store = Store(arguments.runs)
     rows = []
     for seed in arguments.seeds:
-        for task in (UNTRAINED, *arguments.tasks, *(f"{name}@lightly" for name in arguments.lightly)):
+        for task in (UNTRAINED, CALIBRATED, *arguments.tasks, *(f"{name}@lightly" for name in arguments.lightly)):
             row = measure(task, seed, arguments, store)
             rows.append(row)
-            print(f"{task:20} seed {seed}  {shown(row)}  {row.get('seconds', 0):.0f} s", flush=True)
+            print(f"{task:22} seed {seed}  {shown(row)}  {row.get('seconds', 0):.0f} s", flush=True)
     lines = table(rows)
     print(f"\n{arguments.name}: test balanced accuracy, mean (std) of {len(arguments.seeds)} seeds")
-    print(f"{'':20} " + " ".join(f"{kind + ' ' + name:>14}" for kind in ("knn", "linear") for name in COLUMNS))
+    print(f"{'':22} " + " ".join(f"{kind + ' ' + name:>15}" for kind in ("knn", "linear") for name in COLUMNS))
     for line in lines:
         cells = [line[kind][name] for kind in ("knn", "linear") for name in COLUMNS]
-        print(f"{line['task']:20} " + " ".join(f"{cell['mean']:8.3f} ({cell['std']:.3f})"[:15] for cell in cells))
+        print(f"{line['task']:22} " + " ".join(f"{cell['mean']:7.3f} ({cell['std']:.3f})" for cell in cells))
     if arguments.json:
         document = {
             "what": "balanced accuracy of probes on the test images, ResNet-18, ImageNet stem",

@@ -19,6 +19,7 @@ from sslcurr.tasks.embedding import (
     negative_cosine,
     projector,
     rising_momentum,
+    small_momentum,
     small_training,
 )
 
@@ -50,19 +51,21 @@ class BYOL(Task):
         """LARS 0.3 for 256 images (4.8 for 4,096), warm-up of 10 epochs, cosine, momentum from 0.99 for 200 epochs.
 
         From 1,000 epochs on the paper's values for so many: LARS 0.2, weight decay 1.5e-6, momentum from 0.996. On
-        small data SGD, crops of at least a fifth and a smaller head.
+        small data SGD, crops of at least a fifth, a smaller head, and a momentum that fits the length of the training.
         """
         batch, epochs = facts.batch(4096), facts.epochs or 200
         long = epochs >= 1000
         config = cls.Config(
             image_size=facts.image_size,
-            momentum=0.996 if long and not facts.small else 0.99,
+            momentum=0.996 if long else 0.99,
             second_solarize=0.0 if facts.channels == 1 else 0.2,
             blur_sigma=scaled_sigma(facts.image_size),
         )
         if facts.small:
             batch = facts.batch(256)
-            return Recipe(replace(config, hidden=1024, scale=(0.2, 1.0)), small_training(batch, epochs))
+            momentum = small_momentum(facts.num_images, batch, epochs)
+            config = replace(config, hidden=1024, scale=(0.2, 1.0), momentum=momentum)
+            return Recipe(config, small_training(batch, epochs))
         return Recipe(
             config,
             Training(

@@ -104,11 +104,11 @@ class DeepCluster(Task):
             return {}
         from sklearn.metrics import normalized_mutual_info_score
 
-        before = self.labels.cpu().numpy()
+        before = self.labels.clone()
         self._cluster(scan)
         counts = torch.bincount(self.labels, minlength=self.config.num_clusters)
         return {
-            "mutual_information": float(normalized_mutual_info_score(before, self.labels.cpu().numpy())),
+            "mutual_information": float(normalized_mutual_info_score(before.cpu().numpy(), self.labels.cpu().numpy())),
             "smallest_cluster": float(counts.min()),
             "largest_cluster": float(counts.max()),
         }

@@ -17,6 +17,7 @@ from sslcurr.tasks.embedding import (
     frozen_copy,
     move_towards,
     rising_momentum,
+    small_momentum,
     small_size,
     small_training,
 )
@@ -108,7 +109,8 @@ class DINO(Task):
             config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
         if facts.small:
             outputs = max(64, min(4096, facts.num_images // 2))
-            config = replace(config, hidden=512, bottleneck=128, outputs=outputs, momentum=0.99)
+            momentum = small_momentum(facts.num_images, batch, epochs)
+            config = replace(config, hidden=512, bottleneck=128, outputs=outputs, momentum=momentum)
             return Recipe(config, small_training(batch, epochs))
         return Recipe(
             config,

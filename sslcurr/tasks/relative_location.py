@@ -18,7 +18,10 @@ SIDES = ("above left", "above", "above right", "left", "right", "below left", "b
 
 
 class RelativeLocation(Task):
-    """Eight pairs an image: each outer patch with the centre one. Each patch goes through the backbone once."""
+    """Eight pairs an image: each outer patch with the centre one. Each patch goes through the backbone once.
+
+    Outer and centre patches are two passes, as in MMSelfSup: batch norms normalise each kind by itself.
+    """
 
     name = "relative-location"
     version = 1
@@ -93,9 +96,9 @@ class RelativeLocation(Task):
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Cross-entropy over the eight sides; a label counts the outer cells row by row from the top left."""
-        features = list(self.backbone(self._patches(batch)).chunk(9))
-        center = features.pop(CENTER)
-        pairs = torch.cat([torch.cat([feature, center], dim=1) for feature in features])
+        patches = list(self._patches(batch).chunk(9))
+        center = self.backbone(patches.pop(CENTER))
+        pairs = torch.cat([self.backbone(torch.cat(patches)), center.repeat(8, 1)], dim=1)
         side = torch.arange(8, device=pairs.device).repeat_interleave(len(center))
         logits = self.head(self.neck(pairs)).float()
         accuracy = (logits.argmax(dim=1) == side).float().mean().detach()
