@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sslcurr.backbones.build import StageFeatures, build, stage_names
+from sslcurr.backbones.build import StageFeatures, build, num_features, num_map_channels, stage_names
 from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save
 from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import CheckpointError, SpecError
@@ -114,3 +114,12 @@ def test_stems_halve_the_image_as_they_say():
     for stem, side in (("imagenet", 8), ("small", 16), ("cifar", 32)):
         network = build(BackboneSpec(name="resnet18", stem=stem)).eval()
         assert network.forward_intermediates(images, intermediates_only=True)[1].shape[-1] == side
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "regnety_002", "test_resnet"])
+def test_heads_know_the_width_of_pooled_features_and_of_maps(name):
+    """MobileNetV3 widens its features after the last map; heads of the map's width would not fit them."""
+    network = build(BackboneSpec(name=name)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    assert network(images).shape == (2, num_features(network))
+    assert network.forward_features(images).shape[:2] == (2, num_map_channels(network))

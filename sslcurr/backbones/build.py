@@ -98,5 +98,10 @@ class StageFeatures(nn.Module):
 
 
 def num_features(network: nn.Module) -> int:
-    """Channels of the network's pooled output."""
+    """Channels of the network's pooled output, [N, C]; some networks widen it after the last map (MobileNetV3)."""
+    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
+
+
+def num_map_channels(network: nn.Module) -> int:
+    """Channels of the network's last map, [N, C, H, W]."""
     return int(network.num_features)  # type: ignore[arg-type]

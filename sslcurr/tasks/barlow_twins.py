@@ -59,7 +59,8 @@ class BarlowTwins(Task):
         """LARS 1.6 for 2,048 images, of biases and norms 0.0384; warm-up of 10 epochs, cosine to a thousandth.
 
         On small data SGD, crops of at least a fifth, and 1,024 components: the matrix is an average over the batch, so
-        a small batch cannot tell many components apart. The loss is a sum over components, hence the low rate.
+        a small batch cannot tell many components apart. The loss is a sum over components, not a mean, so the rate is a
+        hundredth of the other tasks'.
         """
         batch, epochs = facts.batch(2048), facts.epochs or 300
         config = cls.Config(
@@ -70,7 +71,7 @@ class BarlowTwins(Task):
         if facts.small:
             batch = facts.batch(256)
             config = replace(config, hidden=1024, dim=1024, scale=(0.2, 1.0))
-            return Recipe(config, small_training(batch, epochs, rate=0.03))
+            return Recipe(config, small_training(batch, epochs, rate=0.0012))
         return Recipe(
             config,
             Training(

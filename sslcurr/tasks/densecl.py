@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslcurr.backbones.build import num_map_channels
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Tick, full_precision
 from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_groups, info_nce, move_towards
 from sslcurr.tasks.mocov2 import MoCoV2
@@ -44,7 +45,10 @@ class DenseCL(MoCoV2):
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
-        self.dense_head = nn.Sequential(nn.Conv2d(dim, dim, 1), nn.ReLU(inplace=True), nn.Conv2d(dim, config.dim, 1))
+        channels = num_map_channels(backbone)
+        self.dense_head = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv2d(channels, config.dim, 1)
+        )
         self.key_dense_head = frozen_copy(self.dense_head)
         self.dense_queue: Tensor
         self.dense_position: Tensor
