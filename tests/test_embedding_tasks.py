@@ -144,6 +144,8 @@ def test_rising_momentum_agrees_with_lightly():
 class Maps(nn.Module):
     """A backbone with a map of features, as DenseCL asks for."""
 
+    num_features = 16
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
