@@ -195,6 +195,11 @@ def test_flat_folder_pretrains_but_cannot_be_classified(sslcurr, folder, tmp_pat
         (["finetune", "nothing.safetensors"], "there is no checkpoint at nothing.safetensors", ""),
         (["finetune", "abcd1234"], "no stage in", "see sslcurr runs"),
         (["runs", "--runs", "no/store"], "there is no store at no/store", ""),
+        (["pretrain", "mocov2", "--set", "mocov2.temperature=0"], "temperature must be above 0", "in that range"),
+        (["pretrain", "odc", "--set", "odc.dropout=2"], "dropout must be at least 0 and at most 1", "in that range"),
+        (["pretrain", "npid", "--set", "npid.num_negatives=0"], "num_negatives must be at least 1", "in that range"),
+        (["pretrain", "jigsaw", "--set", "jigsaw.patch_size=100"], "do not fit a view", "a third of grid_size"),
+        (["pretrain", "odc", "--set", "odc.num_clusters=9999"], "cannot be 9999 clusters", "a smaller num_clusters"),
         (["tasks", "show", "swaw"], "unknown task 'swaw'", "did you mean swav?"),
     ],
 )

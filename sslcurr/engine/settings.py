@@ -40,17 +40,17 @@ def apply(values: Mapping[str, str], *targets: Any, section: str) -> tuple[Any, 
     Raises:
         SpecError: a name that no target has, or a value that is not of the field's type.
     """
-    result = list(targets)
+    changes: list[dict[str, Any]] = [{} for _ in targets]
     for name, text in values.items():
-        for position, target in enumerate(result):
-            hints = typing.get_type_hints(type(target))
+        for target, change in zip(targets, changes, strict=True):
             if name in {item.name for item in fields(target)}:
-                result[position] = replace(target, **{name: convert(text, hints[name], f"{section}.{name}")})
+                change[name] = convert(text, typing.get_type_hints(type(target))[name], f"{section}.{name}")
                 break
         else:
             known = [item.name for target in targets for item in fields(target)]
             raise SpecError(f"{section} has no setting {name!r}", did_you_mean(name, known))
-    return tuple(result)
+    # All at once: settings that only fit together may come in any order.
+    return tuple(replace(target, **change) for target, change in zip(targets, changes, strict=True))
 
 
 def convert(text: str, kind: Any, what: str) -> Any:

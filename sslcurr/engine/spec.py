@@ -34,7 +34,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, known))
 
 
-def _in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
+def in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    """Raise SpecError unless `value` is finite and from `low` (or `above` it) to `high`."""
     if not (math.isfinite(value) and (value > low if above else value >= low) and value <= high):
         bound = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
         raise SpecError(f"{name} must be {bound}, got {value:g}", f"give a value of {name} in that range")
@@ -87,7 +88,7 @@ class DataSpec:
     pack: str = unhashed("")
 
     def __post_init__(self) -> None:
-        _in_range("fraction", self.fraction, 0, 1, above=True)
+        in_range("fraction", self.fraction, 0, 1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,19 +134,19 @@ class Training:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)
-        _in_range("lr", self.lr, 0, above=True)
-        _in_range("momentum", self.momentum, 0, 0.99999)
-        _in_range("weight_decay", self.weight_decay, 0)
-        _in_range("epochs", self.epochs, 1)
+        in_range("lr", self.lr, 0, above=True)
+        in_range("momentum", self.momentum, 0, 0.99999)
+        in_range("weight_decay", self.weight_decay, 0)
+        in_range("epochs", self.epochs, 1)
         # Batches of an epoch are of equal size, so from 4 on none is ever of a single image, which batch norm refuses.
-        _in_range("batch_size", self.batch_size, 4)
-        _in_range("accumulate", self.accumulate, 1, self.batch_size // 4)
-        _in_range("warmup", self.warmup, 0)
-        _in_range("norm_and_bias_lr", self.norm_and_bias_lr, 0)
-        _in_range("patience", self.patience, 0)
-        _in_range("clip", self.clip, 0)
+        in_range("batch_size", self.batch_size, 4)
+        in_range("accumulate", self.accumulate, 1, self.batch_size // 4)
+        in_range("warmup", self.warmup, 0)
+        in_range("norm_and_bias_lr", self.norm_and_bias_lr, 0)
+        in_range("patience", self.patience, 0)
+        in_range("clip", self.clip, 0)
         for milestone in self.milestones:
-            _in_range("milestones", milestone, 0, 1, above=True)
+            in_range("milestones", milestone, 0, 1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

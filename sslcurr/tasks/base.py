@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
+from sslcurr.engine.spec import Training, in_range
+
+VIEW_SETTINGS = {item.name for item in fields(View)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,21 @@ class Scan(Protocol):
         """[N] class numbers of the split's images."""
 
 
+def limited(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:
+    """A setting with a range of its own; without one whole numbers are 1 or more, and others 0 or more."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+def share(default: float) -> Any:
+    """A setting from 0 to 1."""
+    return limited(default, 0, 1)
+
+
+def positive(default: float) -> Any:
+    """A setting above 0."""
+    return limited(default, 0, above=True)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewConfig:
     """Settings of a task's views, the base of its `Config`; the fields are those of `View`, off by default.
@@ -136,9 +153,19 @@ class ViewConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raise SpecError for a number out of its range; `View` looks after its own."""
+        for item in fields(self):
+            if item.name in VIEW_SETTINGS:
+                continue
+            value, limits = getattr(self, item.name), item.metadata
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                low = limits.get("low", 1 if isinstance(value, int) else 0)
+                in_range(item.name, value, low, limits.get("high", math.inf), above=limits.get("above", False))
+
     def view(self, **changes: Any) -> View:
         """The view of these settings, with `changes` such as `count` or `size`."""
-        shared = {item.name for item in fields(View)} & {item.name for item in fields(self)}
+        shared = VIEW_SETTINGS & {item.name for item in fields(self)}
         return View(**{"size": self.image_size, **{name: getattr(self, name) for name in shared}, **changes})
 
     def idle(self) -> set[str]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma, share
 from sslcurr.tasks.embedding import (
     AsymmetricConfig,
     collapse,
@@ -38,7 +38,7 @@ class BYOL(Task):
 
         hidden: int = 4096
         dim: int = 256
-        momentum: float = 0.996
+        momentum: float = share(0.996)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

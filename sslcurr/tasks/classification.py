@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig, share
 
 
 class Classification(Task):
@@ -28,8 +28,8 @@ class Classification(Task):
         """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn oftener (`sampling`), or `none`."""
 
         balance: Literal["loss", "sampling", "none"] = "loss"
-        label_smoothing: float = 0.0
-        dropout: float = 0.0
+        label_smoothing: float = share(0.0)
+        dropout: float = share(0.0)
         scale: tuple[float, float] = (0.4, 1.0)
         jitter: float = 0.5
         brightness: float = 0.2

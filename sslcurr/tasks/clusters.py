@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslcurr.errors import SpecError
 from sslcurr.tasks.base import Facts
 
 # Distances worked out at once, so that a million images by ten thousand clusters fit the memory.
@@ -19,6 +20,15 @@ def num_clusters(facts: Facts) -> int:
     """
     wanted = max(round(facts.num_images / 128), 2 * facts.num_classes, 10)
     return max(2, min(10_000, wanted, facts.num_images // 4))
+
+
+def check_clusters(num_clusters: int, num_images: int) -> None:
+    """Raise SpecError for more clusters than images."""
+    if num_clusters > num_images:
+        raise SpecError(
+            f"{num_images} training images cannot be {num_clusters} clusters",
+            "give a smaller num_clusters, or more images",
+        )
 
 
 def nearest(x: Tensor, centroids: Tensor) -> Tensor:

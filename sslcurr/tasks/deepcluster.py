@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig
-from sslcurr.tasks.clusters import kmeans, num_clusters, whitened
+from sslcurr.tasks.clusters import check_clusters, kmeans, num_clusters, whitened
 
 
 class DeepCluster(Task):
@@ -38,6 +38,7 @@ class DeepCluster(Task):
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
+        check_clusters(config.num_clusters, facts.num_images)
         self.head = nn.Linear(dim, config.num_clusters)
         self.labels: Tensor
         self.register_buffer("labels", torch.arange(facts.num_images) % config.num_clusters)

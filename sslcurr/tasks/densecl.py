@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import num_map_channels
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Tick, full_precision
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Tick, full_precision, share
 from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_groups, info_nce, move_towards
 from sslcurr.tasks.mocov2 import MoCoV2
 
@@ -41,7 +41,7 @@ class DenseCL(MoCoV2):
     class Config(MoCoV2.Config):
         """MoCo v2's values; `dense_weight` is the share of the loss of places (the paper's lambda)."""
 
-        dense_weight: float = 0.5
+        dense_weight: float = share(0.5)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, positive, scaled_sigma, share
 from sslcurr.tasks.embedding import (
     MultiCropConfig,
     collapse,
@@ -65,12 +65,12 @@ class DINO(Task):
         hidden: int = 2048
         bottleneck: int = 256
         outputs: int = 60000
-        student_temperature: float = 0.1
-        teacher_temperature: float = 0.07
-        first_teacher_temperature: float = 0.04
+        student_temperature: float = positive(0.1)
+        teacher_temperature: float = positive(0.07)
+        first_teacher_temperature: float = positive(0.04)
         teacher_warmup: float = 50.0
-        center_momentum: float = 0.9
-        momentum: float = 0.996
+        center_momentum: float = share(0.9)
+        momentum: float = share(0.996)
         frozen_epochs: float = 1.0
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Tick, ViewConfig
+from sslcurr.tasks.base import Tick, ViewConfig, limited
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -43,7 +43,7 @@ class MultiCropConfig(ViewConfig):
     """Two large crops and `num_small` small ones, as SwAV has them."""
 
     small_size: int = 96
-    num_small: int = 6
+    num_small: int = limited(6, 0)
     small_scale: tuple[float, float] = (0.05, 0.14)
 
     def small_views(self, **changes: Any) -> tuple[View, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, limited, share
 from sslcurr.tasks.patches import PatchConfig, cut, drop_colors, patch_sizes
 
 
@@ -55,12 +55,12 @@ class Jigsaw(Task):
         `shuffles` is how many permutations of each image a step sees.
         """
 
-        num_permutations: int = 1000
+        num_permutations: int = limited(1000, 2, 10_000)
         shuffles: int = 1
         normalise: bool = True
         patch_features: int = 512
         hidden: int = 4096
-        dropout: float = 0.5
+        dropout: float = share(0.5)
         gray: float = 0.3
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:

@@ -10,7 +10,19 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, scaled_sigma
+from sslcurr.tasks.base import (
+    Batch,
+    Facts,
+    Loss,
+    Recipe,
+    Task,
+    Tick,
+    ViewConfig,
+    full_precision,
+    positive,
+    scaled_sigma,
+    share,
+)
 from sslcurr.tasks.embedding import (
     collapse,
     enqueue,
@@ -47,8 +59,8 @@ class MoCoV2(Task):
 
         dim: int = 128
         queue_length: int = 65536
-        momentum: float = 0.999
-        temperature: float = 0.2
+        momentum: float = share(0.999)
+        temperature: float = positive(0.2)
         bn_group: int = 32
         jitter: float = 0.8
         gray: float = 0.2

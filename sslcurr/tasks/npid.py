@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, positive, share
 from sslcurr.tasks.embedding import collapse, small_training
 
 
@@ -31,8 +31,8 @@ class NPID(Task):
 
         dim: int = 128
         num_negatives: int = 65536
-        temperature: float = 0.07
-        momentum: float = 0.5
+        temperature: float = positive(0.07)
+        momentum: float = share(0.5)
         jitter: float = 1.0
         hue: float = 0.4
         gray: float = 0.2

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig
-from sslcurr.tasks.clusters import halves, kmeans, means, nearest, num_clusters
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, share
+from sslcurr.tasks.clusters import check_clusters, halves, kmeans, means, nearest, num_clusters
 from sslcurr.tasks.embedding import collapse
 
 
@@ -37,8 +37,8 @@ class ODC(Task):
         smallest_cluster: int = 20
         hidden: int = 512
         dim: int = 256
-        dropout: float = 0.5
-        momentum: float = 0.5
+        dropout: float = share(0.5)
+        momentum: float = share(0.5)
         update_every: int = 10
         reweight: float = 0.5
         rotation: float = 2.0
@@ -49,6 +49,7 @@ class ODC(Task):
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
+        check_clusters(config.num_clusters, facts.num_images)
         self.neck = nn.Sequential(
             nn.Linear(dim, config.hidden),
             nn.BatchNorm1d(config.hidden, momentum=0.001, affine=False),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sslcurr.data.views import View
-from sslcurr.tasks.base import ViewConfig
+from sslcurr.errors import SpecError
+from sslcurr.tasks.base import ViewConfig, share
 
 # Of a 255 px view the papers cut cells of 85 px and patches of 64 px.
 VIEW, PATCH = 255, 64
@@ -25,9 +26,18 @@ class PatchConfig(ViewConfig):
 
     grid_size: int = VIEW
     patch_size: int = PATCH
-    color_dropping: float = 0.0
+    color_dropping: float = share(0.0)
     scale: tuple[float, float] = (0.57, 0.77)
     horizontal_flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise SpecError for patches that do not fit their cells."""
+        ViewConfig.__post_init__(self)
+        if 3 * self.patch_size > self.grid_size:
+            raise SpecError(
+                f"three patches of {self.patch_size} pixels do not fit a view of {self.grid_size}",
+                "patch_size must be at most a third of grid_size",
+            )
 
     def grid_view(self) -> View:
         """The view that is cut: in true geometry, never squeezed."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Task, Tick
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Task, Tick, share
 from sslcurr.tasks.patches import PatchConfig, cut, drop_colors, patch_sizes
 
 CENTER = 4
@@ -33,7 +33,7 @@ class RelativeLocation(Task):
         """MMSelfSup's values; two of three images are grey, against chromatic aberration."""
 
         hidden: int = 4096
-        dropout: float = 0.5
+        dropout: float = share(0.5)
         gray: float = 0.66
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:

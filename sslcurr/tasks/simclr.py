@@ -10,7 +10,18 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, scaled_sigma
+from sslcurr.tasks.base import (
+    Batch,
+    Facts,
+    Loss,
+    Recipe,
+    Task,
+    Tick,
+    ViewConfig,
+    full_precision,
+    positive,
+    scaled_sigma,
+)
 from sslcurr.tasks.embedding import collapse, projector, small_training
 
 
@@ -45,7 +56,7 @@ class SimCLR(Task):
 
         dim: int = 128
         hidden: int = 2048
-        temperature: float = 0.1
+        temperature: float = positive(0.1)
         scale: tuple[float, float] = (0.08, 1.0)
         jitter: float = 0.8
         brightness: float = 0.8

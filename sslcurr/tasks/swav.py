@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, limited, positive, scaled_sigma
 from sslcurr.tasks.embedding import MultiCropConfig, collapse, enqueue, projector, small_size, small_training
 
 
@@ -68,11 +68,11 @@ class SwAV(Task):
         dim: int = 128
         hidden: int = 2048
         num_prototypes: int = 3000
-        epsilon: float = 0.05
+        epsilon: float = positive(0.05)
         num_iterations: int = 3
-        temperature: float = 0.1
+        temperature: float = positive(0.1)
         frozen_epochs: float = 1.0
-        queue_length: int = 3840
+        queue_length: int = limited(3840, 0)
         queue_start: float = 15.0
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8
