@@ -83,7 +83,13 @@ def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, dev
             found[kind] = {"layers": test, "layer": best, "best": test[best]}
         return found
 
-    inputs = {"version": 1, "weights": sha256, "data": hash_of(spec.data), "size": spec.config["image_size"]}
+    inputs = {
+        "version": 2,
+        "weights": sha256,
+        "data": hash_of(spec.data),
+        "size": spec.config["image_size"],
+        "backbone": hash_of(spec.backbone),
+    }
     return read_json(store.analysis("learning", inputs, compute) / "done.json")
 
 
@@ -102,7 +108,7 @@ def set_norms(spec: StageSpec, path: Path) -> None:
     rows = np.random.default_rng(spec.seed).permutation(selection.rows["train"])
     feed = Feed(selection, spec.backbone, torch.device("cpu"))
     with torch.no_grad():
-        for part in np.array_split(rows, len(rows) // spec.training.batch_size):
+        for part in np.array_split(rows, max(1, len(rows) // spec.training.batch_size)):
             network(feed.views(part, [view], torch.Generator())[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     header = Header(backbone=spec.backbone, image_size=spec.config["image_size"], tasks=())
@@ -117,9 +123,7 @@ def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -
         return {"task": task, "seed": seed, **probes(None, f"untrained {seed}", spec, store, arguments.device)}
     if task == CALIBRATED:
         spec = plan("rotation", seed, arguments, store)
-        weights = (
-            store.root / "calibrated" / f"{hash_of(spec.data)[:16]}-{spec.config['image_size']}-{seed}.safetensors"
-        )
+        weights = store.root / "norms-set" / f"{hash_of(spec)[:16]}.safetensors"
         if not weights.exists():
             set_norms(spec, weights)
         return {"task": task, "seed": seed, **probes(weights, f"{CALIBRATED} {seed}", spec, store, arguments.device)}

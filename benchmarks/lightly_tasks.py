@@ -32,7 +32,7 @@ def train_with_lightly(spec: StageSpec, path: Path) -> None:
     """Train the task of `spec` with lightly's parts, on the CPU, from the weights that ours starts from."""
     selection = select(spec.data, labelled=False)
     rows = selection.rows["train"]
-    images = pictures(selection, rows)
+    images = pictures(selection, rows, spec.backbone.channels)
     torch.manual_seed(seed_for(spec.seed, "init", "backbone"))
     backbone = build.build(spec.backbone)
     torch.manual_seed(seed_for(spec.seed, "lightly"))
@@ -59,15 +59,15 @@ def train_with_lightly(spec: StageSpec, path: Path) -> None:
     write_whole(path, lambda temporary: checkpoint.save(backbone, header, temporary))
 
 
-def pictures(selection: Selection, rows: np.ndarray) -> list[Image.Image]:
-    """The packed images in their true shapes, RGB."""
+def pictures(selection: Selection, rows: np.ndarray, channels: int) -> list[Image.Image]:
+    """The packed images in their true shapes, RGB, without colour where the network has one channel."""
     pack, found = selection.pack, []
     for row in rows:
         array = np.moveaxis(np.asarray(pack.images[row]), 0, -1)
         image = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
         shorter = min(pack.heights[row], pack.widths[row])
         size = (round(pack.size * pack.widths[row] / shorter), round(pack.size * pack.heights[row] / shorter))
-        found.append(image.convert("L" if selection.pack.channels == 1 else "RGB").convert("RGB").resize(size))
+        found.append(image.convert("L" if channels == 1 else "RGB").convert("RGB").resize(size))
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sslcurr.backbones.build import StageFeatures, build, num_features, num_map_channels, stage_names
+from sslcurr.backbones.build import StageFeatures, build, check, num_features, num_map_channels, stage_names
 from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save
 from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import CheckpointError, SpecError
@@ -123,3 +123,10 @@ def test_heads_know_the_width_of_pooled_features_and_of_maps(name):
     images = torch.rand(2, 3, 64, 64)
     assert network(images).shape == (2, num_features(network))
     assert network.forward_features(images).shape[:2] == (2, num_map_channels(network))
+
+
+def test_a_backbone_that_cannot_see_small_views_is_refused_before_training():
+    check(BackboneSpec(name="convnext_atto"), {64, 32})
+    check(BackboneSpec(name="resnet18"), {64, 28, 8})
+    with pytest.raises(SpecError, match="convnext_atto cannot see images of 28 x 28"):
+        check(BackboneSpec(name="convnext_atto"), {64, 28})

@@ -200,6 +200,19 @@ def test_flat_folder_pretrains_but_cannot_be_classified(sslcurr, folder, tmp_pat
         (["pretrain", "npid", "--set", "npid.num_negatives=0"], "num_negatives must be at least 1", "in that range"),
         (["pretrain", "jigsaw", "--set", "jigsaw.patch_size=100"], "do not fit a view", "a third of grid_size"),
         (["pretrain", "odc", "--set", "odc.num_clusters=9999"], "cannot be 9999 clusters", "a smaller num_clusters"),
+        (["pretrain", "odc", "--set", "odc.num_clusters=900"], "too few for 900 clusters", "odc.smallest_cluster="),
+        (
+            ["pretrain", "swav", "--backbone", "convnext_atto", "--stem", "imagenet"],
+            "cannot see images of 12",
+            "larger",
+        ),
+        (
+            ["pretrain", "byol", "--fraction", "0.01", "--batch-size", "64", "--set", "byol.accumulate=16"],
+            "too few images for 16",
+            "accumulate=",
+        ),
+        (["tasks", "show", "odc", "--dataset", "fashion", "--num-images", "9"], "the data set says", "leave out"),
+        (["tasks", "show", "odc", "--set", "odc.dims=3"], "no setting 'dims'", "did you mean dim?"),
         (["tasks", "show", "swaw"], "unknown task 'swaw'", "did you mean swav?"),
     ],
 )
@@ -392,6 +405,8 @@ def test_tasks_are_listed_with_their_settings(sslcurr):
     assert shown["imagenet"]["num_prototypes"] == 3000
     assert shown["resolved"]["num_prototypes"] == 80
     assert "swav.temperature" in sslcurr("tasks", "show", "swav").stdout
+    given = sslcurr.json("tasks", "show", "swav", "--num-images", "930", "--set", "swav.dim=64")["resolved"]
+    assert given == {**shown["resolved"], "dim": 64}
 
 
 def test_a_recipe_is_resolved_for_a_data_set_as_pretrain_does(sslcurr, folder):

@@ -15,6 +15,7 @@ from sslcurr.engine.run import train_stage
 from sslcurr.engine.spec import Training
 from sslcurr.engine.store import Store
 from sslcurr.engine.train import Runtime
+from sslcurr.errors import SpecError
 from sslcurr.tasks import clusters
 from sslcurr.tasks.base import Batch, Facts, Loss, Tick
 from sslcurr.tasks.deepcluster import DeepCluster
@@ -394,18 +395,18 @@ def test_odc_starts_from_the_clusters_of_the_necks_features():
 
 
 def test_odc_weighs_clusters_by_their_size():
-    task = odc(30, num_clusters=4)
+    task = odc(30, num_clusters=4, smallest_cluster=3)
     task.labels.copy_(torch.tensor([0] * 4 + [1] * 16 + [3] * 10))
     raw = np.array([4**-0.5, 16**-0.5, 0.0, 10**-0.5])
     np.testing.assert_allclose(task.class_weights().numpy(), raw / raw.sum(), rtol=1e-6)
     assert task.class_weights().sum().item() == pytest.approx(1.0)
-    even = odc(30, num_clusters=4, reweight=0.0)
+    even = odc(30, num_clusters=4, smallest_cluster=3, reweight=0.0)
     even.labels.copy_(task.labels)
     np.testing.assert_allclose(even.class_weights().numpy(), [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-6)
 
 
 def test_odc_loss_by_hand():
-    task = odc(30, num_clusters=4).train()
+    task = odc(30, num_clusters=4, smallest_cluster=3).train()
     task.labels.copy_(torch.tensor([0] * 4 + [1] * 16 + [3] * 10))
     nn.init.normal_(task.head.weight)
     index = [29, 0, 7, 12, 3, 21]
@@ -481,11 +482,12 @@ def test_odc_leaves_no_cluster_under_the_least_size_when_halves_allow_it():
     assert not torch.allclose(expected[2], old[2])
 
 
-def test_odc_keeps_labels_when_all_clusters_are_small():
-    task = odc(12, smallest_cluster=4)
-    before = task.labels.clone()
-    task._mend_small_clusters()
-    assert torch.equal(task.labels, before)
+def test_odc_refuses_clusters_that_would_all_be_small():
+    """At such sizes labels hop between clusters though no feature moves; halving the mean size leaves room."""
+    assert odc(48).config.smallest_cluster == 4
+    for impossible in ({"num_images": 47}, {"smallest_cluster": 6}, {"num_clusters": 9}, {"num_clusters": 70}):
+        with pytest.raises(SpecError, match="clusters"):
+            odc(**impossible)
 
 
 def test_odc_continues_from_its_state_dict_alone():

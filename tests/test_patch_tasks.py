@@ -440,11 +440,11 @@ def test_each_patch_is_normalised_by_itself(normalise):
     if not normalise:
         assert torch.equal(rows[0], patches)
         return
-    mean, std = rows[0].mean(dim=(2, 3)), rows[0].std(dim=(2, 3))
+    mean, std = rows[0].mean(dim=(2, 3)), rows[0].std(dim=(2, 3), correction=0)
     torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-5)
     torch.testing.assert_close(std, torch.ones_like(std))
     own = patches.flatten(2)
-    expected = (own - own.mean(dim=2, keepdim=True)) / own.std(dim=2, keepdim=True)
+    expected = (own - own.mean(dim=2, keepdim=True)) / own.std(dim=2, correction=0, keepdim=True)
     torch.testing.assert_close(rows[0].flatten(2), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -33,14 +33,22 @@ def build(spec: BackboneSpec) -> nn.Module:
     return network
 
 
-def check(spec: BackboneSpec) -> None:
-    """Build the network without memory, to find a mistake before anything is trained.
+def check(spec: BackboneSpec, sizes: Iterable[int]) -> None:
+    """Build the network without memory and show it images of `sizes` pixels, to find a mistake before any training.
 
     Raises:
-        SpecError: as `build` does.
+        SpecError: as `build` does, or the network cannot see images of such a size.
     """
-    with torch.device("meta"):
-        build(spec)
+    with torch.device("meta"), torch.no_grad():
+        network = build(spec).eval()
+        for size in sorted(sizes):
+            try:
+                network(torch.empty(2, spec.channels, size, size))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                raise SpecError(
+                    f"{spec.name} cannot see images of {size} x {size} pixels, of which it would be shown some",
+                    "give a larger --image-size (or --set TASK.small_size, TASK.patch_size), or a ResNet",
+                ) from error
 
 
 def _shrink_stem(network: nn.Module, spec: BackboneSpec) -> None:

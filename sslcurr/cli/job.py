@@ -46,7 +46,8 @@ def carry_out(
         scratch = plan.Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
         extra = planner.chain(["classification"], scratch) if baseline and probe is None else []
         if any(store.find(key_of(spec)) is None for spec in (*specs, *extra)):
-            check_backbone(planner.backbone(parent))
+            sizes = {size for spec in (*specs, *extra) for size in plan.input_sizes(spec)}
+            check_backbone(planner.backbone(parent), sizes)
         if shared.dry_run:
             print_plan([*specs, *extra], store, shared.json)
             return

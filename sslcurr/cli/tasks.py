@@ -49,8 +49,12 @@ def show(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the task's own labels."),
     ] = None,
-    num_images: Annotated[int, typer.Option(help="Training images to resolve the recipe for.")] = 1000,
-    num_classes: Annotated[int, typer.Option(help="Classes to resolve the recipe for.")] = 2,
+    num_images: Annotated[
+        int | None, typer.Option(help="Training images to resolve the recipe for.", show_default="1000")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(help="Classes to resolve the recipe for.", show_default="2")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the views, in pixels.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="TASK.NAME=VALUE", help="As of pretrain; may be repeated.")
@@ -66,19 +70,25 @@ def show(
     With --out, draw what the network is given of some images.
     """
     from sslcurr.cli.results import console, print_json, table
+    from sslcurr.engine.settings import apply, parse
     from sslcurr.errors import SpecError
     from sslcurr.tasks import task_class
-    from sslcurr.tasks.base import Facts
+    from sslcurr.tasks.base import Facts, Recipe
 
     kind = task_class(task)
-    if dataset is None and out is None and not settings:
-        size = 224 if image_size is None else image_size
-        if num_images < 4 or num_classes < 2 or size < 8:
+    if dataset is None and out is None:
+        images, classes, size = num_images or 1000, num_classes or 2, image_size or 224
+        if images < 4 or classes < 2 or size < 8:
             raise SpecError("a recipe needs 4 images, 2 classes and 8 pixels at least", "give larger numbers")
-        counts = (num_images // num_classes,) * num_classes
-        here = _values(kind.recipe(Facts(num_images=num_images, class_counts=counts, image_size=size)))
-        title = f"{num_images} images"
+        recipe = kind.recipe(Facts(num_images=images, class_counts=(images // classes,) * classes, image_size=size))
+        given = parse(settings or (), [task]).get(task, {})
+        here = _values(Recipe(*apply(given, recipe.config, recipe.training, section=task)))
+        title = f"{images} images"
     else:
+        if num_images is not None or num_classes is not None:
+            raise SpecError(
+                "the data set says how many images and classes it has", "leave out --num-images and --num-classes"
+            )
         if out is not None:
             _check_picture(out)
         spec = _plan(task, dataset, data_root, image_size, settings, seed, runs)

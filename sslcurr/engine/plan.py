@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sslcurr.data import catalog
+from sslcurr.data.order import num_steps
 from sslcurr.data.pack import Pack, open_pack
 from sslcurr.data.split import SplitSettings
 from sslcurr.engine import settings
@@ -229,6 +230,11 @@ class Planner:
         if wishes.lr is not None:
             training = replace(training, lr=wishes.lr)
         config, training = settings.apply(given, recipe.config, training, section=task)
+        most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
+        if training.accumulate > most:
+            raise SpecError(
+                f"a step of {task} has too few images for {training.accumulate} parts", f"give {task}.accumulate={most}"
+            )
         return StageSpec(
             task=task,
             version=kind.version,
@@ -286,6 +292,12 @@ def parent_from(text: str | None, store: Store) -> Parent:
         backbone=header.backbone,
         image_size=header.image_size,
     )
+
+
+def input_sizes(spec: StageSpec) -> set[int]:
+    """Sides, in pixels, of all that the backbone of a stage will see."""
+    kind = task_class(spec.task)
+    return kind.input_sizes(kind.Config(**spec.config))
 
 
 def describe(spec: StageSpec) -> dict[str, Any]:

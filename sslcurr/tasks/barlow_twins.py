@@ -80,7 +80,7 @@ class BarlowTwins(Task):
                 norm_and_bias_lr=0.024,
                 weight_decay=1.5e-6,
                 decay_norm_and_bias=False,
-                warmup=epochs / 30,
+                warmup=min(10.0, epochs / 30),
                 final_lr=0.001,
                 epochs=epochs,
                 batch_size=batch,
@@ -99,5 +99,5 @@ class BarlowTwins(Task):
             first, second = first.float(), second.float()
             value = redundancy(first, second, self.config.off_diagonal)
             spread = collapse(F.normalize(first, dim=1))
-            agreement = (standardised(first) * standardised(second)).mean().detach()
+            agreement = (standardised(first.detach()) * standardised(second.detach())).mean()
         return Loss(value, {"correlation": agreement, "feature_std": spread})

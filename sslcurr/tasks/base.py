@@ -185,7 +185,7 @@ class Rule:
     """How a part of a task is trained otherwise than the rest: factors on the stage's settings.
 
     Attributes:
-        weight_decay, momentum: times those of the stage's training.
+        weight_decay, momentum: times those of the stage's training (AdamW's betas stay).
         scheduled: False keeps the rate at `lr` throughout.
     """
 
@@ -231,6 +231,11 @@ class Task(nn.Module):
         """Which views make a batch: one, as the config says, unless the task says otherwise."""
         view: View = config.view()
         return (view,)
+
+    @classmethod
+    def input_sizes(cls, config: Any) -> set[int]:
+        """Sides, in pixels, of all that goes through the backbone, in training and outside of it."""
+        return {view.size for view in (*cls.views(config), cls.fixed_view(config))}
 
     @classmethod
     def fixed_view(cls, config: Any) -> View:

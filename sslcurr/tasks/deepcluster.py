@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, limited
 from sslcurr.tasks.clusters import check_clusters, kmeans, num_clusters, whitened
 
 
@@ -28,8 +28,9 @@ class DeepCluster(Task):
     class Config(ViewConfig):
         """The paper's values; the recipe scales the number of clusters to the data. `dim`: components kept by PCA."""
 
-        num_clusters: int = 10_000
+        num_clusters: int = limited(10_000, 2)
         dim: int = 256
+        scale: tuple[float, float] = (0.08, 1.0)
         rotation: float = 2.0
         jitter: float = 1.0
         saturation: float = 1.0
@@ -53,13 +54,21 @@ class DeepCluster(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """SGD 0.1 for 512 images, constant, weight decay 1e-5, 200 epochs; the head without momentum.
 
-        Clusters of about 128 images. On small data a quarter of the change of hue and less of saturation.
+        Clusters of about 128 images. On small data crops of at least a fifth, less change of colour, and one component
+        for 32 images: with as many components as images, whitened features are all equally far apart.
         """
         clusters = num_clusters(facts)
         epochs = facts.epochs or 200
         if facts.small:
             batch = facts.batch(256)
-            config = cls.Config(image_size=facts.image_size, num_clusters=clusters, saturation=0.4, hue=0.1)
+            config = cls.Config(
+                image_size=facts.image_size,
+                num_clusters=clusters,
+                dim=min(256, max(8, facts.num_images // 32)),
+                scale=(0.2, 1.0),
+                saturation=0.4,
+                hue=0.1,
+            )
         else:
             batch = facts.batch(512)
             config = cls.Config(image_size=facts.image_size, num_clusters=clusters)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import num_map_channels
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Tick, full_precision, share
+from sslcurr.tasks.base import Batch, Facts, Loss, Tick, full_precision, share
 from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_groups, info_nce, move_towards
 from sslcurr.tasks.mocov2 import MoCoV2
 
@@ -54,11 +54,6 @@ class DenseCL(MoCoV2):
         self.dense_position: Tensor
         self.register_buffer("dense_queue", F.normalize(torch.randn(config.queue_length, config.dim), dim=1))
         self.register_buffer("dense_position", torch.zeros((), dtype=torch.long))
-
-    @classmethod
-    def recipe(cls, facts: Facts) -> Recipe:
-        """MoCo v2's in every value, for small data too."""
-        return super().recipe(facts)
 
     def _encode(self, encoder: nn.Module, dense_head: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, D] embeddings, [N, D, P] dense ones and [N, C, P] features; `encoder` is the backbone and the head."""

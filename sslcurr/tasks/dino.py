@@ -60,7 +60,7 @@ class DINO(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MultiCropConfig):
-        """The paper's values for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1."""
+        """The values of DINO's own example for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1."""
 
         hidden: int = 2048
         bottleneck: int = 256
@@ -91,7 +91,7 @@ class DINO(Task):
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
-        """SGD 0.03 for 256 images, warm-up of 10 epochs, cosine, six small crops; 800 epochs in the paper.
+        """SGD 0.03 for 256 images, warm-up of 10 epochs, cosine, six small crops.
 
         On small data as many outputs as SwAV has prototypes, but 64 at least, a smaller head, a faster teacher, and
         under 128 px SwAV's fewer and larger small crops.

@@ -122,7 +122,7 @@ def in_shuffled_groups(
     if num_groups == 1:
         return encode(images)
     order = torch.randperm(len(images)).to(images.device, non_blocking=True)
-    parts = [encode(part) for part in images[order].chunk(num_groups)]
+    parts = [encode(part) for part in images[order].tensor_split(num_groups)]
     shuffled = [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
     return tuple(torch.empty_like(output).index_copy_(0, order, output) for output in shuffled)
 

@@ -55,7 +55,7 @@ class Jigsaw(Task):
         `shuffles` is how many permutations of each image a step sees.
         """
 
-        num_permutations: int = limited(1000, 2, 10_000)
+        num_permutations: int = limited(1000, 2, 2000)
         shuffles: int = 1
         normalise: bool = True
         patch_features: int = 512
@@ -104,6 +104,11 @@ class Jigsaw(Task):
         """The view that is cut."""
         return (config.grid_view(),)
 
+    @classmethod
+    def input_sizes(cls, config: Config) -> set[int]:
+        """Patches, and whole images outside of training."""
+        return {config.patch_size, config.image_size}
+
     def _cut(self, batch: Batch) -> Tensor:
         """[9 * N, C, P, P] patches in the order of their cells."""
         return drop_colors(cut(batch.views[0], self.config.patch_size), self.config.color_dropping)
@@ -112,7 +117,7 @@ class Jigsaw(Task):
         """The patches as the backbone is given them."""
         patches = self._cut(batch)
         if self.config.normalise:
-            mean, std = patches.mean(dim=(2, 3), keepdim=True), patches.std(dim=(2, 3), keepdim=True)
+            mean, std = patches.mean(dim=(2, 3), keepdim=True), patches.std(dim=(2, 3), correction=0, keepdim=True)
             patches = (patches - mean) / std.clamp_min(1e-2)
         return patches
 

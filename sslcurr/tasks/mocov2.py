@@ -49,7 +49,7 @@ class MoCoV2(Task):
     """
 
     name = "mocov2"
-    version = 1
+    version = 2
     summary = "tell an image's other view from a queue of other images"
     paper = "https://arxiv.org/abs/2003.04297"
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, positive, share
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig, full_precision, positive, share
 from sslcurr.tasks.embedding import collapse, small_training
 
 
@@ -64,6 +64,12 @@ class NPID(Task):
                 batch_size=batch,
             ),
         )
+
+    @torch.no_grad()
+    def start(self, scan: Scan) -> None:
+        """Fill the memory with the features that the network has of the images, so that the first epoch teaches too."""
+        features = scan(nn.Sequential(self.backbone, self.head))
+        self.memory.copy_(F.normalize(features, dim=1))
 
     def negatives(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Places [K] of the memory to compare with, and [N, K], true where a place is the image's own."""

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, share
+from sslcurr.errors import SpecError
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, limited, share
 from sslcurr.tasks.clusters import check_clusters, halves, kmeans, means, nearest, num_clusters
 from sslcurr.tasks.embedding import collapse
 
@@ -33,7 +34,7 @@ class ODC(Task):
         computations of all centroids, `reweight` the power of a cluster's size by which its images weigh less.
         """
 
-        num_clusters: int = 10_000
+        num_clusters: int = limited(10_000, 2)
         smallest_cluster: int = 20
         hidden: int = 512
         dim: int = 256
@@ -41,6 +42,7 @@ class ODC(Task):
         momentum: float = share(0.5)
         update_every: int = 10
         reweight: float = 0.5
+        scale: tuple[float, float] = (0.08, 1.0)
         rotation: float = 2.0
         jitter: float = 1.0
         saturation: float = 1.0
@@ -50,6 +52,13 @@ class ODC(Task):
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
         check_clusters(config.num_clusters, facts.num_images)
+        count, least = config.num_clusters, config.smallest_cluster
+        if 2 * least * count > facts.num_images:
+            # Labels would hop from cluster to cluster without any feature having moved.
+            raise SpecError(
+                f"{facts.num_images} training images are too few for {count} clusters of {least} or more",
+                f"give odc.smallest_cluster={max(1, facts.num_images // count * 20 // 128)}, or fewer clusters",
+            )
         self.neck = nn.Sequential(
             nn.Linear(dim, config.hidden),
             nn.BatchNorm1d(config.hidden, momentum=0.001, affine=False),
@@ -76,11 +85,11 @@ class ODC(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """SGD 0.06 for 512 images, weight decay 1e-5, 440 epochs, times 0.4 at 400; the head without momentum.
 
-        Clusters of about 128 images and not under 20, or in that proportion. On small data half the change of hue and
-        saturation, no dropout, and 200 epochs: the paper's rate for 512 images is then used for 256.
+        Clusters of about 128 images and not under 20, or in that proportion. On small data crops of at least a
+        fifth, less change of colour, no dropout, and 200 epochs: the paper's rate for 512 images is then used for 256.
         """
         clusters = num_clusters(facts)
-        smallest = max(2, min(20, round(facts.num_images / clusters * 20 / 128)))
+        smallest = max(1, min(20, round(facts.num_images / clusters * 20 / 128)))
         if facts.small:
             batch, epochs = facts.batch(256), facts.epochs or 200
             config = cls.Config(
@@ -88,6 +97,7 @@ class ODC(Task):
                 num_clusters=clusters,
                 smallest_cluster=smallest,
                 dropout=0.0,
+                scale=(0.2, 1.0),
                 saturation=0.4,
                 hue=0.1,
             )
@@ -113,7 +123,7 @@ class ODC(Task):
     @torch.no_grad()
     def start(self, scan: Scan) -> None:
         """Cluster the features of all images once."""
-        features = F.normalize(scan(nn.Sequential(self.backbone, self.neck)), dim=1).to(self.features.device)
+        features = F.normalize(scan(nn.Sequential(self.backbone, self.neck)), dim=1)
         self.features.copy_(features)
         labels, centroids = kmeans(features, self.config.num_clusters)
         self.labels.copy_(labels)
@@ -155,7 +165,7 @@ class ODC(Task):
         config = self.config
         counts = torch.bincount(self.labels, minlength=config.num_clusters)
         small = counts < config.smallest_cluster
-        if not small.any() or small.all():
+        if not small.any():
             return
         large = torch.nonzero(~small).flatten()
         homeless = torch.nonzero(small[self.labels]).flatten()

@@ -11,7 +11,7 @@ from sslcurr.data.views import View
 from sslcurr.errors import SpecError
 from sslcurr.tasks.base import ViewConfig, share
 
-# Of a 255 px view the papers cut cells of 85 px and patches of 64 px.
+# Of a 255 px view MMSelfSup cuts cells of 85 px and patches of 64 px, from images of 292 px.
 VIEW, PATCH = 255, 64
 
 
@@ -19,9 +19,9 @@ VIEW, PATCH = 255, 64
 class PatchConfig(ViewConfig):
     """A view of `grid_size` pixels cut into 3 x 3 cells, and a patch at a random place of each cell.
 
-    Between two patches lies a gap that varies, so that edges cannot be matched. `gray` is the paper-after's measure
-    against chromatic aberration (https://arxiv.org/abs/1901.09005); `color_dropping` is that of relative location's
-    paper: the share of patches of which only one colour is left, the others being noise.
+    Between two patches lies a gap that varies, so that edges cannot be matched. `gray` is a measure against chromatic
+    aberration (https://arxiv.org/abs/1901.09005); `color_dropping` is that of relative location's paper: the share of
+    patches of which only one colour is left, the others being noise.
     """
 
     grid_size: int = VIEW
@@ -45,7 +45,7 @@ class PatchConfig(ViewConfig):
 
 
 def patch_sizes(image_size: int) -> tuple[int, int]:
-    """Sides of the view and of its patches for an image size: 255 and 64 px at 224 px, as in the papers.
+    """Sides of the view and of its patches for an image size: 255 and 64 px at 224 px, as MMSelfSup has them.
 
     Patches of small images are enlarged, up to 32 px or half of the image, so that a network sees more than a point.
     """

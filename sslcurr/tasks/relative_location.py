@@ -84,6 +84,11 @@ class RelativeLocation(Task):
         """Five times the weight decay behind the backbone."""
         return {"neck": Rule(weight_decay=5.0), "head": Rule(weight_decay=5.0)}
 
+    @classmethod
+    def input_sizes(cls, config: Config) -> set[int]:
+        """Patches, and whole images outside of training."""
+        return {config.patch_size, config.image_size}
+
     def _patches(self, batch: Batch) -> Tensor:
         patches = cut(batch.views[0], self.config.patch_size)
         return drop_colors(patches, self.config.color_dropping)

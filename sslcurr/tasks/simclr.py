@@ -98,7 +98,7 @@ class SimCLR(Task):
                 lr=0.3 * batch / 256,
                 weight_decay=1e-6,
                 decay_norm_and_bias=False,
-                warmup=epochs / 20,
+                warmup=min(10.0, epochs / 20),
                 epochs=epochs,
                 batch_size=batch,
             ),

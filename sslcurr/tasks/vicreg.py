@@ -78,7 +78,7 @@ class VICReg(Task):
                 weight_decay=1e-6,
                 decay_norm_and_bias=False,
                 warmup=min(10.0, epochs / 20),
-                final_lr=0.002,
+                final_lr=0.001,
                 epochs=epochs,
                 batch_size=batch,
             ),
