@@ -259,10 +259,13 @@ def untaught(tmp_path_factory):
 
 @pytest.mark.parametrize("task", PRETEXT)
 def test_it_learns(task, untaught, tmp_path):
-    """A short training on real images beats one at a rate of nothing by more than the spread over seeds."""
+    """A short training on real images beats the ones at a rate of nothing by more than their spread.
+
+    One seed, to be quick; benchmarks/learning.py has three.
+    """
     store = Store(tmp_path)
-    taught = [pooled_accuracy(fashion_stage(task, seed, store), store) for seed in range(2)]
-    assert np.mean(taught) - np.mean(untaught) > max(np.ptp(taught), np.ptp(untaught)), (taught, untaught)
+    taught = pooled_accuracy(fashion_stage(task, 0, store), store)
+    assert taught - max(untaught) > np.ptp(untaught), (taught, untaught)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
