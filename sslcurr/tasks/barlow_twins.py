@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
-from sslcurr.tasks.embedding import AsymmetricConfig, collapse, projector, small_training
+from sslcurr.tasks.embedding import AsymmetricConfig, collapse, lars_training, projector, small_training
 
 
 def standardised(x: Tensor) -> Tensor:
@@ -74,17 +73,7 @@ class BarlowTwins(Task):
             return Recipe(config, small_training(batch, epochs, rate=0.0012))
         return Recipe(
             config,
-            Training(
-                optimizer="lars",
-                lr=0.2 * batch / 256,
-                norm_and_bias_lr=0.024,
-                weight_decay=1.5e-6,
-                decay_norm_and_bias=False,
-                warmup=min(10.0, epochs / 30),
-                final_lr=0.001,
-                epochs=epochs,
-                batch_size=batch,
-            ),
+            lars_training(0.2, batch, epochs, norm_and_bias_lr=0.024, weight_decay=1.5e-6, final_lr=0.001),
         )
 
     @classmethod

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma, share
 from sslcurr.tasks.embedding import (
     AsymmetricConfig,
     collapse,
     frozen_copy,
+    lars_training,
     move_towards,
     negative_cosine,
     projector,
@@ -70,15 +70,7 @@ class BYOL(Task):
             return Recipe(config, small_training(batch, epochs))
         return Recipe(
             config,
-            Training(
-                optimizer="lars",
-                lr=rate * batch / 256,
-                weight_decay=1.5e-6 if long else 1e-6,
-                decay_norm_and_bias=False,
-                warmup=min(10.0, epochs / 20),
-                epochs=epochs,
-                batch_size=batch,
-            ),
+            lars_training(rate, batch, epochs, weight_decay=1.5e-6 if long else 1e-6),
         )
 
     @classmethod

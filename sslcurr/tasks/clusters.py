@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sslcurr.errors import SpecError
-from sslcurr.tasks.base import Facts
+from sslcurr.tasks.base import Facts, ViewConfig, limited
 
 # Distances worked out at once, so that a million images by ten thousand clusters fit the memory.
 CHUNK = 2**25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig(ViewConfig):
+    """MMSelfSup's views for clustering tasks, and the number of clusters, which the recipe scales to the data."""
+
+    num_clusters: int = limited(10_000, 2)
+    scale: tuple[float, float] = (0.08, 1.0)
+    rotation: float = 2.0
+    jitter: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.5
+    gray: float = 0.2
 
 
 def num_clusters(facts: Facts) -> int:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, limited
-from sslcurr.tasks.clusters import check_clusters, kmeans, num_clusters, whitened
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick
+from sslcurr.tasks.clusters import ClusterConfig, check_clusters, kmeans, num_clusters, whitened
 
 
 class DeepCluster(Task):
@@ -25,17 +25,10 @@ class DeepCluster(Task):
     paper = "https://arxiv.org/abs/1807.05520"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config(ViewConfig):
+    class Config(ClusterConfig):
         """The paper's values; the recipe scales the number of clusters to the data. `dim`: components kept by PCA."""
 
-        num_clusters: int = limited(10_000, 2)
         dim: int = 256
-        scale: tuple[float, float] = (0.08, 1.0)
-        rotation: float = 2.0
-        jitter: float = 1.0
-        saturation: float = 1.0
-        hue: float = 0.5
-        gray: float = 0.2
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -67,6 +67,22 @@ def small_training(batch_size: int, epochs: int, rate: float = 0.12) -> Training
     return Training(lr=rate * batch_size / 256, weight_decay=1e-4, epochs=epochs, batch_size=batch_size)
 
 
+def lars_training(rate: float, batch_size: int, epochs: int, **more: Any) -> Training:
+    """LARS as joint-embedding papers have it: `rate` for 256 images, ten epochs of warm-up, a cosine.
+
+    Weight decay 1e-6; biases and norms have neither decay nor trust ratio. `more` are further settings.
+    """
+    settings = {"weight_decay": 1e-6, "warmup": min(10.0, epochs / 20), **more}
+    return Training(
+        optimizer="lars",
+        lr=rate * batch_size / 256,
+        decay_norm_and_bias=False,
+        epochs=epochs,
+        batch_size=batch_size,
+        **settings,
+    )
+
+
 def projector(*widths: int, last_norm: bool = False, affine: bool = True) -> nn.Sequential:
     """Linear layers from `widths[0]` to `widths[-1]`, batch norm and ReLU between them.
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sslcurr.engine.spec import Training
 from sslcurr.errors import SpecError
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, ViewConfig, limited, share
-from sslcurr.tasks.clusters import check_clusters, halves, kmeans, means, nearest, num_clusters
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, share
+from sslcurr.tasks.clusters import ClusterConfig, check_clusters, halves, kmeans, means, nearest, num_clusters
 from sslcurr.tasks.embedding import collapse
 
 
@@ -27,14 +27,13 @@ class ODC(Task):
     paper = "https://arxiv.org/abs/2006.10645"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config(ViewConfig):
+    class Config(ClusterConfig):
         """The paper's values; the recipe scales the number and the least size of clusters to the data.
 
         `momentum` is the share of its old feature that an image's memory keeps, `update_every` the steps between two
         computations of all centroids, `reweight` the power of a cluster's size by which its images weigh less.
         """
 
-        num_clusters: int = limited(10_000, 2)
         smallest_cluster: int = 20
         hidden: int = 512
         dim: int = 256
@@ -42,12 +41,6 @@ class ODC(Task):
         momentum: float = share(0.5)
         update_every: int = 10
         reweight: float = 0.5
-        scale: tuple[float, float] = (0.08, 1.0)
-        rotation: float = 2.0
-        jitter: float = 1.0
-        saturation: float = 1.0
-        hue: float = 0.5
-        gray: float = 0.2
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import (
     Batch,
     Facts,
@@ -22,7 +21,7 @@ from sslcurr.tasks.base import (
     positive,
     scaled_sigma,
 )
-from sslcurr.tasks.embedding import collapse, projector, small_training
+from sslcurr.tasks.embedding import collapse, lars_training, projector, small_training
 
 
 def nt_xent(embeddings: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -93,15 +92,7 @@ class SimCLR(Task):
             return Recipe(config, small_training(batch, epochs))
         return Recipe(
             cls.Config(image_size=facts.image_size, blur_sigma=scaled_sigma(facts.image_size)),
-            Training(
-                optimizer="lars",
-                lr=0.3 * batch / 256,
-                weight_decay=1e-6,
-                decay_norm_and_bias=False,
-                warmup=min(10.0, epochs / 20),
-                epochs=epochs,
-                batch_size=batch,
-            ),
+            lars_training(0.3, batch, epochs),
         )
 
     @classmethod

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, full_precision, scaled_sigma
-from sslcurr.tasks.embedding import collapse, projector, small_training
+from sslcurr.tasks.embedding import collapse, lars_training, projector, small_training
 
 
 def terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,16 +71,7 @@ class VICReg(Task):
             return Recipe(config, small_training(batch, epochs, rate=0.03))
         return Recipe(
             config,
-            Training(
-                optimizer="lars",
-                lr=0.2 * batch / 256,
-                weight_decay=1e-6,
-                decay_norm_and_bias=False,
-                warmup=min(10.0, epochs / 20),
-                final_lr=0.001,
-                epochs=epochs,
-                batch_size=batch,
-            ),
+            lars_training(0.2, batch, epochs, final_lr=0.001),
         )
 
     @classmethod
