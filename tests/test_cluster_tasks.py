@@ -190,8 +190,9 @@ def test_the_start_never_takes_a_row_twice_while_others_differ(monkeypatch):
     assert sorted(starts.flatten().tolist()) == [0.0, 5.0, 7.0]
 
 
-def test_the_start_is_drawn_by_squared_distance():
+def test_the_start_is_drawn_by_squared_distance(monkeypatch):
     """k-means++ on a line: the second start is 0, 1 or 3 with the shares of the squared distances to the first."""
+    monkeypatch.setattr(clusters, "CANDIDATES", 1)
     x = torch.tensor([[0.0], [1.0], [3.0]])
     counts = np.zeros((3, 3))
     torch.manual_seed(0)
@@ -200,6 +201,17 @@ def test_the_start_is_drawn_by_squared_distance():
         counts[first, second] += 1
     expected = np.array([[0, 1 / 10, 9 / 10], [1 / 5, 0, 4 / 5], [9 / 13, 4 / 13, 0]]) / 3
     np.testing.assert_allclose(counts / 3000, expected, atol=0.03)
+
+
+def test_the_best_of_the_starts_drawn_is_taken(monkeypatch):
+    """With so many draws that every row is among them, each start is the one that leaves least."""
+    monkeypatch.setattr(clusters, "CANDIDATES", 300)
+    x = torch.tensor([[0.0], [1.0], [4.0], [9.0], [10.0]])
+    for seed in range(5):
+        torch.manual_seed(seed)
+        first, second = clusters._spread_start(x, 2).flatten().tolist()
+        assert first == 4.0  # 16 + 9 + 25 + 36 = 86, the least sum of squared distances
+        assert second in (9.0, 10.0)
 
 
 # ---- whitening

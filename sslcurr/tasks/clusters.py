@@ -14,6 +14,9 @@ from sslcurr.tasks.base import Facts, ViewConfig, limited
 # Distances worked out at once, so that a million images by ten thousand clusters fit the memory.
 CHUNK = 2**25
 
+# Starts that are tried for each cluster.
+CANDIDATES = 4
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig(ViewConfig):
@@ -86,17 +89,22 @@ def kmeans(x: Tensor, num_clusters: int, num_iterations: int = 20) -> tuple[Tens
 
 
 def _spread_start(x: Tensor, num_clusters: int) -> Tensor:
-    """k-means++ (Arthur and Vassilvitskii, 2007): each start is drawn by its squared distance to those before it."""
-    draws = torch.rand(num_clusters, dtype=torch.float64).to(x.device)
-    chosen = (draws[0] * len(x)).long().clamp_max(len(x) - 1)[None]
-    starts = [x[chosen]]
-    distance = (x - starts[0]).square().sum(dim=1)
-    for draw in draws[1:]:
-        cumulative = distance.double().cumsum(dim=0)
-        chosen = torch.searchsorted(cumulative, (draw * cumulative[-1])[None], right=True).clamp_max(len(x) - 1)
-        starts.append(x[chosen])
-        distance = torch.minimum(distance, (x - starts[-1]).square().sum(dim=1))
-    return torch.cat(starts)
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007): each start is the best of four that are drawn by their squared
+    distance to those before, best in what it leaves of these distances."""
+    draws = torch.rand(num_clusters, CANDIDATES, dtype=torch.float64).to(x.device)
+    lengths = x.square().sum(dim=1, keepdim=True)
+    distance = torch.ones_like(lengths)  # the first start is drawn evenly, and nothing is better than any other
+    starts: list[Tensor] = []
+    for draw in draws:
+        cumulative = distance.flatten().double().cumsum(dim=0)
+        drawn = torch.searchsorted(cumulative, draw * cumulative[-1], right=True).clamp_max(len(x) - 1)
+        # |x - row|^2 by one product, without a copy of x for each row.
+        to_drawn = (lengths - 2.0 * (x @ x[drawn].T) + lengths[drawn].T).clamp_min(0.0)
+        left = torch.minimum(distance, to_drawn) if starts else to_drawn
+        best = left.sum(dim=0).argmin()
+        starts.append(x[drawn[best]])
+        distance = left[:, best, None]
+    return torch.stack(starts)
 
 
 def _fill_empty(x: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
