@@ -77,12 +77,15 @@ def show(
 
     kind = task_class(task)
     if dataset is None and out is None:
-        images, classes, size = num_images or 1000, num_classes or 2, image_size or 224
+        images, classes, size = (
+            default if given is None else given
+            for given, default in ((num_images, 1000), (num_classes, 2), (image_size, 224))
+        )
         if images < 4 or classes < 2 or size < 8:
             raise SpecError("a recipe needs 4 images, 2 classes and 8 pixels at least", "give larger numbers")
         recipe = kind.recipe(Facts(num_images=images, class_counts=(images // classes,) * classes, image_size=size))
-        given = parse(settings or (), [task]).get(task, {})
-        here = _values(Recipe(*apply(given, recipe.config, recipe.training, section=task)))
+        changes = parse(settings or (), [task]).get(task, {})
+        here = _values(Recipe(*apply(changes, recipe.config, recipe.training, section=task)))
         title = f"{images} images"
     else:
         if num_images is not None or num_classes is not None:
