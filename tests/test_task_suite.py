@@ -159,14 +159,16 @@ def test_every_size_of_batch_gives_a_finite_loss_and_gradients(task, small_stage
 
 @every_task
 def test_loss_curve_is_that_of_its_version(task, small_stage, tmp_path):
-    stage = train_stage(small_stage(task), Store(tmp_path), Runtime(log_steps=1), Reporter())
+    spec = small_stage(task)
+    # A tenth of the rate: at the full one rounding errors of another processor grow, in fifteen steps, to differences
+    # of a third (simsiam, barlow-twins); here they stay under 2e-4.
+    spec = replace(spec, training=replace(spec.training, lr=spec.training.lr / 10))
+    stage = train_stage(spec, Store(tmp_path), Runtime(log_steps=1), Reporter())
     losses = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
     path = GOLDEN / f"{task}-v{task_class(task).version}.json"
     if os.environ.get("SSLCURR_WRITE_GOLDEN"):
         path.write_text(json.dumps([round(x, 6) for x in losses]) + "\n")
-    # Wide enough for another processor or release of torch, far too narrow for another computation.
-    np.testing.assert_allclose(losses[:8], json.loads(path.read_text())[:8], rtol=2e-3)
-    np.testing.assert_allclose(losses, json.loads(path.read_text()), rtol=0.05)
+    np.testing.assert_allclose(losses, json.loads(path.read_text()), rtol=2e-3, atol=2e-3)
 
 
 @every_task
