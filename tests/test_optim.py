@@ -126,3 +126,15 @@ def test_a_part_without_momentum_takes_plain_steps():
         built.step()
     torch.testing.assert_close(module.head.weight.data, before["head.weight"] - 0.2)
     torch.testing.assert_close(module.backbone.weight.data, before["backbone.weight"] - 0.1 - 0.19)
+
+
+def test_a_state_saved_before_there_were_rules_goes_on():
+    module = nn.Linear(2, 2)
+    training = Training(lr=0.4)
+    state = build_optimizer(module, training).state_dict()
+    for group in state["param_groups"]:
+        del group["lr_factor"], group["scheduled"]
+    built = build_optimizer(module, training)
+    built.load_state_dict(state)
+    set_lr(built, training, 0.2)
+    assert [group["lr"] for group in built.param_groups] == [0.2, 0.2]

@@ -74,4 +74,6 @@ def build_optimizer(
 def set_lr(optimizer: torch.optim.Optimizer, training: Training, lr: float) -> None:
     """Give every group its rate when the schedule says `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = group["lr_factor"] * (lr if group["scheduled"] else training.lr)
+        # Groups that sslcurr 0.1.0 saved in a resume.pt have neither entry.
+        base = lr if group.get("scheduled", True) else training.lr
+        group["lr"] = group.get("lr_factor", 1.0) * base
