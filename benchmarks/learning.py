@@ -20,7 +20,6 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,7 @@ def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -
     if library:
         from lightly_tasks import train_with_lightly
 
-        key = hash_of({"spec": asdict(spec), "library": importlib.metadata.version("lightly")})[:16]
+        key = hash_of({"spec": spec, "library": importlib.metadata.version("lightly")})[:16]
         weights = store.root / "lightly" / f"{key}.safetensors"
         if not weights.exists():
             train_with_lightly(spec, weights)

@@ -14,11 +14,11 @@ from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_prec
 from sslcurr.tasks.embedding import (
     MultiCropConfig,
     collapse,
+    crops_for,
     frozen_copy,
     move_towards,
     rising_momentum,
     small_momentum,
-    small_size,
     small_training,
 )
 from sslcurr.tasks.swav import swapped_prediction
@@ -93,20 +93,16 @@ class DINO(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """SGD 0.03 for 256 images, warm-up of 10 epochs, cosine, six small crops.
 
-        On small data as many outputs as SwAV has prototypes, but 64 at least, a smaller head, a faster teacher, and
-        under 128 px SwAV's fewer and larger small crops.
+        On small data half as many outputs as images (64 to 4,096), a smaller head, and a faster teacher.
         """
         batch, epochs = facts.batch(256), facts.epochs or 200
         config = cls.Config(
-            image_size=facts.image_size,
-            small_size=small_size(facts.image_size),
+            **crops_for(facts.image_size),
             teacher_warmup=epochs / 16,
             frozen_epochs=min(1.0, epochs / 10),
             second_solarize=0.0 if facts.channels == 1 else 0.2,
             blur_sigma=scaled_sigma(facts.image_size),
         )
-        if facts.image_size < 128:
-            config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
         if facts.small:
             outputs = max(64, min(4096, facts.num_images // 2))
             momentum = small_momentum(facts.num_images, batch, epochs)

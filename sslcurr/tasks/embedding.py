@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from sslcurr.data.order import num_steps
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Tick, ViewConfig, limited
@@ -56,6 +57,17 @@ class MultiCropConfig(ViewConfig):
 def small_size(image_size: int) -> int:
     """96 px of small crops beside 224 px of large ones, for another image size; a multiple of four."""
     return max(8, 4 * round(image_size * 96 / 224 / 4))
+
+
+def crops_for(image_size: int) -> dict[str, Any]:
+    """Settings of a `MultiCropConfig` for an image size.
+
+    Views under 128 px have fewer and larger small crops: 5 to 14 % of such an image is a handful of pixels.
+    """
+    sizes = {"image_size": image_size, "small_size": small_size(image_size)}
+    if image_size >= 128:
+        return sizes
+    return {**sizes, "num_small": 3, "scale": (0.3, 1.0), "small_scale": (0.1, 0.3)}
 
 
 def small_training(batch_size: int, epochs: int, rate: float = 0.12) -> Training:
@@ -122,7 +134,7 @@ def small_momentum(num_images: int, batch_size: int, epochs: int) -> float:
     It lags behind by a twentieth of the training at most; at 0.99 the slow encoder would stay near its random start for
     the first hundreds of steps, which may be all there are.
     """
-    steps = epochs * -(-num_images // batch_size)
+    steps = epochs * num_steps(num_images, batch_size)
     return round(min(0.99, max(0.9, 1.0 - 20.0 / steps)), 4)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sslcurr.data.views import View
 from sslcurr.engine.spec import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, limited, positive, scaled_sigma
-from sslcurr.tasks.embedding import MultiCropConfig, collapse, enqueue, projector, small_size, small_training
+from sslcurr.tasks.embedding import MultiCropConfig, collapse, crops_for, enqueue, projector, small_training
 
 
 @torch.no_grad()
@@ -103,23 +103,19 @@ class SwAV(Task):
 
         In a few hundred steps the paper's colour jitter and epsilon leave the loss at ln(prototypes): all codes are
         uniform, nothing is learnt. Half the jitter and an epsilon of 0.01 break that. There is no queue: features that
-        still change fast make its old embeddings mislead the codes. Views under 128 px have fewer and larger small
-        crops: 5 to 14 % of such an image is a handful of pixels.
+        still change fast make its old embeddings mislead the codes.
         """
         batch = facts.batch(256)
         epochs = facts.epochs or 200
         num_prototypes = max(2 * facts.num_classes, 16, min(3000, 8 * round(2.65 * math.sqrt(facts.num_images) / 8)))
         config = cls.Config(
-            image_size=facts.image_size,
-            small_size=small_size(facts.image_size),
+            **crops_for(facts.image_size),
             num_prototypes=num_prototypes,
             frozen_epochs=min(1.0, epochs / 10),
             queue_length=0 if facts.small else 3840,
             queue_start=epochs * 15 / 200,
             blur_sigma=scaled_sigma(facts.image_size),
         )
-        if facts.image_size < 128:
-            config = replace(config, num_small=3, scale=(0.3, 1.0), small_scale=(0.1, 0.3))
         if facts.small:
             config = replace(config, hidden=512, epsilon=0.01, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
             training = replace(small_training(batch, epochs), final_lr=0.001)
