@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,14 +33,14 @@ from pathlib import Path
 from sslcurr.data import pack, read
 from sslcurr.data.catalog import find
 
-whole, decoded = read.decode, []
+whole, decoded = read.decode_small, []
 
-def slowly(data):
+def slowly(*arguments):
     time.sleep(0.01)
     decoded.append(1)
-    return whole(data)
+    return whole(*arguments)
 
-read.decode = slowly
+read.decode_small = slowly
 pack.FLUSH_ROWS = 3
 made = pack.open_pack(find(sys.argv[1]), 16, Path(sys.argv[2]), workers=2)
 print(len(decoded), made.fingerprint)
@@ -79,13 +80,13 @@ def open_folder(folder: Path, root: Path, size: int = SIZE, **options):
 @pytest.fixture
 def decoded(monkeypatch) -> list[int]:
     """Grows by one with each image that is decoded."""
-    whole, calls = read.decode, []
+    whole, calls = read.decode_small, []
 
-    def counting(data: bytes) -> np.ndarray:
+    def counting(*arguments):
         calls.append(1)
-        return whole(data)
+        return whole(*arguments)
 
-    monkeypatch.setattr(read, "decode", counting)
+    monkeypatch.setattr(read, "decode_small", counting)
     return calls
 
 
@@ -178,10 +179,73 @@ def test_labels_groups_and_splits_of_a_table(tmp_path):
         "path,label,group,split\ndog/000.png,b,q,test\ncat/001.png,,p,\ndog/002.png,a,,\ncat/003.png,a,q,test\n"
     )
     pack = open_folder(folder / "labels.csv", tmp_path / "packs")
-    assert pack.names == ["cat/001.png", "cat/003.png", "dog/000.png", "dog/002.png"]
-    assert pack.labels.tolist() == [-1, 0, 1, 0]
-    assert pack.groups.tolist() == [0, 1, 1, 2]
-    assert pack.splits.tolist() == ["", "test", "test", ""]
+    assert pack.names == ["dog/000.png", "cat/001.png", "dog/002.png", "cat/003.png"]
+    assert pack.labels.tolist() == [1, -1, 0, 0]
+    assert pack.groups.tolist() == [1, 0, 2, 1]
+    assert pack.splits.tolist() == ["test", "", "", "test"]
+
+
+def test_faults_of_a_table_stop_unless_they_may_be_skipped(tmp_path):
+    folder = make_folder(tmp_path / "set", 4)
+    (folder / "labels.csv").write_text("path,label\ndog/000.png,b\ngone.png,a\ncat/001.png,a\nlost.png,a\n")
+    with pytest.raises(DataError, match=r"set: gone\.png is not there, and 1 more") as caught:
+        open_folder(folder / "labels.csv", tmp_path / "packs")
+    assert "--skip-broken" in caught.value.hint
+    assert not (tmp_path / "packs").exists()
+    pack = open_folder(folder / "labels.csv", tmp_path / "packs", skip_broken=True)
+    assert pack.names == ["dog/000.png", "cat/001.png"]
+    assert pack.skipped == 2
+    assert (pack.folder / "broken.txt").read_text() == "gone.png\tis not there\nlost.png\tis not there\n"
+    with pytest.raises(DataError, match="gone.png is not there"):  # also where the pack is there
+        open_folder(folder / "labels.csv", tmp_path / "packs")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_late_colour_image_widens_a_grey_pack(workers, tmp_path, decoded):
+    folder = make_folder(tmp_path / "set", 300, channels=1)
+    sampled = set(np.linspace(0, 299, 64).round().astype(int).tolist())
+    late = sorted(path for path in folder.rglob("*.png"))
+    for i in (200, 250):
+        assert i not in sampled
+        Image.fromarray(np.full((9, 9, 3), (250, 10, i - 190), np.uint8)).save(late[i])
+    pack = open_folder(folder, tmp_path / "packs", workers=workers)
+    assert pack.images.shape == (300, 3, SIZE, SIZE)
+    assert [pack.images[i, :, 0, 0].tolist() for i in (200, 250)] == [[250, 10, 10], [250, 10, 60]]
+    grey = np.asarray(Image.open(late[3]).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    assert (pack.images[3] == grey).all()
+    assert len(decoded) <= 300 + 2 * (workers + 1) + 8 * workers  # those in flight when it was met
+    assert [path.name for path in pack.folder.parent.iterdir() if path.suffix == ".part"] == []
+
+
+def test_killed_after_it_was_widened(tmp_path, monkeypatch, decoded):
+    folder = make_folder(tmp_path / "set", 300, channels=1)
+    late = sorted(path for path in folder.rglob("*.png"))
+    Image.fromarray(np.full((9, 9, 3), (250, 10, 20), np.uint8)).save(late[200])
+    replace = os.replace
+
+    def stopped(source, target):
+        replace(source, target)
+        if str(source).endswith("wide.bin"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", stopped)
+        open_folder(folder, tmp_path / "packs")
+    num_done = len(decoded)
+    assert_same(open_folder(folder, tmp_path / "packs"), open_folder(folder, tmp_path / "afresh", workers=1))
+    assert num_done > 100
+    assert len(decoded) < 300 + 100 + 310
+
+
+def test_a_disk_without_the_room_is_refused_with_the_numbers(folder, tmp_path, monkeypatch, decoded):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=20_000))
+    with pytest.raises(
+        DataError, match=rf"needs {40 * 3 * SIZE**2 / 1e6:.2f} MB in .*packs, and 0.02 MB are free"
+    ) as caught:
+        open_folder(folder, tmp_path / "packs")
+    assert "--image-size" in caught.value.hint
+    assert not decoded
+    assert not list((tmp_path / "packs").glob("*.part"))
 
 
 def test_fingerprint_is_of_the_content(folder, tmp_path):

@@ -28,17 +28,18 @@ import numpy as np
 from filelock import FileLock
 
 from sslcurr.data import read
-from sslcurr.data.catalog import Source
+from sslcurr.data.source import Source, and_more
 from sslcurr.errors import DataError
 
 __all__ = ["FORMAT", "Pack", "load_pack", "open_pack"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
 
 FLUSH_ROWS = 512
 FLUSH_SECONDS = 2.0
 COPY_BYTES = 2**26
+NUM_HEADERS = 64
 NO_LABEL = -1
 
 Progress = Callable[[int, int], None]
@@ -93,14 +94,21 @@ def open_pack(
     result.
     `progress` is called with the number of images done and the number of all, from the calling thread.
 
-    Broken files raise DataError, after all have been tried, unless `skip_broken` leaves them out (they are listed in
-    `broken.txt` in the pack's folder). DataError is also raised for files that vanish or change meanwhile or may not be
-    read, OSError for a full disk, before anything is decoded. What is done by then is kept for the next call.
+    Broken files raise DataError, after all have been tried, and the source's faults at once, unless `skip_broken`
+    leaves them out (they are listed in `broken.txt` in the pack's folder). DataError is also raised for files that
+    vanish or change meanwhile or may not be read, and before anything is decoded for a disk without the room. What is
+    done by then is kept for the next call.
     """
     if size < 1:
         raise DataError(f"the pack size must be at least 1 pixel, got {size}")
     if not source.names:
         raise DataError(f"the data set {source.name} has no images")
+    if source.faults and not skip_broken:
+        fault = source.faults[0]
+        raise DataError(
+            f"{source.name}: {fault.name} {fault.reason}" + and_more(len(source.faults)),
+            "sslcurr data check lists them all; --skip-broken goes on without them",
+        )
     files = _Files.of(source)
     slug = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")[:40] or "pack"
     folder = root / f"{slug}-{files.key(size)[:12]}"
@@ -176,11 +184,12 @@ class _Files:
         if source.root is None:
             return cls(source, [(0, 0)] * len(source.names))
         stats = []
-        for name in source.names:
+        for i in range(len(source.names)):
+            path, _ = source.place(i)
             try:
-                found = os.stat(source.root / name)
+                found = os.stat(path)
             except FileNotFoundError as error:
-                raise DataError(f"{source.root / name} is not there any more", "run the command again") from error
+                raise DataError(f"{path} is not there any more", "run the command again") from error
             stats.append((found.st_size, found.st_mtime_ns))
         return cls(source, stats)
 
@@ -197,21 +206,21 @@ class _Files:
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
         return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
 
-    def look_for_channels(self) -> int:
-        """1 if all headers say grey, else 3. A first look, to save room: colour files may have grey content."""
+    def guess_channels(self) -> int:
+        """1 if the headers of a few images say grey, else 3. A first guess, to save room: see `_Part.widen`."""
         if self.source.arrays is not None:
             return 1 if self.source.arrays.ndim == 3 or self.source.arrays.shape[3] == 1 else 3
-        assert self.source.root is not None
-        return 1 if all(read.has_grey_header(self.source.root / name) for name in self.source.names) else 3
+        some = np.linspace(0, len(self.source.names) - 1, min(NUM_HEADERS, len(self.source.names))).round().astype(int)
+        return 1 if all(read.has_grey_header(self.source.place(i)[0]) for i in some.tolist()) else 3
 
-    def decode(self, i: int) -> tuple[np.ndarray, str]:
-        """Image i, uint8 [H, W, 1 or 3], and the sha256 of its bytes. Raises read.BrokenImage, and DataError."""
+    def decode(self, i: int, size: int) -> tuple[np.ndarray, _Row]:
+        """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, and DataError."""
         if self.source.arrays is not None:
             image = self.source.arrays[i]
-            digest = hashlib.sha256(image.tobytes()).hexdigest()
-            return read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), digest
-        assert self.source.root is not None
-        path = self.source.root / self.source.names[i]
+            small = read.resize(read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), size)
+            digest = hashlib.sha256(image.tobytes())
+            return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
+        path, frame = self.source.place(i)
         try:
             with path.open("rb") as file:
                 found = os.fstat(file.fileno())
@@ -220,12 +229,17 @@ class _Files:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         if (found.st_size, found.st_mtime_ns) != self.stats[i] or len(data) != found.st_size:
             raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-        return read.decode(data), hashlib.sha256(data).hexdigest()
+        small, height, width = read.decode_small(data, size, frame)
+        digest = hashlib.sha256(data)
+        if frame is not None:
+            digest.update(f"#{frame}".encode())
+        return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
-    more = f", and {count - 1} more" if count > 1 else ""
-    return DataError(f"{name} cannot be decoded: {reason}{more}", "--skip-broken goes on without them")
+    return DataError(
+        f"{name} cannot be decoded: {reason}{and_more(count)}", "--skip-broken goes on without such images"
+    )
 
 
 # --- making it
@@ -246,14 +260,19 @@ def _make(files: _Files, size: int, folder: Path, workers: int, skip_broken: boo
     _sync_folder(folder.parent)
 
 
+class _InColour(Exception):
+    """An image in colour, in a part with one channel."""
+
+
 class _Part:
     """A pack in the making."""
 
-    def __init__(self, files: _Files, size: int, folder: Path, channels: int) -> None:
+    def __init__(self, files: _Files, size: int, folder: Path) -> None:
         self.files = files
         self.folder = folder
+        # The length of the file says how many channels it has, whenever it was widened.
+        channels = (folder / "pixels.bin").stat().st_size // (len(files.source.names) * size * size)
         self.shape = (channels, size, size)
-        self.row_bytes = channels * size * size
         self.broken: dict[int, str] = {}
         self.rows = self._read_rows()
         self.fresh: list[tuple[int, _Row]] = []
@@ -263,22 +282,42 @@ class _Part:
 
     @classmethod
     def opened(cls, files: _Files, size: int, folder: Path) -> _Part:
-        """Takes up the part in `folder`, or starts it; OSError, and nothing left, if the disk has not the room."""
+        """Takes up the part in `folder`, or starts it; DataError, and nothing left, if the disk has not the room."""
         if (folder / "part.json").is_file():
-            channels = json.loads((folder / "part.json").read_text(encoding="utf-8"))["channels"]
-            return cls(files, size, folder, channels)
-        channels = files.look_for_channels()
+            return cls(files, size, folder)
+        channels = files.guess_channels()
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
         try:
             _reserve(folder / "pixels.bin", len(files.source.names) * channels * size * size)
             (folder / "rows.jsonl").touch()
-            _write_json(folder / "part.json", {"channels": channels})
-        except OSError:
+            _write_json(folder / "part.json", {"format": FORMAT})
+        except (OSError, DataError):
             shutil.rmtree(folder)
             raise
-        return cls(files, size, folder, channels)
+        return cls(files, size, folder)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an image."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def widen(self) -> None:
+        """Makes three channels of one: an image in colour was met where the first headers had all said grey."""
+        self._flush()
+        narrow, num_images = self.row_bytes, len(self.files.source.names)
+        wide = self.folder / "wide.bin"
+        wide.unlink(missing_ok=True)
+        _reserve(wide, num_images * 3 * narrow)
+        with wide.open("r+b") as file:
+            for i in self.rows:
+                _write_at(file.fileno(), i * 3 * narrow, os.pread(self.pixels, narrow, i * narrow) * 3)
+            os.fsync(file.fileno())
+        os.replace(wide, self.folder / "pixels.bin")
+        before, self.pixels = self.pixels, os.open(self.folder / "pixels.bin", os.O_RDWR)
+        os.close(before)
+        self.shape = (3, *self.shape[1:])
 
     def __enter__(self) -> _Part:
         return self
@@ -320,18 +359,23 @@ class _Part:
                 progress(len(self.rows) + len(self.broken), num_images)
 
         report()
-        for i, row in self._take_over():
-            self._note(i, row)
-            report()
-        todo = (i for i in range(num_images) if i not in self.rows)
-        # `closing`, for a traceback would keep the generator, and with it the threads, beyond the end of the files.
-        with read.pillow_without_warnings(), closing(_in_threads(self._decode, list(todo), workers)) as results:
-            for i, result in results:
-                if isinstance(result, _Row):
-                    self._note(i, result)
-                else:
-                    self.broken[i] = result
-                report()
+        while True:
+            try:
+                for i, row in self._take_over():
+                    self._note(i, row)
+                    report()
+                todo = [i for i in range(num_images) if i not in self.rows and i not in self.broken]
+                # `closing`, for a traceback would keep the generator, and its threads, beyond the end of the files.
+                with read.pillow_without_warnings(), closing(_in_threads(self._decode, todo, workers)) as results:
+                    for i, result in results:
+                        if isinstance(result, _Row):
+                            self._note(i, result)
+                        else:
+                            self.broken[i] = result
+                        report()
+                break
+            except _InColour:
+                self.widen()
         self._flush()
         if self.broken and (not skip_broken or not self.rows):
             first = min(self.broken)
@@ -343,18 +387,17 @@ class _Part:
     def _decode(self, i: int) -> _Row | str:
         """Decodes image i and writes its pixels; the reason if it is broken. Runs in a thread."""
         try:
-            image, sha256 = self.files.decode(i)
+            image, row = self.files.decode(i, self.shape[1])
         except read.BrokenImage as error:
             return str(error)
-        is_grey = image.shape[2] == 1
-        small = read.resize(image, self.shape[1]).transpose(2, 0, 1)
-        self._write(i, small, is_grey)
-        return _Row(image.shape[0], image.shape[1], is_grey, sha256)
+        self._write(i, image.transpose(2, 0, 1), row.is_grey)
+        return row
 
     def _write(self, i: int, image: np.ndarray, is_grey: bool) -> None:
-        """Writes uint8 [C, S, S] as row i, in the number of channels that the part has."""
+        """Writes uint8 [C, S, S] as row i, in the number of channels that the part has; _InColour if they are few."""
         if len(image) != self.shape[0]:
-            assert is_grey, "files whose headers say grey gave colour"
+            if not is_grey:
+                raise _InColour
             image = np.broadcast_to(image[:1], self.shape)
         _write_at(self.pixels, i * self.row_bytes, image.tobytes())
 
@@ -434,7 +477,8 @@ class _Part:
             file.flush()
             os.fsync(file.fileno())
         _write_json(self.folder / "names.json", names)
-        broken = "".join(f"{source.names[i]}\t{reason}\n" for i, reason in sorted(self.broken.items()))
+        broken = "".join(f"{fault.name}\t{fault.reason}\n" for fault in source.faults)
+        broken += "".join(f"{source.names[i]}\t{reason}\n" for i, reason in sorted(self.broken.items()))
         _write_text(self.folder / "broken.txt", broken)
         about = {
             "format": FORMAT,
@@ -443,7 +487,7 @@ class _Part:
             "size": self.shape[1],
             "channels": channels,
             "num_images": len(kept),
-            "skipped": len(self.broken),
+            "skipped": len(self.broken) + len(source.faults),
             "classes": source.classes,
             "fingerprint": _fingerprint(names, rows, labels, groups, splits, source.classes),
             "pixels": pixels,
@@ -457,7 +501,7 @@ class _Part:
         path.unlink(missing_ok=True)
         try:
             _reserve(path, len(kept) * channels * area)
-        except OSError:
+        except (OSError, DataError):
             path.unlink(missing_ok=True)
             raise
         everything = np.memmap(
@@ -525,7 +569,13 @@ def _fingerprint(
 
 
 def _reserve(path: Path, num_bytes: int) -> None:
-    """Makes a file of that length whose blocks are its own: a full disk is an OSError now, not a SIGBUS later."""
+    """Makes a file of that length whose blocks are its own: a full disk is a DataError now, not a SIGBUS later."""
+    free = shutil.disk_usage(path.parent).free
+    if num_bytes > free:
+        raise DataError(
+            f"the pack needs {_megabytes(num_bytes)} in {path.parent.parent}, and {_megabytes(free)} are free",
+            "free some space, give --runs on another disk, or a smaller --image-size",
+        )
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if hasattr(os, "posix_fallocate"):
@@ -534,6 +584,10 @@ def _reserve(path: Path, num_bytes: int) -> None:
             os.ftruncate(descriptor, num_bytes)
     finally:
         os.close(descriptor)
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.2f} MB"
 
 
 def _write_at(descriptor: int, offset: int, data: bytes) -> None:

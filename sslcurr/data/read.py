@@ -1,4 +1,4 @@
-"""Image files to 8-bit arrays: JPEG, PNG, TIFF, BMP and WebP of any depth, turned upright, without transparency.
+"""Image files to 8-bit arrays: JPEG, PNG, TIFF, BMP, WebP and DICOM of any depth, turned upright, without transparency.
 
 What comes out is always uint8 [H, W, 1] (grey) or [H, W, 3] (colour), and grey is judged by content, not by the file's
 mode. More than 8 bits a channel are windowed, never clipped: Pillow's own conversion turns a 16-bit X-ray white.
@@ -20,11 +20,22 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from sslcurr.data.depth import window
 from sslcurr.errors import DataError
 
-__all__ = ["MAX_PIXELS", "BrokenImage", "decode", "pillow_without_warnings", "read_image", "resize", "to_grey_if_equal"]
+__all__ = [
+    "MAX_PIXELS",
+    "BrokenImage",
+    "decode",
+    "decode_small",
+    "pillow_without_warnings",
+    "read_image",
+    "resize",
+    "to_grey_if_equal",
+    "window",
+]
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 
 MAX_PIXELS = 2**29
@@ -33,7 +44,8 @@ MAX_PIXELS = 2**29
 Pillow warns from 89 megapixels on, which whole-slide and panorama images exceed; a header that claims more than this is
 taken for broken or hostile."""
 
-LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
+SMALLEST_DRAFT = 2
+"""A JPEG that is to become smaller is decoded to this many times its target size at least."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -82,7 +94,7 @@ def pillow_without_warnings() -> Iterator[None]:
         yield
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, frame: int | None = None) -> np.ndarray:
     """The image in the bytes of a file, uint8 [H, W, 1] if its content is grey, else [H, W, 3].
 
     EXIF orientation is applied; transparency is composited over black; of several frames the first is taken. Samples
@@ -90,21 +102,51 @@ def decode(data: bytes) -> np.ndarray:
     channels together, so that hues stay), or between its least and greatest value where the percentiles coincide; a
     constant image becomes zeros. A 16-bit CMYK TIFF is an exception: the high byte of each sample is taken.
 
-    Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one.
+    DICOM has its own rules, which `dicom.decode_dicom` states, and is the only kind that heeds `frame`: the number of
+    the frame to take, from 0; with None, several frames are an error.
+
+    Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one; DataError if reading it needs
+    a package that is not installed.
     """
+    return _decode(data, frame, None)[0]
+
+
+def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.ndarray, int, int]:
+    """The image squashed to uint8 [size, size, C], and its true upright height and width in pixels.
+
+    It is `resize(decode(data, frame), size)`, but for a JPEG much larger than `size`: one is decoded at a half, a
+    quarter or an eighth of its size, which is quicker and changes a few pixels by a level or two. Raises as `decode`.
+    """
+    image, height, width = _decode(data, frame, size)
+    return resize(image, size), height, width
+
+
+def _decode(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, int]:
+    """The image, and its true height and width. With a size, a JPEG may come smaller, but not below that size."""
+    # dicom imports this module, and is small itself: pydicom is imported only when a DICOM file is met.
+    from sslcurr.data import dicom
+
     if not data:
         raise BrokenImage("the file is empty")
+    if dicom.looks_like_dicom(data):
+        array = dicom.decode_dicom(data, frame)
+        height, width = array.shape[:2]
+        return to_grey_if_equal(array), height, width
     try:
         with _open(data) as image:
             _check_size(image)
+            width, height = image.size
+            if size is not None:  # heeded by JPEG only
+                image.draft(None, (SMALLEST_DRAFT * size, SMALLEST_DRAFT * size))
             deep = _load_deep_colour(image, data)
             if deep is None:
                 image.load()
                 deep = _load_deep_grey(image)
             array = window(deep) if deep is not None else _load_8_bit(image)
-            array = _upright(array, image)
+            orientation = _orientation(image)
+            array = _upright(array, orientation)
     except UnidentifiedImageError as error:
-        raise BrokenImage("not an image, or not of a known kind (JPEG, PNG, TIFF, BMP, WebP)") from error
+        raise BrokenImage("not an image, or not of a known kind (JPEG, PNG, TIFF, BMP, WebP, DICOM)") from error
     except MemoryError as error:
         raise BrokenImage("there is not enough memory to decode it") from error
     except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
@@ -114,12 +156,22 @@ def decode(data: bytes) -> np.ndarray:
         raise BrokenImage(" ".join(str(error).split()) or type(error).__name__) from error
     except (struct.error, zlib.error) as error:
         raise BrokenImage(str(error)) from error
-    return to_grey_if_equal(array)
+    if orientation >= 5:
+        width, height = height, width
+    return to_grey_if_equal(array), height, width
 
 
 def has_grey_header(path: Path) -> bool:
-    """Whether the header says grey; also True for what cannot be opened, about which nothing is known yet."""
+    """Whether the header says grey; also True for what cannot be opened, about which nothing is known yet.
+
+    Raises DataError for a DICOM file if pydicom is missing.
+    """
+    from sslcurr.data import dicom
+
     try:
+        with path.open("rb") as file:
+            if dicom.looks_like_dicom(file.read(132)):
+                return dicom.has_grey_header(path)
         with path.open("rb") as file, _open(file) as image:
             # Pillow opens PNG with 16-bit grey and alpha as RGBA.
             return image.mode in GREY_MODES
@@ -148,22 +200,6 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.
     small = np.asarray(flat.resize((size, size), Image.Resampling.BILINEAR))
     return small.reshape(size, size, image.shape[2])
-
-
-def window(values: np.ndarray) -> np.ndarray:
-    """Deep samples to uint8 of the same shape, by robust percentiles; NaN becomes 0, infinities the nearest end."""
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
-    if finite.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    low, high = (float(x) for x in np.percentile(finite.astype(np.float64), [LOW_PERCENTILE, HIGH_PERCENTILE]))
-    if low == high:
-        low, high = float(finite.min()), float(finite.max())
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    wide = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    # Halves keep the range of extreme floats finite.
-    scaled = (wide.clip(low, high) / 2 - low / 2) / (high / 2 - low / 2)
-    return np.rint(scaled * 255).astype(np.uint8)
 
 
 def _open(source: bytes | IO[bytes]) -> ImageFile.ImageFile:
@@ -228,12 +264,16 @@ def _reopened(image: ImageFile.ImageFile, data: bytes, raw_mode: str) -> ImageFi
     return again
 
 
-def _upright(array: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
-    """Applies the orientation of a loaded image. Pillow has done so itself for TIFF, and removed the tag."""
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF orientation of a loaded image, 1 to 8; what else there may be is taken for 1, which is upright."""
     try:
         orientation = image.getexif().get(274, 1)
     except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error):
-        return array  # damaged metadata does not make a good image a broken one
+        return 1  # damaged metadata does not make a good image a broken one
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7):
         array = array[::-1]
     if orientation in (2, 3, 7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from sslcurr.seeds import numpy_generator
 __all__ = ["SplitSettings", "assign", "subset"]
 
 NUM_TRIES = 100
+SLACK = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +41,9 @@ def assign(pack: Pack, settings: SplitSettings) -> np.ndarray:
 
     Splits that were given are kept. What was given without a split is divided by class into the parts that were not
     given: into all three if none was, into train and val if only "test" was, into train and test if only "val" was, and
-    it is all "train" if both were. The shares are those of the images so divided. With groups, all images of a group
-    land on one side and the shares are approximated. An image without a label trains if others have one, and in a pack
+    it is all "train" if both were. The shares are those of the images so divided, kept within one image of a class, or
+    with groups, of which all images land on one side, within one group. Images appended to a pack, of groups that it
+    did not have, do not change the splits of those before. An image without a label trains if others have one, and in a pack
     without labels all images train that were not given another split. An image that may not train because its group is
     in val or test, and was not given or divided there, is not used.
 
@@ -104,80 +107,80 @@ def _groups_held_out(splits: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, pack: Pack) -> np.ndarray:
     """The part of each labelled image: a key of `shares`, or "train"."""
     parts = [*shares, "train"]
-    _, codes = np.unique(labels, return_inverse=True)
-    _, members = np.unique(groups, return_inverse=True)
-    counts = np.zeros((int(members.max()) + 1, int(codes.max()) + 1), dtype=np.int64)  # images of each group and class
-    np.add.at(counts, (members, codes), 1)
-    what = "images" if len(counts) == len(labels) else "groups"
-    num_units = (counts > 0).sum(0)
-    if (short := np.flatnonzero(num_units < len(parts))).size:
-        name = pack.classes[int(labels[codes == short[0]][0])]
+    codes, labels = np.unique(labels, return_inverse=True)
+    _, first, members = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)  # groups are numbered as they come, not by name
+    order[np.argsort(first)] = np.arange(len(first))
+    members = order[members]
+    pairs, counts = np.unique(np.stack([members, labels]), axis=1, return_counts=True)
+    num_groups = np.bincount(pairs[1], minlength=len(codes))
+    what = "images" if len(first) == len(labels) else "groups"
+    if (short := np.flatnonzero(num_groups < len(parts))).size:
         raise DataError(
-            f"class {name} has {num_units[short[0]]} {what}, too few to be in each of {', '.join(sorted(parts))}",
+            f"class {pack.classes[codes[short[0]]]} has {num_groups[short[0]]} {what}, too few to be in each of "
+            + ", ".join(sorted(parts)),
             "add images to it or take it out; a table with a column split can also say where they go",
         )
-    generator = numpy_generator(seed, "split")
-    if what == "images":
-        chosen = _divide_images(codes, shares, generator)
-        return np.array(parts)[chosen]
-    wanted = np.array([*shares.values(), 1.0 - sum(shares.values())])[:, None] * counts.sum(0)
-    for _ in range(NUM_TRIES):
-        part_of_group = _divide_groups(counts, wanted, generator)
-        if part_of_group is not None:
-            return np.array(parts)[part_of_group[members]]
+    images: list[list[tuple[int, int]]] = [[] for _ in first]  # of each group: class, number of images
+    for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        images[group].append((label, count))
+    wanted = [*shares.values(), 1.0 - sum(shares.values())]
+    for attempt in range(NUM_TRIES):
+        draws = numpy_generator(seed, "split", attempt).random(len(first)).tolist()
+        part_of = _deal(images, wanted, draws, blind=attempt > 0)
+        if part_of is not None:
+            return np.array(parts)[np.array(part_of)[members]]
     raise DataError(
         f"found no split that has every class in each of {', '.join(sorted(parts))} without dividing a group",
         "too many classes share too few groups; say where they go in a column split of a table",
     )
 
 
-def _divide_images(codes: np.ndarray, shares: dict[str, float], generator: np.random.Generator) -> np.ndarray:
-    """The number of each image's part, class by class; the last part, train, has what is left, at least one."""
-    chosen = np.full(len(codes), len(shares), dtype=np.int64)
-    for code in range(int(codes.max()) + 1):
-        order = generator.permutation(np.flatnonzero(codes == code))
-        start = 0
-        for part, share in enumerate(shares.values()):
-            reserved = len(shares) - part  # one for each part that follows
-            count = min(max(1, _rounded(share * len(order))), len(order) - start - reserved)
-            chosen[order[start : start + count]] = part
-            start += count
-    return chosen
+def _deal(
+    images: Sequence[Sequence[tuple[int, int]]], shares: Sequence[float], draws: Sequence[float], *, blind: bool
+) -> list[int] | None:
+    """The number of each group's part, decided group by group; None if some class did not come into every part.
 
-
-def _divide_groups(counts: np.ndarray, wanted: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
-    """The number of each group's part [num_groups], or None if some class did not come into every part.
-
-    `counts` are images [num_groups, num_classes], `wanted` images [num_parts, num_classes]. First every part gets one
-    group of every class, the class with the fewest groups choosing first; then the largest of the remaining groups goes
-    where it brings the counts nearest to the wanted ones, and so on.
+    `images` are (class, number of images) of each group, `draws` a random number in [0, 1) for each. What comes later
+    changes nothing of what was decided, so a data set can grow at its end and keep its test images. A part is drawn
+    among those that keep every class of the group within SLACK of its share in every part, counted in its largest
+    group so far; where there is none, the part that comes nearest is taken. A part that lacks a class of the group goes
+    first. `blind` draws among all parts, for the few odd sets where that is what finds a way.
     """
-    num_parts = len(wanted)
-    shuffled = generator.permutation(len(counts))
-    part_of = np.full(len(counts), -1, dtype=np.int64)
-    weights = 1.0 / counts.sum(0)
-    have = np.zeros_like(wanted)
+    parts = range(len(shares))
+    have: dict[int, list[float]] = {}  # by class: images above the share of each part
+    largest: dict[int, int] = {}
+    lacking: dict[int, set[int]] = {}
+    chosen = []
+    for group, draw in zip(images, draws, strict=True):
+        candidates = set(parts)
+        for label, _ in group:
+            have.setdefault(label, [0.0] * len(shares))
+            largest.setdefault(label, 1)
+            candidates = candidates & lacking.setdefault(label, set(parts)) or candidates
+        after = {part: [] for part in sorted(candidates)}
+        for label, count in group:
+            for part, distances in after.items():
+                distances += [
+                    abs(have[label][p] - shares[p] * count + (count if p == part else 0)) / largest[label]
+                    for p in parts
+                ]
+        near = [part for part in after if blind or max(after[part]) <= SLACK]
+        part = _drawn(near, shares, draw) if near else min(after, key=lambda p: sum(d * d for d in after[p]))
+        for label, count in group:
+            for p in parts:
+                have[label][p] += (count if p == part else 0) - shares[p] * count
+            largest[label] = max(largest[label], count)
+            lacking[label].discard(part)
+        chosen.append(part)
+    return None if any(lacking.values()) else chosen
 
-    def change(group: np.ndarray | int, part: np.ndarray | int) -> np.ndarray:
-        """By how much the squared distance to the wanted counts, as shares of the classes, would grow."""
-        before = (have[part] - wanted[part]) * weights
-        after = before + counts[group] * weights
-        # Rounded, so that no processor's last bit decides between equal choices.
-        return np.round((after**2 - before**2).sum(-1), 9)
 
-    def put(group: int, part: int) -> None:
-        part_of[group] = part
-        have[part] += counts[group]
-
-    for code in np.argsort((counts > 0).sum(0), kind="stable"):
-        for part in range(num_parts):
-            if have[part, code] == 0:
-                candidates = shuffled[(part_of[shuffled] < 0) & (counts[shuffled, code] > 0)]
-                if candidates.size == 0:
-                    return None
-                put(int(candidates[np.argmin(change(candidates, part))]), part)
-    rest = shuffled[part_of[shuffled] < 0]
-    every_part = np.arange(num_parts)
-    for group in rest[np.argsort(-counts[rest].sum(1), kind="stable")]:
-        put(int(group), int(np.argmin(change(int(group), every_part))))
-    return part_of
+def _drawn(parts: Sequence[int], shares: Sequence[float], draw: float) -> int:
+    """One of `parts`, by their shares."""
+    left = draw * sum(shares[part] for part in parts)
+    for part in parts[:-1]:
+        left -= shares[part]
+        if left < 0:
+            return part
+    return parts[-1]
