@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sslcurr import __version__
-from sslcurr.cli import chain, finetune, pretrain, runs, tasks
+from sslcurr.cli import chain, data, finetune, pretrain, runs, tasks
 from sslcurr.errors import Interrupted, SslcurrError
 
 
@@ -92,4 +92,5 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

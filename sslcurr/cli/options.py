@@ -33,6 +33,13 @@ def _device(value: str) -> str:
     return value
 
 
+def check_frames(value: str) -> str:
+    """A value of --frames; raises typer.BadParameter for another."""
+    if value not in ("refuse", "first", "all"):
+        raise typer.BadParameter(f"{value!r} is not refuse, first or all")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shared:
     """The shared options of `pretrain`, `chain` and `finetune`."""
@@ -42,13 +49,21 @@ class Shared:
         _option(
             DATA,
             "--dataset",
-            "A name, a folder (one sub-folder a class, or images only), or a CSV or Parquet table with the columns "
-            "path, label and, if there are, group and split. Default: fashion, 2,500 embedded images.",
+            "A name (see sslcurr data list), a folder (one sub-folder a class, or images only), or a CSV or Parquet "
+            "table with the columns path, label and, if there are, group and split. Default: fashion, 2,500 embedded "
+            "images.",
             metavar="NAME|FOLDER|TABLE",
         ),
     ] = None
     data_root: Annotated[
-        Path | None, _option(DATA, "--data-root", "Where data sets lie that are given by a relative path or a name.")
+        Path | None,
+        _option(
+            DATA,
+            "--data-root",
+            "Where data sets lie that are given by a name or a relative path. Default: the working directory.",
+            envvar="SSLCURR_DATA",
+            metavar="FOLDER",
+        ),
     ] = None
     image_size: Annotated[
         int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
@@ -59,9 +74,19 @@ class Shared:
     label_fraction: Annotated[
         float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
     ] = 1.0
-    skip_broken: Annotated[bool, _option(DATA, "--skip-broken", "Go on without the images that cannot be decoded.")] = (
-        False
-    )
+    skip_broken: Annotated[
+        bool, _option(DATA, "--skip-broken", "Go on without images that are missing or cannot be decoded.")
+    ] = False
+    frames: Annotated[
+        str,
+        _option(
+            DATA,
+            "--frames",
+            "DICOM files with several frames: refuse, first, or all (each an image, in one group).",
+            callback=check_frames,
+            metavar="refuse|first|all",
+        ),
+    ] = "refuse"
     backbone: Annotated[
         str | None,
         _option(TRAINING, "--backbone", "A timm CNN. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
@@ -132,6 +157,14 @@ class Shared:
         from sslcurr.engine.train import Runtime
 
         return Runtime(device=self.device, save_minutes=self.save_minutes, tensorboard=self.tensorboard)
+
+
+def check_picture(path: Path) -> None:
+    """Raises SpecError unless a PNG file can be written there."""
+    if path.suffix.lower() != ".png":
+        raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
+    if not path.absolute().parent.is_dir():
+        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another --out")
 
 
 def open_store(root: Path) -> Store:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslcurr.cli.options import check_picture
+
 if TYPE_CHECKING:
     from sslcurr.engine.spec import StageSpec
 
@@ -93,7 +95,7 @@ def show(
                 "the data set says how many images and classes it has", "leave out --num-images and --num-classes"
             )
         if out is not None:
-            _check_picture(out)
+            check_picture(out)
         spec = _plan(task, dataset, data_root, image_size, settings, seed, runs)
         here = {**spec.config, **asdict(spec.training)}
         title = spec.data.name
@@ -136,15 +138,6 @@ def _plan(
     )
     with reporting() as report, report.packing() as progress:
         return Planner(wishes, open_store(runs), [task], progress=progress).chain([task])[0]
-
-
-def _check_picture(path: Path) -> None:
-    from sslcurr.errors import SpecError
-
-    if path.suffix.lower() != ".png":
-        raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
-    if not path.absolute().parent.is_dir():
-        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another --out")
 
 
 def _plain(value: Any) -> str:

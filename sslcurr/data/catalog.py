@@ -95,6 +95,7 @@ def _look_up(dataset: str, data_root: Path | None) -> Path:
 def _with_frames(source: Source, *, every: bool) -> Source:
     """DICOM files of several frames as their first frame, or as an image a frame, which stay together in a group."""
     from sslcurr.data.dicom import num_frames
+    from sslcurr.data.read import BrokenImage
 
     if source.root is None:
         return source
@@ -103,7 +104,10 @@ def _with_frames(source: Source, *, every: bool) -> Source:
     alone: list[str] = []  # groups of the images that have none: the frames of one file are of one patient
     frames: dict[str, tuple[str, int]] = {}
     for i, name in enumerate(source.names):
-        count = num_frames(source.root / name)
+        try:
+            count = num_frames(source.root / name)
+        except (BrokenImage, OSError):
+            count = 1  # decoding it says what is wrong with it, and --skip-broken leaves it out
         taken = [f"{name}#{frame + 1}" for frame in range(count if every else 1)] if count > 1 else [name]
         frames |= {each: (name, frame) for frame, each in enumerate(taken)} if count > 1 else {}
         rows += [i] * len(taken)

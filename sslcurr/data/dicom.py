@@ -58,6 +58,7 @@ PLUGINS = {
     **dict.fromkeys(JPEG_LOSSLESS, ("gdcm", "pylibjpeg")),
     **dict.fromkeys(JPEG_LS, ("pyjpegls", "pylibjpeg")),
     **dict.fromkeys(JPEG_2000, ("pylibjpeg", "pillow")),
+    RLE: ("pylibjpeg", "pydicom"),
 }
 
 END_MARKER = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike, and impossible inside their compressed data
@@ -165,12 +166,13 @@ def _require_pydicom() -> None:
 
 def _damage() -> tuple[type[Exception], ...]:
     """What pydicom and its decoders raise on damaged files."""
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     return (
         ArithmeticError,
         AssertionError,
         AttributeError,
+        BytesLengthException,
         EOFError,
         InvalidDicomError,
         LookupError,
@@ -318,7 +320,7 @@ def _pixels(dataset: Any, syntax: Any, frame: int, frames: int) -> tuple[np.ndar
         raise DataError(f"reading DICOM with {name} needs another package", HINT)
     part = _whole_frame(dataset, str(syntax), frame, frames)
     if str(syntax) in JPEG_LOSSLESS:
-        _require_sound_jpeg(part, int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
+        _require_sound_jpeg(part, dataset)
     for plugin in plugins:
         try:
             pixels, properties = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, **options)
@@ -365,8 +367,13 @@ def _whole_frame(dataset: Any, syntax: str, frame: int, frames: int) -> bytes:
     return part
 
 
-def _require_sound_jpeg(data: bytes, height: int, width: int, samples: int) -> None:
-    """Raises BrokenImage unless a JPEG's segments follow one another to its end and its size is as the header says."""
+def _require_sound_jpeg(data: bytes, dataset: Any) -> None:
+    """Raises BrokenImage unless a JPEG's segments follow one another to its end and its size is as the header says.
+
+    gdcm ends the process if that is not so, or writes beyond its memory.
+    """
+    size = struct.pack(">HHB", int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
+    bits = 16 if int(dataset.BitsAllocated) > 8 else 8
     position, sized = 2, False
     while data[position : position + 1] == b"\xff" and position + 4 <= len(data):
         marker = data[position + 1]
@@ -378,11 +385,13 @@ def _require_sound_jpeg(data: bytes, height: int, width: int, samples: int) -> N
         if marker <= 1 or 0xD0 <= marker <= 0xD8 or length < 2 or len(content) != length - 2:
             break
         if marker in FRAME_HEADERS:
-            if content[1:6] != struct.pack(">HHB", height, width, samples):
+            if sized or content[1:6] != size or not 2 <= content[0] <= bits or bits - content[0] >= 8:
                 break
             sized = True
         if marker == 0xC4 and not _are_huffman_tables(content):
             break
+        if marker == 0xEE and content.startswith(b"Adobe") and (len(content) != 12 or content[11] > 2):
+            break  # a colour transform that does not exist
         position += 2 + length
         if marker == 0xDA:
             if not sized or (found := AFTER_SCAN.search(data, position)) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["from_folder", "images_below"]
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 DICOM_MARK, DICOM_MARK_AT = b"DICM", 128
+DICOM_INDEX = "DICOMDIR"  # lists the files of a medium, and has no image itself
 
 
 @dataclass
@@ -128,7 +130,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1]
     if suffix.lower() in EXTENSIONS:
         return True
-    if suffix and not suffix[1:].isdigit():
+    if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX or not entry.is_file():
         return False
     try:
         with open(entry.path, "rb") as file:
@@ -158,6 +160,12 @@ def _empty_folders(folder: Path, prefix: str, images: Sequence[str]) -> list[str
     return [child for child in children if child not in filled]
 
 
+def _split_of(name: str) -> str:
+    """The split whose folder an image lies in, "" if it lies in none."""
+    folder, slash, _ = posixpath.normpath(name).partition("/")
+    return SPLIT_NAMES.get(folder.lower(), "") if slash else ""
+
+
 def _from_metadata(root: Path) -> Source | None:
     """A Hugging Face `imagefolder`: tables named metadata in the folder or in its split folders; None if it is none.
 
@@ -174,7 +182,7 @@ def _from_metadata(root: Path) -> Source | None:
             return None
         prefix = "" if table.parent == root else f"{table.parent.name}/"
         names = [prefix + name if name else name for name in columns["file_name"]]
-        in_folders = [SPLIT_NAMES.get(name.split("/")[0].lower(), "") if "/" in name else "" for name in names]
+        in_folders = [_split_of(name) for name in names]
         rows = {
             "path": names,
             "label": columns["label"],

@@ -16,11 +16,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import numpy as np
 from filelock import FileLock
 
 from sslcurr.data import read
+from sslcurr.data.parallel import in_threads
 from sslcurr.data.source import Source, and_more
 from sslcurr.errors import DataError
 
@@ -366,7 +365,7 @@ class _Part:
                     report()
                 todo = [i for i in range(num_images) if i not in self.rows and i not in self.broken]
                 # `closing`, for a traceback would keep the generator, and its threads, beyond the end of the files.
-                with read.pillow_without_warnings(), closing(_in_threads(self._decode, todo, workers)) as results:
+                with read.pillow_without_warnings(), closing(in_threads(self._decode, todo, workers)) as results:
                     for i, result in results:
                         if isinstance(result, _Row):
                             self._note(i, result)
@@ -512,26 +511,6 @@ class _Part:
                 file.write(everything[kept[start : start + num_rows], :channels].tobytes())
             file.flush()
             os.fsync(file.fileno())
-
-
-def _in_threads(
-    work: Callable[[int], _Row | str], items: Iterable[int], workers: int
-) -> Generator[tuple[int, _Row | str]]:
-    """The items with their results as they come, with few items in flight, so that memory does not grow with the data.
-
-    On any exception, Ctrl-C included, what has not begun is dropped and what has is waited for.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
-    try:
-        waiting = iter(items)
-        pending: dict[Future[_Row | str], int] = {pool.submit(work, i): i for i in islice(waiting, 4 * workers)}
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield pending.pop(future), future.result()
-            pending.update({pool.submit(work, i): i for i in islice(waiting, 4 * workers - len(pending))})
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _codes(groups: Sequence[str]) -> np.ndarray:

@@ -43,9 +43,9 @@ def assign(pack: Pack, settings: SplitSettings) -> np.ndarray:
     given: into all three if none was, into train and val if only "test" was, into train and test if only "val" was, and
     it is all "train" if both were. The shares are those of the images so divided, kept within one image of a class, or
     with groups, of which all images land on one side, within one group. Images appended to a pack, of groups that it
-    did not have, do not change the splits of those before. An image without a label trains if others have one, and in a pack
-    without labels all images train that were not given another split. An image that may not train because its group is
-    in val or test, and was not given or divided there, is not used.
+    did not have, do not change the splits of those before. An image without a label trains if others have one, and in a
+    pack without labels all images train that were not given another split. An image that may not train because its
+    group is in val or test, and was not given or divided there, is not used.
 
     Raises DataError if a class has fewer images, or fewer groups, than there are parts to divide into.
     """
@@ -158,7 +158,7 @@ def _deal(
             have.setdefault(label, [0.0] * len(shares))
             largest.setdefault(label, 1)
             candidates = candidates & lacking.setdefault(label, set(parts)) or candidates
-        after = {part: [] for part in sorted(candidates)}
+        after: dict[int, list[float]] = {part: [] for part in sorted(candidates)}
         for label, count in group:
             for part, distances in after.items():
                 distances += [

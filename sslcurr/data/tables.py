@@ -51,7 +51,9 @@ def from_columns(columns: dict[str, list[str]], *, root: Path, table: Path, name
     groups = _integers_without_point(columns["group"]) if "group" in columns else none
     splits = [_split_name(text, table) for text in columns.get("split", none)]
     check_groups(groups, splits, names, table)
-    there = [i for i, name in enumerate(names) if (root / name).is_file()]
+    there = [
+        i for i, name in enumerate(names) if os.path.isfile(root / name)
+    ]  # not Path.is_file: it raises for names that are too long
     if not there:
         raise DataError(
             f"{table} lists {names[0]}, which is not there" + and_more(len(names)),
@@ -85,12 +87,17 @@ def read_columns(table: Path, wanted: Sequence[str] = COLUMNS) -> dict[str, list
     return _read_json_lines(table, wanted) if suffix == ".jsonl" else _read_parquet(table, wanted)
 
 
-def _read_csv(table: Path) -> dict[str, list[str]]:
+def csv_rows(table: Path) -> list[list[str]]:
+    """The rows of a CSV file as they are. Raises DataError if it cannot be read."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+            return list(csv.reader(file, strict=True))  # else a quote that is never closed swallows the rest
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as CSV: {error}", "save it as comma-separated UTF-8 text") from error
+
+
+def _read_csv(table: Path) -> dict[str, list[str]]:
+    rows = csv_rows(table)
     if not rows:
         raise DataError(f"{table} is empty", "it needs a header with a column path")
     header = [name.strip() for name in rows[0]]

@@ -44,6 +44,7 @@ class Wishes:
     precision: str = "auto"
     settings: tuple[str, ...] = ()
     skip_broken: bool = False
+    frames: str = "refuse"
     workers: int = 0
 
 
@@ -131,7 +132,7 @@ class Planner:
         self._selections: dict[bool, Selection] = {}
 
     def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
-        source = catalog.find(self.wishes.dataset, self.wishes.data_root)
+        source = catalog.find(self.wishes.dataset, self.wishes.data_root, self.wishes.frames)
         image_size = self.wishes.image_size or self.parent.image_size or source.image_size or 224
         if not 8 <= image_size <= 4096:
             raise SpecError(f"image size must be from 8 to 4096 pixels, got {image_size}", "give --image-size 224")
@@ -149,7 +150,7 @@ class Planner:
         )
         notes = list(source.notes)
         if pack.skipped:
-            notes.append(f"{pack.skipped} files could not be read and were left out: see {pack.folder}/broken.txt")
+            notes.append(f"{pack.skipped:,} images were left out: see {pack.folder}/broken.txt")
         return Data(pack, image_size, self.data_settings, tuple(notes), source.epochs)
 
     def selection(self, task: str) -> Selection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sslcurr.data.source import Source
@@ -48,6 +49,7 @@ class Entry:
         page: where a person gets it, and `tree` what lies in its folder then.
         needs: what must be there; nothing for data sets that come with a package.
         folders: names of its folder below the data root; the data root itself is looked at, too.
+        package: the Python package that brings it, where nothing is needed; `extra` is sslcurr's that brings that.
         loader: makes the source from its folder (None where nothing is needed).
         downloader: fetches it into a folder with torchvision, where that can.
     """
@@ -65,6 +67,8 @@ class Entry:
     tree: str = ""
     needs: tuple[Needed, ...] = ()
     folders: tuple[str, ...] = ()
+    package: str = ""
+    extra: str = ""
     image_size: int
     augmentations: str
     normalisation: str = COLOUR
@@ -73,13 +77,16 @@ class Entry:
 
 
 def locate(name: str, entry: Entry, data_root: Path | None) -> Path | None:
-    """The folder of a named data set; None where it needs none.
+    """The folder of a named data set; None where a package brings it.
 
     Looked for in `data_root` (None: the working directory) under its names, then in `data_root` itself.
 
-    Raises DataError, saying what is missing, if it is nowhere whole.
+    Raises DataError, saying what is missing, if it is nowhere whole, or the package not installed.
     """
     if not entry.needs:
+        if find_spec(entry.package) is None:
+            hint = f"pip install 'sslcurr[{entry.extra}]'"
+            raise DataError(f"the images of {name} come with the package {entry.package}, which is not there", hint)
         return None
     root = (data_root or Path()).expanduser()
     homes = [root / folder for folder in entry.folders or (name,)] + [root]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sslcurr.data.sets.entry import SKIN_VIEWS, Entry, Needed
 from sslcurr.data.sets.listing import Row, images_by_stem, marked, rows_of, source_of
-from sslcurr.data.source import Fault, Source
+from sslcurr.data.source import Fault, Source, counted
 
 INPUT_2019 = "ISIC_2019_Training_Input"
 TRUTH_2019 = "ISIC_2019_Training_GroundTruth.csv"
@@ -14,7 +14,8 @@ METADATA_2019 = "ISIC_2019_Training_Metadata.csv"
 # In the order of the table's columns; UNK has no training images and stands for none of the others.
 CLASSES_2019 = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 
-IMAGES_2020 = ("train", "ISIC_2020_Training_JPEG", "jpeg/train", "ISIC_2020_Training_Dicom")
+# JPEG before DICOM, which is what Kaggle has in train.
+IMAGES_2020 = ("ISIC_2020_Training_JPEG", "jpeg/train", "train", "ISIC_2020_Training_Dicom")
 TABLES_2020 = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 CLASSES_2020 = ("benign", "malignant")
 
@@ -34,7 +35,7 @@ def load_isic2019(home: Path | None) -> Source:
             continue
         rows.append(Row(row["image"], None if label == "UNK" else label, lesion_of.get(row["image"], "")))
     num_without = sum(row.key not in lesion_of for row in rows)
-    notes = [f"{num_without:,} images are not in {METADATA_2019}: each a group of its own"] if num_without else []
+    notes = [f"{counted(num_without, 'image')} not in {METADATA_2019}: each a group of its own"] if num_without else []
     return source_of(
         "isic2019",
         home,
@@ -105,7 +106,8 @@ ISIC2020 = Entry(
     citation="Rotemberg et al. 2021, A patient-centric dataset, https://arxiv.org/abs/2008.07360",
     page="ISIC Challenge Datasets, 2020, training data: https://challenge.isic-archive.com/data/#2020 (or Kaggle: "
     "siim-isic-melanoma-classification)",
-    tree=f"train/ISIC_0015719.jpg ... (or ISIC_2020_Training_JPEG/train/)\n{TABLES_2020[0]} (or train.csv)\n"
+    tree="ISIC_2020_Training_JPEG/train/ISIC_0015719.jpg ... (or train/, or Kaggle's jpeg/train/)\n"
+    f"{TABLES_2020[0]} (or train.csv)\n"
     "ISIC_2020_Training_Duplicates.csv (if it is there, 425 copies are left out)",
     needs=(
         Needed(IMAGES_2020, "ISIC_2020_Training_JPEG.zip, unpacked"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sslcurr.data.folders import images_below
-from sslcurr.data.source import Fault, Source, counted, with_free_parts
-from sslcurr.data.tables import check_groups, read_columns
+from sslcurr.data.source import Fault, Source, and_more, counted, with_free_parts
+from sslcurr.data.tables import check_groups, csv_rows, read_columns
 from sslcurr.errors import DataError
 
 __all__ = ["Row", "images_by_stem", "marked", "rows_of", "source_of"]
@@ -97,7 +96,7 @@ def source_of(
     Equal rows count once; rows that contradict each other, and files that are not there, become faults; copies that a
     list of duplicates names, and files that no row names, are left out. All are counted in the notes.
     """
-    said, faults = list(notes), list(faults)
+    said, faults = list(notes), list(dict.fromkeys(faults))
     first: dict[str, Row] = {}
     contradicted: set[str] = {fault.name for fault in faults}
     num_repeated = 0
@@ -119,8 +118,9 @@ def source_of(
     faults += [Fault(row.key, "is not there") for row in kept if row.key not in files]
     kept = [row for row in kept if row.key in files]
     if not kept:
-        raise DataError(f"none of the images that {table} lists is in {home}", f"see sslcurr data show {name}")
-    num_others = sum(key not in first for key in files)
+        why = f": {faults[0].name} {faults[0].reason}{and_more(len(faults))}" if faults else ""
+        raise DataError(f"{table} lists no image that can be used{why}", f"see sslcurr data show {name}")
+    num_others = sum(key not in first and key not in contradicted for key in files)
     if num_others:
         said.append(f"{counted(num_others, 'image')} left out: {table.name} does not list them")
     num_unlabelled = sum(row.label is None for row in kept)
@@ -155,12 +155,11 @@ def _copies(home: Path, place_of: Mapping[str, int]) -> set[str]:
         return key
 
     for table in tables:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            for cells in list(csv.reader(file))[1:]:
-                names = [cell.strip() for cell in cells]
-                keys = [name if name in place_of else PurePosixPath(name).stem for name in names]
-                keys = [key for key in keys if key in place_of]
-                for key in keys[1:]:
-                    first, second = sorted((first_of(keys[0]), first_of(key)), key=place_of.__getitem__)
-                    root[second] = first
+        for cells in csv_rows(table)[1:]:
+            names = [cell.strip() for cell in cells]
+            keys = [name if name in place_of else PurePosixPath(name).stem for name in names]
+            keys = [key for key in keys if key in place_of]
+            for key in keys[1:]:
+                first, second = sorted((first_of(keys[0]), first_of(key)), key=place_of.__getitem__)
+                root[second] = first
     return {key for key in root if first_of(key) != key}

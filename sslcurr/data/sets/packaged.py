@@ -10,7 +10,6 @@ import numpy as np
 
 from sslcurr.data.sets.entry import GREY, Entry
 from sslcurr.data.source import Source
-from sslcurr.errors import DataError
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -70,12 +69,7 @@ def load_digits(_: Path | None = None) -> Source:
 
 def load_elpv(_: Path | None = None) -> Source:
     """Solar cells of the package elpv-dataset: defective where the experts' probability of that is a half or more."""
-    from importlib.util import find_spec
-
-    spec = find_spec("elpv_dataset")
-    if spec is None or spec.origin is None:
-        raise DataError("the images of elpv come with a package that is not there", "pip install 'sslcurr[elpv]'")
-    root = Path(spec.origin).parent / "data"
+    root = Path(str(resources.files("elpv_dataset"))) / "data"
     # Columns are set apart by spaces: path, probability, kind of module.
     rows = [line.split() for line in (root / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
     return Source(
@@ -101,6 +95,7 @@ FASHION = Entry(
     licence="MIT",
     citation="Xiao, Rasul, Vollgraf: Fashion-MNIST, 2017, https://arxiv.org/abs/1708.07747",
     page="comes with sslcurr",
+    package="sslcurr",
     image_size=28,
     augmentations="crops, horizontal flip, brightness and contrast; no colour",
     normalisation=GREY,
@@ -117,6 +112,7 @@ DIGITS = replace(
     licence="CC BY 4.0 (UCI Machine Learning Repository)",
     citation="Alpaydin, Kaynak 1998, Optical Recognition of Handwritten Digits, https://doi.org/10.24432/C50P49",
     page="comes with scikit-learn",
+    package="sklearn",
     image_size=32,
     augmentations="crops of most of the image, brightness; no flips (--set TASK.horizontal_flip=0), no rotation",
     loader=load_digits,
@@ -133,6 +129,8 @@ ELPV = replace(
     licence="CC BY-NC-SA 4.0",
     citation="Deitsch et al. 2019, https://doi.org/10.1016/j.solener.2019.02.067",
     page="comes with the package elpv-dataset: pip install 'sslcurr[elpv]'",
+    package="elpv_dataset",
+    extra="elpv",
     image_size=224,
     augmentations="crops, both flips, brightness, contrast; no colour",
     loader=load_elpv,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
 
 import numpy as np
 
 from sslcurr.data.folders import from_folder, images_below
 from sslcurr.data.sets.entry import PHOTO_VIEWS, Entry, Needed
-from sslcurr.data.source import Source, with_free_parts
+from sslcurr.data.source import Fault, Source, counted, with_free_parts
 from sslcurr.errors import DataError
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -51,17 +54,19 @@ def load_imagenet(home: Path | None) -> Source:
     assert home is not None
     try:
         parts = {split: ImageNet(str(home), split=split) for split in ("train", "val")}
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, LookupError, EOFError, UnpicklingError) as error:
         raise _unusable("imagenet", home, error) from error
     # Two pairs of classes share their English name, so the identifier of the noun comes first.
-    classes = [f"{wnid} {names[0]}" for wnid, names in zip(parts["train"].wnids, parts["train"].classes, strict=True)]
+    class_of = {
+        wnid: f"{wnid} {names[0]}" for p in parts.values() for wnid, names in zip(p.wnids, p.classes, strict=True)
+    }
     names, labels, splits = [], [], []
     for split, part in parts.items():
         for path, target in part.samples:
             names.append(Path(path).relative_to(home).as_posix())
-            labels.append(classes[target])
+            labels.append(class_of[part.wnids[target]])  # each part counts the folders it has
             splits.append("test" if split == "val" else "")
-    return _photographs("imagenet", home, names, labels, splits, tuple(classes))
+    return _photographs("imagenet", home, names, labels, splits, tuple(class_of[wnid] for wnid in sorted(class_of)))
 
 
 def load_places365(home: Path | None) -> Source:
@@ -110,8 +115,6 @@ def load_coco(home: Path | None) -> Source:
         found = images_below(home, folder)
         names += found
         splits += [split] * len(found)
-    if not names:
-        raise DataError(f"there are no images in {home}", "sslcurr data show coco shows the tree")
     return _photographs("coco", home, names, [None] * len(names), splits, ())
 
 
@@ -123,21 +126,20 @@ def load_plantvillage(home: Path | None) -> Source:
     map_file = next((place / LEAF_MAP for place in (home, root) if (place / LEAF_MAP).is_file()), None)
     groups, notes = None, source.notes
     if map_file is not None:
-        leaves: dict[str, list[str]] = json.loads(map_file.read_text(encoding="utf-8"))
+        try:
+            leaves: dict[str, list[str]] = json.loads(map_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{map_file} cannot be read: {error}", "take the file as it was published") from error
         groups = [_leaf(name, leaves) for name in source.names]
         num_alone = groups.count("")
         if num_alone:
-            notes += (f"{num_alone:,} images are not in {LEAF_MAP}: each a group of its own",)
-    return Source(
+            notes += (f"{counted(num_alone, 'image')} not in {LEAF_MAP}: each a group of its own",)
+    return replace(
+        source,
         name="plantvillage",
-        root=root,
-        names=source.names,
-        labels=source.labels,
-        groups=groups,
+        groups=groups if groups and any(groups) else None,
         splits=None,
-        arrays=None,
         image_size=224,
-        classes=source.classes,
         notes=notes,
     )
 
@@ -154,19 +156,24 @@ def _leaf(name: str, leaves: dict[str, list[str]]) -> str:
 
 
 def _photographs(
-    name: str, home: Path, names: list[str], labels: list[str | None], splits: list[str], classes: tuple[str, ...]
+    name: str, home: Path, names: list[str], labels: Sequence[str | None], splits: list[str], classes: tuple[str, ...]
 ) -> Source:
     notes = [] if classes else [f"{name} has several classes an image: its images are used, without labels"]
+    on_disk = {image for folder in {name.rpartition("/")[0] for name in names} for image in images_below(home, folder)}
+    there = [i for i, image in enumerate(names) if image in on_disk]
+    if not there:
+        raise DataError(f"the images of {name} are not in {home}", f"see sslcurr data show {name}")
     return Source(
         name=name,
         root=home,
-        names=names,
-        labels=labels,
+        names=[names[i] for i in there],
+        labels=[labels[i] for i in there],
         groups=None,
-        splits=with_free_parts(splits, notes),
+        splits=with_free_parts([splits[i] for i in there], notes),
         arrays=None,
         image_size=224,
         classes=classes,
+        faults=tuple(Fault(image, "is not there") for image in names if image not in on_disk),
         notes=tuple(notes),
     )
 

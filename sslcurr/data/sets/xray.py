@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sslcurr.data.sets.entry import GREY, XRAY_VIEWS, Entry, Needed
 from sslcurr.data.sets.listing import Row, images_by_stem, marked, rows_of, source_of
-from sslcurr.data.source import Fault, Source
-from sslcurr.errors import DataError
+from sslcurr.data.source import Fault, Source, counted
 
 STUDIES, IMAGES = "train_study_level.csv", "train_image_level.csv"
 # The columns of the study table, and the classes of `covid-4` and `covid` that they are.
@@ -33,7 +32,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
     another one has some are copies or other views that the radiologists did not mark: they have no label either.
     """
     assert home is not None
-    labels: dict[str, str | None] = {}
+    appearances: dict[str, str | None] = {}
     faulty: dict[str, str] = {}
     for row in rows_of(home / STUDIES, "id", *APPEARANCES):
         study = row["id"].removesuffix("_study")
@@ -42,8 +41,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
         except ValueError as error:
             faulty[study] = str(error)
             continue
-        label = APPEARANCES[appearance][0 if four else 1] if appearance else None
-        if labels.setdefault(study, label) != label:
+        if appearances.setdefault(study, appearance) != appearance:
             faulty[study] = f"is listed twice in {STUDIES}, and differently"
     images = rows_of(home / IMAGES, "id", "label", "StudyInstanceUID")
     with_box: dict[str, bool] = defaultdict(bool)
@@ -55,7 +53,8 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
         if study in faulty:
             faults.append(Fault(key, f"belongs to a study that {faulty[study]}"))
             continue
-        label = labels.get(study)
+        appearance = appearances.get(study)
+        label = APPEARANCES[appearance][0 if four else 1] if appearance else None
         if label is None:
             unknown.add(key)
         elif label != "negative" and with_box[study] and not _has_box(row):
@@ -64,9 +63,9 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
         rows.append(Row(key, label, study))
     notes = []
     if unknown:
-        notes.append(f"{len(unknown):,} images of studies without a label in {STUDIES}")
+        notes.append(f"{counted(len(unknown), 'image')} of studies without a label in {STUDIES}")
     if unmarked:
-        notes.append(f"{len(unmarked):,} images without a box in positive studies where another image has one")
+        notes.append(f"{counted(len(unmarked), 'image')} without a box in positive studies where another image has one")
     return source_of(
         "covid-4" if four else "covid",
         home,
@@ -96,21 +95,19 @@ def load_chestxray14(home: Path | None) -> Source:
     faults: dict[str, Fault] = {}
     for name, split in LISTS.items():
         if (home / name).is_file():
-            for line in (home / name).read_text(encoding="utf-8").split():
-                key = line.rpartition(".")[0]
+            for line in (home / name).read_text(encoding="utf-8-sig").split():
+                key = PurePosixPath(line).stem
                 if split_of.setdefault(key, split) != split:
                     faults[key] = Fault(key, f"is in both {' and '.join(LISTS)}")
     rows = []
     for row in rows_of(table, "Image Index", "Finding Labels", "Patient ID"):
-        key, findings = row["Image Index"].rpartition(".")[0], row["Finding Labels"].split("|")
+        key, findings = PurePosixPath(row["Image Index"]).stem, row["Finding Labels"].split("|")
         if NO_FINDING in findings and len(findings) > 1:
             faults[key] = Fault(key, f"has {NO_FINDING} beside {', '.join(f for f in findings if f != NO_FINDING)}")
         if key in faults:
             continue
         label = None if findings == [""] else ("no finding" if NO_FINDING in findings else "finding")
         rows.append(Row(key, label, row["Patient ID"], split_of.get(key, "")))
-    if not rows:
-        raise DataError(f"{table} lists no images", "take the file as it was published")
     return source_of(
         "chestxray14",
         home,
@@ -181,7 +178,7 @@ CHESTXRAY14 = Entry(
     tree="images/00000001_000.png ... (or images_001/images/ ... images_012/images/)\nData_Entry_2017_v2020.csv\n"
     "train_val_list.txt\ntest_list.txt",
     needs=(
-        Needed(("images", "images_*"), "images_01.tar.gz to images_12.tar.gz, unpacked"),
+        Needed(("images", "images_*/"), "images_01.tar.gz to images_12.tar.gz, unpacked"),
         Needed(ENTRIES, ENTRIES[0]),
         Needed(("test_list.txt",), "train_val_list.txt and test_list.txt"),
     ),

@@ -1,0 +1,159 @@
+"""What is wrong with a data set: found by opening every image, before a training does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sslcurr.data import read
+from sslcurr.data.parallel import in_threads
+from sslcurr.data.source import Fault, Source, counted
+
+__all__ = ["Findings", "check", "image_at", "pseudonym", "rows_of_copies"]
+
+PARTS = ("train", "val", "test")
+NO_CLASS = "(no label)"
+
+
+@dataclass
+class Findings:
+    """What `check` found.
+
+    `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
+    the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
+    cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
+    different labels, `across` those in different given splits, `apart` those that no group holds together. `small` are
+    classes with too few groups for training, validation and test.
+    """
+
+    num_images: int
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    sides: tuple[int, int, int] = (0, 0, 0)
+    num_grey: int = 0
+    num_groups: int | None = None
+    faults: list[Fault] = field(default_factory=list)
+    broken: list[Fault] = field(default_factory=list)
+    copies: list[list[str]] = field(default_factory=list)
+    contradictions: list[list[str]] = field(default_factory=list)
+    across: list[list[str]] = field(default_factory=list)
+    apart: list[list[str]] = field(default_factory=list)
+    small: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What stops a training or makes its numbers wrong, a line each; an empty list is a sound data set."""
+        found = [f"{fault.name} {fault.reason}" for fault in self.faults]
+        found += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
+        found += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
+        found += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
+        return found + [
+            f"class {name} has {counted(count, 'group')}: too few to train, validate and test"
+            for name, count in self.small
+        ]
+
+
+def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> Findings:
+    """Opens every image of a source and looks for what would stop or falsify a training.
+
+    `workers` threads decode, one a core for 0. `progress` is called with the number of images done and of all.
+    """
+    found = Findings(num_images=len(source.names) + len(source.faults), faults=list(source.faults))
+    names_of: dict[bytes, list[int]] = defaultdict(list)
+    sides: list[int] = []
+
+    def look(i: int) -> tuple[bytes, int, int, bool] | str:
+        try:
+            image = image_at(source, i)
+        except read.BrokenImage as error:
+            return str(error)
+        digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        return digest, image.shape[0], image.shape[1], image.shape[2] == 1
+
+    looking = in_threads(look, range(len(source.names)), workers or os.cpu_count() or 1)
+    with read.pillow_without_warnings(), closing(looking) as results:
+        for done, (i, result) in enumerate(results, start=1):
+            if isinstance(result, str):
+                found.broken.append(Fault(source.names[i], result))
+            else:
+                digest, height, width, is_grey = result
+                names_of[digest].append(i)
+                sides += [height, width]
+                found.num_grey += is_grey
+            if progress is not None:
+                progress(done, len(source.names))
+    found.broken.sort(key=lambda fault: fault.name)
+    if sides:
+        sides.sort()
+        found.sides = sides[0], sides[len(sides) // 2], sides[-1]
+    _count(source, found, {fault.name for fault in found.broken})
+    _compare(source, found, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
+    return found
+
+
+def image_at(source: Source, i: int) -> np.ndarray:
+    """Image i of a source, uint8 [H, W, 1 or 3]. Raises read.BrokenImage."""
+    if source.arrays is not None:
+        image = source.arrays[i]
+        return read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
+    path, frame = source.place(i)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise read.BrokenImage(f"it cannot be read: {error.strerror}") from error
+    return read.decode(data, frame)
+
+
+def pseudonym(text: str) -> str:
+    """Stands for a patient's or study's name in what is written. Who has the names can find them again; others cannot
+    read them.
+    """
+    return hashlib.sha256(b"sslcurr group " + text.encode()).hexdigest()[:12] if text else ""
+
+
+def _count(source: Source, found: Findings, broken: set[str]) -> None:
+    splits = source.splits or [""] * len(source.names)
+    groups = source.groups or [""] * len(source.names)
+    groups_of: dict[str, set[str]] = defaultdict(set)
+    for name, label, split, group in zip(source.names, source.labels, splits, groups, strict=True):
+        if name in broken:
+            continue
+        found.counts.setdefault(label if label is not None else NO_CLASS, Counter())[split] += 1
+        if label is not None and not split:
+            groups_of[label].add(group or f"\0{name}")
+    in_order = {name: found.counts[name] for name in (*source.classes, NO_CLASS) if name in found.counts}
+    found.counts = in_order
+    if source.groups is not None:
+        found.num_groups = len({group or f"\0{name}" for name, group in zip(source.names, groups, strict=True)})
+    num_parts = sum(part not in splits for part in PARTS)
+    found.small = [
+        (name, len(groups_of[name]))
+        for name in source.classes
+        if name in groups_of and len(groups_of[name]) < num_parts
+    ]
+    found.small += [(name, 0) for name in source.classes if name not in found.counts]
+
+
+def _compare(source: Source, found: Findings, equals: list[list[int]]) -> None:
+    for equal in sorted(equals):
+        names = [source.names[i] for i in equal]
+        found.copies.append(names)
+        if len({source.labels[i] for i in equal} - {None}) > 1:
+            found.contradictions.append(names)
+        # Where the test images are given, what was left open will train or validate.
+        given = {source.splits[i] for i in equal} if source.splits else {""}
+        groups = {source.groups[i] for i in equal} if source.groups else {""}
+        if len(given) > 1:
+            found.across.append(names)
+        elif groups == {""} or len(groups) > 1:
+            found.apart.append(names)
+
+
+def rows_of_copies(copies: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Pairs of names, the first of each set with each of the others: a list of duplicates as ISIC 2020's."""
+    return [(names[0], other) for names in copies for other in names[1:]]
