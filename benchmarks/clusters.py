@@ -9,18 +9,13 @@ for 128 images. Ours and scikit-learn's take turns; seconds are medians, inertia
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import records
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -97,18 +92,14 @@ def main() -> None:
         print(
             f"{row['kind']:30} {row['seconds']['median']:8.2f} s   inertia {row['inertia']:.3f} of the best", flush=True
         )
-    document = {
-        "what": f"k-means of {arguments.rows} x {arguments.dim} into {count}",
-        "date": datetime.date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or "CPU",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "scikit-learn")},
-        "command": " ".join(["python", *sys.argv]),
-        "results": rows,
-    }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    records.write(
+        arguments.json,
+        f"k-means of {arguments.rows} x {arguments.dim} into {count}",
+        rows,
+        packages=("torch", "scikit-learn"),
+        device=arguments.device,
+        threads=torch.get_num_threads(),
+    )
 
 
 if __name__ == "__main__":

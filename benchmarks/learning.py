@@ -13,17 +13,14 @@ Stages and probes lie in the store (`--runs`): the same command goes on where it
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.metadata
-import json
-import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
 import torch
 
 from sslcurr.analysis.downstream import features_of, report_split
@@ -205,22 +202,18 @@ def main() -> None:
     for line in lines:
         cells = [line[kind][name] for kind in ("knn", "linear") for name in COLUMNS]
         print(f"{line['task']:22} " + " ".join(f"{cell['mean']:7.3f} ({cell['std']:.3f})" for cell in cells))
-    if arguments.json:
-        document = {
-            "what": "balanced accuracy of probes on the test images, ResNet-18, ImageNet stem",
-            "data": arguments.name,
-            "date": datetime.date.today().isoformat(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
-            "epochs": arguments.epochs,
-            "batch_size": arguments.batch_size,
-            "image_size": arguments.image_size,
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "lightly", "timm")}
-            | {"python": platform.python_version()},
-            "command": " ".join(["python", *sys.argv]),
-            "table": lines,
-            "rows": rows,
-        }
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    records.write(
+        arguments.json,
+        "balanced accuracy of probes on the test images, ResNet-18, ImageNet stem",
+        rows,
+        packages=("torch", "torchvision", "lightly", "timm"),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        data=arguments.name,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        image_size=arguments.image_size,
+        table=lines,
+    )
 
 
 if __name__ == "__main__":

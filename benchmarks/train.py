@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import records
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -229,48 +225,29 @@ def main() -> None:
                     "task": task,
                     "size": size,
                     "images_per_second": {name: round(statistics.median(v), 1) for name, v in found.items()},
-                    "of_bound": ratio(shares["bound"]),
-                    "times_lightly": ratio(shares["lightly"]),
+                    "of_bound": records.ratio(shares["bound"]),
+                    "times_lightly": records.ratio(shares["lightly"]),
                 }
                 rows.append(row)
                 print(
                     f"{task:8} {size:4} px  "
                     + "  ".join(f"{name} {value:8.1f}/s" for name, value in row["images_per_second"].items())
-                    + f"  of bound {shown(row['of_bound'])}  times lightly {shown(row['times_lightly'])}",
+                    + f"  of bound {records.shown(row['of_bound'])}"
+                    + f"  times lightly {records.shown(row['times_lightly'])}",
                     flush=True,
                 )
-    document = {
-        "what": "images/s of training, ResNet-18, ImageNet stem",
-        "date": datetime.date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or "CPU",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "batch_size": arguments.batch_size,
-        "steps": arguments.steps,
-        "rounds": arguments.rounds,
-        "precision": arguments.precision,
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "lightly", "timm")}
-        | {"python": platform.python_version()},
-        "command": " ".join(["python", *sys.argv]),
-        "results": rows,
-    }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def ratio(values: list[float]) -> dict[str, float]:
-    """Median and spread of ratios over rounds."""
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-        "n": len(values),
-    }
-
-
-def shown(found: dict[str, float]) -> str:
-    """A ratio with its spread."""
-    return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
+    records.write(
+        arguments.json,
+        "images/s of training, ResNet-18, ImageNet stem",
+        rows,
+        packages=("torch", "torchvision", "lightly", "timm"),
+        device=arguments.device,
+        threads=torch.get_num_threads(),
+        batch_size=arguments.batch_size,
+        steps=arguments.steps,
+        rounds=arguments.rounds,
+        precision=arguments.precision,
+    )
 
 
 if __name__ == "__main__":

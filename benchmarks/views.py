@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
-import importlib.metadata
-import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import records
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -170,23 +167,15 @@ def main() -> None:
                 f"{method:8}{size:5d}{ours['median']:10.0f}{lightly['median']:10.0f}{ratio['median']:8.1f}   {spread}",
                 flush=True,
             )
-    if arguments.json is not None:
-        packages = ("torch", "torchvision", "lightly", "pillow", "numpy")
-        document = {
-            "benchmark": "views",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": " ".join(["python", "benchmarks/views.py", *sys.argv[1:]]),
-            "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
-            "device": {
-                "kind": "cpu",
-                "machine": platform.machine(),
-                "capability": torch.backends.cpu.get_cpu_capability(),
-            },
-            "num_threads": torch.get_num_threads(),
-            "memory_kept": kept,
-            "rows": rows,
-        }
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    records.write(
+        arguments.json,
+        "views a second of one thread",
+        rows,
+        packages=("torch", "torchvision", "lightly", "pillow", "numpy"),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        memory_kept=kept,
+    )
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def test_equal_images_in_given_splits_are_a_problem(tmp_path):
         for label in "ab":
             for k in range(3):
                 picture(
-                    tmp_path / split / label / f"{k}.png", seed=0 if (label, k) == ("a", 1) else 10 * i + k + ord(label)
+                    tmp_path / split / label / f"{k}.png",
+                    seed=0 if (label, k) == ("a", 1) else 1000 * (i + 1) + 10 * ord(label) + k,
                 )
     found = check(find(str(tmp_path)))
     assert found.across == [["test/a/1.png", "train/a/1.png"]]

@@ -1,0 +1,57 @@
+"""What every benchmark writes down beside its results: date, device, versions, and the command that made them."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write(
+    path: Path | None, what: str, results: Any, *, packages: Sequence[str], device: str = "cpu", **settings: Any
+) -> None:
+    """Write a result with its circumstances as JSON; nothing where no path is given."""
+    if path is None:
+        return
+    document = {
+        "what": what,
+        "date": datetime.date.today().isoformat(),
+        "device": _name_of(device),
+        "cores": os.cpu_count(),
+        **settings,
+        "versions": {name: importlib.metadata.version(name) for name in packages}
+        | {"python": platform.python_version()},
+        "command": " ".join(["python", *sys.argv]),
+        "results": results,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _name_of(device: str) -> str:
+    if device != "cuda":
+        return f"CPU, {platform.processor() or platform.machine()}"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def ratio(values: Sequence[float]) -> dict[str, float]:
+    """Median and spread of ratios over rounds."""
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+        "n": len(values),
+    }
+
+
+def shown(found: dict[str, float]) -> str:
+    """A ratio with its spread."""
+    return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
