@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from sslcurr.data import read
-from sslcurr.data.read import decode, read_image, resize
+from sslcurr.data import depth, read
+from sslcurr.data.read import decode, decode_small, read_image, resize
 from sslcurr.errors import DataError
 
 EXIF_ORIENTATION = 274
@@ -351,6 +351,107 @@ def test_large_images_pass_without_a_warning_and_hostile_ones_do_not(monkeypatch
     monkeypatch.setattr(read, "MAX_PIXELS", 1000)
     with pytest.raises(read.BrokenImage, match="40 x 30 pixels"):
         decode(data)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", ">i2", "u1", "i1"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 1), (301, 401, 1), (40, 50, 3)])
+def test_window_by_a_table_is_exactly_that_by_pixel(dtype, shape):
+    generator = np.random.default_rng(shape[0])
+    info = np.iinfo(dtype)
+    steep = generator.normal(0.4, 0.1, shape).clip(0, 1) * (info.max - info.min) + info.min
+    images = [
+        generator.integers(info.min, info.max + 1, shape),
+        steep,
+        generator.integers(0, 3, shape),
+        np.full(shape, 7),
+        np.where(generator.random(shape) < 0.9995, 5, 9),
+        np.where(generator.random(shape) < 0.5, info.min, info.max),
+    ]
+    for image in images:
+        deep = image.astype(dtype)
+        # Floats of 64 bits take the way by pixel, and hold every value of 16 bits.
+        expected = read.window(deep.astype(np.float64))
+        result = read.window(deep)
+        assert result.dtype == np.uint8
+        assert np.array_equal(result, expected)
+        across = read.window(deep.swapaxes(0, 1)[::-1])
+        assert np.array_equal(across, expected.swapaxes(0, 1)[::-1])
+
+
+def test_percentiles_of_counts_are_those_of_numpy():
+    generator = np.random.default_rng(3)
+    for _ in range(300):
+        values = generator.permutation(np.unique(generator.normal(0, 10.0 ** generator.integers(-3, 6), 30)))
+        counts = generator.integers(1, 10 ** generator.integers(1, 5), values.size)
+        every = (0.0, 0.1, 3.0, 50.0, 99.9, 100.0, float(generator.uniform(0, 100)))
+        found = depth.percentiles_of_counts(values, counts, every)
+        assert found == np.percentile(np.repeat(values, counts), every).tolist()
+
+
+def scene(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """A picture with soft and sharp edges, [H, W] or [H, W, 3]."""
+    coarse = np.random.default_rng(5).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    picture = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    picture[height // 3 : height // 2, width // 4 : width // 2] = (230, 40, 90)
+    return picture if channels == 3 else picture[..., 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_is_resized_with_the_true_upright_size(orientation, channels):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    data = encoded(Image.fromarray(scene(600, 900, channels)), "JPEG", quality=92, exif=exif)
+    small, height, width = decode_small(data, 64)
+    whole = decode(data)
+    assert (height, width) == whole.shape[:2] == ((900, 600) if orientation >= 5 else (600, 900))
+    assert small.shape == (64, 64, channels)
+    difference = np.abs(small.astype(int) - resize(whole, 64))
+    assert difference.mean() < 0.5
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (9, 9), (17, 400), (127, 129), (1000, 130), (1023, 1025)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_small_of_jpegs_of_any_size_and_mode(mode, size, progressive):
+    picture = Image.fromarray(scene(max(size[1], 8), max(size[0], 8))).resize(size).convert(mode)
+    data = encoded(picture, "JPEG", quality=95, progressive=progressive)
+    small, height, width = decode_small(data, 32)
+    assert (width, height) == size
+    expected = resize(decode(data), 32)
+    assert small.shape == expected.shape
+    assert np.abs(small.astype(int) - expected).mean() < 0.7
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_small_of_other_kinds_is_exactly_resize_of_decode(kind):
+    data = encoded(Image.fromarray(scene(200, 300)), kind)
+    small, height, width = decode_small(data, 40)
+    assert (height, width) == (200, 300)
+    assert np.array_equal(small, resize(decode(data), 40))
+    deep = png_16(random_pixels(90, 70, 1, high=5000, dtype="<u2"))
+    assert np.array_equal(decode_small(deep, 40)[0], resize(decode(deep), 40))
+
+
+def test_small_turns_a_tiff_once():
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[EXIF_ORIENTATION] = 6
+    data = encoded(Image.fromarray(scene(20, 30)), "TIFF", tiffinfo=tags)
+    small, height, width = decode_small(data, 16)
+    assert (height, width) == (30, 20)
+    assert np.array_equal(small, resize(decode(data), 16))
+
+
+def test_small_of_a_cut_jpeg_is_broken_or_whole():
+    data = encoded(Image.fromarray(scene(300, 400)), "JPEG", quality=90)
+    whole = decode_small(data, 32)[0]
+    for cut in range(1, len(data), len(data) // 150):
+        try:
+            small = decode_small(data[:cut], 32)[0]
+        except read.BrokenImage:
+            continue
+        assert np.array_equal(small, whole)
 
 
 def test_resize_antialiases_and_keeps_what_fits():

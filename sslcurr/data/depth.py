@@ -95,7 +95,7 @@ def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     for start in range(0, flat.size, LOOK_UP_CHUNK):
         part = slice(start, start + LOOK_UP_CHUNK)
         # No code is out of range; numpy writes to `out` directly only in a mode that cannot raise.
-        np.take(table, flat[part], axis=0, out=result[part], mode="clip")
+        table.take(flat[part], axis=0, out=result[part], mode="clip")
     return result.reshape(*codes.shape, *table.shape[1:])
 
 

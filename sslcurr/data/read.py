@@ -59,6 +59,8 @@ LOW_BYTE_RAW_MODES = {
     for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
 }
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
 _opening = threading.Lock()
 
 
@@ -108,43 +110,52 @@ def decode(data: bytes, frame: int | None = None) -> np.ndarray:
     Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one; DataError if reading it needs
     a package that is not installed.
     """
-    return _decode(data, frame, None)[0]
+    array, orientation, _ = _load(data, frame, None)
+    return to_grey_if_equal(_upright(array, orientation))
 
 
 def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.ndarray, int, int]:
     """The image squashed to uint8 [size, size, C], and its true upright height and width in pixels.
 
     It is `resize(decode(data, frame), size)`, but for a JPEG much larger than `size`: one is decoded at a half, a
-    quarter or an eighth of its size, which is quicker and changes a few pixels by a level or two. Raises as `decode`.
+    quarter or an eighth of its size, which is quicker and changes some pixels by a level or two. Raises as `decode`.
     """
-    image, height, width = _decode(data, frame, size)
-    return resize(image, size), height, width
+    array, orientation, reduced = _load(data, frame, size)
+    if reduced is None:
+        image = to_grey_if_equal(_upright(array, orientation))
+        return resize(image, size), *image.shape[:2]
+    # The last row and column may stand for less than the others, and turning first would bring them to another side.
+    box, width, height = reduced
+    small = _upright(_resized(to_grey_if_equal(array), size, box), orientation)
+    return small, *((width, height) if orientation >= 5 else (height, width))
 
 
-def _decode(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, int]:
-    """The image, and its true height and width. With a size, a JPEG may come smaller, but not below that size."""
+def _load(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, tuple[Box, int, int] | None]:
+    """The image as stored, uint8 [H, W, C], and its EXIF orientation.
+
+    With a size, a JPEG may come reduced, though not to less than that size; then the third is the part of the array
+    that is image, to fractions of a pixel, and the width and height that it has in full. Else the third is None.
+    """
     # dicom imports this module, and is small itself: pydicom is imported only when a DICOM file is met.
     from sslcurr.data import dicom
 
     if not data:
         raise BrokenImage("the file is empty")
     if dicom.looks_like_dicom(data):
-        array = dicom.decode_dicom(data, frame)
-        height, width = array.shape[:2]
-        return to_grey_if_equal(array), height, width
+        return dicom.decode_dicom(data, frame), 1, None
     try:
         with _open(data) as image:
             _check_size(image)
             width, height = image.size
-            if size is not None:  # heeded by JPEG only
-                image.draft(None, (SMALLEST_DRAFT * size, SMALLEST_DRAFT * size))
+            least = 0 if size is None else SMALLEST_DRAFT * size
+            drafted = image.draft(None, (least, least)) if least else None  # None for all but JPEG
+            reduced = None if drafted is None or image.size == (width, height) else (drafted[1], width, height)
             deep = _load_deep_colour(image, data)
             if deep is None:
                 image.load()
                 deep = _load_deep_grey(image)
             array = window(deep) if deep is not None else _load_8_bit(image)
             orientation = _orientation(image)
-            array = _upright(array, orientation)
     except UnidentifiedImageError as error:
         raise BrokenImage("not an image, or not of a known kind (JPEG, PNG, TIFF, BMP, WebP, DICOM)") from error
     except MemoryError as error:
@@ -156,9 +167,7 @@ def _decode(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarra
         raise BrokenImage(" ".join(str(error).split()) or type(error).__name__) from error
     except (struct.error, zlib.error) as error:
         raise BrokenImage(str(error)) from error
-    if orientation >= 5:
-        width, height = height, width
-    return to_grey_if_equal(array), height, width
+    return array, orientation, reduced
 
 
 def has_grey_header(path: Path) -> bool:
@@ -196,9 +205,14 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H, W, C] squashed to [size, size, C] with antialiasing; returned as it is if it has that size already."""
     if image.shape[:2] == (size, size):
         return image
+    return _resized(image, size, None)
+
+
+def _resized(image: np.ndarray, size: int, box: Box | None) -> np.ndarray:
+    """uint8 [H, W, C], or the part of it between left, top, right and bottom, to [size, size, C]."""
     flat = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.
-    small = np.asarray(flat.resize((size, size), Image.Resampling.BILINEAR))
+    small = np.asarray(flat.resize((size, size), Image.Resampling.BILINEAR, box))
     return small.reshape(size, size, image.shape[2])
 
 

@@ -74,7 +74,8 @@ def with_free_parts(splits: list[str] | None, notes: list[str]) -> list[str] | N
     if not absent or "" in splits or "train" not in splits:
         return splits
     notes.append(f"no images were given as {' or '.join(absent)}: taken from the training images")
-    return ["" if split == "train" else split for split in splits]
+    freed = ["" if split == "train" else split for split in splits]
+    return freed if any(freed) else None
 
 
 def classes_of(labels: Iterable[str | None]) -> tuple[str, ...]:
