@@ -8,11 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from sslcurr.data import read
-from sslcurr.data.parallel import in_threads
+from sslcurr.data.parallel import Crashed, Processes, in_threads
 from sslcurr.data.source import Fault, Source, counted
 
 __all__ = ["Findings", "check", "image_at", "pseudonym", "rows_of_copies"]
@@ -67,16 +69,23 @@ def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], No
     names_of: dict[bytes, list[int]] = defaultdict(list)
     sides: list[int] = []
 
-    def look(i: int) -> tuple[bytes, int, int, bool] | str:
-        try:
-            image = image_at(source, i)
-        except read.BrokenImage as error:
-            return str(error)
-        digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-        return digest, image.shape[0], image.shape[1], image.shape[2] == 1
+    rows = range(len(source.names))
+    dicom = [source.root is not None and read.may_be_dicom(source.place(i)[0]) for i in rows]
+    workers = workers or os.cpu_count() or 1
 
-    looking = in_threads(look, range(len(source.names)), workers or os.cpu_count() or 1)
-    with read.pillow_without_warnings(), closing(looking) as results:
+    def look(processes: Processes, i: int) -> tuple[bytes, int, int, bool] | str:
+        try:
+            if dicom[i]:
+                return processes.call(partial(_described_file, *source.place(i)))
+            return _described(image_at(source, i))
+        except (read.BrokenImage, Crashed) as error:
+            return str(error)
+
+    with (
+        read.pillow_without_warnings(),
+        Processes.for_dicom(sum(dicom), workers) as processes,
+        closing(in_threads(partial(look, processes), rows, workers)) as results,
+    ):
         for done, (i, result) in enumerate(results, start=1):
             if isinstance(result, str):
                 found.broken.append(Fault(source.names[i], result))
@@ -101,12 +110,25 @@ def image_at(source: Source, i: int) -> np.ndarray:
     if source.arrays is not None:
         image = source.arrays[i]
         return read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
-    path, frame = source.place(i)
+    return _image_in(*source.place(i))
+
+
+def _image_in(path: Path, frame: int | None) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise read.BrokenImage(f"it cannot be read: {error.strerror}") from error
     return read.decode(data, frame)
+
+
+def _described_file(path: Path, frame: int | None) -> tuple[bytes, int, int, bool]:
+    return _described(_image_in(path, frame))
+
+
+def _described(image: np.ndarray) -> tuple[bytes, int, int, bool]:
+    """A digest of the pixels, height, width, and whether it is grey."""
+    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+    return digest, image.shape[0], image.shape[1], image.shape[2] == 1
 
 
 def pseudonym(text: str) -> str:

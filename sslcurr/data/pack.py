@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from filelock import FileLock
 
 from sslcurr.data import read
-from sslcurr.data.parallel import in_threads
+from sslcurr.data.parallel import Crashed, Processes, in_threads
 from sslcurr.data.source import Source, and_more
 from sslcurr.errors import DataError
 
@@ -212,27 +213,37 @@ class _Files:
         some = np.linspace(0, len(self.source.names) - 1, min(NUM_HEADERS, len(self.source.names))).round().astype(int)
         return 1 if all(read.has_grey_header(self.source.place(i)[0]) for i in some.tolist()) else 3
 
-    def decode(self, i: int, size: int) -> tuple[np.ndarray, _Row]:
-        """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, and DataError."""
+    def decode(self, i: int, size: int, processes: Processes) -> tuple[np.ndarray, _Row]:
+        """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError, Crashed."""
         if self.source.arrays is not None:
             image = self.source.arrays[i]
             small = read.resize(read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), size)
             digest = hashlib.sha256(image.tobytes())
             return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
         path, frame = self.source.place(i)
-        try:
-            with path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                data = file.read()
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
-        if (found.st_size, found.st_mtime_ns) != self.stats[i] or len(data) != found.st_size:
-            raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-        small, height, width = read.decode_small(data, size, frame)
-        digest = hashlib.sha256(data)
-        if frame is not None:
-            digest.update(f"#{frame}".encode())
-        return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
+        work = partial(_read, path, frame, self.stats[i], size)
+        return processes.call(work) if read.may_be_dicom(path) else work()
+
+    def num_dicom(self, rows: Sequence[int]) -> int:
+        """How many of these images may be DICOM files."""
+        return 0 if self.source.root is None else sum(read.may_be_dicom(self.source.place(i)[0]) for i in rows)
+
+
+def _read(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tuple[np.ndarray, _Row]:
+    """The image in a file, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            data = file.read()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if (found.st_size, found.st_mtime_ns) != stat or len(data) != found.st_size:
+        raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
+    small, height, width = read.decode_small(data, size, frame)
+    digest = hashlib.sha256(data)
+    if frame is not None:
+        digest.update(f"#{frame}".encode())
+    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
@@ -365,7 +376,11 @@ class _Part:
                     report()
                 todo = [i for i in range(num_images) if i not in self.rows and i not in self.broken]
                 # `closing`, for a traceback would keep the generator, and its threads, beyond the end of the files.
-                with read.pillow_without_warnings(), closing(in_threads(self._decode, todo, workers)) as results:
+                with (
+                    read.pillow_without_warnings(),
+                    Processes.for_dicom(self.files.num_dicom(todo), workers) as processes,
+                    closing(in_threads(partial(self._decode, processes), todo, workers)) as results,
+                ):
                     for i, result in results:
                         if isinstance(result, _Row):
                             self._note(i, result)
@@ -383,11 +398,11 @@ class _Part:
                 error.hint = "not one image of the data set can be decoded"
             raise error
 
-    def _decode(self, i: int) -> _Row | str:
+    def _decode(self, processes: Processes, i: int) -> _Row | str:
         """Decodes image i and writes its pixels; the reason if it is broken. Runs in a thread."""
         try:
-            image, row = self.files.decode(i, self.shape[1])
-        except read.BrokenImage as error:
+            image, row = self.files.decode(i, self.shape[1], processes)
+        except (read.BrokenImage, Crashed) as error:
             return str(error)
         self._write(i, image.transpose(2, 0, 1), row.is_grey)
         return row

@@ -1,13 +1,90 @@
-"""Work on many images in threads, with few of them in flight."""
+"""Work on many images: threads for most, processes for decoders that hold the interpreter's lock or may crash."""
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+__all__ = ["Crashed", "Processes", "in_threads"]
+
 Result = TypeVar("Result")
+
+
+FEW_FILES = 32
+
+
+class Crashed(Exception):
+    """The work ended the process that did it."""
+
+    def __init__(self) -> None:
+        super().__init__("its decoder crashed")
+
+
+class Processes:
+    """Processes that call functions for threads of this one; started with the first call, ended by `close`.
+
+    What is called, and what it gives, must pickle. A call that ends its process raises Crashed, and only that one:
+    others that it took down with it are made again. With a count of 0 the calling thread does the work itself.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.lock = threading.Lock()
+        self.pool: ProcessPoolExecutor | None = None
+
+    @classmethod
+    def for_dicom(cls, num_files: int, workers: int) -> Processes:
+        """As many as there are workers; none for so few files that starting them would take longer."""
+        return cls(workers if num_files >= FEW_FILES else 0)
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """What `function` gives in one of the processes."""
+        if self.count == 0:
+            return function()
+        with self.lock:
+            if self.pool is None:
+                self.pool = _pool(self.count)
+            pool = self.pool
+        try:
+            return pool.submit(function).result()
+        except BrokenProcessPool:
+            with self.lock:
+                if self.pool is pool:  # the first of those that it took down
+                    self.pool = None
+                    pool.shutdown(wait=True)
+        with _pool(1) as alone:
+            try:
+                return alone.submit(function).result()
+            except BrokenProcessPool as error:
+                raise Crashed() from error
+
+    def close(self) -> None:
+        """End the processes; what they are at is finished first."""
+        with self.lock:
+            if self.pool is not None:
+                self.pool.shutdown(wait=True, cancel_futures=True)
+                self.pool = None
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
+    # Not forked: this process has threads.
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_parent)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def in_threads(
