@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -121,6 +122,16 @@ def test_empty_class_folder_in_a_split(tmp_path):
         find(str(tmp_path))
 
 
+def test_folders_called_training_and_testing(tmp_path):
+    touch(tmp_path, "Training/cat/a.png", "Training/dog/a.png", "Testing/cat/b.png", "Testing/dog/b.png")
+    source = find(str(tmp_path))
+    assert source.names == ["Testing/cat/b.png", "Testing/dog/b.png", "Training/cat/a.png", "Training/dog/a.png"]
+    assert source.labels == ["cat", "dog", "cat", "dog"]
+    assert source.splits == ["test", "test", "", ""]
+    touch(tmp_path, "dev/cat/c.png")
+    assert find(str(tmp_path)).splits == ["test", "test", "train", "train", "val"]
+
+
 def test_classes_called_train_and_bus_are_classes(tmp_path):
     touch(tmp_path, "train/a.png", "bus/a.png")
     source = find(str(tmp_path))
@@ -174,11 +185,13 @@ def test_table(tmp_path):
     )
     assert source.name == tmp_path.name
     assert source.root == tmp_path
-    assert source.names == ["c.png", "images/a.png", "images/b.png"]
-    assert source.labels == [None, "1", "0"]
-    assert source.groups == ["", "p1", "p1"]
-    assert source.splits == ["val", "", ""]
+    # In the order of its rows.
+    assert source.names == ["images/b.png", "images/a.png", "c.png"]
+    assert source.labels == ["0", "1", None]
+    assert source.groups == ["p1", "p1", ""]
+    assert source.splits == ["", "", "val"]
     assert source.classes == ("0", "1")
+    assert source.faults == ()
 
 
 def test_table_outside_its_folder(tmp_path):
@@ -203,18 +216,82 @@ def test_parquet(suffix, tmp_path):
     )
     frame.to_parquet(tmp_path / f"t{suffix}")
     source = find(str(tmp_path / f"t{suffix}"))
-    assert source.names == ["a.png", "b.png", "c.png"]
-    assert source.labels == [None, "1", "3"]
+    assert source.names == ["b.png", "a.png", "c.png"]
+    assert source.labels == ["1", None, "3"]
     assert source.groups == ["7", "7", "8"]
+
+
+def json_lines(path, *rows, ends="\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + ends for row in rows), encoding="utf-8")
+    return path
+
+
+def test_json_lines(tmp_path):
+    touch(tmp_path, "é/ü b.png", "a.png", "c.png", "d.png")
+    rows = [
+        {"path": "é/ü b.png", "label": 1, "group": 7, "extra": {"deep": [1]}},
+        {"path": " a.png ", "label": None, "split": "val"},
+        {"label": 3.0, "path": "c.png", "group": "", "split": None},
+        {"path": "d.png", "label": True},
+    ]
+    for ends in ("\n", "\r\n", "\n \n"):
+        source = find(str(json_lines(tmp_path / "cases.jsonl", *rows, ends=ends)))
+        assert source.name == "cases"
+        assert source.names == ["é/ü b.png", "a.png", "c.png", "d.png"]
+        assert source.labels == ["1", None, "3", "True"]
+        assert source.groups == ["7", "", "", ""]
+        assert source.splits == ["", "val", "", ""]
+    (tmp_path / "cases.jsonl").write_text('\ufeff{"file_name": "a.png"}', encoding="utf-8")
+    assert find(str(tmp_path / "cases.jsonl")).names == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column path"),
+        ('{"label": 1}\n', "has no column path"),
+        ('{"path": "a.png"}\n["a.png"]\n', "has no JSON object in line 2"),
+        ('{"path": "a.png"}\n{"path": \n', "cannot be read as JSON lines"),
+        ('{"path": "a.png"}\n{"label": 1}\n', "no path in row 2"),
+        ('{"path": "a.png"}\n{"path": "a.png"}\n', "lists a.png 2 times"),
+    ],
+)
+def test_mistakes_in_json_lines(text, message, tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / "t.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message) as caught:
+        find(str(tmp_path / "t.jsonl"))
+    assert caught.value.hint
+    assert "\n" not in str(caught.value) + caught.value.hint
+
+
+def test_files_of_a_table_that_are_not_there_are_faults(tmp_path):
+    touch(tmp_path, "a.png", "c.png")
+    (tmp_path / "folder.png").mkdir()
+    long = "x" * 300 + ".png"
+    source = table(tmp_path, f"path,label\na.png,1\nx.png,2\nc.png,3\nfolder.png,4\n{long},5\n")
+    assert source.names == ["a.png", "c.png"]
+    assert source.labels == ["1", "3"]
+    assert source.classes == ("1", "3")
+    assert [(fault.name, fault.reason) for fault in source.faults] == [
+        (name, "is not there") for name in ("x.png", "folder.png", long)
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path\na.png\n./a.png\n", "lists a.png 2 times"),
-        ("path\na.png\nx.png\ny.png\n", "lists x.png, which is not there, and 1 more"),
+        ("path\nx.png\ny.png\n", "lists x.png, which is not there, and 1 more"),
         ("path,split\na.png,tset\n", "unknown split 'tset'"),
-        ("path,split,group\na.png,train,p\nb.png,test,p\n", "group p in both train and test"),
+        (
+            "path,split,group\na.png,train,Jane Doe\nb.png,test,Jane Doe\n",
+            "has one group in two splits: a.png in train, b.png in test",
+        ),
+        ("\n", "no column path"),
+        ("path,label,path\na.png,1,b.png\n", "has 2 columns called path"),
+        ('path,label\na.png,"cat\nb.png,dog\n', "cannot be read as CSV: unexpected end of data"),
         ("pth,label\na.png,1\n", "no column path"),
         ("path,label\n", "lists no images"),
         ("path,label\n,1\n", "no path in row 1"),
@@ -228,6 +305,7 @@ def test_mistakes_in_tables(text, message, tmp_path):
         table(tmp_path, text)
     assert caught.value.hint
     assert "\n" not in str(caught.value) + caught.value.hint
+    assert "Jane" not in str(caught.value) + caught.value.hint
 
 
 def test_missing_path_column_says_which_was_meant(tmp_path):
@@ -240,7 +318,7 @@ def test_missing_path_column_says_which_was_meant(tmp_path):
     assert "commas" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
 def test_tables_that_are_no_tables(name, tmp_path):
     (tmp_path / name).write_bytes(bytes(range(128, 256)))
     with pytest.raises(DataError, match="cannot be read as"):
@@ -253,6 +331,86 @@ def test_training_without_validation_in_a_table(tmp_path):
     assert source.splits == ["", "test"]
     assert source.notes
     assert table(tmp_path, "path,split\na.png,\nb.png,\n").splits is None
+
+
+DICOM = b"\0" * 128 + b"DICM" + b"rest"
+
+
+def test_dicom_without_an_extension_is_found_by_its_content(tmp_path):
+    for name in ("cat/IM00001", "cat/1.2.840.113619.2.5", "dog/b.dcm", "dog/DICOMDIR", "dog/c.bin", "dog/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(DICOM)
+    (tmp_path / "dog/README").write_bytes(DICOM[:128])
+    (tmp_path / "dog/empty").write_bytes(b"")
+    (tmp_path / "dog/NOTES").write_bytes(b"x" * 128 + b"MCID")
+    (tmp_path / "dog/gone").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "dog/pipe")  # to open it would wait for ever
+    source = find(str(tmp_path))
+    assert source.names == ["cat/1.2.840.113619.2.5", "cat/IM00001", "dog/b.dcm"]
+    # DICOMDIR and c.bin are no images by their names, the others by what they are.
+    assert source.notes == ("7 files ignored that are not images",)
+
+
+# ---- Hugging Face's imagefolder
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_imagefolder_with_a_table_in_its_root(kind, tmp_path):
+    touch(tmp_path, "train/0001.png", "train/0002.png", "test/0001.png", "loose.png", "train/unlisted.png")
+    rows = [
+        {"file_name": "train/0002.png", "label": 4, "text": "a, b"},
+        {"file_name": "./train/0001.png", "label": 5, "text": ""},
+        {"file_name": "test/0001.png", "label": 4, "text": "c"},
+        {"file_name": "loose.png", "label": None, "text": "d"},
+    ]
+    if kind == "jsonl":
+        json_lines(tmp_path / "metadata.jsonl", *rows)
+    else:
+        frame = pd.DataFrame(rows)
+        getattr(frame, f"to_{kind}")(tmp_path / f"metadata.{kind}", index=False)
+    source = find(str(tmp_path))
+    assert (source.name, source.root) == (tmp_path.name, tmp_path)
+    assert source.names == ["train/0002.png", "train/0001.png", "test/0001.png", "loose.png"]
+    assert source.labels == ["4", "5", "4", None]
+    assert source.classes == ("4", "5")
+    assert source.splits == ["train", "train", "test", ""]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_imagefolder_with_tables_in_its_splits(name, tmp_path):
+    def metadata(folder, *rows):
+        if name.endswith("l"):
+            json_lines(tmp_path / folder / name, *rows)
+        else:
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(rows).to_csv(tmp_path / folder / name, index=False)
+
+    touch(tmp_path, "train/a.png", "train/deep/b.png", "test/a.png", "validation/a.png")
+    a, b = {"file_name": "a.png", "label": "cat"}, {"file_name": "deep/b.png", "label": "dog"}
+    metadata("train", {**b, "group": "p1"}, {**a, "group": "p2"})
+    metadata("test", a)
+    metadata("validation", {**a, "label": "dog"}, {"file_name": "gone.png", "label": "dog"})
+    source = find(str(tmp_path))
+    assert source.names == ["test/a.png", "train/deep/b.png", "train/a.png", "validation/a.png"]
+    assert source.labels == ["cat", "dog", "cat", "dog"]
+    assert source.groups == ["", "p1", "p2", ""]
+    assert source.splits == ["test", "train", "train", "val"]
+    assert [fault.name for fault in source.faults] == ["validation/gone.png"]
+
+
+@pytest.mark.parametrize("column", ["file_name,text", "path,label"])
+def test_a_table_without_labels_leaves_an_imagefolder_to_its_folders(column, tmp_path):
+    touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/cat/a.png")
+    (tmp_path / "train/metadata.csv").write_text(f"{column}\ncat/a.png,x\n", encoding="utf-8")
+    source = find(str(tmp_path))
+    assert source.classes == ("cat", "dog")
+    assert source.splits == ["test", "", ""]
+
+
+def test_a_split_column_counts_more_than_folders(tmp_path):
+    touch(tmp_path, "train/a.png", "train/b.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label,split\ntrain/a.png,1,test\ntrain/b.png,2,val\n")
+    assert find(str(tmp_path)).splits == ["test", "val"]
 
 
 def test_folder_that_may_not_be_read(tmp_path, monkeypatch):

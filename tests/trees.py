@@ -148,7 +148,8 @@ def isic2020(home: Path, *, kaggle: bool = False) -> None:
     def row(image: str, patient: str, label: str) -> str:
         diagnosis = {"malignant": "melanoma"}.get(label, "unknown")
         middle = [] if kaggle else [f"IL_{image[5:]}"]
-        return ",".join([image, patient, *middle, "male", "45.0", "head/neck", diagnosis, label, str(+(label[0] == "m"))])
+        target = "1" if label == "malignant" else "0"
+        return ",".join([image, patient, *middle, "male", "45.0", "head/neck", diagnosis, label, target])
 
     for patient in range(7):
         for j in range(2):
@@ -342,7 +343,7 @@ def places365(home: Path, *, small: bool = True) -> None:
     write(home / "places365_val.txt", *val_list, "Places365_val_00000099.jpg 1")
 
 
-ANNOTATION = "<annotation><folder>VOC2007</folder><filename>{0}.jpg</filename><object><name>dog</name></object></annotation>"
+ANNOTATION = "<annotation><filename>{0}.jpg</filename><object><name>dog</name></object></annotation>"
 
 
 def voc2007(home: Path, *, test: bool = True) -> None:
@@ -374,7 +375,7 @@ def coco(home: Path) -> None:
 
 
 def plantvillage(home: Path, *, leaves: bool = True) -> None:
-    """Three classes of seven images; 0 and 1 of each are of one leaf, the list does not know 5, and 6 is a copy of 0."""
+    """Three classes of seven images: 0 and 1 show one leaf, the list does not know 5, 6 copies 0; then one more."""
     save = Pictures(home)
     known: dict[str, list[str]] = {}
     for crop, label, code in (
