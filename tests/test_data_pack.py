@@ -200,6 +200,17 @@ def test_faults_of_a_table_stop_unless_they_may_be_skipped(tmp_path):
         open_folder(folder / "labels.csv", tmp_path / "packs")
 
 
+def test_names_with_tabs_and_line_ends_are_one_line(tmp_path):
+    folder = make_folder(tmp_path / "set", 4)
+    (folder / "cat/a\tb\nc.png").write_bytes(b"")
+    with pytest.raises(DataError, match="the file is empty"):
+        open_folder(folder, tmp_path / "packs")
+    pack = open_folder(folder, tmp_path / "packs", skip_broken=True)
+    assert (pack.folder / "broken.txt").read_text() == "cat/a b c.png\tthe file is empty\n"
+    with pytest.raises(DataError, match=r"cat/a b c\.png cannot be decoded: the file is empty"):
+        open_folder(folder, tmp_path / "packs")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_late_colour_image_widens_a_grey_pack(workers, tmp_path, decoded):
     folder = make_folder(tmp_path / "set", 300, channels=1)

@@ -382,6 +382,23 @@ def test_duplicates(table, lines, left, tmp_path):
     assert any("listed as duplicates" in note for note in source.notes) == bool(left)
 
 
+def test_a_copy_stays_where_the_first_is_missing(tmp_path):
+    trees.isic2020(tmp_path, kaggle=True)
+    write(tmp_path / "duplicates.csv", "a,b", "ISIC_0000000,ISIC_0000001")
+    (tmp_path / "jpeg/train/ISIC_0000000.jpg").unlink()
+    source = find("isic2020", tmp_path)
+    assert "jpeg/train/ISIC_0000001.jpg" in source.names
+    assert "ISIC_0000000" in {fault.name for fault in source.faults}
+
+
+def test_an_image_of_two_lesions_is_a_fault(tmp_path):
+    trees.isic2019(tmp_path)
+    with (tmp_path / "ISIC_2019_Training_Metadata.csv").open("a") as file:
+        file.write("ISIC_0000000,55.0,,BCN_other,female\r\n")
+    faults = {fault.name: fault.reason for fault in find("isic2019", tmp_path).faults}
+    assert faults["ISIC_0000000"] == "is listed twice in ISIC_2019_Training_Metadata.csv, and differently"
+
+
 def test_a_list_of_duplicates_that_cannot_be_read(tmp_path):
     trees.isic2020(tmp_path)
     (tmp_path / "duplicates.csv").write_bytes(b"a,b\n\xff\xfe,\xe9\n")

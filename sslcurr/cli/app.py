@@ -17,9 +17,9 @@ from sslcurr.errors import Interrupted, SslcurrError
 
 def say(kind: str, text: str, hint: str) -> None:
     """One line that says what happened and one that says what to do, on stderr."""
-    print(f"{kind}: {text}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    for word, line in ((kind, text), ("hint", hint)):
+        if line:
+            print(f"{word}: {' '.join(line.splitlines())}", file=sys.stderr)  # names of files may hold line ends
 
 
 class App(TyperGroup):

@@ -491,9 +491,11 @@ class _Part:
             file.flush()
             os.fsync(file.fileno())
         _write_json(self.folder / "names.json", names)
-        broken = "".join(f"{fault.name}\t{fault.reason}\n" for fault in source.faults)
-        broken += "".join(f"{source.names[i]}\t{reason}\n" for i, reason in sorted(self.broken.items()))
-        _write_text(self.folder / "broken.txt", broken)
+        broken = [(fault.name, fault.reason) for fault in source.faults]
+        broken += [(source.names[i], reason) for i, reason in sorted(self.broken.items())]
+        # A line each: names of files may hold tabs and line ends.
+        lines = ("\t".join(" ".join(text.split()) for text in pair) + "\n" for pair in broken)
+        _write_text(self.folder / "broken.txt", "".join(lines))
         about = {
             "format": FORMAT,
             "name": source.name,

@@ -23,10 +23,12 @@ CLASSES_2020 = ("benign", "malignant")
 def load_isic2019(home: Path | None) -> Source:
     """The 25,331 training images of ISIC 2019, with lesion_id as group."""
     assert home is not None
-    metadata = rows_of(home / METADATA_2019, "image", "lesion_id")
-    lesion_of = {row["image"]: row["lesion_id"] for row in metadata}
     columns = (*CLASSES_2019, "UNK")
     rows, faults = [], []
+    lesion_of: dict[str, str] = {}
+    for row in rows_of(home / METADATA_2019, "image", "lesion_id"):
+        if lesion_of.setdefault(row["image"], row["lesion_id"]) != row["lesion_id"]:
+            faults.append(Fault(row["image"], f"is listed twice in {METADATA_2019}, and differently"))
     for row in rows_of(home / TRUTH_2019, "image", *CLASSES_2019):
         try:
             label = marked(row, [column for column in columns if column in row])

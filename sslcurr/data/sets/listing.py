@@ -111,12 +111,14 @@ def source_of(
     if num_repeated:
         said.append(f"{counted(num_repeated, 'row')} of {table.name} repeated: counted once")
     kept = [row for key, row in first.items() if key not in contradicted]
+    missing = [row.key for row in kept if row.key not in files]
+    kept = [row for row in kept if row.key in files]
+    # Of those that are there, lest a copy be left out in favour of nothing.
     copies = _copies(home, {row.key: place for place, row in enumerate(kept)})
     if copies:
         said.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
     kept = [row for row in kept if row.key not in copies]
-    faults += [Fault(row.key, "is not there") for row in kept if row.key not in files]
-    kept = [row for row in kept if row.key in files]
+    faults += [Fault(key, "is not there") for key in missing]
     if not kept:
         why = f": {faults[0].name} {faults[0].reason}{and_more(len(faults))}" if faults else ""
         raise DataError(f"{table} lists no image that can be used{why}", f"see sslcurr data show {name}")

@@ -87,7 +87,7 @@ def _has_box(row: dict[str, str]) -> bool:
 def load_chestxray14(home: Path | None) -> Source:
     """The NIH's chest X-rays: `no finding` against `finding`, with the patient as group and the official test list.
 
-    Without the two lists the split is sslcurr's own.
+    An image that is in neither list is divided with the others that do not test.
     """
     assert home is not None
     table = next(home / name for name in ENTRIES if (home / name).is_file())
@@ -95,7 +95,7 @@ def load_chestxray14(home: Path | None) -> Source:
     faults: dict[str, Fault] = {}
     for name, split in LISTS.items():
         if (home / name).is_file():
-            for line in (home / name).read_text(encoding="utf-8-sig").split():
+            for line in (home / name).read_text(encoding="utf-8-sig", errors="replace").split():
                 key = PurePosixPath(line).stem
                 if split_of.setdefault(key, split) != split:
                     faults[key] = Fault(key, f"is in both {' and '.join(LISTS)}")
