@@ -234,7 +234,7 @@ def test_prepare_names_what_it_left_out(sslcurr, faulty):
     assert "gone.png is not there" in result.stderr
     prepared = sslcurr("data", "prepare", str(faulty / "labels.csv"), "--image-size", "16", "--skip-broken", "--json")
     assert json.loads(prepared.stdout)["left_out"] == 2
-    assert "2 images were left out" in prepared.stderr
+    assert "2 images left out" in prepared.stderr
 
 
 def test_download_is_done_only_when_asked_and_where_it_can(sslcurr, tmp_path, monkeypatch):

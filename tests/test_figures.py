@@ -44,7 +44,8 @@ def test_every_task_can_be_drawn(task, small_stage, tmp_path):
         num_columns = (sheet.width - GAP) // (CELL + GAP)
         assert num_columns >= 2
         for column in range(num_columns):
-            assert cell(sheet, 0, column).std() > 0  # a picture, not a blank
+            # Pictures, not blanks; a single patch of clothing may be all black.
+            assert any(cell(sheet, row, column).std() > 0 for row in range(3))
 
 
 def test_drawn_rotations_are_turned(small_stage, tmp_path):

@@ -205,7 +205,8 @@ def test_bf16_trains_in_the_same_loop(task, small_stage, tmp_path):
         assert stage.record["precision"] == precision
         losses[precision] = [float(row["loss"]) for row in read_rows(stage.folder / "metrics.csv")]
         assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(stage.weights).values())
-    assert losses["bf16"][0] == pytest.approx(losses["32"][0], rel=0.02, abs=0.02)
+    # Clusters of bf16 features, which are DeepCluster's labels, differ by an image or two.
+    assert losses["bf16"][0] == pytest.approx(losses["32"][0], rel=0.05, abs=0.02)
     assert np.isfinite(losses["bf16"]).all()
 
 

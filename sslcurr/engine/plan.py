@@ -11,6 +11,7 @@ from typing import Any
 from sslcurr.data import catalog
 from sslcurr.data.order import num_steps
 from sslcurr.data.pack import Pack, open_pack
+from sslcurr.data.source import counted
 from sslcurr.data.split import SplitSettings
 from sslcurr.engine import settings
 from sslcurr.engine.selection import Selection, select
@@ -150,7 +151,7 @@ class Planner:
         )
         notes = list(source.notes)
         if pack.skipped:
-            notes.append(f"{pack.skipped:,} images were left out: see {pack.folder}/broken.txt")
+            notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
         return Data(pack, image_size, self.data_settings, tuple(notes), source.epochs)
 
     def selection(self, task: str) -> Selection:
