@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sslcurr.data.catalog import CATALOG, find
-from sslcurr.data.check import check, pseudonym, rows_of_copies
+from sslcurr.data.check import check, numbered, rows_of_copies
 from tests.conftest import QUICK
 
 
@@ -58,10 +58,11 @@ def test_findings(faulty):
     assert found.contradictions == [["01.png", "contradiction.bmp"]]
     assert found.apart == [["00.png", "copy.bmp"]]
     assert found.across == []
-    assert found.small == [("rare", 2)]
+    assert found.undivided.startswith("class rare has 2 groups, too few to be in each of test, train, val")
+    assert found.parts == {}
     assert found.sides == (10, 12, 12)
     assert found.num_grey == 0
-    assert found.num_groups == 4 + 4
+    assert found.num_groups == 4 + 3
     assert len(found.problems) == 4
     assert rows_of_copies([["x", "y", "z"]]) == [("x", "y"), ("x", "z")]
 
@@ -93,7 +94,8 @@ def test_classes_without_an_image_left_are_a_problem(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b/0.png").write_bytes(b"no image")
     found = check(find(str(tmp_path)))
-    assert found.small == [("a", 1), ("b", 0)]
+    assert found.empty == ["b"]
+    assert found.undivided.startswith("class a has 1 images")
 
 
 @pytest.mark.parametrize("name", ["fashion", "digits"])
@@ -123,11 +125,11 @@ def test_check_says_all_and_exits_with_1(sslcurr, faulty):
         "problem: gone.png is not there",
         lines[1],
         "problem: 01.png = contradiction.bmp: the same image with different labels",
-        "problem: class rare has 2 groups: too few to train, validate and test",
+        "problem: class rare has 2 groups, too few to be in each of test, train, val",
         "copy: 00.png = copy.bmp",
     ]
     assert lines[1].startswith("problem: torn.png cannot be decoded: ")
-    assert "19 images, 8 groups" in result.stdout
+    assert "19 images, 7 groups" in result.stdout
     assert "Smith" not in result.stdout + result.stderr
 
 
@@ -142,12 +144,11 @@ def test_check_writes_tables_without_names_of_patients(sslcurr, faulty, tmp_path
     assert len(rows) == 19
     assert "Smith" not in out.read_text() + result.stdout + result.stderr
     assert len({row["group"] for row in rows}) == 5
-    assert rows[0] == {"path": "00.png", "label": "a", "group": pseudonym("Smith^John 0"), "split": "", "problem": ""}
+    assert rows[0] == {"path": "00.png", "label": "a", "group": "1", "split": "", "problem": ""}
     assert {row["path"] for row in rows if row["problem"]} == {"gone.png", "torn.png"}
     assert copies.read_text().splitlines() == [
         "image_name_1,image_name_2",
         "00.png,copy.bmp",
-        "01.png,contradiction.bmp",
         "02.png,same.bmp",
     ]
 
@@ -292,3 +293,33 @@ def test_sample_of_nothing_readable_is_one_line(sslcurr, tmp_path):
     result = sslcurr("data", "sample", str(tmp_path / "set"), "--out", str(tmp_path / "x.png"))
     assert result.exit_code == 1
     assert "not one image of set can be decoded" in result.stderr
+
+
+def test_groups_are_numbers_in_their_order():
+    assert numbered(["x", "", "y", "x"]) == ["1", "", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("t{i}.png,{c},,train\n", "class b has 2 images, too few"),
+        ("t{i}.png,{c},,test\n", "class b has 1 images, too few"),
+    ],
+)
+def test_check_divides_as_a_training_does(rows, message, tmp_path):
+    lines, free = ["path,label,group,split\n"], 2 if "train" in rows else 1
+    for i in range(12):
+        picture(tmp_path / f"t{i}.png", i)
+        picture(tmp_path / f"f{i}.png", 100 + i)
+        lines.append(rows.format(i=i, c="ab"[i % 2]))
+        lines.append(f"f{i}.png,{'b' if i < free else 'a'},,\n")
+    (tmp_path / "labels.csv").write_text("".join(lines))
+    assert message in check(find(str(tmp_path / "labels.csv"))).undivided
+
+
+def test_mistaken_numbers_and_places_are_seen_before_the_work(sslcurr, tmp_path):
+    assert sslcurr("data", "check", "digits", "--workers", "-1").exit_code == 2
+    for options in (["check", "digits", "--out", str(tmp_path)], ["prepare", "digits", "--image-size", "0"]):
+        result = sslcurr("data", *options)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: ")

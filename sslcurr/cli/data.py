@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslcurr.cli.options import check_frames, check_picture
-from sslcurr.errors import DataError, SpecError
+from sslcurr.cli.options import check_frames, check_picture, check_writable
+from sslcurr.errors import DataError
 
 if TYPE_CHECKING:
     from sslcurr.data.catalog import Entry
@@ -35,7 +35,7 @@ Frames = Annotated[
         "--frames", metavar="refuse|first|all", callback=check_frames, help="DICOM files with several frames."
     ),
 ]
-Workers = Annotated[int, typer.Option("--workers", help="Threads that decode images; 0 is one a core.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images; 0 is one a core.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 MOST_LINES = 20
 
@@ -128,7 +128,7 @@ def check(
     workers: Workers = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.csv", help="Write a table of all images; groups under pseudonyms."),
+        typer.Option(metavar="FILE.csv", help="Write a table of all images, with numbers for groups."),
     ] = None,
     duplicates: Annotated[
         Path | None,
@@ -150,8 +150,8 @@ def check(
     from sslcurr.data.catalog import find
 
     for path in (out, duplicates):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise SpecError(f"there is no folder {path.parent}", "make it first, or give another file")
+        if path is not None:
+            check_writable(path)
     with reporting() as report:
         source = find(name, data_root, frames)
         for note in source.notes:
@@ -161,7 +161,8 @@ def check(
     if out is not None:
         _write_images(out, source, found)
     if duplicates is not None:
-        pairs = checking.rows_of_copies(found.copies)
+        # Which of two labels is right nobody can tell, so both stay, and stay a problem.
+        pairs = checking.rows_of_copies([names for names in found.copies if names not in found.contradictions])
         _write_csv(duplicates, ("image_name_1", "image_name_2"), pairs)
     if json:
         _print_json_of(source, found)
@@ -177,12 +178,13 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
 
 
 def _write_images(path: Path, source: Source, found: Findings) -> None:
-    from sslcurr.data.check import pseudonym
+    from sslcurr.data.check import numbered
 
     reasons = {fault.name: fault.reason for fault in (*found.faults, *found.broken)}
-    groups, splits = source.groups or [""] * len(source.names), source.splits or [""] * len(source.names)
+    groups = numbered(source.groups or [""] * len(source.names))
+    splits = source.splits or [""] * len(source.names)
     rows = [
-        (name, label or "", pseudonym(group), split, reasons.get(name, ""))
+        (name, label or "", group, split, reasons.get(name, ""))
         for name, label, group, split in zip(source.names, source.labels, groups, splits, strict=True)
     ]
     rows += [(fault.name, "", "", "", fault.reason) for fault in found.faults]
@@ -210,7 +212,9 @@ def _print_json_of(source: Source, found: Findings) -> None:
             "contradictions": found.contradictions,
             "across_splits": found.across,
             "not_in_one_group": found.apart,
-            "small_classes": dict(found.small),
+            "empty_classes": found.empty,
+            "undivided": found.undivided,
+            "parts": found.parts,
             "notes": list(source.notes),
             "problems": len(found.problems),
         }
@@ -238,6 +242,9 @@ def _print_findings(source: Source, found: Findings) -> None:
         f"{len(found.faults):,} missing or with a wrong label, {len(found.broken):,} broken, "
         f"{sum(len(names) - 1 for names in found.copies):,} copies of others"
     )
+    if found.parts:
+        parts = ", ".join(f"{count:,} {part}" for part, count in found.parts.items() if count)
+        out.print(f"divided by default: {parts}")
     for title, lines in (("problem", found.problems), ("copy", [" = ".join(names) for names in found.apart])):
         for line in lines[:MOST_LINES]:
             out.print(f"{title}: {line}", markup=False, soft_wrap=True)

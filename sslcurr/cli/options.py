@@ -128,7 +128,7 @@ class Shared:
     precision: Annotated[
         str, _option(MACHINE, "--precision", "auto (bf16 on GPUs that have it, else 32), 32 or bf16.")
     ] = "auto"
-    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.")] = 0
+    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
     save_minutes: Annotated[
         float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage.")
     ] = 5.0
@@ -163,8 +163,15 @@ def check_picture(path: Path) -> None:
     """Raises SpecError unless a PNG file can be written there."""
     if path.suffix.lower() != ".png":
         raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises SpecError unless a file can be written there."""
     if not path.absolute().parent.is_dir():
-        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another --out")
+        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another file")
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise SpecError(f"cannot write {path}", "give another file")
 
 
 def open_store(root: Path) -> Store:

@@ -10,14 +10,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from sslcurr.data import read
 from sslcurr.data.parallel import Crashed, Processes, in_threads
-from sslcurr.data.source import Fault, Source, counted
+from sslcurr.data.source import Fault, Source
+from sslcurr.data.split import SplitSettings, assign
+from sslcurr.errors import DataError
 
-__all__ = ["Findings", "check", "image_at", "pseudonym", "rows_of_copies"]
+__all__ = ["Findings", "check", "image_at", "numbered", "rows_of_copies"]
 
 PARTS = ("train", "val", "test")
 NO_CLASS = "(no label)"
@@ -30,8 +33,9 @@ class Findings:
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
     cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
-    different labels, `across` those in different given splits, `apart` those that no group holds together. `small` are
-    classes with too few groups for training, validation and test.
+    different labels, `across` those in different given splits, `apart` those that no group holds together. `empty` are
+    classes without an image, `undivided` why the images cannot be divided, `parts` how many would train, validate, test
+    and be used for nothing, being of a group that validates or tests.
     """
 
     num_images: int
@@ -45,7 +49,9 @@ class Findings:
     contradictions: list[list[str]] = field(default_factory=list)
     across: list[list[str]] = field(default_factory=list)
     apart: list[list[str]] = field(default_factory=list)
-    small: list[tuple[str, int]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    undivided: str = ""
+    parts: dict[str, int] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
@@ -54,10 +60,8 @@ class Findings:
         found += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
         found += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
         found += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
-        return found + [
-            f"class {name} has {counted(count, 'group')}: too few to train, validate and test"
-            for name, count in self.small
-        ]
+        found += [f"class {name} has no image" for name in self.empty]
+        return found + ([self.undivided] if self.undivided else [])
 
 
 def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> Findings:
@@ -131,34 +135,41 @@ def _described(image: np.ndarray) -> tuple[bytes, int, int, bool]:
     return digest, image.shape[0], image.shape[1], image.shape[2] == 1
 
 
-def pseudonym(text: str) -> str:
-    """Stands for a patient's or study's name in what is written. Who has the names can find them again; others cannot
-    read them.
+def numbered(groups: Sequence[str]) -> list[str]:
+    """A number for each group, in the order in which they come: patients' and studies' names are not written down.
+
+    A hash of a name would not do: names and numbers of patients can be tried out.
     """
-    return hashlib.sha256(b"sslcurr group " + text.encode()).hexdigest()[:12] if text else ""
+    number_of: dict[str, int] = {}
+    return [str(number_of.setdefault(group, len(number_of) + 1)) if group else "" for group in groups]
 
 
 def _count(source: Source, found: Findings, broken: set[str]) -> None:
-    splits = source.splits or [""] * len(source.names)
-    groups = source.groups or [""] * len(source.names)
-    groups_of: dict[str, set[str]] = defaultdict(set)
-    for name, label, split, group in zip(source.names, source.labels, splits, groups, strict=True):
-        if name in broken:
-            continue
-        found.counts.setdefault(label if label is not None else NO_CLASS, Counter())[split] += 1
-        if label is not None and not split:
-            groups_of[label].add(group or f"\0{name}")
-    in_order = {name: found.counts[name] for name in (*source.classes, NO_CLASS) if name in found.counts}
-    found.counts = in_order
+    kept = [i for i, name in enumerate(source.names) if name not in broken]
+    for i in kept:
+        label, split = source.labels[i], source.splits[i] if source.splits else ""
+        found.counts.setdefault(NO_CLASS if label is None else label, Counter())[split] += 1
+    found.empty = [name for name in source.classes if name not in found.counts]
+    found.counts = {name: found.counts[name] for name in (*source.classes, NO_CLASS) if name in found.counts}
+    groups = [source.groups[i] if source.groups else "" for i in kept]
+    codes = np.unique([group or f"\0{i}" for i, group in zip(kept, groups, strict=True)], return_inverse=True)[1]
     if source.groups is not None:
-        found.num_groups = len({group or f"\0{name}" for name, group in zip(source.names, groups, strict=True)})
-    num_parts = sum(part not in splits for part in PARTS)
-    found.small = [
-        (name, len(groups_of[name]))
-        for name in source.classes
-        if name in groups_of and len(groups_of[name]) < num_parts
-    ]
-    found.small += [(name, 0) for name in source.classes if name not in found.counts]
+        found.num_groups = len(set(codes.tolist()))
+    code_of = {name: code for code, name in enumerate(source.classes)}
+    labels = [source.labels[i] for i in kept]
+    rows = SimpleNamespace(
+        num_images=len(kept),
+        labels=np.array([-1 if label is None else code_of[label] for label in labels], dtype=np.int64),
+        groups=codes,
+        splits=np.array([source.splits[i] for i in kept], dtype="<U5") if source.splits else None,
+        classes=source.classes,
+    )
+    try:
+        parts = assign(rows, SplitSettings())
+    except DataError as error:
+        found.undivided = str(error)
+    else:
+        found.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
 
 
 def _compare(source: Source, found: Findings, equals: list[list[int]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -65,6 +66,12 @@ class Processes:
                     self.pool = None
                     pool.shutdown(wait=True)
         with _pool(1) as alone:
+            try:
+                alone.submit(os.getpid).result()
+            except BrokenProcessPool:
+                # None can be started at all, as from a script without `if __name__ == "__main__"`.
+                self.count = 0
+                return function()
             try:
                 return alone.submit(function).result()
             except BrokenProcessPool as error:

@@ -134,7 +134,8 @@ class Planner:
 
     def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
         source = catalog.find(self.wishes.dataset, self.wishes.data_root, self.wishes.frames)
-        image_size = self.wishes.image_size or self.parent.image_size or source.image_size or 224
+        wished = self.wishes.image_size
+        image_size = wished if wished is not None else self.parent.image_size or source.image_size or 224
         if not 8 <= image_size <= 4096:
             raise SpecError(f"image size must be from 8 to 4096 pixels, got {image_size}", "give --image-size 224")
         # A little over the training size: crops of most of the image then lose no detail to a second resize.

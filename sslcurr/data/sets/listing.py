@@ -114,7 +114,7 @@ def source_of(
     missing = [row.key for row in kept if row.key not in files]
     kept = [row for row in kept if row.key in files]
     # Of those that are there, lest a copy be left out in favour of nothing.
-    copies = _copies(home, {row.key: place for place, row in enumerate(kept)})
+    copies = _copies(home, {row.key: place + len(kept) * (row.label is None) for place, row in enumerate(kept)})
     if copies:
         said.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
     kept = [row for row in kept if row.key not in copies]
@@ -147,7 +147,7 @@ def source_of(
 
 
 def _copies(home: Path, place_of: Mapping[str, int]) -> set[str]:
-    """The images that lists of duplicates make copies of another one; of each set of copies the first row stays."""
+    """The images that lists of duplicates make copies of another one; the first row, one with a label if any, stays."""
     tables = [path for path in sorted(home.glob("*.csv")) if path.name.lower().endswith(DUPLICATES)]
     root: dict[str, str] = {}
 
