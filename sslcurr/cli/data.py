@@ -242,7 +242,7 @@ def _print_findings(source: Source, found: Findings) -> None:
         f"{len(found.faults):,} missing or with a wrong label, {len(found.broken):,} broken, "
         f"{sum(len(names) - 1 for names in found.copies):,} copies of others"
     )
-    if found.parts:
+    if any(found.parts.values()):
         parts = ", ".join(f"{count:,} {part}" for part, count in found.parts.items() if count)
         out.print(f"divided by default: {parts}")
     for title, lines in (("problem", found.problems), ("copy", [" = ".join(names) for names in found.apart])):
