@@ -46,14 +46,15 @@ def list_names(data_root: DataRoot = None, json: Json = False) -> None:
     from sslcurr.cli.results import console, print_json, table
     from sslcurr.data.catalog import CATALOG
 
-    found = {name: _place(name, entry, data_root)[0] for name, entry in CATALOG.items()}
     if json:
         print_json({"datasets": [{"name": name, **_facts(name, data_root)} for name in CATALOG]})
         return
     rows = table("name", "what", "images", "classes", "licence", "there", right=("images", "classes"))
     for name, entry in CATALOG.items():
         classes = str(entry.num_classes or "-")
-        rows.add_row(name, entry.title, f"{entry.num_images:,}", classes, entry.licence, found[name])
+        rows.add_row(
+            name, entry.title, f"{entry.num_images:,}", classes, entry.licence, _place(name, entry, data_root)[0]
+        )
     console().print(rows)
     console().print("sslcurr data show NAME says how to get one and where its files go", markup=False)
 
