@@ -30,6 +30,7 @@ from sslcurr.engine import train as engine
 from sslcurr.engine.feed import Feed
 from sslcurr.engine.plan import Planner, Wishes
 from sslcurr.engine.report import Reporter
+from sslcurr.engine.spec import key_of
 from sslcurr.engine.store import Store
 
 WARM_UP = 3  # steps of each run that are not timed
@@ -73,7 +74,7 @@ def ours(spec: Any, device: str, ready: bool) -> float:
         Feed.batch = batch  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as part:
-            engine.train(spec, Path(part), None, engine.Runtime(device=device), clock)
+            engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device), clock)
     finally:
         Feed.batch = real  # type: ignore[method-assign]
     steps = len(clock.times) - WARM_UP

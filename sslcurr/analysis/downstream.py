@@ -13,6 +13,7 @@ from sslcurr.analysis.metrics import classification_report
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.spec import BackboneSpec, DataSpec, StageSpec, hash_of, to_dict
 from sslcurr.engine.store import Stage, Store, read_json, write_whole
+from sslcurr.errors import SpecError
 
 # Raised when the reports of the same weights and images come out differently.
 VERSION = 1
@@ -66,11 +67,16 @@ def probe(
     store: Store,
     device: str,
     seed: int = 0,
+    layers: str = "*",
 ) -> tuple[dict[str, Any], Path]:
     """The test report of a probe (`knn` or `linear`) on frozen features of a checkpoint, and its folder.
 
-    Every stage of the network and its pooled output are probed; the layer with the best balanced accuracy on the
-    validation images is reported, all of them are listed under `layers`. `weights` None is the untrained backbone.
+    Every stage of the network and its pooled output whose name `layers` matches (`pooled`, `layer*`) are probed; the
+    layer with the best balanced accuracy on the validation images is reported, all of them are listed under `layers`.
+    `weights` None is the untrained backbone.
+
+    Raises:
+        SpecError: no layer has such a name.
     """
     inputs = {
         "version": VERSION,
@@ -79,9 +85,10 @@ def probe(
         "image_size": image_size,
         "data": hash_of(data),
         "probe": kind,
+        **({} if layers == "*" else {"layers": layers}),
     }
     folder = store.analysis(
-        kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed)
+        kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed, layers)
     )
     return read_json(folder / "done.json"), folder
 
@@ -95,13 +102,19 @@ def _probe(
     part: Path,
     device: str,
     seed: int,
+    layers: str,
 ) -> dict[str, Any]:
+    from fnmatch import fnmatchcase
+
     from sslcurr.analysis.probes import probe_layers
 
     selection = select(data, labelled=True)
     split = report_split(selection)
-    layers = features_of(weights, backbone, image_size, selection, device, seed)
-    best, results = probe_layers(layers, kind, len(selection.pack.classes), split)
+    found = features_of(weights, backbone, image_size, selection, device, seed)
+    wanted = {name: features for name, features in found.items() if fnmatchcase(name, layers)}
+    if not wanted:
+        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
+    best, results = probe_layers(wanted, kind, len(selection.pack.classes), split)
     report = write_report(part, selection, split, results[best].probabilities)
     chosen = {"probe": kind, "layer": best, **results[best].setting}
     tried = {name: {"val_balanced_accuracy": result.validation, **result.setting} for name, result in results.items()}

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sslcurr import __version__
-from sslcurr.cli import chain, data, finetune, pretrain, runs, tasks
+from sslcurr.cli import chain, data, finetune, grid, pretrain, rank, runs, tasks
 from sslcurr.errors import Interrupted, SslcurrError
 
 
@@ -28,7 +28,7 @@ class App(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
 
-        Exit codes: 1 a mistake, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+        Exit codes: 1 a mistake, 2 wrong usage, 3 a part of the work failed, 130 Ctrl-C, 143 SIGTERM.
         """
         try:
             return super().invoke(ctx)
@@ -91,6 +91,8 @@ def sslcurr(
 app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
+app.command("rank")(rank.rank)
+app.command("grid")(grid.grid)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

@@ -9,6 +9,7 @@ import typer
 
 from sslcurr.cli.chain import Baseline
 from sslcurr.cli.options import Shared, shared_options
+from sslcurr.errors import SpecError
 
 
 class Probe(StrEnum):
@@ -31,6 +32,9 @@ def finetune(
         Probe,
         typer.Option(help="full: train all weights. linear, knn: classify frozen features of every layer."),
     ] = Probe.full,
+    layers: Annotated[
+        str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
+    ] = "*",
     baseline: Annotated[
         Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, to compare.")
     ] = None,
@@ -41,6 +45,8 @@ def finetune(
     from sslcurr.cli.job import carry_out
 
     if probe is Probe.full:
+        if layers != "*":
+            raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
         carry_out(shared, ["classification"], start=checkpoint, baseline=bool(baseline) and checkpoint is not None)
     else:
-        carry_out(shared, [], start=checkpoint, baseline=bool(baseline), probe=probe.value)
+        carry_out(shared, [], start=checkpoint, baseline=bool(baseline), probe=probe.value, layers=layers)

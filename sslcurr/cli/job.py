@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sslcurr.cli.options import Shared
 from sslcurr.cli.progress import Lines, reporting
 from sslcurr.cli.results import print_json, print_plan, print_reports, print_stages
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.chains import Chains
+    from sslcurr.engine.plan import Planner
+    from sslcurr.engine.store import Store
 
 
 def carry_out(
@@ -20,6 +26,7 @@ def carry_out(
     start: str | None = None,
     baseline: bool = False,
     probe: str | None = None,
+    layers: str = "*",
 ) -> None:
     """Train `tasks` from the checkpoint `start` (None: from scratch) and report the target task.
 
@@ -29,18 +36,14 @@ def carry_out(
         start: a checkpoint file, a stage's folder or the beginning of its key.
         baseline: train classification from scratch too, and show it beside.
         probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
+        layers: the layers that the probe looks at, a pattern of names.
     """
     from sslcurr.backbones.build import check as check_backbone
     from sslcurr.engine import plan
     from sslcurr.engine.spec import key_of
 
-    store = shared.store()
-    with reporting() as report:
-        parent = plan.parent_from(start, store)
-        with report.packing() as progress:
-            planner = plan.Planner(shared.wishes(), store, tasks, parent, progress)
-        for text in planner.data.notes:
-            report.note(text)
+    with opened(shared, tasks, start) as (planner, store, report):
+        parent = planner.parent
         specs = planner.chain(tasks)
         # From scratch with the same backbone and images: what the pretraining is compared with.
         scratch = plan.Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
@@ -51,9 +54,24 @@ def carry_out(
         if shared.dry_run:
             print_plan([*specs, *extra], store, shared.json)
             return
-        document = _run(shared, planner, specs, extra, parent, baseline, probe, report)
+        document = _run(shared, planner, specs, extra, parent, baseline, probe, layers, report)
     if shared.json:
         print_json(document)
+
+
+@contextmanager
+def opened(shared: Shared, tasks: Sequence[str], start: str | None) -> Iterator[tuple[Planner, Store, Lines]]:
+    """The planner of a command with its data packed, the store, and the reporter, which is closed at the end."""
+    from sslcurr.engine import plan
+
+    store = shared.store()
+    with reporting() as report:
+        parent = plan.parent_from(start, store)
+        with report.packing() as progress:
+            planner = plan.Planner(shared.wishes(), store, tasks, parent, progress)
+        for text in planner.data.notes:
+            report.note(text)
+        yield planner, store, report
 
 
 def _run(
@@ -64,6 +82,7 @@ def _run(
     parent: Any,
     baseline: bool,
     probe: str | None,
+    layers: str,
     report: Lines,
 ) -> dict[str, Any]:
     from sslcurr.engine.run import run_stages
@@ -79,27 +98,21 @@ def _run(
         planner.data.image_size,
         shared.seed,
     ]
-    probed = asked_of if probe else []
-    record = {
-        "asked": {"stages": keys, "start": parent.key, "probe": probe, "baseline": baseline, "probed": probed},
-        "title": " -> ".join([*parent.lineage, *(spec.task for spec in specs), *([probe] if probe else [])]),
-        "dataset": planner.data.pack.name,
-        "seed": shared.seed,
-        "stages": [*ancestors(parent.key, store), *keys],
-        "analyses": [],
-        "packs": [planner.data.pack.folder.name],
-        "balanced_accuracy": None,
-        "finished": False,
-        "command": ["sslcurr", *sys.argv[1:]],
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
+    probed = [*asked_of, *([layers] if layers != "*" else [])] if probe else []
+    record = run_record(
+        planner,
+        store,
+        asked={"stages": keys, "start": parent.key, "probe": probe, "baseline": baseline, "probed": probed},
+        title=" -> ".join([*parent.lineage, *(spec.task for spec in specs), *([probe] if probe else [])]),
+        stages=keys,
+    )
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     store.note_run(record)
     needed = any(store.find(key) is None for key in keys)
     runtime = shared.runtime() if needed else None
     outcomes = run_stages(specs, store, runtime, report)
     compared = run_stages(extra, store, runtime, report)
-    reports, predictions = _reports(shared, planner, outcomes, compared, parent, baseline, probe, report)
+    reports, predictions = _reports(shared, planner, outcomes, compared, parent, baseline, probe, layers, report)
     record |= {
         "analyses": [Path(folder).name for folder in predictions.values()],
         "balanced_accuracy": next((r["balanced_accuracy"] for r in reports.values()), None),
@@ -128,6 +141,7 @@ def _reports(
     parent: Any,
     baseline: bool,
     probe: str | None,
+    layers: str,
     report: Lines,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Test reports, and the folders that hold their predictions, by the name of what was tested."""
@@ -142,12 +156,12 @@ def _reports(
                 title = name or " -> ".join(last.spec.tasks)
                 found[title] = downstream.evaluate(last.stage, last.spec, store, shared.device)
     else:
-        found = probes(shared, planner, parent, baseline, probe)
+        found = probes(shared, planner, parent, baseline, probe, layers)
     return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}
 
 
 def probes(
-    shared: Shared, planner: Any, parent: Any, baseline: bool, probe: str
+    shared: Shared, planner: Any, parent: Any, baseline: bool, probe: str, layers: str
 ) -> dict[str, tuple[dict[str, Any], Path]]:
     """Probe reports of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
     from sslcurr.analysis import downstream
@@ -161,7 +175,7 @@ def probes(
 
     def measure(weights: Path | None, digest: str) -> tuple[dict[str, Any], Path]:
         return downstream.probe(
-            weights, digest, backbone, planner.data.image_size, data, probe, store, shared.device, shared.seed
+            weights, digest, backbone, planner.data.image_size, data, probe, store, shared.device, shared.seed, layers
         )
 
     found = {}
@@ -172,6 +186,32 @@ def probes(
         title = probe if parent.key is None else "scratch"
         found[title] = measure(None, f"untrained, seed {shared.seed}")
     return found
+
+
+def run_record(planner: Any, store: Any, *, asked: dict[str, Any], title: str, stages: list[str]) -> dict[str, Any]:
+    """The record of a command for the store: what it was asked, and which stages it needs beside those it starts from.
+
+    `asked` tells runs apart: the same is the same run.
+    """
+    return {
+        "asked": asked,
+        "title": title,
+        "dataset": planner.data.pack.name,
+        "seed": planner.wishes.seed,
+        "stages": [*ancestors(planner.parent.key, store), *stages],
+        "analyses": [],
+        "packs": [planner.data.pack.folder.name],
+        "balanced_accuracy": None,
+        "finished": False,
+        "command": ["sslcurr", *sys.argv[1:]],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def note(chains: Chains, record: dict[str, Any]) -> None:
+    """Write the record of a command over many chains, with all that they need so far."""
+    own = [*record["stages"], *(key for key in chains.needed if key not in record["stages"])]
+    chains.store.note_run(record | {"stages": own, "analyses": list(chains.folders)})
 
 
 def ancestors(key: str | None, store: Any) -> list[str]:

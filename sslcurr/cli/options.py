@@ -33,6 +33,35 @@ def _device(value: str) -> str:
     return value
 
 
+def _lr(value: str | None) -> str | None:
+    if value not in (None, "search"):
+        _number(value)
+    return value
+
+
+def _lr_range(value: str | None) -> str | None:
+    if value is not None:
+        parts = value.split(",")
+        if len(parts) != 2:
+            raise typer.BadParameter(f"{value!r} is not LOW,HIGH, such as 0.001,0.6")
+        for part in parts:
+            _number(part)
+    return value
+
+
+def _lr_pruner(value: str | None) -> str | None:
+    if value not in (None, "none", "asha", "hyperband"):
+        raise typer.BadParameter(f"{value!r} is not none, asha or hyperband")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
 def check_frames(value: str) -> str:
     """A value of --frames; raises typer.BadParameter for another."""
     if value not in ("refuse", "first", "all"):
@@ -106,7 +135,34 @@ class Shared:
         int | None, _option(TRAINING, "--batch-size", "Images of an optimizer step. Default: the task's recipe.")
     ] = None
     lr: Annotated[
-        float | None, _option(TRAINING, "--lr", "Learning rate of every stage. Default: the task's recipe.")
+        str | None,
+        _option(
+            TRAINING,
+            "--lr",
+            "Learning rate of every stage; search tries ten in each stage first. Default: the task's recipe.",
+            callback=_lr,
+            metavar="RATE|search",
+        ),
+    ] = None
+    lr_range: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--lr-range",
+            "The rates that --lr search draws from, such as 0.001,0.6. Default: the study's, fitted to the optimizer.",
+            callback=_lr_range,
+            metavar="LOW,HIGH",
+        ),
+    ] = None
+    lr_pruner: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--lr-pruner",
+            "Stops bad rates of --lr search early: none, asha or hyperband.",
+            callback=_lr_pruner,
+            metavar="none|asha|hyperband",
+        ),
     ] = None
     seed: Annotated[int, _option(TRAINING, "--seed", "Seed of weights, order and views (not of the split).")] = 0
     settings: Annotated[
@@ -146,6 +202,11 @@ class Shared:
 
         own = {item.name for item in fields(Wishes)}
         values = {name: value for name, value in vars(self).items() if name in own}
+        if self.lr not in (None, "search"):
+            values["lr"] = float(self.lr)
+        if self.lr_range is not None:
+            low, _, high = self.lr_range.partition(",")
+            values["lr_range"] = (float(low), float(high))
         return Wishes(**{**values, "settings": tuple(self.settings or ())})
 
     def store(self) -> Store:
@@ -189,6 +250,22 @@ def open_store(root: Path) -> Store:
     if not os.access(root, os.W_OK):
         raise SpecError(f"cannot write to {root}", "give another folder as --runs")
     return Store(root)
+
+
+def given_options(shared: Shared) -> list[str]:
+    """The shared options that differ from their defaults, as arguments; how to print and `--dry-run` are left out."""
+    arguments: list[str] = []
+    for item in fields(Shared):
+        value = getattr(shared, item.name)
+        if value == item.default or item.name in ("dry_run", "json") or value is None:
+            continue
+        name = "--set" if item.name == "settings" else f"--{item.name.replace('_', '-')}"
+        if value is True:
+            arguments.append(name)
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                arguments += [name, str(each)]
+    return arguments
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -27,6 +27,7 @@ class Lines(Reporter):
 
     def __init__(self) -> None:
         self.console = error_console()
+        self.said: dict[str, str] = {}
         self.bar: Any = None
         self.task: Any = None
 
@@ -37,11 +38,31 @@ class Lines(Reporter):
         going_on = f", going on at step {step} of {total_steps}" if step else ""
         self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
         settings = ", ".join(f"{name} {short(value)}" for name, value in describe(spec).items())
-        self.console.print(f"  {settings}", style="dim", markup=False)
+        if self.said.get(spec.task) != settings:  # of many chains, once for each task
+            self.console.print(f"  {settings}", style="dim", markup=False)
+            self.said[spec.task] = settings
+        self._open_bar(spec.task, total_steps, step)
+
+    def _open_bar(self, title: str, total_steps: int, step: int) -> None:
         if self.console.is_terminal:
             self.bar = _bar(self.console)
-            self.task = self.bar.add_task(spec.task, total=total_steps, completed=step, loss="", speed="")
+            self.task = self.bar.add_task(title, total=total_steps, completed=step, loss="", speed="")
             self.bar.start()
+
+    def search_begins(self, spec: StageSpec, key: str) -> None:
+        """Say how the rate is looked for."""
+        from sslcurr.engine.plan import describe
+
+        self.console.print(f"{spec.task} ({key}): learning-rate {describe(spec)['lr']}", markup=False)
+
+    def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
+        """Open a bar for one rate of a search."""
+        self._open_bar(f"{task}: rate {number + 1} of {num_trials}, {lr:.3g}", total_steps, step)
+
+    def trial_ends(self, number: int, lr: float, result: str) -> None:
+        """Say what a rate gave."""
+        self.close()
+        self.console.print(f"  rate {number + 1}: {lr:.3g}: {result}", style="dim", markup=False)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Move the bar."""
@@ -58,6 +79,10 @@ class Lines(Reporter):
     def note(self, text: str) -> None:
         """Print a remark."""
         self.console.print(f"note: {text}", style="yellow", markup=False)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False)
 
     def close(self) -> None:
         """Close the bar, also after an error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from sslcurr.data.source import counted
 from sslcurr.data.split import SplitSettings
 from sslcurr.engine import settings
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.spec import BackboneSpec, DataSpec, StageSpec, Training, key_of
+from sslcurr.engine.spec import BackboneSpec, DataSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.tasks import TASKS, task_class
@@ -25,11 +26,12 @@ from sslcurr.tasks.base import Facts
 SMALL_IMAGE = 64
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 FEWEST_IMAGES = 4
+SEARCH = "search"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wishes:
-    """What a person asks for on the command line; None leaves a value to the plan."""
+    """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search"."""
 
     dataset: str | None = None
     data_root: Path | None = None
@@ -38,7 +40,9 @@ class Wishes:
     image_size: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
-    lr: float | None = None
+    lr: float | str | None = None
+    lr_range: tuple[float, float] | None = None
+    lr_pruner: str | None = None
     fraction: float = 1.0
     label_fraction: float = 1.0
     seed: int = 0
@@ -59,6 +63,18 @@ class DataSettings:
     seed: int = 0
     pack_size: int = 0
     channels: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSettings:
+    """What `--set search.NAME=VALUE` can change of a search for learning rates: how many are tried, how they are drawn,
+    and the share of the images and the epochs of a trial (0: 8 % but four batches at least; 40 steps, two epochs at
+    least, and no more than the stage has)."""
+
+    trials: int = 10
+    draw: str = "log"
+    fraction: float = 0.0
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,19 +134,46 @@ class Planner:
             SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
         """
         wished = {name: getattr(wishes, name) for name in ("epochs", "batch_size", "lr", "precision")}
-        Training(**{name: value for name, value in wished.items() if value is not None})
+        Training(**{name: value for name, value in wished.items() if value not in (None, SEARCH)})
         self.wishes = wishes
         self.parent = parent or SCRATCH
-        self.settings = settings.parse(wishes.settings, [*tasks, "data"])
+        self.settings = settings.parse(wishes.settings, [*tasks, "data", SEARCH])
         # All mistakes that can be seen without the images are said before they are decoded.
         for task in self.settings.keys() & TASKS.keys():
             kind = task_class(task)
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
-            kind.views(settings.apply(self.settings[task], recipe.config, recipe.training, section=task)[0])
+            given = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
+            kind.views(settings.apply(given, recipe.config, recipe.training, section=task)[0])
         (self.data_settings,) = settings.apply(self.settings.get("data", {}), DataSettings(), section="data")
         SplitSettings(val=self.data_settings.val, test=self.data_settings.test, seed=self.data_settings.seed)
+        (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), SearchSettings(), section=SEARCH)
+        self._check_search(tasks)
         self.data = self._open_data(store, progress)
-        self._selections: dict[bool, Selection] = {}
+        self._selections: dict[tuple[bool, float], Selection] = {}
+
+    def wishing(self, **changes: Any) -> Planner:
+        """This planner with other wishes that concern neither the data nor the settings, such as `seed`, `fraction`."""
+        other = copy.copy(self)
+        other.wishes = replace(self.wishes, **changes)
+        return other
+
+    def _check_search(self, tasks: Sequence[str]) -> None:
+        """Raise SpecError for a search that cannot be, or for settings of one that nobody asked for."""
+        given, wishes = self.search_settings, self.wishes
+        low, high = wishes.lr_range or (1e-4, 0.6)
+        LrSearch(low=low, high=high, trials=given.trials, draw=given.draw, pruner=wishes.lr_pruner or "none")
+        for name in ("fraction", "epochs"):
+            if getattr(given, name):
+                LrSearch(low=low, high=high, **{name: getattr(given, name)})
+        asked = wishes.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
+        idle = {
+            "--lr-range": wishes.lr_range,
+            "--lr-pruner": wishes.lr_pruner,
+            "--set search": self.settings.get(SEARCH),
+        }
+        for option, value in idle.items():
+            if value and not asked:
+                raise SpecError(f"{option} is for a search, and none was asked for", "add --lr search")
 
     def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
         source = catalog.find(self.wishes.dataset, self.wishes.data_root, self.wishes.frames)
@@ -162,9 +205,9 @@ class Planner:
             DataError: too few of them, or no labels where the task needs them.
         """
         labelled = task_class(task).labelled
-        if labelled in self._selections:
-            return self._selections[labelled]
         fraction = self.wishes.label_fraction if labelled else self.wishes.fraction
+        if (labelled, fraction) in self._selections:
+            return self._selections[labelled, fraction]
         name = self.data.pack.name
         if labelled and not len(self.data.pack.classes):
             raise DataError(
@@ -179,7 +222,7 @@ class Planner:
                 f"{task} has {len(found.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
                 "give more images or a larger fraction",
             )
-        self._selections[labelled] = found
+        self._selections[labelled, fraction] = found
         return found
 
     def backbone(self, parent: Parent) -> BackboneSpec:
@@ -219,10 +262,13 @@ class Planner:
             pretrained=parent.key is not None,
         )
 
-    def stage(self, task: str, parent: Parent) -> StageSpec:
-        """One stage, every value of it resolved."""
+    def stage(self, task: str, parent: Parent, epochs: int | None = None) -> StageSpec:
+        """One stage, every value of it resolved; `epochs` counts before all wishes."""
         kind, wishes = task_class(task), self.wishes
-        given = dict(self.settings.get(task, {}))
+        given = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
+        rate = given.get("lr", wishes.lr)  # the one said for the task counts
+        if given.get("lr") == SEARCH:
+            del given["lr"]
         facts = self.facts(task, parent)
         # A recipe scales its other values by these two, so it must know them.
         for name in ("batch_size", "epochs"):
@@ -230,7 +276,7 @@ class Planner:
                 facts = replace(facts, **{name: settings.convert(given.pop(name), int, f"{task}.{name}")})
         recipe = kind.recipe(facts)
         training = replace(recipe.training, precision=wishes.precision)
-        if wishes.lr is not None:
+        if isinstance(wishes.lr, float):
             training = replace(training, lr=wishes.lr)
         config, training = settings.apply(given, recipe.config, training, section=task)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
@@ -249,6 +295,32 @@ class Planner:
             parent=parent.key,
             lineage=parent.lineage,
             source=parent.source,
+            search=self.search(task, training, facts, given) if rate == SEARCH else None,
+        )
+
+    def search(self, task: str, training: Training, facts: Facts, given: dict[str, str]) -> LrSearch:
+        """How the learning rate of a stage is found; `given` are the settings said for its task."""
+        kind, wishes, wished = task_class(task), self.wishes, self.search_settings
+        share = wished.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
+        data = self.data.spec((wishes.label_fraction if kind.labelled else wishes.fraction) * share)
+        seen = select(data, labelled=kind.labelled, pack=self.data.pack)
+        few = len(seen.rows["train"])
+        if few < FEWEST_IMAGES:
+            raise SpecError(f"a trial of {task} would have {few} images", "give --set search.fraction=0.5")
+        epochs = wished.epochs or min(training.epochs, max(2, -(-40 // num_steps(few, training.batch_size))))
+        facts = replace(facts, num_images=few, class_counts=seen.class_counts())
+        facts = replace(facts, batch_size=training.batch_size, epochs=training.epochs)
+        config, _ = settings.apply(given, kind.recipe(facts).config, training, section=task)
+        low, high = wishes.lr_range or rates_around(training, pretrained=facts.pretrained)
+        return LrSearch(
+            low=low,
+            high=high,
+            trials=wished.trials,
+            draw=wished.draw,
+            fraction=share,
+            epochs=epochs,
+            pruner=wishes.lr_pruner or "none",
+            config=dataclasses.asdict(config),
         )
 
     def chain(self, tasks: Sequence[str], parent: Parent | None = None) -> list[StageSpec]:
@@ -260,6 +332,19 @@ class Planner:
             stages.append(stage)
             parent = parent_of(stage)
         return stages
+
+
+def rates_around(training: Training, *, pretrained: bool) -> tuple[float, float]:
+    """The range in which a rate is looked for when none is given.
+
+    The study's (arXiv 2112.12086): 0.01 to 0.6 from scratch, 0.0001 to 0.6 from trained weights, for SGD at 256 images.
+    Rates of SGD and LARS go with the batch size, AdamW's are a hundredth at 256 images and go with its root. Widened
+    where that leaves out a third or three times the recipe's rate.
+    """
+    low, high = (1e-4 if pretrained else 0.01), 0.6
+    size = training.batch_size / 256
+    factor = size**0.5 / 100 if training.optimizer == "adamw" else size
+    return min(low * factor, training.lr / 3), max(high * factor, training.lr * 3)
 
 
 def parent_of(stage: StageSpec) -> Parent:
@@ -303,6 +388,15 @@ def input_sizes(spec: StageSpec) -> set[int]:
     return kind.input_sizes(kind.Config(**spec.config))
 
 
+def described(search: LrSearch) -> str:
+    """A search for a rate, in a line."""
+    pruner = "" if search.pruner == "none" else f", {search.pruner}"
+    return (
+        f"search ({search.trials} from {search.low:.3g} to {search.high:.3g}, {search.draw}, each "
+        f"{search.epochs} epochs on {search.fraction:.0%} of the images{pruner})"
+    )
+
+
 def describe(spec: StageSpec) -> dict[str, Any]:
     """The resolved values that a person wants to see before a run, in order; what is off is left out."""
     training = spec.training
@@ -310,7 +404,7 @@ def describe(spec: StageSpec) -> dict[str, Any]:
     return {
         "backbone": spec.backbone.name + ("" if spec.backbone.stem == "imagenet" else f" ({spec.backbone.stem} stem)"),
         "optimizer": training.optimizer,
-        "lr": training.lr,
+        "lr": training.lr if spec.search is None else described(spec.search),
         "weight decay": training.weight_decay,
         "epochs": training.epochs,
         "batch size": training.batch_size,

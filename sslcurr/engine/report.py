@@ -20,5 +20,14 @@ class Reporter:
     def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
         """A stage is in the store."""
 
+    def search_begins(self, spec: StageSpec, key: str) -> None:
+        """Learning rates are about to be tried for a stage."""
+
+    def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
+        """A search is about to try a learning rate; `number` is from 0, `step` as in `stage_begins`."""
+
+    def trial_ends(self, number: int, lr: float, result: str) -> None:
+        """A learning rate was tried, stopped early or failed."""
+
     def note(self, text: str) -> None:
         """A remark that a person should see, one line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,22 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
     """The stage, and whether it was trained here rather than by another process that was waited for."""
     from sslcurr.engine.train import train
 
-    parent = parent_weights(spec, store)
+    parent, key = parent_weights(spec, store), key_of(spec)
     trained = False
 
     def work(part: Path) -> dict[str, Any]:
         nonlocal trained
         trained = True
-        return train(spec, part, parent, runtime, report)
+        if spec.search is None:
+            return train(spec, key, part, parent, runtime, report)
+        from sslcurr.engine.search import find_rate
+
+        found = find_rate(spec, key, part, parent, runtime, report)
+        chosen = replace(spec, search=None, training=replace(spec.training, lr=found["lr"]))
+        return {**train(chosen, key, part, parent, runtime, report), "search": found}
 
     def waiting() -> None:
-        report.note(f"another process is training {spec.task} ({key_of(spec)}); waiting for it")
+        report.note(f"another process is training {spec.task} ({key}); waiting for it")
 
     return store.run(spec, work, waiting), trained
 

@@ -17,6 +17,8 @@ OPTIMIZERS = ("sgd", "lars", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("auto", "32", "bf16")
 STEMS = ("imagenet", "small", "cifar")
+DRAWS = ("log", "uniform")
+PRUNERS = ("none", "asha", "hyperband")
 
 
 def unhashed(default: Any) -> Any:
@@ -150,6 +152,40 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LrSearch:
+    """How a stage finds its learning rate before it is trained: rates at random, each tried on fewer images.
+
+    Attributes:
+        low, high: the range of the rates.
+        trials: how many rates are tried.
+        draw: `log` (uniform in the logarithm) or `uniform`.
+        fraction: share of the stage's training images that a trial sees, a nested stratified subset.
+        epochs: epochs of a trial.
+        pruner: `none`, `asha` (https://arxiv.org/abs/1810.05934) or `hyperband` (https://arxiv.org/abs/1603.06560)
+            stops bad rates early.
+        config: the task's settings for that many images.
+    """
+
+    low: float
+    high: float
+    trials: int = 10
+    draw: str = "log"
+    fraction: float = 0.08
+    epochs: int = 5
+    pruner: str = "none"
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        in_range("the lowest rate", self.low, 0, above=True)
+        in_range("the highest rate", self.high, self.low, above=True)
+        in_range("search.trials", self.trials, 1)
+        in_range("search.fraction", self.fraction, 0, 1, above=True)
+        in_range("search.epochs", self.epochs, 1)
+        _one_of("search.draw", self.draw, DRAWS)
+        _one_of("pruner", self.pruner, PRUNERS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageSpec:
     """One training of one task from one parent: all that decides its result.
 
@@ -157,6 +193,8 @@ class StageSpec:
         parent: key of the stage it starts from, `sha256:...` of a checkpoint file, or None for scratch.
         lineage: the tasks the parent's weights went through, oldest first (told by the parent; not hashed).
         source: the checkpoint file to start from when `parent` is one (not hashed).
+        search: how the learning rate is found; `training.lr` is then only the recipe's. What is found is no part of
+            the identity, how it is looked for is.
     """
 
     task: str
@@ -169,6 +207,7 @@ class StageSpec:
     parent: str | None = None
     lineage: tuple[str, ...] = unhashed(())
     source: str = unhashed("")
+    search: LrSearch | None = field(default=None, metadata={"as_before": None})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -206,6 +245,8 @@ def stage_from_dict(record: dict[str, Any]) -> StageSpec:
     values["data"] = build(DataSpec, values["data"])
     values["training"] = build(Training, values["training"])
     values["lineage"] = tuple(values["lineage"])
+    if values.get("search") is not None:
+        values["search"] = build(LrSearch, values["search"])
     return StageSpec(**values)
 
 

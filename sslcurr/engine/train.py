@@ -24,7 +24,7 @@ from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
 from sslcurr.engine.report import Reporter
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.signals import StopSignals, stop_signals
-from sslcurr.engine.spec import StageSpec, key_of
+from sslcurr.engine.spec import StageSpec
 from sslcurr.engine.store import RESUME, write_whole
 from sslcurr.errors import Interrupted, TrainingError
 from sslcurr.seeds import numpy_generator, seed_for, torch_generator
@@ -54,8 +54,12 @@ class Runtime:
     tensorboard: bool = False
 
 
-def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, report: Reporter) -> dict[str, Any]:
+def train(
+    spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
+) -> dict[str, Any]:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
+
+    The rate is `spec.training.lr`; a search for it is over by now. `key` is that of the stage as it was asked for.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -76,8 +80,8 @@ def train(spec: StageSpec, part: Path, parent: Path | None, runtime: Runtime, re
     if not load_resume(part / RESUME, task, optimizer, progress):
         torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
         task.start(scan)
-    loop = Loop(spec, part, runtime, report, task, optimizer, progress)
-    report.stage_begins(spec, key_of(spec), loop.total_steps, progress.step)
+    loop = Loop(spec, key, part, runtime, report, task, optimizer, progress)
+    report.stage_begins(spec, key, loop.total_steps, progress.step)
     with loop.log, stop_signals() as stop:
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):
@@ -157,6 +161,7 @@ class Loop:
     def __init__(
         self,
         spec: StageSpec,
+        key: str,
         part: Path,
         runtime: Runtime,
         report: Reporter,
@@ -165,6 +170,7 @@ class Loop:
         progress: Progress,
     ) -> None:
         self.spec = spec
+        self.key = key
         self.part = part
         self.runtime = runtime
         self.report = report
@@ -223,7 +229,7 @@ class Loop:
         if stop.signal:
             self.save()
             raise Interrupted(
-                f"stopped at step {self.progress.step} of {self.total_steps} of {self.spec.task} ({key_of(self.spec)})",
+                f"stopped at step {self.progress.step} of {self.total_steps} of {self.spec.task} ({self.key})",
                 "run the same command again to go on from there",
                 stop.signal,
             )
@@ -235,6 +241,7 @@ class Loop:
         progress.epochs_done += 1
         if metrics:
             self.log.add_epoch(epoch, metrics)
+        self.log.flush()  # whoever hears of the epoch may read its rows
         self.report.epoch_done(epoch, metrics)
         if monitor is not None and monitor in metrics:
             if metrics[monitor] > progress.best_value:
@@ -268,7 +275,7 @@ class Loop:
         saved = f"the last saved step is {self.saved_step}" if self.saved_step else "nothing was saved before it"
         lr = self.spec.training.lr
         raise TrainingError(
-            f"the loss of {self.spec.task} is not finite at step {step} of {self.total_steps} ({key_of(self.spec)})",
+            f"the loss of {self.spec.task} is not finite at step {step} of {self.total_steps} ({self.key})",
             f"{saved}; try a lower rate (--set {self.spec.task}.lr={lr / 5:.3g}), --precision 32, "
             f"or --set {self.spec.task}.clip=1",
         )
@@ -331,6 +338,7 @@ def finish(
         "num_images": task.num_images,
         "images_per_second": round(progress.images_seen / max(progress.seconds, 1e-9), 2),
         "seconds": round(progress.seconds, 3),
+        "lr": spec.training.lr,
         "device": where.description,
         "precision": where.precision,
         "channels_last": where.channels_last,

@@ -1,0 +1,291 @@
+"""From single-task accuracies to a curriculum, and what orderings of the tasks make of it: the study's Table 3.
+
+arXiv 2112.12086, arXiv 2301.10687.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslcurr.analysis import curriculum
+from sslcurr.analysis.chains import Chains, Failure, Run, matrix_of
+from sslcurr.analysis.curriculum import Floats, Ordering
+from sslcurr.engine.plan import Parent
+
+START, IMAGENET = "scratch", "ImageNet"
+RESAMPLES_OF_TAU = 500
+
+
+@dataclass
+class Results:
+    """Measured chains over the seeds asked for, as far as there are any.
+
+    Attributes:
+        seeds: those asked for.
+        chains: name -> runs and failures by seed; a name is an ordering, or a start without tasks as `(START,)`.
+    """
+
+    seeds: Sequence[int]
+    baselines: dict[str, list[Run | Failure]] = field(default_factory=dict)
+    chains: dict[Ordering, list[Run | Failure]] = field(default_factory=dict)
+
+    def failures(self) -> list[Failure]:
+        """All that could not be trained."""
+        runs = [run for group in (*self.baselines.values(), *self.chains.values()) for run in group]
+        return [run for run in runs if isinstance(run, Failure)]
+
+
+class Ranking:
+    """Ranks tasks, then measures orderings of them.
+
+    Args:
+        chains: trains and measures.
+        tasks: the pretext tasks to rank.
+        seeds: each chain is trained with each of them.
+        imagenet: weights to compare with, trained by classification alone.
+        heard: called after every measured or failed chain, with the results so far.
+    """
+
+    def __init__(
+        self,
+        chains: Chains,
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        imagenet: Parent | None = None,
+        heard: Callable[[Run | Failure, Results], None] = lambda run, results: None,
+    ) -> None:
+        self.chains = chains
+        self.tasks = tuple(tasks)
+        self.seeds = tuple(seeds)
+        self.imagenet = imagenet
+        self.heard = heard
+        self.results = Results(self.seeds)
+
+    def measure_singles(self) -> None:
+        """Measure the baselines and every task alone, seed by seed."""
+        for seed in self.seeds:
+            self._add(self.results.baselines.setdefault(START, []), (), seed)
+            if self.imagenet is not None:
+                self._add(self.results.baselines.setdefault(IMAGENET, []), (), seed, self.imagenet)
+            for task in self.tasks:
+                self._add(self.results.chains.setdefault((task,), []), (task,), seed)
+
+    def singles(self) -> dict[str, float]:
+        """Task -> mean single-SSL accuracy; a task that failed at every seed is not there."""
+        return singles_of(self.results)
+
+    def measure_orderings(self, orderings: Sequence[Ordering]) -> None:
+        """Measure orderings, seed by seed."""
+        for seed in self.seeds:
+            for ordering in orderings:
+                self._add(self.results.chains.setdefault(ordering, []), ordering, seed)
+
+    def _add(self, runs: list[Run | Failure], ordering: Ordering, seed: int, parent: Parent | None = None) -> None:
+        run = self.chains.run(ordering, seed, parent)
+        runs.append(run)
+        self.heard(run, self.results)
+
+    def document(self) -> dict[str, Any]:
+        """All that is known so far, as plain values; see docs/commands.md."""
+        return document_of(self.results, self.chains.labels, self.chains.groups)
+
+
+def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) -> dict[str, float] | None:
+    """Task -> mean single-SSL accuracy if all of them are in the store; nothing is trained."""
+    found = {}
+    for task in tasks:
+        runs = [chains.known((task,), seed) for seed in seeds]
+        if None in runs:
+            return None
+        found[task] = float(np.mean([run.balanced_accuracy for run in runs if run is not None]))
+    return found
+
+
+def singles_of(results: Results) -> dict[str, float]:
+    """Task -> mean single-SSL accuracy over the seeds that were trained."""
+    found = {}
+    for ordering, runs in results.chains.items():
+        values = accuracies_of(runs)
+        if len(ordering) == 1 and values:
+            found[ordering[0]] = float(np.mean(values))
+    return found
+
+
+def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
+    """Balanced accuracies of the runs that did not fail."""
+    return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
+
+
+def document_of(results: Results, labels: NDArray[Any], groups: NDArray[Any] | None) -> dict[str, Any]:
+    """The ranking, its ties, the table of orderings and the test of the hypothesis, as plain values.
+
+    Args:
+        results: measured chains; those that failed at every seed are left out of the order.
+        labels, groups: of the test images.
+    """
+    complete: dict[Ordering, list[Run | Failure]] = {(name,): runs for name, runs in results.baselines.items()}
+    complete |= results.chains
+    measured = {name: runs for name, runs in complete.items() if accuracies_of(runs)}
+    padded = [[*runs, *[Failure((), 0, "")] * (len(results.seeds) - len(runs))] for runs in measured.values()]
+    resampled: dict[Ordering, Floats] = {}
+    if padded:
+        columns = curriculum.resampled_accuracies(labels, matrix_of(padded, len(labels)), groups)
+        resampled = dict(zip(measured, columns.T, strict=True))
+    singles = singles_of(results)
+    rising = curriculum.curriculum_of(singles)
+    ties = curriculum.tie_groups(rising, {task: resampled[task,] for task in rising})
+    document: dict[str, Any] = {
+        "seeds": list(results.seeds),
+        "num_images": len(labels),
+        "tasks": [],
+        "baselines": {},
+        "curriculum": list(rising),
+        "ties": ties,
+    }
+    for name, runs in results.baselines.items():
+        document["baselines"][name] = summary(runs, resampled.get((name,)))
+    for task in rising:
+        row = {"task": task, **summary(results.chains[task,], resampled[task,])}
+        for name, entry in (("gain", START), ("gain_over_imagenet", IMAGENET)):
+            if (entry,) in resampled:
+                row[name] = gain(resampled, measured, (task,), (entry,))
+        document["tasks"].append(row)
+    longer = {name: runs for name, runs in results.chains.items() if len(name) > 1}
+    if longer:
+        document["orderings"] = table_of(longer, measured, resampled, singles, ties)
+        document["best"] = best_of(document)
+        known = [name for name in longer if name in measured and set(name) <= set(singles)]
+        document["hypothesis"] = hypothesis(known, measured, resampled, singles)
+    document["failed"] = [failure.to_json() for failure in results.failures()]
+    return document
+
+
+def summary(runs: Sequence[Run | Failure], resampled: Floats | None) -> dict[str, Any]:
+    """Mean, spread (standard deviation over seeds, n - 1) and 95 % interval of a chain."""
+    values = accuracies_of(runs)
+    validation = [run.validation for run in runs if isinstance(run, Run) and run.validation is not None]
+    interval = curriculum.interval_of(resampled) if resampled is not None else None
+    return {
+        "mean": float(np.mean(values)) if values else None,
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "interval": list(interval) if interval is not None else None,
+        "validation": float(np.mean(validation)) if validation else None,
+        "runs": [run.to_json() for run in runs if isinstance(run, Run)],
+    }
+
+
+def gain(
+    resampled: Mapping[Ordering, Floats],
+    measured: Mapping[Ordering, Sequence[Run | Failure]],
+    name: Ordering,
+    over: Ordering,
+) -> dict[str, Any]:
+    """How much better one chain is than another, with the 95 % interval of the paired difference."""
+    by_seed = [{r.seed: r.balanced_accuracy for r in measured[n] if isinstance(r, Run)} for n in (name, over)]
+    both = [by_seed[0][seed] - by_seed[1][seed] for seed in by_seed[0] if seed in by_seed[1]]
+    interval = curriculum.interval_of(resampled[name] - resampled[over])
+    return {
+        "mean": float(np.mean(both)) if both else None,
+        "interval": list(interval) if interval is not None else None,
+    }
+
+
+def table_of(
+    longer: Mapping[Ordering, Sequence[Run | Failure]],
+    measured: Mapping[Ordering, Sequence[Run | Failure]],
+    resampled: Mapping[Ordering, Floats],
+    singles: Mapping[str, float],
+    ties: Sequence[Sequence[str]],
+) -> list[dict[str, Any]]:
+    """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked."""
+    rows = []
+    for name, runs in sorted(longer.items(), key=lambda item: len(item[0])):
+        known = set(name) <= set(singles)
+        kind = curriculum.classify(name, singles, ties) if known else None
+        rows.append(
+            {
+                "ordering": list(name),
+                "kind": kind.order if kind else None,
+                "full": kind.full if kind else None,
+                "uncertain": kind.uncertain if kind else None,
+                **summary(runs, resampled.get(name)),
+            }
+        )
+    for row in rows:
+        block = [other for other in rows if len(other["ordering"]) == len(row["ordering"])]
+        means = [other["mean"] for other in block if other["mean"] is not None]
+        row["best"] = row["mean"] is not None and row["mean"] == max(means)
+    return rows
+
+
+def best_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The chain that is best on the test images, and the one that the validation images choose.
+
+    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not.
+    """
+    rows = [{"ordering": [row["task"]], **row} for row in document["tasks"]] + document["orderings"]
+    rows = [row for row in rows if row["mean"] is not None]
+
+    def short(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in ("ordering", "mean", "std", "interval", "validation")}
+
+    found = {"on_test": short(max(rows, key=lambda row: row["mean"])), "num_chains": len(rows)}
+    judged = [row for row in rows if row["validation"] is not None]
+    if judged:
+        found["on_validation"] = short(max(judged, key=lambda row: row["validation"]))
+    return found
+
+
+def hypothesis(
+    orderings: Sequence[Ordering],
+    measured: Mapping[Ordering, Sequence[Run | Failure]],
+    resampled: Mapping[Ordering, Floats],
+    singles: Mapping[str, float],
+) -> dict[str, Any]:
+    """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?"""
+    means = np.array([np.mean(accuracies_of(measured[name])) for name in orderings])
+    document: dict[str, Any] = {"permutation": [], "kendall": []}
+    for strata in ("set", "length"):
+        test = curriculum.permutation_test(orderings, means.tolist(), singles, strata=strata)
+        entry: dict[str, Any] = {
+            "strata": strata,
+            "num_strata": test.num_strata,
+            "effect": test.effect,
+            "p_value": test.p_value,
+            "num_arrangements": test.num_arrangements,
+            "exact": test.exact,
+            "interval": None,
+        }
+        if test.num_strata:
+            columns = np.stack([resampled[name] for name in orderings], axis=1)
+            pairs = curriculum.strata_of(orderings, singles, strata)
+            interval = curriculum.interval_of(curriculum.effect_of(columns, pairs))
+            entry["interval"] = list(interval) if interval is not None else None
+        document["permutation"].append(entry)
+    resampled_singles = {task: resampled[task,][:RESAMPLES_OF_TAU] for task in singles}
+    for length in sorted({len(name) for name in orderings}):
+        block = [place for place, name in enumerate(orderings) if len(name) == length]
+        if len(block) < 3:
+            continue
+        names = [orderings[place] for place in block]
+        columns = np.stack([resampled[name][:RESAMPLES_OF_TAU] for name in names], axis=1)
+        for by in curriculum.PREDICTIONS:
+            tau = float(curriculum.kendall_tau(curriculum.predicted(names, singles, by), means[block]))
+            again = curriculum.kendall_tau(curriculum.predicted(names, resampled_singles, by), columns)
+            interval = curriculum.interval_of(again)
+            document["kendall"].append(
+                {
+                    "length": length,
+                    "by": by,
+                    "tau": None if np.isnan(tau) else tau,
+                    "interval": list(interval) if interval is not None else None,
+                    "num_orderings": len(names),
+                }
+            )
+    return document

@@ -1,0 +1,101 @@
+"""`sslcurr grid TASK...`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sslcurr.cli.chain import Baseline
+from sslcurr.cli.options import Shared, shared_options
+from sslcurr.cli.rank import FAILED
+from sslcurr.errors import SpecError
+
+FRACTIONS = "1,0.5,0.25,0.125"
+
+
+def _fractions(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise SpecError(f"{name} takes shares, got {text!r}", f"give {name} {FRACTIONS}") from None
+
+
+@shared_options
+def grid(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Pretext tasks, in order: see sslcurr tasks.")],
+    ssl_fractions: Annotated[
+        str, typer.Option("--ssl-fractions", metavar="SHARES", help="Shares of the images that pretraining uses.")
+    ] = FRACTIONS,
+    label_fractions: Annotated[
+        str, typer.Option("--label-fractions", metavar="SHARES", help="Shares of the labels that classification uses.")
+    ] = FRACTIONS,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of every chain: --seed and those after it.")] = 3,
+    baseline: Annotated[
+        Baseline | None, typer.Option("--baseline", help="Also train each share of the labels from scratch.")
+    ] = None,
+    *,
+    shared: Shared,
+) -> None:
+    """Train a chain on parts of the images and of the labels, and print the table of both.
+
+    Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
+    pretraining is done once for its column of classifiers.
+    """
+    from sslcurr.analysis.grid import cells_of, check_fractions
+    from sslcurr.tasks import check_pretext
+
+    check_pretext(tasks)
+    shares = {}
+    for name, text in (("--ssl-fractions", ssl_fractions), ("--label-fractions", label_fractions)):
+        shares[name] = _fractions(name, text)
+        check_fractions(name, shares[name])
+    if (shared.fraction, shared.label_fraction) != (1.0, 1.0):
+        raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
+    from sslcurr.analysis.chains import Chains, Failure, Run
+    from sslcurr.analysis.forecast import forecast
+    from sslcurr.analysis.grid import Cell, Grid
+    from sslcurr.cli.job import note, opened, run_record
+    from sslcurr.cli.rankings import print_cost, print_grid
+    from sslcurr.cli.results import percent, print_json
+
+    numbers = range(shared.seed, shared.seed + seeds)
+    cells = cells_of(shares["--label-fractions"], shares["--ssl-fractions"], baseline=baseline is not None)
+    with opened(shared, [*tasks, "classification"], None) as (planner, store, report):
+        chains = Chains(planner, store, shared.runtime, report, device=shared.device)
+
+        def heard(run: Run | Failure, cell: Cell) -> None:
+            result = percent(run.balanced_accuracy) if isinstance(run, Run) else f"failed: {run.reason}"
+            images = "scratch" if cell[1] is None else f"images {cell[1]:g}"
+            report.say(f"labels {cell[0]:g}, {images}, seed {run.seed}: {result}")
+
+        table = Grid(chains, tasks, numbers, cells, heard=heard)
+        specs = []
+        for seed in numbers:
+            for cell in cells:
+                ordering, wishes = table.wishes(cell)
+                specs.append(chains.specs(ordering, seed, **wishes))
+        if shared.dry_run:
+            print_cost(forecast(chains, specs, shared.runtime()), len(specs), shared.json)
+            return
+        chains.check_network(tasks)
+        chains.need(specs)
+        asked = {"grid": list(tasks), "stages": sorted(chains.needed)}
+        record = run_record(planner, store, asked=asked, title=f"grid {' '.join(tasks)}", stages=[])
+        note(chains, record)
+        table.measure()
+        document = {
+            "dataset": planner.data.pack.name,
+            "split": chains.split,
+            "ssl_fractions": shares["--ssl-fractions"],
+            "label_fractions": shares["--label-fractions"],
+            "baseline": baseline.value if baseline else None,
+            **table.document(),
+        }
+        note(chains, record | {"finished": not document["failed"]})
+    if shared.json:
+        print_json(document)
+    else:
+        print_grid(document)
+    if document["failed"]:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,317 @@
+"""`sslcurr rank [TASK...]`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sslcurr.cli.options import Shared, given_options, shared_options
+from sslcurr.errors import Interrupted, SpecError
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.chains import Chains, Failure, Run
+    from sslcurr.analysis.ranking import Results
+    from sslcurr.cli.progress import Lines
+
+# The four of the study's table (arXiv 2301.10687).
+DEFAULT_TASKS = ["relative-location", "mocov2", "swav", "rotation"]
+FAILED = 3
+ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
+
+
+class Measure(StrEnum):
+    """How a chain is measured at the target task."""
+
+    finetune = "finetune"
+    linear = "linear"
+    knn = "knn"
+
+
+class Score(StrEnum):
+    """The cheap probe of the automatic curriculum."""
+
+    knn = "knn"
+    linear = "linear"
+
+
+@shared_options
+def rank(
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TASK]...", help="Pretext tasks. Default: relative-location mocov2 swav rotation."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of every chain: --seed and those after it.")] = 3,
+    measure: Annotated[
+        Measure,
+        typer.Option(help="finetune: train all weights. linear, knn: classify frozen features, cheaper."),
+    ] = Measure.finetune,
+    layers: Annotated[
+        str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
+    ] = "*",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start every chain from these weights."),
+    ] = None,
+    imagenet: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT|KEY", help="ImageNet weights, or others, to compare with."),
+    ] = None,
+    orderings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--orderings",
+            metavar="WORD|A,B,C",
+            help="Also train orderings: curriculum, anti, full, pairs, triples, all, or one such as mocov2,swav; "
+            "may be repeated.",
+            rich_help_panel=ORDERINGS,
+        ),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length", min=1, help="Most tasks in an ordering; alone: all of them.", rich_help_panel=ORDERINGS
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Print the table so far after every chain.", rich_help_panel=ORDERINGS)
+    ] = False,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Find a good ordering without training them all.", rich_help_panel=SEARCH),
+    ] = False,
+    beam: Annotated[
+        int,
+        typer.Option("--beam", help="Prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH),
+    ] = 2,
+    budget: Annotated[
+        float,
+        typer.Option("--budget", help="Most image passes, as a share of all orderings'.", rich_help_panel=SEARCH),
+    ] = 0.25,
+    score: Annotated[Score, typer.Option("--score", help="The probe that prunes.", rich_help_panel=SEARCH)] = Score.knn,
+    *,
+    shared: Shared,
+) -> None:
+    """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
+
+    Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
+    is not finite is marked, the rest goes on, and the exit code is 3.
+    """
+    from sslcurr.analysis.curriculum import check_words
+    from sslcurr.tasks import check_pretext
+
+    names = tasks or DEFAULT_TASKS
+    check_pretext(names)
+    if len(set(names)) < len(names):
+        raise SpecError(
+            "a task is named twice", "name each task once; --orderings says in which orders they are trained"
+        )
+    check_words(orderings or [], names)
+    if measure is Measure.finetune and layers != "*" and not search:
+        raise SpecError("--layers is for probes", "add --measure linear or knn")
+    if search and (orderings or watch):
+        raise SpecError("--search looks for an ordering itself", "leave out --orderings and --watch")
+    from sslcurr.analysis.chains import Chains
+    from sslcurr.cli.job import opened
+
+    numbers = range(shared.seed, shared.seed + seeds)
+    with opened(shared, [*names, "classification"], start) as (planner, store, report):
+        chains = Chains(
+            planner, store, shared.runtime, report, measure=measure.value, layers=layers, device=shared.device
+        )
+        if search:
+            most = len(names) if length is None else length
+            _search(shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, report)
+        else:
+            _rank(shared, chains, names, numbers, orderings or [], length, imagenet, start, watch, report)
+
+
+def _rank(
+    shared: Shared,
+    chains: Chains,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    words: Sequence[str],
+    length: int | None,
+    imagenet: str | None,
+    start: str | None,
+    watch: bool,
+    report: Lines,
+) -> None:
+    from sslcurr.analysis.curriculum import chosen_orderings
+    from sslcurr.analysis.ranking import Ranking, known_singles
+    from sslcurr.cli.job import note, run_record
+    from sslcurr.cli.rankings import print_forecast, print_partial, print_ranking
+    from sslcurr.cli.results import print_json
+    from sslcurr.engine.plan import parent_from
+
+    reference = parent_from(imagenet, chains.store) if imagenet is not None else None
+    if reference is not None and reference.backbone != chains.planner.backbone(chains.planner.parent):
+        raise SpecError(
+            "the weights of --imagenet are of another network", "give the same --backbone, --stem and channels"
+        )
+    singles: list[tuple[str, ...]] = [(task,) for task in tasks]
+    if shared.dry_run:
+        known = known_singles(chains, tasks, seeds)
+        order = known or dict.fromkeys(tasks, 0.0)
+        chosen = [*singles, *(chosen_orderings(words, tasks, length, order) or [])]
+        print_forecast(chains, chosen, seeds, reference, shared, guessed=known is None and _needs_singles(words))
+        return
+    chains.check_network(tasks)
+    asked = {
+        "rank": list(tasks),
+        "seeds": list(seeds),
+        "orderings": [*words, length],
+        "measure": [chains.measure, chains.layers],
+        "imagenet": reference.key if reference else None,
+        "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
+    }
+    record = run_record(chains.planner, chains.store, asked=asked, title=f"rank {' '.join(tasks)}", stages=[])
+    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
+    chains.expect([(), *singles], seeds, reference)
+    note(chains, record)
+    progress = Progress(report, watch, print_partial)
+    ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=progress.heard)
+    try:
+        progress.expect((len(tasks) + 1 + (reference is not None)) * len(seeds))
+        ranking.measure_singles()
+        known = ranking.singles()
+        chosen = chosen_orderings(words, list(known), length, known) or []
+        chosen = [ordering for ordering in chosen if set(ordering) <= set(known)]
+        progress.expect(len(chosen) * len(seeds))
+        chains.expect(chosen, seeds)
+        note(chains, record)
+        ranking.measure_orderings(chosen)
+    except (Interrupted, KeyboardInterrupt):
+        if not watch:
+            print_partial(ranking.results)
+        raise
+    document = ranking.document()
+    curriculum = document["curriculum"]
+    document = {
+        "dataset": chains.planner.data.pack.name,
+        "split": chains.split,
+        "measure": chains.measure,
+        **document,
+        "command": command_of(shared, curriculum, start),
+    }
+    best = max((row["mean"] for row in document["tasks"]), default=None)
+    note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
+    if shared.json:
+        print_json(document)
+    else:
+        print_ranking(document)
+    if document["failed"]:
+        raise typer.Exit(FAILED)
+
+
+def _needs_singles(words: Sequence[str]) -> bool:
+    return any(name in ("curriculum", "anti") for word in words for name in word.split(","))
+
+
+def _search(
+    shared: Shared,
+    chains: Chains,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    length: int,
+    beam: int,
+    budget: float,
+    score: str,
+    report: Lines,
+) -> None:
+    from sslcurr.analysis.automatic import Search, Settings
+    from sslcurr.cli.job import note, run_record
+    from sslcurr.cli.rankings import print_search
+    from sslcurr.cli.results import console, print_json
+
+    if len(tasks) < 2:
+        raise SpecError("one task has one ordering", "give two tasks or more")
+    settings = Settings(length=length, beam=beam, budget=budget, probe=score)
+    found = Search(chains, tasks, seeds, settings, said=report.say)
+    if shared.dry_run:
+        document: dict[str, Any] = {
+            "orderings": len(found.orderings()),
+            "exhaustive_image_passes": found.exhaustive,
+            "budget_image_passes": settings.budget * found.exhaustive,
+        }
+        if shared.json:
+            print_json(document)
+        else:
+            console().print(
+                f"{document['orderings']} orderings of up to {length} of {len(tasks)} tasks at {len(seeds)} seeds take "
+                f"{found.exhaustive:,.0f} image passes; the search spends at most "
+                f"{document['budget_image_passes']:,.0f} ({settings.budget:.0%})"
+            )
+        return
+    chains.check_network(tasks)
+    asked = {
+        "rank search": list(tasks),
+        "seeds": list(seeds),
+        "settings": [length, beam, budget, score],
+        "measure": [chains.measure, chains.layers],
+        "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
+    }
+    record = run_record(chains.planner, chains.store, asked=asked, title=f"rank --search {' '.join(tasks)}", stages=[])
+    note(chains, record)
+    try:
+        result = found.run()
+    finally:
+        note(chains, record)
+    result = {
+        "dataset": chains.planner.data.pack.name,
+        "split": chains.split,
+        "measure": chains.measure,
+        "seeds": list(seeds),
+        **result,
+        "command": command_of(shared, result["ordering"], None) if result["ordering"] else None,
+    }
+    best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
+    note(chains, record | {"finished": True, "balanced_accuracy": best})
+    if shared.json:
+        print_json(result)
+    else:
+        print_search(result)
+    if result["failed"]:
+        raise typer.Exit(FAILED)
+
+
+def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> str:
+    """The command line that trains an ordering with the options of this one."""
+    begin = ["--from", start] if start is not None else []
+    return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(shared)])
+
+
+class Progress:
+    """Counts the chains, says each as it is measured, and shows the table so far when asked for."""
+
+    def __init__(self, report: Lines, watch: bool, show: Any) -> None:
+        import time
+
+        self.report = report
+        self.watch = watch
+        self.show = show
+        self.done = 0
+        self.total = 0
+        self.clock = time.monotonic
+        self.began = self.clock()
+
+    def expect(self, number: int) -> None:
+        """So many chains are to come."""
+        self.total += number
+
+    def heard(self, run: Run | Failure, results: Results) -> None:
+        """A chain was measured, or failed."""
+        from sslcurr.analysis.chains import Run
+
+        self.done += 1
+        name = " -> ".join(run.ordering) or "no pretext task"
+        result = f"{100 * run.balanced_accuracy:.1f} %" if isinstance(run, Run) else f"failed: {run.reason}"
+        minutes = (self.clock() - self.began) / self.done * (self.total - self.done) / 60
+        left = f" (about {minutes:.0f} min left)" if minutes >= 2 else ""
+        self.report.say(f"[{self.done}/{self.total}] {name}, seed {run.seed}: {result}{left}")
+        if self.watch:
+            self.show(results)

@@ -1,0 +1,306 @@
+"""What `rank` and `grid` print: rankings, tables of orderings, tests, forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sslcurr.cli.progress import error_console
+from sslcurr.cli.results import console, percent, print_json, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sslcurr.analysis.chains import Chains
+    from sslcurr.analysis.curriculum import Ordering
+    from sslcurr.analysis.forecast import Forecast
+    from sslcurr.analysis.ranking import Results
+    from sslcurr.cli.options import Shared
+    from sslcurr.engine.plan import Parent
+
+NUMBERS = ("balanced accuracy", "95 % interval", "gain over scratch", "over ImageNet", "validation")
+PREDICTORS = {
+    "order": "how much of a curriculum it is",
+    "mean": "the mean single-task accuracy",
+    "last": "the accuracy of its last task",
+}
+
+
+def arrow(ordering: Sequence[str]) -> str:
+    """An ordering as a person reads it."""
+    return " -> ".join(ordering)
+
+
+def spread(row: Mapping[str, Any]) -> str:
+    """A mean with its spread over seeds."""
+    if row["mean"] is None:
+        return "failed"
+    return percent(row["mean"]) if row["std"] is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %"
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """An interval of accuracies."""
+    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def points(entry: Mapping[str, Any] | None) -> str:
+    """A difference in points with its interval."""
+    if entry is None or entry["mean"] is None:
+        return "-"
+    interval = entry["interval"]
+    shown = "" if interval is None else f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
+    return f"{100 * entry['mean']:+.1f}{shown}"
+
+
+def print_ranking(document: Mapping[str, Any]) -> None:
+    """The ranking, the table of orderings, the test of the hypothesis, and the command for the curriculum."""
+    out = console()
+    seeds = document["seeds"]
+    images = f"{document['num_images']} {document['split']} images"
+    header = f"{document['dataset']}, {images}, {len(seeds)} seeds, {document['measure']}"
+    with_imagenet = "ImageNet" in document["baselines"]
+    columns = ["task", *[name for name in NUMBERS if with_imagenet or name != "over ImageNet"]]
+    rows = table(*columns, right=columns[1:], title=header)
+    for name, row in document["baselines"].items():
+        blank = [""] * (2 if with_imagenet else 1)
+        rows.add_row(name, spread(row), between(row["interval"]), *blank, percent(row["validation"]), style="dim")
+    for row in document["tasks"]:
+        over = [points(row.get("gain_over_imagenet"))] if with_imagenet else []
+        cells = (spread(row), between(row["interval"]), points(row.get("gain")), *over, percent(row["validation"]))
+        rows.add_row(row["task"], *cells)
+    out.print(rows)
+    if document.get("orderings"):
+        _print_orderings(document, out)
+    _print_failures(document["failed"], out)
+    if document["curriculum"]:
+        out.print(f"curriculum: {arrow(document['curriculum'])}", style="bold", markup=False)
+        for group in document["ties"]:
+            out.print(f"  cannot be told apart: {arrow(group)}: their order may be chance", markup=False)
+        out.print(document["command"], soft_wrap=True, markup=False)
+
+
+def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
+    columns = ("curr.", "pretraining", "kind", "balanced accuracy", "95 % interval", "validation", "")
+    rows = table(*columns, right=("balanced accuracy", "95 % interval", "validation"))
+    length = 0
+    for row in document["orderings"]:
+        if length and len(row["ordering"]) != length:
+            rows.add_section()
+        length = len(row["ordering"])
+        kind = (row["kind"] or "-") + (", full" if row["full"] else "") + (" ?" if row["uncertain"] else "")
+        mark = "yes" if row["kind"] == "curriculum" else ""
+        cells = (spread(row), between(row["interval"]), percent(row["validation"]))
+        rows.add_row(mark, arrow(row["ordering"]), kind, *cells, "best" if row["best"] else "")
+    out.print(rows)
+    if any(row["uncertain"] for row in document["orderings"]):
+        out.print("?: two of its tasks cannot be told apart, so that its kind may be chance")
+    best = document["best"]
+    chosen = best["on_test"]
+    out.print(
+        f"best on the {document['split']} images: {arrow(chosen['ordering'])}, {spread(chosen)}: the best of "
+        f"{best['num_chains']}, chosen by the images it is quoted on, so it is too good",
+        markup=False,
+    )
+    if "on_validation" in best:
+        chosen = best["on_validation"]
+        out.print(
+            f"chosen on the validation images: {arrow(chosen['ordering'])}, {spread(chosen)} on the "
+            f"{document['split']} images",
+            markup=False,
+        )
+    out.print()
+    for test in document["hypothesis"]["permutation"]:
+        against = "other orderings of the same tasks" if test["strata"] == "set" else "other orderings as long"
+        if not test["num_strata"]:
+            out.print(f"curricula against {against}: none to compare")
+            continue
+        how = "exact" if test["exact"] else "drawn"
+        out.print(
+            f"curricula against {against}: {points({'mean': test['effect'], 'interval': test['interval']})} points, "
+            f"p = {test['p_value']:.3f} (one-sided permutation test, {test['num_arrangements']:,} arrangements, {how})"
+        )
+    for entry in document["hypothesis"]["kendall"]:
+        if entry["tau"] is None:
+            continue
+        interval = entry["interval"]
+        shown = "" if interval is None else f" ({interval[0]:+.2f} to {interval[1]:+.2f})"
+        out.print(
+            f"Kendall's tau of accuracy and {PREDICTORS[entry['by']]}, {entry['num_orderings']} orderings of "
+            f"{entry['length']}: {entry['tau']:+.2f}{shown}"
+        )
+
+
+def _print_failures(failures: Sequence[Mapping[str, Any]], out: Console) -> None:
+    for failure in failures:
+        name = arrow(failure["ordering"]) or "no pretext task"
+        out.print(f"failed: {name}, seed {failure['seed']}: {failure['reason']}", style="red", markup=False)
+
+
+def print_partial(results: Results) -> None:
+    """The chains measured so far, on stderr."""
+    from sslcurr.analysis.ranking import summary
+
+    rows = table("pretraining", "seeds", "balanced accuracy", right=("seeds", "balanced accuracy"), title="so far")
+    groups = [*results.baselines.items(), *((arrow(name), runs) for name, runs in results.chains.items())]
+    for name, runs in groups:
+        row = summary(runs, None)
+        rows.add_row(name, f"{len(row['runs'])} of {len(results.seeds)}", spread(row))
+    if groups:
+        error_console().print(rows)
+
+
+def print_forecast(
+    chains: Chains,
+    orderings: Sequence[Ordering],
+    seeds: Sequence[int],
+    reference: Parent | None,
+    shared: Shared,
+    *,
+    guessed: bool,
+) -> None:
+    """The tree of stages, what is there, the cost with and without sharing, and how long it will take."""
+    from rich.tree import Tree
+
+    from sslcurr.analysis.forecast import forecast
+    from sslcurr.engine.spec import key_of
+
+    names: list[Ordering] = [(), *orderings]
+    specs = {(name, seed): chains.specs(name, seed) for seed in seeds for name in names}
+    extra = [chains.specs((), seed, reference) for seed in seeds] if reference is not None else []
+    found = forecast(chains, [*specs.values(), *extra], shared.runtime())
+    num_seeds = len(seeds)
+    num_chains = len(specs) + len(extra)
+    if shared.json:
+        print_cost(found, num_chains, True, guessed=guessed)
+        return
+    out = console()
+    state: dict[Ordering, int] = {}
+    ended: dict[Ordering, int] = {}
+    for (name, _), chain in specs.items():
+        if chains.measure == "finetune":
+            ended[name] = ended.get(name, 0) + (key_of(chain[-1]) in found.there)
+        state |= {name[:end]: 0 for end in range(1, len(name) + 1)}
+    for prefix in state:
+        keys = {key_of(chain[len(prefix) - 1]) for (name, _), chain in specs.items() if name[: len(prefix)] == prefix}
+        state[prefix] = len(keys & found.there)
+    tree = Tree(_label("scratch", None, ended.get(()), num_seeds))
+    branches: dict[Ordering, Tree] = {(): tree}
+    for prefix in sorted(state, key=len):
+        label = _label(prefix[-1], state[prefix], ended.get(prefix), num_seeds)
+        branches[prefix] = branches[prefix[:-1]].add(label)
+    out.print(tree)
+    if guessed:
+        out.print("the curriculum is known when each task was trained alone; the tree takes the order given")
+    print_cost(found, num_chains, False)
+
+
+def print_cost(found: Forecast, num_chains: int, as_json: bool, **more: Any) -> None:
+    """What chains cost: stages with and without sharing, what is there, speeds, time, room."""
+    from sslcurr.engine.spec import key_of
+
+    if as_json:
+        stages = [
+            {
+                "task": s.task,
+                "tasks": list(s.tasks),
+                "seed": s.seed,
+                "key": key_of(s),
+                "reused": key_of(s) in found.there,
+            }
+            for s in found.stages
+        ]
+        document = {
+            "chains": num_chains,
+            "pretraining_stages": {"alone": found.num_alone, "shared": found.num_shared},
+            "stages": stages,
+            "there": len(found.there),
+            "images_per_second": found.speeds,
+            "measured_now": found.measured,
+            "hours": found.hours,
+            "gigabytes": found.gigabytes,
+        }
+        print_json({**document, **more})
+        return
+    out = console()
+    out.print(
+        f"{num_chains} chains; pretraining stages: {found.num_alone} one by one, {found.num_shared} with shared "
+        f"prefixes; {len(found.stages)} stages with classification, {len(found.there)} there already"
+    )
+    if found.speeds:
+        now = {task: " (measured now)" if task in found.measured else "" for task in found.speeds}
+        out.print("images/s: " + ", ".join(f"{task} {speed:,.0f}{now[task]}" for task, speed in found.speeds.items()))
+        out.print(f"to be trained: about {_duration(found.hours)}, {found.gigabytes:.1f} GB of weights")
+
+
+def _label(task: str, there: int | None, ended: int | None, num_seeds: int) -> str:
+    parts = [] if there is None else [f"{there} of {num_seeds} there"]
+    if ended is not None:
+        parts.append(f"classification {ended} of {num_seeds}")
+    return f"{task}  ({', '.join(parts)})" if parts else task
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+
+
+def print_search(document: Mapping[str, Any]) -> None:
+    """What the automatic curriculum looked at, what it found, at what cost, and what it missed."""
+    out = console()
+    rows = table("tasks", "epochs", "seeds", "candidate", "score", "", right=("tasks", "epochs", "seeds", "score"))
+    for rung in document["rungs"]:
+        for candidate in rung["candidates"]:
+            rows.add_row(
+                str(rung["length"]),
+                f"{rung['epochs']:.0%}",
+                str(rung["seeds"]),
+                arrow(candidate["ordering"]),
+                percent(candidate["score"]),
+                "kept" if candidate["kept"] else "",
+            )
+        rows.add_section()
+    out.print(rows)
+    finalists = table("finalist", "validation", "balanced accuracy", right=("validation", "balanced accuracy"))
+    for row in document["finalists"]:
+        finalists.add_row(arrow(row["ordering"]), percent(row["validation"]), spread(row))
+    out.print(finalists)
+    cost = document["cost"]
+    out.print(
+        f"{cost['image_passes']:,.0f} image passes, {cost['share']:.1%} of the {cost['exhaustive_image_passes']:,.0f} "
+        "of all orderings"
+    )
+    missed = document["missed"]
+    if missed is None:
+        out.print("what it missed is not known: the store does not hold all orderings (sslcurr rank --length N)")
+    else:
+        entry = {"mean": missed["gap"], "interval": missed["gap_interval"]}
+        out.print(
+            f"number {missed['rank']} of {missed['num_orderings']} orderings; the best, {arrow(missed['best'])}, has "
+            f"{percent(missed['best_mean'])}: {points(entry)} points; the median ordering {percent(missed['median'])}",
+            markup=False,
+        )
+    _print_failures(document["failed"], out)
+    if document["ordering"]:
+        out.print(f"found: {arrow(document['ordering'])}", style="bold", markup=False)
+        out.print(document["command"], soft_wrap=True, markup=False)
+
+
+def print_grid(document: Mapping[str, Any]) -> None:
+    """Table 1: labels down, images of pretraining across."""
+    out = console()
+    columns = [*(["scratch"] if document["baseline"] else []), *(f"{share:.4g}" for share in document["ssl_fractions"])]
+    title = (
+        f"{arrow(document['tasks'])} -> classification on {document['dataset']}, {len(document['seeds'])} seeds: "
+        "balanced accuracy by share of labels (down) and of images of pretraining (across)"
+    )
+    rows = table("labels", *columns, right=columns, title=title)
+    cells = {(cell["label_fraction"], cell["ssl_fraction"]): cell for cell in document["cells"]}
+    for label in document["label_fractions"]:
+        shown = [cells.get((label, share)) for share in ([None] if document["baseline"] else [])]
+        shown += [cells.get((label, share)) for share in document["ssl_fractions"]]
+        rows.add_row(f"{label:.4g}", *["" if cell is None else spread(cell) for cell in shown])
+    out.print(rows)
+    for name, what in (("labels", "half the labels"), ("images", "half the images of pretraining")):
+        entry = document["halving"][name]
+        if entry is not None:
+            out.print(f"{what}: {points(entry)} points")
+    _print_failures(document["failed"], out)

@@ -1,0 +1,85 @@
+"""What trainings cost, in image passes, time and room: known before they run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslcurr.engine.report import Reporter
+from sslcurr.engine.spec import StageSpec
+from sslcurr.engine.store import Store
+
+if TYPE_CHECKING:
+    from sslcurr.engine.train import Runtime
+
+# A forward pass alone, as a share of the forward and backward pass that a training takes for an image.
+FORWARD = 1 / 3
+MEASURED_STEPS, MEASURED_SECONDS = 8, 3.0
+
+
+def image_passes(spec: StageSpec, num_images: int) -> float:
+    """Images that pass forward and backward through the network in a stage of `num_images`, the search included."""
+    passes = float(num_images * spec.training.epochs)
+    if spec.search is not None:
+        passes += spec.search.trials * spec.search.epochs * spec.search.fraction * num_images
+    return passes
+
+
+def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
+    """Images a second of the latest stage in the store of the same task, network, image size and device."""
+    from sslcurr.engine.device import placement
+
+    wanted = placement(device, spec.training.precision).description
+    for stage in reversed(store.all()):
+        other = stage.spec
+        alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
+            spec.task,
+            spec.backbone,
+            spec.config["image_size"],
+            spec.training.precision,
+        )
+        if alike and stage.record["device"] == wanted:
+            return float(stage.record["images_per_second"])
+    return None
+
+
+class _Enough(Exception):
+    """A measurement has seen enough steps."""
+
+
+class _Stopwatch(Reporter):
+    def __init__(self) -> None:
+        self.speed = 0.0
+        self.began = time.monotonic()
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        self.speed = images_per_second
+        if step >= MEASURED_STEPS or (step > 1 and time.monotonic() - self.began > MEASURED_SECONDS):
+            raise _Enough
+
+
+def measured_speed(spec: StageSpec, runtime: Runtime) -> float:
+    """Images a second of the first steps of a stage, of a few seconds, from scratch; nothing of them is kept."""
+    from sslcurr.engine.train import train
+
+    watch = _Stopwatch()
+    alone = replace(spec, parent=None, source="", search=None, training=replace(spec.training, epochs=MEASURED_STEPS))
+    with tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+        train(alone, "measured", Path(folder), None, runtime, watch)
+    return watch.speed
+
+
+def weights_bytes(specs: Sequence[StageSpec]) -> int:
+    """Bytes of the weights that finished stages keep."""
+    from sslcurr.backbones.build import build
+
+    sizes = {}
+    for spec in specs:
+        if spec.backbone not in sizes:
+            sizes[spec.backbone] = 4 * sum(value.numel() for value in build(spec.backbone).state_dict().values())
+    return sum(sizes[spec.backbone] for spec in specs)
