@@ -72,19 +72,25 @@ def orderings_of(tasks: Sequence[str], lengths: Sequence[int]) -> list[Ordering]
 
 
 def check_words(words: Sequence[str], tasks: Sequence[str]) -> None:
-    """Raise SpecError unless each of `words` is in WORDS or an ordering of `tasks`, `a,b,c`."""
+    """Raise SpecError unless each of `words` is in WORDS, some of them (`pairs,triples`), or an ordering of `tasks`."""
     for word in words:
         names = word.split(",")
         if set(names) <= set(WORDS):
             continue
         for name in names:
-            if name not in tasks:
+            if name not in tasks and name not in WORDS:
                 raise SpecError(
                     f"--orderings {word!r}: {name!r} is neither an ordering nor one of the tasks",
                     did_you_mean(name, [*WORDS, *tasks]),
                 )
+        if set(names) & set(WORDS):
+            raise SpecError(
+                f"--orderings {word!r} mixes words and tasks", "give --orderings twice, once for each of the two"
+            )
         if len(set(names)) < len(names):
             raise SpecError(f"--orderings {word!r} names a task twice", "an ordering uses each task once")
+        if len(names) < 2:
+            raise SpecError(f"--orderings {word!r} is one task", "rank trains each task alone by itself")
 
 
 def chosen_orderings(
@@ -94,7 +100,7 @@ def chosen_orderings(
 
     `curriculum` and `anti` are all tasks by rising and by falling accuracy; None is given when they are asked for and
     `accuracies` is None. `full` are all orderings of all tasks, `all` those of any length, `pairs` and `triples` those
-    of two and of three. `length` leaves out longer ones; alone it stands for `all`.
+    of two and of three. `length` leaves out longer ones of these; alone it stands for `all`.
     """
     most = len(tasks) if length is None else length
     found: list[Ordering] = []
@@ -146,7 +152,7 @@ def resampled_accuracies(
 
     Args:
         labels: [N] class numbers.
-        correct: [K, S, N], 1 where the prediction is right, NaN throughout a run that is missing.
+        correct: [K, S, N], 1 where the prediction is right; a run with a NaN counts as missing.
         groups: [N] group numbers; None takes each image as its own group.
 
     Returns:
@@ -230,6 +236,8 @@ def strata_of(
     orderings: Sequence[Ordering], singles: Mapping[str, float], strata: str
 ) -> list[tuple[list[int], list[int]]]:
     """(places of curricula, places of others) for every stratum that has both; single tasks are left out."""
+    if strata not in ("set", "length"):
+        raise ValueError(f"strata are set or length, not {strata!r}")
     found: dict[object, tuple[list[int], list[int]]] = {}
     for place, ordering in enumerate(orderings):
         if len(ordering) > 1:
@@ -264,6 +272,8 @@ def permutation_test(
         strata: `set` (orderings of the same tasks) or `length`.
     """
     values = np.asarray(accuracies, dtype=float)
+    if np.isnan(values).any():
+        raise ValueError("an accuracy is not a number: leave out what was not measured")
     pairs = strata_of(orderings, singles, strata)
     if not pairs:
         return Permutation(strata, 0, None, None, 0, True)
@@ -273,12 +283,11 @@ def permutation_test(
     if exact:
         sums = np.zeros(1)
         for ours, others in pairs:
-            places = [*ours, *others]
-            each = [
-                values[list(chosen)].mean() - np.delete(values[places], [places.index(c) for c in chosen]).mean()
-                for chosen in itertools.combinations(places, len(ours))
-            ]
-            sums = (sums[:, None] + np.array(each)).ravel()
+            stratum = values[[*ours, *others]]
+            chosen = np.array(list(itertools.combinations(range(len(stratum)), len(ours))))
+            of_chosen = stratum[chosen].sum(axis=1)
+            each = of_chosen / len(ours) - (stratum.sum() - of_chosen) / len(others)
+            sums = (sums[:, None] + each).ravel()
     else:
         generator = numpy_generator(seed, "permutation")
         sums = np.zeros(20_000)
@@ -298,9 +307,12 @@ PREDICTIONS = ("order", "mean", "last")
 def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.floating] | float], by: str) -> Floats:
     """What single-SSL accuracies predict of orderings, [K], or [B, K] for arrays of B resampled accuracies.
 
-    `order`: Kendall's tau between places in the ordering and accuracies, 1 for a curriculum and -1 for its reverse;
+    `order`: Kendall's tau-a of places in the ordering and accuracies, 1 for a curriculum, -1 for its reverse, 0 for one
+    task;
     `mean`: the mean accuracy of its tasks; `last`: the accuracy of its last task.
     """
+    if by not in PREDICTIONS:
+        raise ValueError(f"predictions are by {', '.join(PREDICTIONS)}, not {by!r}")
     columns = []
     for ordering in orderings:
         values = np.stack([np.asarray(singles[task], dtype=float) for task in ordering], axis=-1)
@@ -309,8 +321,10 @@ def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.fl
         elif by == "last":
             columns.append(values[..., -1])
         else:
-            pairs = itertools.combinations(range(len(ordering)), 2)
-            columns.append(np.mean([np.sign(values[..., j] - values[..., i]) for i, j in pairs], axis=0))
+            signs = [
+                np.sign(values[..., j] - values[..., i]) for i, j in itertools.combinations(range(len(ordering)), 2)
+            ]
+            columns.append(np.mean(signs, axis=0) if signs else np.zeros(values.shape[:-1]))
     return np.stack(columns, axis=-1)
 
 

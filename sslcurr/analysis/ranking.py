@@ -248,7 +248,10 @@ def hypothesis(
     resampled: Mapping[Ordering, Floats],
     singles: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?"""
+    """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?
+
+    Intervals are over test images and seeds of the orderings, the single-SSL accuracies taken as they are.
+    """
     means = np.array([np.mean(accuracies_of(measured[name])) for name in orderings])
     document: dict[str, Any] = {"permutation": [], "kendall": []}
     for strata in ("set", "length"):
@@ -268,7 +271,6 @@ def hypothesis(
             interval = curriculum.interval_of(curriculum.effect_of(columns, pairs))
             entry["interval"] = list(interval) if interval is not None else None
         document["permutation"].append(entry)
-    resampled_singles = {task: resampled[task,][:RESAMPLES_OF_TAU] for task in singles}
     for length in sorted({len(name) for name in orderings}):
         block = [place for place, name in enumerate(orderings) if len(name) == length]
         if len(block) < 3:
@@ -276,9 +278,9 @@ def hypothesis(
         names = [orderings[place] for place in block]
         columns = np.stack([resampled[name][:RESAMPLES_OF_TAU] for name in names], axis=1)
         for by in curriculum.PREDICTIONS:
-            tau = float(curriculum.kendall_tau(curriculum.predicted(names, singles, by), means[block]))
-            again = curriculum.kendall_tau(curriculum.predicted(names, resampled_singles, by), columns)
-            interval = curriculum.interval_of(again)
+            prediction = curriculum.predicted(names, singles, by)
+            tau = float(curriculum.kendall_tau(prediction, means[block]))
+            interval = curriculum.interval_of(curriculum.kendall_tau(prediction, columns))
             document["kendall"].append(
                 {
                     "length": length,

@@ -100,7 +100,7 @@ def rank(
     Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
     is not finite is marked, the rest goes on, and the exit code is 3.
     """
-    from sslcurr.analysis.curriculum import check_words
+    from sslcurr.analysis.curriculum import check_words, chosen_orderings
     from sslcurr.tasks import check_pretext
 
     names = tasks or DEFAULT_TASKS
@@ -110,6 +110,12 @@ def rank(
             "a task is named twice", "name each task once; --orderings says in which orders they are trained"
         )
     check_words(orderings or [], names)
+    wanted = chosen_orderings(orderings or [], names, length, dict.fromkeys(names, 0.0))
+    if orderings and not wanted:
+        raise SpecError(
+            f"there is no ordering that --orderings {' '.join(orderings)} asks for, of {len(names)} tasks",
+            "name more tasks, or give a larger --length",
+        )
     if measure is Measure.finetune and layers != "*" and not search:
         raise SpecError("--layers is for probes", "add --measure linear or knn")
     if search and (orderings or watch):

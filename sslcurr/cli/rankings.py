@@ -54,10 +54,12 @@ def points(entry: Mapping[str, Any] | None) -> str:
 
 def print_ranking(document: Mapping[str, Any]) -> None:
     """The ranking, the table of orderings, the test of the hypothesis, and the command for the curriculum."""
+    from sslcurr.data.source import counted
+
     out = console()
     seeds = document["seeds"]
     images = f"{document['num_images']} {document['split']} images"
-    header = f"{document['dataset']}, {images}, {len(seeds)} seeds, {document['measure']}"
+    header = f"{document['dataset']}, {images}, {counted(len(seeds), 'seed')}, {document['measure']}"
     with_imagenet = "ImageNet" in document["baselines"]
     columns = ["task", *[name for name in NUMBERS if with_imagenet or name != "over ImageNet"]]
     rows = table(*columns, right=columns[1:], title=header)
@@ -286,10 +288,13 @@ def print_search(document: Mapping[str, Any]) -> None:
 
 def print_grid(document: Mapping[str, Any]) -> None:
     """Table 1: labels down, images of pretraining across."""
+    from sslcurr.data.source import counted
+
     out = console()
     columns = [*(["scratch"] if document["baseline"] else []), *(f"{share:.4g}" for share in document["ssl_fractions"])]
+    seeds = counted(len(document["seeds"]), "seed")
     title = (
-        f"{arrow(document['tasks'])} -> classification on {document['dataset']}, {len(document['seeds'])} seeds: "
+        f"{arrow(document['tasks'])} -> classification on {document['dataset']}, {seeds}: "
         "balanced accuracy by share of labels (down) and of images of pretraining (across)"
     )
     rows = table("labels", *columns, right=columns, title=title)

@@ -234,7 +234,8 @@ class TrialReporter(Reporter):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # an epoch done again after a resume was reported before
             self.trial.report(value, step=epoch + 1)
-        if self.trial.should_prune():
+        assert self.spec.search is not None
+        if epoch + 1 < self.spec.search.epochs and self.trial.should_prune():
             raise optuna.TrialPruned
 
     def values(self) -> list[float]:
