@@ -102,6 +102,15 @@ def test_rates_without_a_finite_loss_fail_and_are_not_chosen(searched, tmp_path)
     assert stage.record["search"]["failed"] == (rows.state == "failed").sum()
 
 
+def test_a_collapsed_rate_is_not_chosen_though_its_loss_is_lowest(searched, tmp_path, monkeypatch):
+    spec = searched("simsiam", trials=3)
+    healthy = table(train_stage(spec, Store(tmp_path / "a"), Runtime(device="cpu"), Reporter()))
+    assert set(healthy.state) == {"finished"}
+    monkeypatch.setattr(search, "COLLAPSED", 2.0)  # no embeddings spread so far
+    with pytest.raises(TrainingError, match="embeddings collapsed"):
+        train_stage(spec, Store(tmp_path / "b"), Runtime(device="cpu"), Reporter())
+
+
 def test_no_finite_rate_is_a_mistake_with_a_way_out(searched, tmp_path):
     spec = searched("rotation", low=1e25, high=1e30, trials=2)
     with pytest.raises(TrainingError, match="none of the 2 rates") as error:

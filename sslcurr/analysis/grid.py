@@ -25,7 +25,16 @@ def check_fractions(name: str, fractions: Sequence[float]) -> None:
 
 
 def cells_of(label_fractions: Sequence[float], ssl_fractions: Sequence[float], *, baseline: bool) -> list[Cell]:
-    """The cells of the table, column by column: pretraining never has fewer images than classification has labels."""
+    """The cells of the table, column by column: pretraining never has fewer images than classification has labels.
+
+    Raises:
+        SpecError: a share of the labels would have no cell.
+    """
+    if not baseline and (lonely := [label for label in label_fractions if label > max(ssl_fractions)]):
+        raise SpecError(
+            f"no share of the images is as large as that of the labels, {lonely[0]:g}",
+            f"give --ssl-fractions with {lonely[0]:g}, or --baseline scratch",
+        )
     cells: list[Cell] = [(label, None) for label in label_fractions] if baseline else []
     return cells + [(label, ssl) for ssl in ssl_fractions for label in label_fractions if ssl >= label]
 

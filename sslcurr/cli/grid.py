@@ -67,6 +67,7 @@ def grid(
         def heard(run: Run | Failure, cell: Cell) -> None:
             result = percent(run.balanced_accuracy) if isinstance(run, Run) else f"failed: {run.reason}"
             images = "scratch" if cell[1] is None else f"images {cell[1]:g}"
+            note(chains, record)  # whatever ends this command, its reports are needed by the next
             report.say(f"labels {cell[0]:g}, {images}, seed {run.seed}: {result}")
 
         table = Grid(chains, tasks, numbers, cells, heard=heard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,7 +181,12 @@ def _rank(
     chains.expect([(), *singles], seeds, reference)
     note(chains, record)
     progress = Progress(report, watch, print_partial)
-    ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=progress.heard)
+
+    def heard(run: Run | Failure, results: Results) -> None:
+        note(chains, record)  # after each chain: whatever ends this command, its reports are needed by the next
+        progress.heard(run, results)
+
+    ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=heard)
     try:
         progress.expect((len(tasks) + 1 + (reference is not None)) * len(seeds))
         ranking.measure_singles()
@@ -237,7 +243,13 @@ def _search(
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
     settings = Settings(length=length, beam=beam, budget=budget, probe=score)
-    found = Search(chains, tasks, seeds, settings, said=report.say)
+    record: dict[str, Any] = {}
+
+    def said(text: str) -> None:
+        note(chains, record)
+        report.say(text)
+
+    found = Search(chains, tasks, seeds, settings, said=said)
     if shared.dry_run:
         document: dict[str, Any] = {
             "orderings": len(found.orderings()),
@@ -261,12 +273,9 @@ def _search(
         "measure": [chains.measure, chains.layers],
         "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
     }
-    record = run_record(chains.planner, chains.store, asked=asked, title=f"rank --search {' '.join(tasks)}", stages=[])
+    record |= run_record(chains.planner, chains.store, asked=asked, title=f"rank --search {' '.join(tasks)}", stages=[])
     note(chains, record)
-    try:
-        result = found.run()
-    finally:
-        note(chains, record)
+    result = found.run()
     result = {
         "dataset": chains.planner.data.pack.name,
         "split": chains.split,
@@ -288,7 +297,9 @@ def _search(
 def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> str:
     """The command line that trains an ordering with the options of this one."""
     begin = ["--from", start] if start is not None else []
-    return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(shared)])
+    parts = {*ordering, "classification", "data", "search"}
+    own = [setting for setting in shared.settings or [] if setting.partition(".")[0] in parts]
+    return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(replace(shared, settings=own or None))])
 
 
 class Progress:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.train import Runtime
 
 FOLDER = "search"
+COLLAPSED = 0.1  # spread of the embeddings over the images, 1 when they fill the sphere
 REDUCTION = 3  # of the trials of a rung one in so many goes on
 
 
@@ -40,8 +41,9 @@ def find_rate(
     """Try `spec.search.trials` rates in `part/search`, going on where an earlier process stopped.
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
-    classification by its best validation balanced accuracy, the lower validation loss deciding between equals. Writes
-    `search.csv` and `search.png` beside the journal.
+    classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A rate
+    at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` and
+    `search.png` beside the journal.
 
     Returns:
         `lr`, its `value` by the `measure`, and how many trials were `finished`, `pruned` and `failed`, in `seconds`.
@@ -68,7 +70,7 @@ def find_rate(
     ended = [row for row in rows if row["state"] == "finished"]
     if not ended:
         raise TrainingError(
-            f"none of the {len(rows)} rates tried for {spec.task} gave a finite {measure} ({key})",
+            f"none of the {len(rows)} rates tried for {spec.task} came to a good end ({rows[-1]['reason']}; {key})",
             f"give a lower range: --lr-range {spec.search.low / 100:.2g},{spec.search.low:.2g}",
         )
     best = min(ended, key=lambda row: (row["value"] if measure == "loss" else -row["value"], row["val_loss"] or 0.0))
@@ -184,13 +186,14 @@ def try_rate(
     ear = TrialReporter(trial, spec, part, report, measure)
     try:
         record = train(trial_of(spec, lr), key, part, parent, runtime, ear)
+        ear.check_spread()
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         report.trial_ends(trial.number, lr, "stopped early")
     except TrainingError as error:
         trial.set_user_attr("reason", str(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        report.trial_ends(trial.number, lr, "the loss is not finite")
+        report.trial_ends(trial.number, lr, f"failed: {error}")
     else:
         values = ear.values()
         if measure == "loss":
@@ -247,6 +250,12 @@ class TrialReporter(Reporter):
             losses.setdefault(math.ceil(float(row["epoch"])), []).append(float(row["loss"]))
         return [sum(each) / len(each) for each in losses.values()]
 
+    def check_spread(self) -> None:
+        """Raise TrainingError where all embeddings became alike, for tasks whose loss is low then too."""
+        row = read_rows(self.part / "metrics.csv")[-1]
+        if task_class(self.spec.task).collapses and float(row["feature_std"]) < COLLAPSED:
+            raise TrainingError(f"the embeddings collapsed (feature_std {float(row['feature_std']):.2g})")
+
     def losses(self) -> list[float]:
         """The validation loss after each epoch."""
         return [float(row["val_loss"]) for row in read_rows(self.part / "epochs.csv")]
@@ -286,6 +295,7 @@ def draw(rows: list[dict[str, Any]], spec: StageSpec, chosen: float, measure: st
     """Draw rate against measure, a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     assert spec.search is not None
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -302,6 +312,10 @@ def draw(rows: list[dict[str, Any]], spec: StageSpec, chosen: float, measure: st
     axes.axvline(spec.training.lr, color="tab:green", linestyle=":", label=f"recipe: {spec.training.lr:.3g}")
     if spec.search.draw == "log":
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(spec.search.low / 1.1, spec.search.high * 1.1)
     axes.set(xlabel="learning rate", ylabel=measure.replace("_", " "), title=f"{spec.task}: {len(rows)} rates")
     axes.legend()
     figure.savefig(path, format="png", dpi=120)

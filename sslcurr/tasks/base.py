@@ -212,6 +212,8 @@ class Task(nn.Module):
     Config: ClassVar[type]
     # The epoch measure by which the best weights are kept; higher is better. None: the last weights count.
     monitor: ClassVar[str | None] = None
+    # Whether the loss is also low when all embeddings are alike; the metric `feature_std` tells that from learning.
+    collapses: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Any) -> None:

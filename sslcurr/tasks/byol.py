@@ -31,6 +31,7 @@ class BYOL(Task):
     version = 1
     summary = "predict a slow encoder's projection of another view"
     paper = "https://arxiv.org/abs/2006.07733"
+    collapses = True
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(AsymmetricConfig):

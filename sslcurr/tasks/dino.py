@@ -57,6 +57,7 @@ class DINO(Task):
     version = 1
     summary = "learn the distribution a slow teacher gives to another crop"
     paper = "https://arxiv.org/abs/2104.14294"
+    collapses = True
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MultiCropConfig):

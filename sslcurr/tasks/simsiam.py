@@ -20,6 +20,7 @@ class SimSiam(Task):
     version = 1
     summary = "predict one view's projection from the other's"
     paper = "https://arxiv.org/abs/2011.10566"
+    collapses = True
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
