@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sslcurr.analysis import curriculum
-from sslcurr.analysis.chains import Chains, Failure, Run, matrix_of
+from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, resampled_of
 from sslcurr.analysis.curriculum import Ordering
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.plan import parent_of
@@ -263,8 +263,8 @@ class Search:
                         "ordering": list(candidate.ordering),
                         "score": candidate.score,
                         "validation": float(np.mean(judged)) if judged else None,
-                        "mean": float(np.mean([run.balanced_accuracy for run in good])),
-                        "std": float(np.std([run.balanced_accuracy for run in good], ddof=1)) if good[1:] else None,
+                        "mean": float(np.mean(accuracies_of(good))),
+                        "std": float(np.std(accuracies_of(good), ddof=1)) if good[1:] else None,
                         "runs": [run.to_json() for run in good],
                     }
                 )
@@ -298,12 +298,11 @@ class Search:
             if None in known:
                 return None
             runs.append([run for run in known if run is not None])
-        means = [float(np.mean([run.balanced_accuracy for run in each if isinstance(run, Run)])) for each in runs]
+        means = [float(np.mean(accuracies_of(each))) for each in runs]
         place, best = orderings.index(found), int(np.argmax(means))
-        matrix = matrix_of([runs[place], runs[best]], len(self.chains.labels))
-        columns = curriculum.resampled_accuracies(self.chains.labels, matrix, self.chains.groups)
-        interval = curriculum.interval_of(columns[:, 1] - columns[:, 0])
-        best_values = [run.balanced_accuracy for run in runs[best] if isinstance(run, Run)]
+        both = resampled_of({"found": runs[place], "best": runs[best]}, self.chains.labels, self.chains.groups)
+        interval = curriculum.interval_of(both["best"] - both["found"])
+        best_values = accuracies_of(runs[best])
         return {
             "best": list(orderings[best]),
             "best_mean": means[best],

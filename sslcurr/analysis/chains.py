@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis import downstream
-from sslcurr.analysis.curriculum import Ordering
+from sslcurr.analysis import curriculum, downstream
+from sslcurr.analysis.curriculum import Floats, Ordering
 from sslcurr.backbones.build import check as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.train import Runtime
 
 MEASURES = ("finetune", "linear", "knn")
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -276,8 +277,28 @@ def correct_of(folder: Path) -> NDArray[np.float64]:
     return (table["label"] == table["prediction"]).to_numpy(dtype=float)
 
 
-def matrix_of(runs: Sequence[Sequence[Run | Failure]], num_images: int) -> NDArray[np.float64]:
-    """[K, S, N] of K chains over S seeds: 1 where an image is named rightly, NaN throughout a run that failed."""
-    return np.array(
-        [[run.correct if isinstance(run, Run) else np.full(num_images, np.nan) for run in each] for each in runs]
-    )
+def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
+    """Balanced accuracies of the runs that did not fail."""
+    return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
+
+
+def resampled_of(
+    runs: Mapping[Name, Sequence[Run | Failure]], labels: NDArray[Any], groups: NDArray[Any] | None
+) -> dict[Name, Floats]:
+    """`curriculum.resampled_accuracies` by name, for chains of which not every run failed.
+
+    Args:
+        runs: of each chain over the seeds, in the same order; some may still be missing at the end.
+        labels, groups: of the test images.
+    """
+    measured = {name: each for name, each in runs.items() if accuracies_of(each)}
+    if not measured:
+        return {}
+    num_seeds = max(len(each) for each in measured.values())
+    correct = np.full((len(measured), num_seeds, len(labels)), np.nan)
+    for place, each in enumerate(measured.values()):
+        for number, run in enumerate(each):
+            if isinstance(run, Run):
+                correct[place, number] = run.correct
+    columns = curriculum.resampled_accuracies(labels, correct, groups)
+    return dict(zip(measured, columns.T, strict=True))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sslcurr.analysis import curriculum
-from sslcurr.analysis.chains import Chains, Failure, Run, matrix_of
+from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, resampled_of
 from sslcurr.analysis.curriculum import Floats
-from sslcurr.analysis.ranking import accuracies_of, summary
+from sslcurr.analysis.ranking import summary
 from sslcurr.errors import SpecError
 
 # A cell: the share of the labels, and that of the images of pretraining (None: no pretraining).
@@ -85,13 +85,7 @@ class Grid:
     def document(self) -> dict[str, Any]:
         """All that is known so far, as plain values; see docs/commands.md."""
         chains = self.chains
-        measured = {cell: runs for cell, runs in self.runs.items() if accuracies_of(runs)}
-        padded = [[*runs, *[Failure((), 0, "")] * (len(self.seeds) - len(runs))] for runs in measured.values()]
-        resampled: dict[Cell, Floats] = {}
-        if padded:
-            matrix = matrix_of(padded, len(chains.labels))
-            columns = curriculum.resampled_accuracies(chains.labels, matrix, chains.groups)
-            resampled = dict(zip(measured, columns.T, strict=True))
+        resampled = resampled_of(self.runs, chains.labels, chains.groups)
         cells = []
         for (label, ssl), runs in self.runs.items():
             shares = {"label_fraction": label, "ssl_fraction": ssl}
@@ -101,20 +95,18 @@ class Grid:
             "tasks": list(self.tasks),
             "seeds": list(self.seeds),
             "cells": cells,
-            "halving": self._halving(measured, resampled),
+            "halving": self._halving(resampled),
             "failed": [failure.to_json() for failure in failures],
         }
 
-    def _halving(
-        self, measured: dict[Cell, list[Run | Failure]], resampled: dict[Cell, Floats]
-    ) -> dict[str, dict[str, Any] | None]:
+    def _halving(self, resampled: dict[Cell, Floats]) -> dict[str, dict[str, Any] | None]:
         """What half the labels and half the images of pretraining cost: the slopes of a least-squares plane."""
-        cells = [cell for cell in measured if cell[1] is not None]
+        cells = [cell for cell in resampled if cell[1] is not None]
         shares = np.array([[np.log2(label), np.log2(ssl or 1.0)] for label, ssl in cells]).reshape(-1, 2)
         design = np.column_stack([np.ones(len(cells)), shares])
         if len(cells) < 3 or np.linalg.matrix_rank(design) < 3:
             return {"labels": None, "images": None}
-        means = np.array([np.mean(accuracies_of(measured[cell])) for cell in cells])
+        means = np.array([np.mean(accuracies_of(self.runs[cell])) for cell in cells])
         columns = np.stack([resampled[cell] for cell in cells], axis=1)
         inverse = np.linalg.pinv(design)
         found: dict[str, dict[str, Any] | None] = {}

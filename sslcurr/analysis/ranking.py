@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis import curriculum
-from sslcurr.analysis.chains import Chains, Failure, Run, matrix_of
+from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, resampled_of
 from sslcurr.analysis.curriculum import Floats, Ordering
 from sslcurr.engine.plan import Parent
 
@@ -117,11 +117,6 @@ def singles_of(results: Results) -> dict[str, float]:
     return found
 
 
-def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
-    """Balanced accuracies of the runs that did not fail."""
-    return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
-
-
 def document_of(results: Results, labels: NDArray[Any], groups: NDArray[Any] | None) -> dict[str, Any]:
     """The ranking, its ties, the table of orderings and the test of the hypothesis, as plain values.
 
@@ -132,11 +127,7 @@ def document_of(results: Results, labels: NDArray[Any], groups: NDArray[Any] | N
     complete: dict[Ordering, list[Run | Failure]] = {(name,): runs for name, runs in results.baselines.items()}
     complete |= results.chains
     measured = {name: runs for name, runs in complete.items() if accuracies_of(runs)}
-    padded = [[*runs, *[Failure((), 0, "")] * (len(results.seeds) - len(runs))] for runs in measured.values()]
-    resampled: dict[Ordering, Floats] = {}
-    if padded:
-        columns = curriculum.resampled_accuracies(labels, matrix_of(padded, len(labels)), groups)
-        resampled = dict(zip(measured, columns.T, strict=True))
+    resampled = resampled_of(complete, labels, groups)
     singles = singles_of(results)
     rising = curriculum.curriculum_of(singles)
     ties = curriculum.tie_groups(rising, {task: resampled[task,] for task in rising})
