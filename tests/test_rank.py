@@ -232,6 +232,15 @@ def test_a_chain_over_a_failed_stage_fails_with_its_reason(sslcurr, tiny):
     document = json.loads(result.stdout)
     assert document["curriculum"] == ["simsiam"]
     assert "orderings" not in document
+    assert "orderings with rotation are left out: alone it failed at every seed" in result.stderr
+
+
+def test_nothing_left_to_rank_is_no_crash(sslcurr, tiny):
+    result = sslcurr("rank", "rotation", "--seeds", "1", *tiny, "--set", "rotation.lr=1e30", "--json")
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert (document["tasks"], document["curriculum"], document["command"]) == ([], [], None)
+    assert sslcurr("rank", "rotation", "--seeds", "1", *tiny, "--set", "rotation.lr=1e30").exit_code == 3
 
 
 @pytest.mark.parametrize("call", [2, 9, 20])
@@ -294,6 +303,7 @@ def test_watch_shows_the_table_after_every_chain(sslcurr, tiny):
         (("rotation", "--layers", "pooled"), "--layers is for probes"),
         (("rotation", "swav", "--search", "--orderings", "all"), "looks for an ordering itself"),
         (("rotation", "--search"), "one task has one ordering"),
+        (("rotation", "swav", "--beam", "3"), "--beam, --budget and --score are for the automatic curriculum"),
         (("rotation", "swav", "--search", "--beam", "0"), "--beam must be at least 1"),
         (("rotation", "swav", "--search", "--budget", "0"), "--budget must be above 0"),
         (("rotation", "--measure", "knn", "--layers", "nothing"), "no layer of test_resnet is named 'nothing'"),

@@ -25,7 +25,6 @@ from sslcurr.errors import TrainingError
 if TYPE_CHECKING:
     from sslcurr.engine.train import Runtime
 
-MEASURES = ("finetune", "linear", "knn")
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -179,6 +178,10 @@ class Chains:
             self.trained.append(spec)
         self.report.stage_ends(spec, key, reused=False)
         return stage
+
+    def missing(self, specs: Sequence[StageSpec]) -> bool:
+        """Whether the last stage of a chain is still to be trained."""
+        return bool(specs) and self.store.find(key_of(specs[-1])) is None
 
     def keys(self, ordering: Ordering, seed: int) -> list[str]:
         """The keys of a chain's stages."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,10 @@ from sslcurr.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
     from sslcurr.analysis.chains import Chains, Failure, Run
+    from sslcurr.analysis.curriculum import Ordering
     from sslcurr.analysis.ranking import Results
     from sslcurr.cli.progress import Lines
+    from sslcurr.engine.plan import Parent
 
 # The four of the study's table (arXiv 2301.10687).
 DEFAULT_TASKS = ["relative-location", "mocov2", "swav", "rotation"]
@@ -119,8 +122,10 @@ def rank(
         )
     if measure is Measure.finetune and layers != "*" and not search:
         raise SpecError("--layers is for probes", "add --measure linear or knn")
-    if search and (orderings or watch):
-        raise SpecError("--search looks for an ordering itself", "leave out --orderings and --watch")
+    if search and (orderings or watch or imagenet):
+        raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
+    if not search and (beam, budget, score) != (2, 0.25, Score.knn):
+        raise SpecError("--beam, --budget and --score are for the automatic curriculum", "add --search")
     from sslcurr.analysis.chains import Chains
     from sslcurr.cli.job import opened
 
@@ -131,7 +136,7 @@ def rank(
         )
         if search:
             most = len(names) if length is None else length
-            _search(shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, report)
+            _search(shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, start, report)
         else:
             _rank(shared, chains, names, numbers, orderings or [], length, imagenet, start, watch, report)
 
@@ -155,6 +160,7 @@ def _rank(
     from sslcurr.cli.results import print_json
     from sslcurr.engine.plan import parent_from
 
+    wanted = bool(words or length)
     reference = parent_from(imagenet, chains.store) if imagenet is not None else None
     if reference is not None and reference.backbone != chains.planner.backbone(chains.planner.parent):
         raise SpecError(
@@ -180,7 +186,7 @@ def _rank(
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     chains.expect([(), *singles], seeds, reference)
     note(chains, record)
-    progress = Progress(report, watch, print_partial)
+    progress = Progress(report, chains, print_partial if watch else None)
 
     def heard(run: Run | Failure, results: Results) -> None:
         note(chains, record)  # after each chain: whatever ends this command, its reports are needed by the next
@@ -188,12 +194,15 @@ def _rank(
 
     ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=heard)
     try:
-        progress.expect((len(tasks) + 1 + (reference is not None)) * len(seeds))
+        progress.expect([(), *singles], seeds, reference)
         ranking.measure_singles()
         known = ranking.singles()
+        for task in tasks:
+            if task not in known and wanted:
+                report.note(f"orderings with {task} are left out: alone it failed at every seed")
         chosen = chosen_orderings(words, list(known), length, known) or []
         chosen = [ordering for ordering in chosen if set(ordering) <= set(known)]
-        progress.expect(len(chosen) * len(seeds))
+        progress.expect(chosen, seeds)
         chains.expect(chosen, seeds)
         note(chains, record)
         ranking.measure_orderings(chosen)
@@ -208,7 +217,7 @@ def _rank(
         "split": chains.split,
         "measure": chains.measure,
         **document,
-        "command": command_of(shared, curriculum, start),
+        "command": command_of(shared, curriculum, start) if curriculum else None,
     }
     best = max((row["mean"] for row in document["tasks"]), default=None)
     note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
@@ -233,6 +242,7 @@ def _search(
     beam: int,
     budget: float,
     score: str,
+    start: str | None,
     report: Lines,
 ) -> None:
     from sslcurr.analysis.automatic import Search, Settings
@@ -282,7 +292,7 @@ def _search(
         "measure": chains.measure,
         "seeds": list(seeds),
         **result,
-        "command": command_of(shared, result["ordering"], None) if result["ordering"] else None,
+        "command": command_of(shared, result["ordering"], start) if result["ordering"] else None,
     }
     best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
     note(chains, record | {"finished": True, "balanced_accuracy": best})
@@ -305,30 +315,39 @@ def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> st
 class Progress:
     """Counts the chains, says each as it is measured, and shows the table so far when asked for."""
 
-    def __init__(self, report: Lines, watch: bool, show: Any) -> None:
-        import time
-
+    def __init__(self, report: Lines, chains: Chains, show: Callable[[Results], None] | None) -> None:
         self.report = report
-        self.watch = watch
+        self.chains = chains
         self.show = show
         self.done = 0
         self.total = 0
-        self.clock = time.monotonic
-        self.began = self.clock()
+        self.missing = 0  # chains whose last stage was not there
+        self.durations: list[float] = []  # of the chains that were trained
+        self.last = time.monotonic()
 
-    def expect(self, number: int) -> None:
-        """So many chains are to come."""
-        self.total += number
+    def expect(self, orderings: Sequence[Ordering], seeds: Sequence[int], reference: Parent | None = None) -> None:
+        """These chains are to come."""
+        asked = [self.chains.specs(ordering, seed) for seed in seeds for ordering in orderings]
+        if reference is not None:
+            asked += [self.chains.specs((), seed, reference) for seed in seeds]
+        self.total += len(asked)
+        self.missing += sum(self.chains.missing(specs) for specs in asked)
+        self.num_trained = len(self.chains.trained)
+        self.last = time.monotonic()
 
     def heard(self, run: Run | Failure, results: Results) -> None:
         """A chain was measured, or failed."""
         from sslcurr.analysis.chains import Run
 
         self.done += 1
+        if len(self.chains.trained) > self.num_trained:
+            self.durations.append(time.monotonic() - self.last)
+            self.missing -= 1
+        self.num_trained, self.last = len(self.chains.trained), time.monotonic()
         name = " -> ".join(run.ordering) or "no pretext task"
         result = f"{100 * run.balanced_accuracy:.1f} %" if isinstance(run, Run) else f"failed: {run.reason}"
-        minutes = (self.clock() - self.began) / self.done * (self.total - self.done) / 60
+        minutes = self.missing * sum(self.durations) / max(1, len(self.durations)) / 60
         left = f" (about {minutes:.0f} min left)" if minutes >= 2 else ""
         self.report.say(f"[{self.done}/{self.total}] {name}, seed {run.seed}: {result}{left}")
-        if self.watch:
+        if self.show is not None:
             self.show(results)
