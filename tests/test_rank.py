@@ -99,8 +99,8 @@ def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):
     assert [len(row["ordering"]) for row in rows] == [2] * 6 + [3] * 6
     singles = {row["task"]: row["mean"] for row in document["tasks"]}
     for row in rows:
-        kind = curriculum.classify(row["ordering"], singles, document["ties"])
-        assert (row["kind"], row["full"], row["uncertain"]) == (kind.order, kind.full, kind.uncertain)
+        kind = curriculum.classify(row["ordering"], singles)
+        assert (row["kind"], row["full"]) == (kind.order, kind.full)
     for length in (2, 3):
         block = [row for row in rows if len(row["ordering"]) == length]
         best = max(row["mean"] for row in block)
@@ -123,7 +123,7 @@ def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):
     plan = sslcurr(*ask, "--dry-run")
     assert "18 one by one" not in plan.stdout
     assert "33 one by one, 15 with shared prefixes" in plan.stdout
-    assert "31 stages with classification, 31 there already" in plan.stdout
+    assert "31 stages in all, 31 there already" in plan.stdout
     assert "images/s" not in plan.stdout
     text = sslcurr(*ask).stdout
     for piece in ("curr.", "best of 15", "curricula against", "curriculum: ", "sslcurr chain "):
@@ -170,10 +170,16 @@ def test_weights_to_compare_with_and_to_start_from(sslcurr, tiny, tmp_path):
     assert row["gain_over_imagenet"]["mean"] == pytest.approx(row["mean"] - imagenet)
     text = sslcurr("rank", "simsiam", "--imagenet", other, "--seeds", "2", *tiny, *FEWER).stdout
     assert "over ImageNet" in text
+    begun = sslcurr("rank", "simsiam", "--from", other, "--seeds", "1", "--dry-run", *tiny, *FEWER).stdout
+    assert begun.startswith("start ")
     started = sslcurr.json("rank", "simsiam", "--from", other, "--seeds", "1", *tiny, *FEWER)
     assert f"--from {other}" in started["command"]
     asked = json.loads((sslcurr.runs / "stages" / started["tasks"][0]["runs"][0]["key"] / "stage.json").read_text())
     assert asked["lineage"] == ["rotation", "simsiam"]
+    assert list(started["baselines"]) == ["start"]
+    found = sslcurr.json("rank", "simsiam", "rotation", "--search", "--budget", "1", "--from", other, "--seeds", "1",
+                         *tiny, *FEWER)  # fmt: skip
+    assert f"--from {other}" in found["command"]
     wrong = sslcurr("rank", "simsiam", "--imagenet", other, *tiny, "--backbone", "resnet18")
     assert wrong.exit_code == 1
     assert "--imagenet are of another network" in wrong.stderr
@@ -363,7 +369,69 @@ def test_a_run_that_failed_at_one_seed_is_judged_by_the_others():
     assert document["failed"] == [{"ordering": ["a"], "seed": 1, "reason": "boom"}]
 
 
+def test_a_gain_is_over_the_seeds_that_both_have_and_inside_its_interval():
+    """A chain that failed at its worst seeds must not gain by it."""
+    labels = np.arange(300) % 2
+    shares = {"scratch": (200, 150, 100), "a": (210, None, None)}
+    results = Results((0, 1, 2))
+
+    def runs(name):
+        return [
+            Failure((name,), seed, "boom") if share is None else a_run((name,), seed, np.arange(300) < share)
+            for seed, share in enumerate(shares[name])
+        ]
+
+    results.baselines["scratch"] = runs("scratch")
+    results.chains["a",] = runs("a")
+    gain = document_of(results, labels, None)["tasks"][0]["gain"]
+    assert gain["mean"] == pytest.approx(10 / 300)
+    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1] < 0.1
+
+
+def test_without_validation_or_test_images_nothing_claims_to_be_chosen_by_them(sslcurr, tiny):
+    ask = ("rank", "rotation", "simsiam", "--seeds", "1", "--orderings", "pairs", *tiny, *FEWER)
+    none = sslcurr.json(*ask, "--measure", "knn", "--set", "data.val=0")
+    assert all(run["validation"] is None for row in none["tasks"] for run in row["runs"])
+    assert "on_validation" not in none["best"]
+    refused = sslcurr("rank", "rotation", "simsiam", "--search", "--set", "data.val=0", *tiny, *FEWER)
+    assert refused.exit_code == 1
+    assert "the search chooses on validation images, and there are none" in refused.stderr
+    own = sslcurr(*ask, "--set", "data.test=0")
+    assert "there are no test images: all accuracies are of the val images" in own.stderr
+    assert "chosen on the validation images" not in own.stdout
+
+
 # ---- the automatic curriculum
+
+
+def test_a_search_in_which_every_candidate_fails_says_why(sslcurr, tiny):
+    result = sslcurr("rank", "rotation", "simsiam", "--seeds", "1", "--search", "--budget", "1", *tiny, *FEWER,
+                     "--set", "rotation.lr=1e30", "--set", "simsiam.lr=1e30")  # fmt: skip
+    assert result.exit_code == 3
+    assert "failed: rotation, seed 0: the loss of rotation is not finite" in result.stdout
+    assert "found:" not in result.stdout
+
+
+def test_a_stopped_search_keeps_its_half_done_stage(sslcurr, tiny, monkeypatch):
+    ask = ("rank", "rotation", "simsiam", "--seeds", "1", "--search", "--budget", "1", *tiny, *FEWER)
+    for call in (1, 7, 12):
+        with monkeypatch.context() as patch:
+            kill_at(patch, train, "one_step", call)
+            assert sslcurr(*ask).exit_code == 130
+        assert list(sslcurr.runs.glob("stages/*.part"))
+        assert sslcurr.json("runs", "remove", "--dry-run")["removed"] == {}
+    assert sslcurr(*ask).exit_code == 0
+
+
+def test_the_whole_budget_is_enough_for_everything(sslcurr, tiny):
+    found = sslcurr.json("rank", "rotation", "simsiam", "--seeds", "2", "--search", "--budget", "1", "--measure", "knn",
+                         *tiny, *FEWER)  # fmt: skip
+    assert not any(rung["not_afforded"] for rung in found["rungs"])
+
+
+def test_a_dry_run_does_not_stumble_over_a_rate_that_will(sslcurr, tiny):
+    plan = sslcurr.json("rank", "rotation", "--seeds", "1", *tiny, "--set", "rotation.lr=1e30", "--dry-run")
+    assert plan["images_per_second"]["rotation"] > 0
 
 
 def test_the_search_finds_an_ordering_within_its_budget_and_says_what_it_missed(sslcurr, tiny):
@@ -446,7 +514,9 @@ def test_the_search_prunes_first_on_short_stages_and_pays_for_all_it_looked_at(l
     found = Search(chains, tasks, (0,), Settings(length=1, beam=1, budget=1.0, short=0.5))
     document = found.run()
     short, full = document["rungs"]
-    assert (short["epochs"], full["epochs"]) == (0.5, 1.0)
+    assert (short["short"], full["short"]) == (True, False)
+    assert {candidate["epochs"] for candidate in short["candidates"]} == {1}
+    assert {candidate["epochs"] for candidate in full["candidates"]} == {2}
     assert [len(short["candidates"]), len(full["candidates"])] == [5, 3]
     assert sum(candidate["kept"] for candidate in short["candidates"]) == 3
     assert {tuple(c["ordering"]) for c in full["candidates"]} == {

@@ -218,7 +218,7 @@ def test_the_search_is_part_of_the_key_and_its_outcome_is_not(small_stage):
     ("change", "message"),
     [
         ({"low": 0.0}, "lowest rate must be above 0"),
-        ({"high": 0.001}, "highest rate must be above 0.001"),
+        ({"high": 0.001}, "from the lower to the higher, not from 0.001 to 0.001"),
         ({"trials": 0}, "search.trials must be at least 1"),
         ({"fraction": 0.0}, "search.fraction must be above 0"),
         ({"epochs": 0}, "search.epochs must be at least 1"),
@@ -295,7 +295,7 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
         ({"lr_range": (0.1, 0.2)}, "--lr-range is for a search"),
         ({"lr_pruner": "asha"}, "--lr-pruner is for a search"),
         ({"settings": ("search.trials=3",)}, "--set search is for a search"),
-        ({"lr": "search", "lr_range": (0.2, 0.1)}, "highest rate must be above 0.2"),
+        ({"lr": "search", "lr_range": (0.2, 0.1)}, "not from 0.2 to 0.1"),
         ({"lr": "search", "settings": ("search.trials=0",)}, "search.trials must be at least 1"),
         ({"lr": "search", "settings": ("search.fraction=1.5",)}, "search.fraction must be"),
         ({"lr": "search", "settings": ("search.trails=3",)}, "search has no setting 'trails'"),

@@ -86,6 +86,10 @@ class Search:
         settings: see `Settings`.
         dissimilarity: compares a stage with its parent; None takes nothing off.
         said: called with a line for every step.
+        needed: called whenever `chains` knows of more that is needed: stages to come, and reports.
+
+    Raises:
+        SpecError: there are no validation images to choose by.
     """
 
     def __init__(
@@ -97,13 +101,17 @@ class Search:
         *,
         dissimilarity: Dissimilarity | None = None,
         said: Callable[[str], None] = lambda text: None,
+        needed: Callable[[], None] = lambda: None,
     ) -> None:
+        if not len(chains.selection.rows["val"]):
+            raise SpecError("the search chooses on validation images, and there are none", "give --set data.val=0.15")
         self.chains = chains
         self.tasks = tuple(tasks)
         self.seeds = tuple(seeds)
         self.settings = settings
         self.dissimilarity = dissimilarity
         self.said = said
+        self.needed = needed
         self.rungs: list[dict[str, Any]] = []
         self.spent: dict[str, float] = {}  # stage or probe -> image passes
         self.failures: list[Failure] = []
@@ -137,7 +145,7 @@ class Search:
         found = []
         for candidate in candidates:
             left -= cost(candidate)
-            if left < 0:
+            if left < -1e-9 * self.exhaustive:
                 break
             found.append(candidate)
         return found
@@ -176,6 +184,9 @@ class Search:
             value -= self.settings.penalty * self.dissimilarity(before, stage)
         return value
 
+    def _epochs(self, candidate: Candidate, short: bool) -> int:
+        return self.pretext(candidate.ordering, self.seeds[0], short=short)[-1].training.epochs
+
     # ---- the search
 
     def _rung(
@@ -188,7 +199,11 @@ class Search:
             return self._cost(specs) + self.probe_passes * len(seeds)
 
         seen = []
-        for candidate in self._affordable(candidates, cost):
+        affordable = self._affordable(candidates, cost)
+        for candidate in affordable:
+            self.chains.need([self.pretext(candidate.ordering, seed, short=short) for seed in seeds])
+        self.needed()
+        for candidate in affordable:
             values = {seed: self._score(candidate, seed, short=short) for seed in seeds}
             scores = {seed: value for seed, value in values.items() if value is not None}
             if len(scores) < len(seeds):
@@ -203,13 +218,18 @@ class Search:
         self.rungs.append(
             {
                 "length": len(candidates[0].ordering),
-                "epochs": self.settings.short if short else 1.0,
+                "short": short,
                 "seeds": len(seeds) if short else len({*seeds, self.seeds[0]}),
                 "candidates": [
-                    {"ordering": list(c.ordering), "score": c.score, "kept": c in kept}
+                    {
+                        "ordering": list(c.ordering),
+                        "epochs": self._epochs(c, short),
+                        "score": c.score,
+                        "kept": c in kept,
+                    }
                     for c in sorted(seen, key=lambda candidate: -candidate.score)
                 ],
-                "not_afforded": [list(c.ordering) for c in candidates if c not in seen],
+                "not_afforded": [list(c.ordering) for c in candidates if c not in affordable],
             }
         )
         return kept
@@ -240,7 +260,7 @@ class Search:
             if not beam:
                 break
             grown += beam
-        if not grown:
+        if not grown and not self.failures:
             raise SpecError(
                 f"no chain fits into {self.settings.budget:.0%} of the exhaustive cost",
                 "give a larger --budget, a smaller --beam, or fewer --seeds",
@@ -251,11 +271,19 @@ class Search:
     def _finish(self, finalists: Sequence[Candidate]) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         for candidate in finalists:
-            runs = [self.chains.run(candidate.ordering, seed) for seed in self.seeds]
+            self.chains.need([self.chains.specs(candidate.ordering, seed) for seed in self.seeds])
+        self.needed()
+        for candidate in finalists:
+            runs = []
+            for seed in self.seeds:
+                runs.append(self.chains.run(candidate.ordering, seed))
+                self.needed()
             self.failures += [run for run in runs if isinstance(run, Failure)]
             for seed in self.seeds:
                 self._pay(self.chains.specs(candidate.ordering, seed))
             good = [run for run in runs if isinstance(run, Run)]
+            if self.chains.measure != "finetune":
+                self.spent |= {run.folder.name: self.probe_passes for run in good}
             if good:
                 judged = [run.validation for run in good if run.validation is not None]
                 rows.append(

@@ -238,7 +238,9 @@ class Chains:
         else:
             start = self.planner.parent if parent is None else parent
             report, folder = self.probed(stage, self.measure, start, seed, **wishes)
-            validation = report["layers"][report["layer"]]["val_balanced_accuracy"]
+            # Without validation images a probe chooses its layer on the training images: that measures nothing.
+            judged = len(self.selection.rows["val"]) > 0
+            validation = report["layers"][report["layer"]]["val_balanced_accuracy"] if judged else None
         self.folders[folder.name] = folder
         key = stage.key if stage is not None else None
         return Run(ordering, seed, report["balanced_accuracy"], validation, correct_of(folder), key, folder)
@@ -283,6 +285,19 @@ def correct_of(folder: Path) -> NDArray[np.float64]:
 def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
     """Balanced accuracies of the runs that did not fail."""
     return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
+
+
+def paired_difference(
+    a: Sequence[Run | Failure], b: Sequence[Run | Failure], labels: NDArray[Any], groups: NDArray[Any] | None
+) -> tuple[float, Floats] | None:
+    """The mean of b minus a over the seeds that both have, and its resamples; None where they have none in common."""
+    first, second = ({run.seed: run for run in runs if isinstance(run, Run)} for runs in (a, b))
+    seeds = [seed for seed in first if seed in second]
+    if not seeds:
+        return None
+    runs = {"a": [first[seed] for seed in seeds], "b": [second[seed] for seed in seeds]}
+    columns = resampled_of(runs, labels, groups)
+    return float(np.mean(accuracies_of(runs["b"])) - np.mean(accuracies_of(runs["a"]))), columns["b"] - columns["a"]
 
 
 def resampled_of(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +44,10 @@ class Kind:
     uncertain: bool
 
 
-def classify(ordering: Sequence[str], accuracies: Mapping[str, float], ties: Sequence[Sequence[str]] = ()) -> Kind:
-    """What an ordering is, given the single-SSL accuracies of all tasks and the groups of them that are alike."""
+def classify(ordering: Sequence[str], accuracies: Mapping[str, float], pairs: Sequence[Collection[str]] = ()) -> Kind:
+    """What an ordering is, given the single-SSL accuracies of all tasks and the pairs of them that are alike."""
     steps = [accuracies[b] - accuracies[a] for a, b in itertools.pairwise(ordering)]
-    uncertain = any(len(set(ordering) & set(group)) > 1 for group in ties)
+    uncertain = any(set(pair) <= set(ordering) for pair in pairs)
     full = set(ordering) == set(accuracies)
     if not steps:
         return Kind(SINGLE, full, uncertain)
@@ -192,16 +192,21 @@ def interval_of(values: NDArray[np.floating], level: float = 0.95) -> tuple[floa
     return float(low), float(high)
 
 
-def tie_groups(rising: Sequence[str], resampled: Mapping[str, Floats]) -> list[list[str]]:
-    """Groups of neighbours in the order `rising` that cannot be told apart.
+def alike(difference: NDArray[np.floating]) -> bool:
+    """Whether two chains cannot be told apart: the 95 % interval of their paired difference holds 0."""
+    interval = interval_of(difference)
+    return interval is None or interval[0] <= 0 <= interval[1]
 
-    Two neighbours cannot when the 95 % interval of their paired difference holds 0; a group is linked by neighbours, so
-    its first and last may differ.
+
+def tie_groups(rising: Sequence[str], pairs: Sequence[Collection[str]]) -> list[list[str]]:
+    """Groups of neighbours in the order `rising` that cannot be told apart, given the pairs that cannot.
+
+    A group is linked by neighbours, so its first and last may differ.
     """
+    known = {frozenset(pair) for pair in pairs}
     groups: list[list[str]] = [[task] for task in rising[:1]]
     for before, after in itertools.pairwise(rising):
-        interval = interval_of(resampled[after] - resampled[before])
-        if interval is None or interval[0] <= 0 <= interval[1]:
+        if frozenset((before, after)) in known:
             groups[-1].append(after)
         else:
             groups.append([after])

@@ -5,6 +5,7 @@ arXiv 2112.12086, arXiv 2301.10687.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis import curriculum
-from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, resampled_of
+from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, paired_difference, resampled_of
 from sslcurr.analysis.curriculum import Floats, Ordering
 from sslcurr.engine.plan import Parent
 
-START, IMAGENET = "scratch", "ImageNet"
+SCRATCH, START, IMAGENET = "scratch", "start", "ImageNet"
 RESAMPLES_OF_TAU = 500
 
 
@@ -66,11 +67,12 @@ class Ranking:
         self.imagenet = imagenet
         self.heard = heard
         self.results = Results(self.seeds)
+        self.start = SCRATCH if chains.planner.parent.key is None else START  # what the chains begin with
 
     def measure_singles(self) -> None:
         """Measure the baselines and every task alone, seed by seed."""
         for seed in self.seeds:
-            self._add(self.results.baselines.setdefault(START, []), (), seed)
+            self._add(self.results.baselines.setdefault(self.start, []), (), seed)
             if self.imagenet is not None:
                 self._add(self.results.baselines.setdefault(IMAGENET, []), (), seed, self.imagenet)
             for task in self.tasks:
@@ -93,7 +95,7 @@ class Ranking:
 
     def document(self) -> dict[str, Any]:
         """All that is known so far, as plain values; see docs/commands.md."""
-        return document_of(self.results, self.chains.labels, self.chains.groups)
+        return document_of(self.results, self.chains.labels, self.chains.groups, self.chains.split)
 
 
 def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) -> dict[str, float] | None:
@@ -117,44 +119,64 @@ def singles_of(results: Results) -> dict[str, float]:
     return found
 
 
-def document_of(results: Results, labels: NDArray[Any], groups: NDArray[Any] | None) -> dict[str, Any]:
+def document_of(
+    results: Results, labels: NDArray[Any], groups: NDArray[Any] | None, split: str = "test"
+) -> dict[str, Any]:
     """The ranking, its ties, the table of orderings and the test of the hypothesis, as plain values.
 
     Args:
         results: measured chains; those that failed at every seed are left out of the order.
-        labels, groups: of the test images.
+        labels, groups: of the images that are reported.
+        split: which images those are.
     """
     complete: dict[Ordering, list[Run | Failure]] = {(name,): runs for name, runs in results.baselines.items()}
     complete |= results.chains
-    measured = {name: runs for name, runs in complete.items() if accuracies_of(runs)}
     resampled = resampled_of(complete, labels, groups)
     singles = singles_of(results)
     rising = curriculum.curriculum_of(singles)
-    ties = curriculum.tie_groups(rising, {task: resampled[task,] for task in rising})
+
+    def difference(a: Ordering, b: Ordering) -> tuple[float, Floats] | None:
+        return paired_difference(complete[a], complete[b], labels, groups)
+
+    pairs = []
+    for a, b in itertools.combinations(rising, 2):
+        found = difference((a,), (b,))
+        if found is None or curriculum.alike(found[1]):
+            pairs.append((a, b))
     document: dict[str, Any] = {
         "seeds": list(results.seeds),
         "num_images": len(labels),
         "tasks": [],
         "baselines": {},
         "curriculum": list(rising),
-        "ties": ties,
+        "ties": curriculum.tie_groups(rising, pairs),
     }
     for name, runs in results.baselines.items():
         document["baselines"][name] = summary(runs, resampled.get((name,)))
     for task in rising:
         row = {"task": task, **summary(results.chains[task,], resampled[task,])}
-        for name, entry in (("gain", START), ("gain_over_imagenet", IMAGENET)):
-            if (entry,) in resampled:
-                row[name] = gain(resampled, measured, (task,), (entry,))
+        for name in results.baselines:
+            row["gain_over_imagenet" if name == IMAGENET else "gain"] = gain_of(difference((name,), (task,)))
         document["tasks"].append(row)
     longer = {name: runs for name, runs in results.chains.items() if len(name) > 1}
     if longer:
-        document["orderings"] = table_of(longer, measured, resampled, singles, ties)
-        document["best"] = best_of(document)
-        known = [name for name in longer if name in measured and set(name) <= set(singles)]
-        document["hypothesis"] = hypothesis(known, measured, resampled, singles)
+        num_tasks = sum(len(name) == 1 for name in results.chains)
+        document["orderings"] = table_of(longer, resampled, singles, pairs, num_tasks)
+        document["best"] = best_of(document, split)
+        # Chains of fewer seeds than others cannot be compared with them image by image.
+        known = [name for name, runs in longer.items() if len(accuracies_of(runs)) == len(results.seeds)]
+        known = [name for name in known if set(name) <= set(singles)]
+        document["hypothesis"] = hypothesis(known, longer, resampled, singles)
     document["failed"] = [failure.to_json() for failure in results.failures()]
     return document
+
+
+def gain_of(found: tuple[float, Floats] | None) -> dict[str, Any]:
+    """How much better one chain is than another over the seeds of both, with the 95 % interval."""
+    if found is None:
+        return {"mean": None, "interval": None}
+    interval = curriculum.interval_of(found[1])
+    return {"mean": found[0], "interval": list(interval) if interval is not None else None}
 
 
 def summary(runs: Sequence[Run | Failure], resampled: Floats | None) -> dict[str, Any]:
@@ -171,40 +193,23 @@ def summary(runs: Sequence[Run | Failure], resampled: Floats | None) -> dict[str
     }
 
 
-def gain(
-    resampled: Mapping[Ordering, Floats],
-    measured: Mapping[Ordering, Sequence[Run | Failure]],
-    name: Ordering,
-    over: Ordering,
-) -> dict[str, Any]:
-    """How much better one chain is than another, with the 95 % interval of the paired difference."""
-    by_seed = [{r.seed: r.balanced_accuracy for r in measured[n] if isinstance(r, Run)} for n in (name, over)]
-    both = [by_seed[0][seed] - by_seed[1][seed] for seed in by_seed[0] if seed in by_seed[1]]
-    interval = curriculum.interval_of(resampled[name] - resampled[over])
-    return {
-        "mean": float(np.mean(both)) if both else None,
-        "interval": list(interval) if interval is not None else None,
-    }
-
-
 def table_of(
     longer: Mapping[Ordering, Sequence[Run | Failure]],
-    measured: Mapping[Ordering, Sequence[Run | Failure]],
     resampled: Mapping[Ordering, Floats],
     singles: Mapping[str, float],
-    ties: Sequence[Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
+    num_tasks: int,
 ) -> list[dict[str, Any]]:
     """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked."""
     rows = []
     for name, runs in sorted(longer.items(), key=lambda item: len(item[0])):
-        known = set(name) <= set(singles)
-        kind = curriculum.classify(name, singles, ties) if known else None
+        kind = curriculum.classify(name, singles, pairs)
         rows.append(
             {
                 "ordering": list(name),
-                "kind": kind.order if kind else None,
-                "full": kind.full if kind else None,
-                "uncertain": kind.uncertain if kind else None,
+                "kind": kind.order,
+                "full": len(name) == num_tasks,
+                "uncertain": kind.uncertain,
                 **summary(runs, resampled.get(name)),
             }
         )
@@ -215,20 +220,23 @@ def table_of(
     return rows
 
 
-def best_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The chain that is best on the test images, and the one that the validation images choose.
+def best_of(document: Mapping[str, Any], split: str) -> dict[str, Any] | None:
+    """The chain that is best on the reported images, and the one that the validation images choose.
 
-    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not.
+    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. None
+    where every chain failed.
     """
     rows = [{"ordering": [row["task"]], **row} for row in document["tasks"]] + document["orderings"]
     rows = [row for row in rows if row["mean"] is not None]
+    if not rows:
+        return None
 
     def short(row: dict[str, Any]) -> dict[str, Any]:
         return {name: row[name] for name in ("ordering", "mean", "std", "interval", "validation")}
 
-    found = {"on_test": short(max(rows, key=lambda row: row["mean"])), "num_chains": len(rows)}
+    found = {f"on_{split}": short(max(rows, key=lambda row: row["mean"])), "num_chains": len(rows)}
     judged = [row for row in rows if row["validation"] is not None]
-    if judged:
+    if judged and split == "test":
         found["on_validation"] = short(max(judged, key=lambda row: row["validation"]))
     return found
 

@@ -193,13 +193,16 @@ def run_record(planner: Any, store: Any, *, asked: dict[str, Any], title: str, s
 
     `asked` tells runs apart: the same is the same run.
     """
+    from sslcurr.engine.store import run_name
+
+    earlier = store.all_runs().get(run_name(asked), {})
     return {
         "asked": asked,
         "title": title,
         "dataset": planner.data.pack.name,
         "seed": planner.wishes.seed,
         "stages": [*ancestors(planner.parent.key, store), *stages],
-        "analyses": [],
+        "analyses": earlier.get("analyses", []),  # until it is known again which are needed
         "packs": [planner.data.pack.folder.name],
         "balanced_accuracy": None,
         "finished": False,
@@ -211,7 +214,8 @@ def run_record(planner: Any, store: Any, *, asked: dict[str, Any], title: str, s
 def note(chains: Chains, record: dict[str, Any]) -> None:
     """Write the record of a command over many chains, with all that they need so far."""
     own = [*record["stages"], *(key for key in chains.needed if key not in record["stages"])]
-    chains.store.note_run(record | {"stages": own, "analyses": list(chains.folders)})
+    analyses = [*chains.folders, *(name for name in record["analyses"] if not record["finished"])]
+    chains.store.note_run(record | {"stages": own, "analyses": list(dict.fromkeys(analyses))})
 
 
 def ancestors(key: str | None, store: Any) -> list[str]:

@@ -77,7 +77,7 @@ def rank(
     length: Annotated[
         int | None,
         typer.Option(
-            "--length", min=1, help="Most tasks in an ordering; alone: all of them.", rich_help_panel=ORDERINGS
+            "--length", min=1, help="Most tasks of what a word stands for; alone: all.", rich_help_panel=ORDERINGS
         ),
     ] = None,
     watch: Annotated[
@@ -134,6 +134,8 @@ def rank(
         chains = Chains(
             planner, store, shared.runtime, report, measure=measure.value, layers=layers, device=shared.device
         )
+        if chains.split != "test":
+            report.note(f"there are no test images: all accuracies are of the {chains.split} images")
         if search:
             most = len(names) if length is None else length
             _search(shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, start, report)
@@ -249,6 +251,7 @@ def _search(
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.rankings import print_search
     from sslcurr.cli.results import console, print_json
+    from sslcurr.data.source import counted
 
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
@@ -259,7 +262,7 @@ def _search(
         note(chains, record)
         report.say(text)
 
-    found = Search(chains, tasks, seeds, settings, said=said)
+    found = Search(chains, tasks, seeds, settings, said=said, needed=lambda: note(chains, record))
     if shared.dry_run:
         document: dict[str, Any] = {
             "orderings": len(found.orderings()),
@@ -270,7 +273,8 @@ def _search(
             print_json(document)
         else:
             console().print(
-                f"{document['orderings']} orderings of up to {length} of {len(tasks)} tasks at {len(seeds)} seeds take "
+                f"{document['orderings']} orderings of up to {length} of {len(tasks)} tasks at "
+                f"{counted(len(seeds), 'seed')} take "
                 f"{found.exhaustive:,.0f} image passes; the search spends at most "
                 f"{document['budget_image_passes']:,.0f} ({settings.budget:.0%})"
             )
@@ -295,7 +299,7 @@ def _search(
         "command": command_of(shared, result["ordering"], start) if result["ordering"] else None,
     }
     best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
-    note(chains, record | {"finished": True, "balanced_accuracy": best})
+    note(chains, record | {"finished": not result["failed"], "balanced_accuracy": best})
     if shared.json:
         print_json(result)
     else:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sslcurr.cli.options import Shared
     from sslcurr.engine.plan import Parent
 
-NUMBERS = ("balanced accuracy", "95 % interval", "gain over scratch", "over ImageNet", "validation")
 PREDICTORS = {
     "order": "how much of a curriculum it is",
     "mean": "the mean single-task accuracy",
@@ -31,11 +30,12 @@ def arrow(ordering: Sequence[str]) -> str:
     return " -> ".join(ordering)
 
 
-def spread(row: Mapping[str, Any]) -> str:
-    """A mean with its spread over seeds."""
+def spread(row: Mapping[str, Any], num_seeds: int = 0) -> str:
+    """A mean with its spread over seeds, and over how many where that is not all `num_seeds`."""
     if row["mean"] is None:
         return "failed"
-    return percent(row["mean"]) if row["std"] is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %"
+    shown = percent(row["mean"]) if row["std"] is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %"
+    return shown if len(row.get("runs", ())) >= num_seeds else f"{shown} ({len(row['runs'])} of {num_seeds} seeds)"
 
 
 def between(interval: Sequence[float] | None) -> str:
@@ -60,15 +60,15 @@ def print_ranking(document: Mapping[str, Any]) -> None:
     seeds = document["seeds"]
     images = f"{document['num_images']} {document['split']} images"
     header = f"{document['dataset']}, {images}, {counted(len(seeds), 'seed')}, {document['measure']}"
-    with_imagenet = "ImageNet" in document["baselines"]
-    columns = ["task", *[name for name in NUMBERS if with_imagenet or name != "over ImageNet"]]
+    gains = {name: "gain_over_imagenet" if name == "ImageNet" else "gain" for name in document["baselines"]}
+    columns = ["task", "balanced accuracy", "95 % interval", *(f"gain over {name}" for name in gains), "validation"]
     rows = table(*columns, right=columns[1:], title=header)
     for name, row in document["baselines"].items():
-        blank = [""] * (2 if with_imagenet else 1)
-        rows.add_row(name, spread(row), between(row["interval"]), *blank, percent(row["validation"]), style="dim")
+        cells = [spread(row, len(seeds)), between(row["interval"]), *[""] * len(gains), percent(row["validation"])]
+        rows.add_row(name, *cells, style="dim")
     for row in document["tasks"]:
-        over = [points(row.get("gain_over_imagenet"))] if with_imagenet else []
-        cells = (spread(row), between(row["interval"]), points(row.get("gain")), *over, percent(row["validation"]))
+        over = [points(row.get(gain)) for gain in gains.values()]
+        cells = [spread(row, len(seeds)), between(row["interval"]), *over, percent(row["validation"])]
         rows.add_row(row["task"], *cells)
     out.print(rows)
     if document.get("orderings"):
@@ -77,7 +77,7 @@ def print_ranking(document: Mapping[str, Any]) -> None:
     if document["curriculum"]:
         out.print(f"curriculum: {arrow(document['curriculum'])}", style="bold", markup=False)
         for group in document["ties"]:
-            out.print(f"  cannot be told apart: {arrow(group)}: their order may be chance", markup=False)
+            out.print(f"  neighbours that cannot be told apart: {arrow(group)}", markup=False)
         out.print(document["command"], soft_wrap=True, markup=False)
 
 
@@ -91,13 +91,15 @@ def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
         length = len(row["ordering"])
         kind = (row["kind"] or "-") + (", full" if row["full"] else "") + (" ?" if row["uncertain"] else "")
         mark = "yes" if row["kind"] == "curriculum" else ""
-        cells = (spread(row), between(row["interval"]), percent(row["validation"]))
+        cells = (spread(row, len(document["seeds"])), between(row["interval"]), percent(row["validation"]))
         rows.add_row(mark, arrow(row["ordering"]), kind, *cells, "best" if row["best"] else "")
     out.print(rows)
     if any(row["uncertain"] for row in document["orderings"]):
         out.print("?: two of its tasks cannot be told apart, so that its kind may be chance")
     best = document["best"]
-    chosen = best["on_test"]
+    if best is None:
+        return
+    chosen = best[f"on_{document['split']}"]
     out.print(
         f"best on the {document['split']} images: {arrow(chosen['ordering'])}, {spread(chosen)}: the best of "
         f"{best['num_chains']}, chosen by the images it is quoted on, so it is too good",
@@ -185,7 +187,8 @@ def print_forecast(
     for prefix in state:
         keys = {key_of(chain[len(prefix) - 1]) for (name, _), chain in specs.items() if name[: len(prefix)] == prefix}
         state[prefix] = len(keys & found.there)
-    tree = Tree(_label("scratch", None, ended.get(()), num_seeds))
+    begin = "scratch" if chains.planner.parent.key is None else "start"
+    tree = Tree(_label(begin, None, ended.get(()), num_seeds))
     branches: dict[Ordering, Tree] = {(): tree}
     for prefix in sorted(state, key=len):
         label = _label(prefix[-1], state[prefix], ended.get(prefix), num_seeds)
@@ -223,10 +226,12 @@ def print_cost(found: Forecast, num_chains: int, as_json: bool, **more: Any) -> 
         }
         print_json({**document, **more})
         return
+    from sslcurr.data.source import counted
+
     out = console()
     out.print(
-        f"{num_chains} chains; pretraining stages: {found.num_alone} one by one, {found.num_shared} with shared "
-        f"prefixes; {len(found.stages)} stages with classification, {len(found.there)} there already"
+        f"{counted(num_chains, 'chain')}; pretraining stages: {found.num_alone} one by one, {found.num_shared} with "
+        f"shared prefixes; {counted(len(found.stages), 'stage')} in all, {len(found.there)} there already"
     )
     if found.speeds:
         now = {task: " (measured now)" if task in found.measured else "" for task in found.speeds}
@@ -253,12 +258,14 @@ def print_search(document: Mapping[str, Any]) -> None:
         for candidate in rung["candidates"]:
             rows.add_row(
                 str(rung["length"]),
-                f"{rung['epochs']:.0%}",
+                str(candidate["epochs"]),
                 str(rung["seeds"]),
                 arrow(candidate["ordering"]),
                 percent(candidate["score"]),
                 "kept" if candidate["kept"] else "",
             )
+        for ordering in rung["not_afforded"]:
+            rows.add_row(str(rung["length"]), "", "", arrow(ordering), "", "left out: budget", style="dim")
         rows.add_section()
     out.print(rows)
     finalists = table("finalist", "validation", "balanced accuracy", right=("validation", "balanced accuracy"))

@@ -212,7 +212,7 @@ class Planner:
         if labelled and not len(self.data.pack.classes):
             raise DataError(
                 f"{name} has no labels, which {task} needs",
-                "give one sub-folder a class or a table with a column label, or --no-finetune",
+                "give one sub-folder a class or a table with a column label; chain --no-finetune only pretrains",
             )
         if labelled and len(self.data.pack.classes) < 2:
             raise DataError(f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least")

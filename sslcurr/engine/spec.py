@@ -177,7 +177,11 @@ class LrSearch:
 
     def __post_init__(self) -> None:
         in_range("the lowest rate", self.low, 0, above=True)
-        in_range("the highest rate", self.high, self.low, above=True)
+        if not self.low < self.high < math.inf:
+            raise SpecError(
+                f"rates are looked for from the lower to the higher, not from {self.low:g} to {self.high:g}",
+                "give --lr-range 0.001,0.6",
+            )
         in_range("search.trials", self.trials, 1)
         in_range("search.fraction", self.fraction, 0, 1, above=True)
         in_range("search.epochs", self.epochs, 1)

@@ -122,7 +122,7 @@ class Store:
 
     def note_run(self, record: dict[str, Any]) -> str:
         """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
-        name = hash_of(record["asked"])[:8]
+        name = run_name(record["asked"])
         self.runs.mkdir(parents=True, exist_ok=True)
         write_json(self.runs / f"{name}.json", record)
         return name
@@ -163,6 +163,11 @@ class Store:
             else:
                 path.unlink(missing_ok=True)
         return freed
+
+
+def run_name(asked: dict[str, Any]) -> str:
+    """The name of a run: the same was asked, the same run."""
+    return hash_of(asked)[:8]
 
 
 def _finished(folder: Path) -> list[Path]:
