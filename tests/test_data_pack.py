@@ -36,7 +36,7 @@ from sslcurr.data.catalog import find
 whole, decoded = read.decode_small, []
 
 def slowly(*arguments):
-    time.sleep(0.01)
+    time.sleep(0.01 if len(decoded) < int(sys.argv[3]) else 0.5)
     decoded.append(1)
     return whole(*arguments)
 
@@ -378,8 +378,9 @@ def test_interrupted_and_taken_up_again(workers, folder, tmp_path, decoded):
     assert_same(pack, open_folder(folder, tmp_path / "afresh"))
 
 
-def start(folder: Path, root: Path) -> subprocess.Popen:
-    command = [sys.executable, "-W", "error", "-c", SLOW_PROCESS, str(folder), str(root)]
+def start(folder: Path, root: Path, soon: int = 1000) -> subprocess.Popen:
+    """A process that packs `folder`, slowly, and hardly at all after `soon` images."""
+    command = [sys.executable, "-W", "error", "-c", SLOW_PROCESS, str(folder), str(root), str(soon)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     )
@@ -387,10 +388,10 @@ def start(folder: Path, root: Path) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_taken_up_again_equals_uninterrupted(number, tmp_path, decoded):
-    num_images = 600  # enough that it is not done before the signal comes, on a busy machine too
+    num_images = 150
     folder = make_folder(tmp_path / "set", num_images)
     packs = tmp_path / "packs"
-    process = start(folder, packs)
+    process = start(folder, packs, soon=40)  # so that it is not done when the signal comes, on a busy machine too
     deadline = time.monotonic() + 60
     while not (lines := [p for p in packs.glob("*.part/rows.jsonl") if p.read_bytes().count(b"\n") >= 20]):
         assert process.poll() is None
