@@ -18,6 +18,8 @@ from sslcurr.analysis.chains import Chains, Failure, Run
 from sslcurr.analysis.forecast import forecast
 from sslcurr.analysis.grid import cells_of, check_fractions
 from sslcurr.analysis.ranking import Results, document_of
+from sslcurr.cli.options import Shared
+from sslcurr.cli.rank import command_of
 from sslcurr.engine import cost, train
 from sslcurr.engine.plan import Planner, Wishes
 from sslcurr.engine.report import Reporter
@@ -79,6 +81,20 @@ def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny):
     assert chain["stages"][0]["key"] in {
         stage["asked"]["parent"] for stage in sslcurr.json(*words[1:], "--dry-run")["stages"]
     }
+
+
+def test_the_command_leaves_out_what_other_tasks_were_asked_for():
+    shared = Shared(
+        dataset="images", seed=3, lr_pruner="asha",
+        settings=["simsiam.lr=search", "search.trials=3", "rotation.epochs=2", "data.val=0.2"],
+    )  # fmt: skip
+    assert command_of(shared, ["rotation"], "abcd").split()[:5] == ["sslcurr", "chain", "rotation", "--from", "abcd"]
+    assert command_of(shared, ["rotation"], None).split()[3:] == (
+        ["--dataset", "images", "--seed", "3", "--set", "rotation.epochs=2", "--set", "data.val=0.2"]
+    )
+    both = command_of(shared, ["rotation", "simsiam"], None)
+    assert "--lr-pruner asha" in both
+    assert "--set simsiam.lr=search --set search.trials=3" in both
 
 
 def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):

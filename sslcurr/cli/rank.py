@@ -313,6 +313,9 @@ def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> st
     begin = ["--from", start] if start is not None else []
     parts = {*ordering, "classification", "data", "search"}
     own = [setting for setting in shared.settings or [] if setting.partition(".")[0] in parts]
+    if shared.lr != "search" and not any(setting.endswith(".lr=search") for setting in own):
+        own = [setting for setting in own if not setting.startswith("search.")]  # of tasks that are not in the ordering
+        shared = replace(shared, lr_range=None, lr_pruner=None)
     return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(replace(shared, settings=own or None))])
 
 
