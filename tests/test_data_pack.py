@@ -36,7 +36,7 @@ from sslcurr.data.catalog import find
 whole, decoded = read.decode_small, []
 
 def slowly(*arguments):
-    time.sleep(0.01 if len(decoded) < int(sys.argv[3]) else 0.5)
+    time.sleep(0.01 if len(decoded) < int(sys.argv[3]) else 0.2)
     decoded.append(1)
     return whole(*arguments)
 
@@ -398,7 +398,7 @@ def test_killed_and_taken_up_again_equals_uninterrupted(number, tmp_path, decode
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, number)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     assert not list(packs.glob("*/pack.json"))
     # Ctrl-C in the middle of saving saves the same lines once more, which does no harm.
     num_done = len({json.loads(line)[0] for line in lines[0].read_bytes().splitlines(keepends=True) if b"\n" in line})

@@ -201,6 +201,13 @@ def test_csv(root, text):
     check(table, lambda: slowly(text, root))
 
 
+def test_groups_of_files_that_are_not_there_are_none(root):
+    table = root / "groups.csv"
+    table.write_text("path,label,group\na.png,,\ngone.png,,p1\n")
+    check(table, lambda: slowly(table.read_text(), root))
+    assert find(str(table)).groups is None
+
+
 @quickly
 @given(data=st.data())
 def test_json_lines_say_what_csv_says(root, data):

@@ -66,7 +66,7 @@ def from_columns(columns: dict[str, list[str]], *, root: Path, table: Path, name
         root=root,
         names=[names[i] for i in there],
         labels=[labels[i] for i in there],
-        groups=[groups[i] for i in there] if any(groups) else None,
+        groups=[groups[i] for i in there] if any(groups[i] for i in there) else None,
         splits=with_free_parts([splits[i] for i in there], notes),
         arrays=None,
         image_size=None,
