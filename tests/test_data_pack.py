@@ -28,11 +28,12 @@ SIZE = 16
 
 # A process that packs slowly, saves often and says what it decoded.
 SLOW_PROCESS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from sslcurr.data import pack, read
 from sslcurr.data.catalog import find
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 whole, decoded = read.decode_small, []
 
 def slowly(*arguments):
