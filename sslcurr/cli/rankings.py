@@ -304,7 +304,8 @@ def print_grid(document: Mapping[str, Any]) -> None:
         f"{arrow(document['tasks'])} -> classification on {document['dataset']}, {seeds}: "
         "balanced accuracy by share of labels (down) and of images of pretraining (across)"
     )
-    rows = table("labels", *columns, right=columns, title=title)
+    out.print(title, markup=False)
+    rows = table("labels", *columns, right=columns)
     cells = {(cell["label_fraction"], cell["ssl_fraction"]): cell for cell in document["cells"]}
     for label in document["label_fractions"]:
         shown = [cells.get((label, share)) for share in ([None] if document["baseline"] else [])]
