@@ -544,6 +544,16 @@ def test_the_search_prunes_first_on_short_stages_and_pays_for_all_it_looked_at(l
     assert document["cost"]["exhaustive_image_passes"] == num_train * (5 * 2 + 5 * 2)
 
 
+def test_the_cost_of_all_orderings_is_counted_as_if_they_were_listed(laboratory):
+    tasks = ("rotation", "simsiam", "relative-location")
+    for length in (1, 2, 3):
+        chains = laboratory(*tasks)
+        found = Search(chains, tasks, (0, 1), Settings(length=length))
+        stages = {key_of(s): s for o in found.orderings() for seed in (0, 1) for s in chains.specs(o, seed)}
+        assert found.exhaustive == pytest.approx(sum(chains.passes(spec) for spec in stages.values()))
+        assert found.num_orderings() == len(found.orderings())
+
+
 def test_dissimilar_stages_lose_by_the_penalty(laboratory):
     chains, pairs = laboratory("rotation", "simsiam"), []
 

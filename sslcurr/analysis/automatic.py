@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from sslcurr.analysis import curriculum
 from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, resampled_of
 from sslcurr.analysis.curriculum import Ordering
+from sslcurr.analysis.ranking import summary
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.plan import parent_of
 from sslcurr.engine.spec import StageSpec, key_of
@@ -124,13 +126,24 @@ class Search:
         """All that an exhaustive search would train."""
         return curriculum.orderings_of(self.tasks, range(1, self.settings.length + 1))
 
+    def num_orderings(self) -> int:
+        """How many those are; there may be too many to list them."""
+        return sum(math.perm(len(self.tasks), length) for length in range(1, self.settings.length + 1))
+
     def _exhaustive(self) -> float:
-        each = {}
-        for ordering in self.orderings():
-            for spec in self.chains.specs(ordering, self.seeds[0]):
-                each[key_of(spec)] = self.chains.passes(spec)
-        probes = 0.0 if self.chains.measure == "finetune" else self.probe_passes * len(self.orderings())
-        return (sum(each.values()) + probes) * len(self.seeds)
+        """What all orderings cost, counted and not listed: a stage's cost goes by its task and by being the first."""
+        planner, num_tasks = self.chains.planner.wishing(seed=self.seeds[0]), len(self.tasks)
+        total = 0.0
+        for place, task in enumerate(self.tasks):
+            alone = planner.chain([task])
+            total += self.chains.passes(alone[0])
+            if self.settings.length > 1:
+                after = planner.chain([self.tasks[place - 1], task])[1]
+                times = sum(math.perm(num_tasks - 1, depth) for depth in range(1, self.settings.length))
+                total += self.chains.passes(after) * times
+        last = self.chains.specs((self.tasks[0],), self.seeds[0])[-1]
+        measured = self.chains.passes(last) if self.chains.measure == "finetune" else self.probe_passes
+        return (total + measured * self.num_orderings()) * len(self.seeds)
 
     def _cost(self, specs: Sequence[StageSpec]) -> float:
         """Image passes of the stages among `specs` that the search has not paid for yet."""
@@ -285,17 +298,9 @@ class Search:
             if self.chains.measure != "finetune":
                 self.spent |= {run.folder.name: self.probe_passes for run in good}
             if good:
-                judged = [run.validation for run in good if run.validation is not None]
-                rows.append(
-                    {
-                        "ordering": list(candidate.ordering),
-                        "score": candidate.score,
-                        "validation": float(np.mean(judged)) if judged else None,
-                        "mean": float(np.mean(accuracies_of(good))),
-                        "std": float(np.std(accuracies_of(good), ddof=1)) if good[1:] else None,
-                        "runs": [run.to_json() for run in good],
-                    }
-                )
+                found = summary(runs, None)
+                del found["interval"]
+                rows.append({"ordering": list(candidate.ordering), "score": candidate.score, **found})
         # The baseline costs the same in both: it is no part of either.
         spent = sum(self.spent.values())
         document: dict[str, Any] = {
@@ -320,6 +325,11 @@ class Search:
     def missed(self, found: Ordering) -> dict[str, Any] | None:
         """How far the ordering found is from the best of all, where the store holds all of them."""
         runs: list[list[Run | Failure]] = []
+        if any(self.chains.known((task,), seed) is None for task in self.tasks for seed in self.seeds):
+            return None
+        longest = itertools.permutations(self.tasks, self.settings.length)
+        if self.chains.known(next(longest), self.seeds[0]) is None:
+            return None  # before all are listed: there may be too many
         orderings = self.orderings()
         for ordering in orderings:
             known = [self.chains.known(ordering, seed) for seed in self.seeds]

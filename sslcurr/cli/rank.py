@@ -265,7 +265,7 @@ def _search(
     found = Search(chains, tasks, seeds, settings, said=said, needed=lambda: note(chains, record))
     if shared.dry_run:
         document: dict[str, Any] = {
-            "orderings": len(found.orderings()),
+            "orderings": found.num_orderings(),
             "exhaustive_image_passes": found.exhaustive,
             "budget_image_passes": settings.budget * found.exhaustive,
         }
