@@ -49,11 +49,13 @@ class Settings:
     budget: float = 0.25
     short: float = 1 / 3
     probe: str = "knn"
-    penalty: float = 0.05
+    penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.beam < 1:
             raise SpecError(f"--beam must be at least 1, got {self.beam}", "give --beam 2")
+        if self.penalty < 0:
+            raise SpecError(f"--penalty must be at least 0, got {self.penalty:g}", "give --penalty 0.05")
         if not 0 < self.budget <= 1:
             raise SpecError(f"--budget must be above 0 and at most 1, got {self.budget:g}", "give --budget 0.25")
 

@@ -11,8 +11,10 @@ from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import SpecError, did_you_mean
 
 
-def build(spec: BackboneSpec) -> nn.Module:
+def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     """The network of `spec` with fresh weights from torch's global generator; [N, C, H, W] -> [N, num_features].
+
+    With `num_classes` it has timm's classifier, and gives [N, num_classes].
 
     Raises:
         SpecError: timm has no such network, it is not convolutional, or it cannot have the stem asked for.
@@ -22,7 +24,7 @@ def build(spec: BackboneSpec) -> nn.Module:
     if not timm.is_model(spec.name):
         raise SpecError(f"timm has no backbone named {spec.name!r}", did_you_mean(spec.name, timm.list_models()[:]))
     try:
-        network = timm.create_model(spec.name, num_classes=0, in_chans=spec.channels)
+        network = timm.create_model(spec.name, num_classes=num_classes, in_chans=spec.channels)
     except RuntimeError as error:
         raise SpecError(f"timm cannot build {spec.name!r}: {error}", "try resnet18 or resnet50") from error
     # A convolutional network shrinks its maps from stage to stage; a plain transformer keeps one size.

@@ -36,6 +36,11 @@ class Header:
 
 def save(network: nn.Module, header: Header, path: Path) -> None:
     """Write the weights of `network` and `header` to `path` (not atomic: the store publishes whole folders)."""
+    save_weights(network.state_dict(), header, path)
+
+
+def save_weights(weights: dict[str, Tensor], header: Header, path: Path) -> None:
+    """As `save`, of the state dict of a network."""
     about = {
         "format": FORMAT,
         "backbone": header.backbone.name,
@@ -47,23 +52,36 @@ def save(network: nn.Module, header: Header, path: Path) -> None:
         "tasks": header.tasks,
     }
     # One entry: safetensors writes several in any order, and equal weights should be equal bytes.
-    metadata = {"sslcurr": json.dumps(about)}
-    save_part(network, path, metadata)
+    _write(weights, path, {"sslcurr": json.dumps(about)})
 
 
-def save_part(module: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_part(module: nn.Module, path: Path) -> None:
     """Write the tensors of a module as safetensors.
 
     Raises:
         CheckpointError: they cannot be written, as on a full disk.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    _write(module.state_dict(), path, None)
+
+
+def _write(weights: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    found = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     try:
-        save_file(weights, path, metadata=metadata)
+        save_file(found, path, metadata=metadata)
     except SafetensorError as error:
         raise CheckpointError(
             f"cannot write {path} ({error})", "free some space and run the same command again: what was saved is kept"
         ) from error
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a safetensors file with our header; never raises for a file of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return False
+    return "sslcurr" in metadata
 
 
 def read_header(path: Path) -> Header:

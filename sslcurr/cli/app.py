@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from sslcurr import __version__
-from sslcurr.cli import chain, data, finetune, grid, pretrain, rank, runs, tasks
+from sslcurr.cli import chain, cka, data, exchange, fid, finetune, grid, pretrain, probe, rank, runs, tasks
 from sslcurr.errors import Interrupted, SslcurrError
 
 
@@ -93,6 +93,11 @@ app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("rank")(rank.rank)
 app.command("grid")(grid.grid)
+app.command("cka")(cka.cka)
+app.command("fid", cls=fid.ManyValues)(fid.fid)
+app.command("probe")(probe.probe)
+app.command("import")(exchange.import_weights)
+app.command("export")(exchange.export)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

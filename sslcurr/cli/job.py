@@ -63,10 +63,11 @@ def carry_out(
 def opened(shared: Shared, tasks: Sequence[str], start: str | None) -> Iterator[tuple[Planner, Store, Lines]]:
     """The planner of a command with its data packed, the store, and the reporter, which is closed at the end."""
     from sslcurr.engine import plan
+    from sslcurr.engine.checkpoints import parent_from
 
     store = shared.store()
     with reporting() as report:
-        parent = plan.parent_from(start, store)
+        parent = parent_from(start, store, shared.backbone, shared.stem)
         with report.packing() as progress:
             planner = plan.Planner(shared.wishes(), store, tasks, parent, progress)
         for text in planner.data.notes:

@@ -70,20 +70,9 @@ def check_frames(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
-    """The shared options of `pretrain`, `chain` and `finetune`."""
+class Images:
+    """Where images come from and how they are read."""
 
-    dataset: Annotated[
-        str | None,
-        _option(
-            DATA,
-            "--dataset",
-            "A name (see sslcurr data list), a folder (one sub-folder a class, or images only), or a CSV or Parquet "
-            "table with the columns path, label and, if there are, group and split. Default: fashion, 2,500 embedded "
-            "images.",
-            metavar="NAME|FOLDER|TABLE",
-        ),
-    ] = None
     data_root: Annotated[
         Path | None,
         _option(
@@ -97,12 +86,6 @@ class Shared:
     image_size: Annotated[
         int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
     ] = None
-    fraction: Annotated[
-        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses (nested subsets).")
-    ] = 1.0
-    label_fraction: Annotated[
-        float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
-    ] = 1.0
     skip_broken: Annotated[
         bool, _option(DATA, "--skip-broken", "Go on without images that are missing or cannot be decoded.")
     ] = False
@@ -116,6 +99,47 @@ class Shared:
             metavar="refuse|first|all",
         ),
     ] = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where results are kept, what computes, and how it is told."""
+
+    runs: Annotated[
+        Path, _option(MACHINE, "--runs", "The store of finished stages.", envvar="SSLCURR_RUNS", metavar="FOLDER")
+    ] = Path("runs")
+    device: Annotated[
+        str, _option(MACHINE, "--device", "auto, cpu, cuda or cuda:N.", callback=_device, metavar="DEVICE")
+    ] = "auto"
+    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
+    json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
+
+    def store(self) -> Store:
+        """The store, which must be a folder that can be written."""
+        return open_store(self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Machine, Images):
+    """The shared options of the commands that train."""
+
+    dataset: Annotated[
+        str | None,
+        _option(
+            DATA,
+            "--dataset",
+            "A name (see sslcurr data list), a folder (one sub-folder a class, or images only), or a CSV or Parquet "
+            "table with the columns path, label and, if there are, group and split. Default: fashion, 2,500 embedded "
+            "images.",
+            metavar="NAME|FOLDER|TABLE",
+        ),
+    ] = None
+    fraction: Annotated[
+        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses (nested subsets).")
+    ] = 1.0
+    label_fraction: Annotated[
+        float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
+    ] = 1.0
     backbone: Annotated[
         str | None,
         _option(TRAINING, "--backbone", "A timm CNN. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
@@ -175,16 +199,9 @@ class Shared:
             metavar="TASK.NAME=VALUE",
         ),
     ] = None
-    runs: Annotated[
-        Path, _option(MACHINE, "--runs", "The store of finished stages.", envvar="SSLCURR_RUNS", metavar="FOLDER")
-    ] = Path("runs")
-    device: Annotated[
-        str, _option(MACHINE, "--device", "auto, cpu, cuda or cuda:N.", callback=_device, metavar="DEVICE")
-    ] = "auto"
     precision: Annotated[
         str, _option(MACHINE, "--precision", "auto (bf16 on GPUs that have it, else 32), 32 or bf16.")
     ] = "auto"
-    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
     save_minutes: Annotated[
         float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage.")
     ] = 5.0
@@ -194,7 +211,6 @@ class Shared:
     dry_run: Annotated[
         bool, _option(MACHINE, "--dry-run", "Read the data and show the resolved plan; train nothing.")
     ] = False
-    json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
 
     def wishes(self) -> Wishes:
         """What the plan takes."""
@@ -209,15 +225,47 @@ class Shared:
             values["lr_range"] = (float(low), float(high))
         return Wishes(**{**values, "settings": tuple(self.settings or ())})
 
-    def store(self) -> Store:
-        """The store, which must be a folder that can be written."""
-        return open_store(self.runs)
-
     def runtime(self) -> Runtime:
         """What the engine takes; imports it."""
         from sslcurr.engine.train import Runtime
 
         return Runtime(device=self.device, save_minutes=self.save_minutes, tensorboard=self.tensorboard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking(Machine, Images):
+    """The shared options of the commands that look at what checkpoints have learnt."""
+
+    backbone: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--backbone",
+            "The timm network that other projects' files hold, where it cannot be told, and of an untrained one.",
+            metavar="NAME",
+        ),
+    ] = None
+    stem: Annotated[
+        str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (stride 1).")
+    ] = None
+    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
+    settings: Annotated[
+        list[str] | None,
+        _option(
+            TRAINING,
+            "--set",
+            "How the data is split, such as data.test=0.3; may be repeated.",
+            metavar="data.NAME=VALUE",
+        ),
+    ] = None
+
+    def wishes(self, dataset: str | None) -> Wishes:
+        """What the plan takes, to open one data set."""
+        from sslcurr.engine.plan import Wishes
+
+        own = {item.name for item in fields(Wishes)}
+        values = {name: value for name, value in vars(self).items() if name in own}
+        return Wishes(**{**values, "dataset": dataset, "settings": tuple(self.settings or ())})
 
 
 def check_picture(path: Path) -> None:
@@ -269,9 +317,15 @@ def given_options(shared: Shared) -> list[str]:
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Shared`; it receives them as its keyword argument `shared`."""
-    hints = get_type_hints(Shared, include_extras=True)
+    """Give a command the options of its parameter `shared`, in whose class (such as `Shared`) they are said."""
     own = inspect.signature(command, eval_str=True)
+    options = own.parameters["shared"].annotation
+    hints = get_type_hints(options, include_extras=True)
+    panels, said_here = [DATA, TRAINING, MACHINE], options.__annotations__
+    items = sorted(
+        fields(options),
+        key=lambda item: (panels.index(hints[item.name].__metadata__[0].rich_help_panel), item.name not in said_here),
+    )
     added = [
         inspect.Parameter(
             item.name,
@@ -279,14 +333,14 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
             annotation=hints[item.name],
             default=item.default if item.default is not MISSING else inspect.Parameter.empty,
         )
-        for item in fields(Shared)
+        for item in items
     ]
     kept = [parameter for name, parameter in own.parameters.items() if name != "shared"]
     kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in kept]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        shared = Shared(**{item.name: values.pop(item.name) for item in fields(Shared)})
+        shared = options(**{item.name: values.pop(item.name) for item in items})
         command(shared=shared, **values)
 
     wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]

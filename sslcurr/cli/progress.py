@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.engine.report import Reporter
@@ -90,9 +90,13 @@ class Lines(Reporter):
             self.bar.stop()
             self.bar = None
 
+    def packing(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
+        """A bar for decoding images."""
+        return self.counting("decoding images")
+
     @contextmanager
-    def packing(self) -> Iterator[Callable[[int, int], None] | None]:
-        """A bar for decoding images; it opens with the first image that has to be decoded."""
+    def counting(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
+        """A bar that is told how many of how many are done; it opens when it is first told."""
         if not self.console.is_terminal:
             yield None
             return
@@ -102,7 +106,7 @@ class Lines(Reporter):
         def show(done: int, total: int) -> None:
             if not tasks:
                 bar.start()
-                tasks.append(bar.add_task("decoding images", total=total, loss="", speed=""))
+                tasks.append(bar.add_task(title, total=total, loss="", speed=""))
             bar.update(tasks[0], completed=done)
 
         try:

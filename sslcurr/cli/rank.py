@@ -96,6 +96,14 @@ def rank(
         typer.Option("--budget", help="Most image passes, as a share of all orderings'.", rich_help_panel=SEARCH),
     ] = 0.25,
     score: Annotated[Score, typer.Option("--score", help="The probe that prunes.", rich_help_panel=SEARCH)] = Score.knn,
+    penalty: Annotated[
+        float,
+        typer.Option(
+            "--penalty",
+            help="What a stage loses, such as 0.05, for features wholly unlike its parent's, as CKA sees it.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 0.0,
     *,
     shared: Shared,
 ) -> None:
@@ -124,8 +132,8 @@ def rank(
         raise SpecError("--layers is for probes", "add --measure linear or knn")
     if search and (orderings or watch or imagenet):
         raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
-    if not search and (beam, budget, score) != (2, 0.25, Score.knn):
-        raise SpecError("--beam, --budget and --score are for the automatic curriculum", "add --search")
+    if not search and (beam, budget, score, penalty) != (2, 0.25, Score.knn, 0.0):
+        raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     from sslcurr.analysis.chains import Chains
     from sslcurr.cli.job import opened
 
@@ -138,7 +146,9 @@ def rank(
             report.note(f"there are no test images: all accuracies are of the {chains.split} images")
         if search:
             most = len(names) if length is None else length
-            _search(shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, start, report)
+            _search(
+                shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, penalty, start, report
+            )
         else:
             _rank(shared, chains, names, numbers, orderings or [], length, imagenet, start, watch, report)
 
@@ -160,10 +170,10 @@ def _rank(
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.rankings import print_forecast, print_partial, print_ranking
     from sslcurr.cli.results import print_json
-    from sslcurr.engine.plan import parent_from
+    from sslcurr.engine.checkpoints import parent_from
 
     wanted = bool(words or length)
-    reference = parent_from(imagenet, chains.store) if imagenet is not None else None
+    reference = parent_from(imagenet, chains.store, shared.backbone, shared.stem) if imagenet is not None else None
     if reference is not None and reference.backbone != chains.planner.backbone(chains.planner.parent):
         raise SpecError(
             "the weights of --imagenet are of another network", "give the same --backbone, --stem and channels"
@@ -244,10 +254,12 @@ def _search(
     beam: int,
     budget: float,
     score: str,
+    penalty: float,
     start: str | None,
     report: Lines,
 ) -> None:
     from sslcurr.analysis.automatic import Search, Settings
+    from sslcurr.analysis.similarity import dissimilarity
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.rankings import print_search
     from sslcurr.cli.results import console, print_json
@@ -255,14 +267,15 @@ def _search(
 
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
-    settings = Settings(length=length, beam=beam, budget=budget, probe=score)
+    settings = Settings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
+    unlike = dissimilarity(chains.planner.data, chains.store, shared.device) if penalty else None
     record: dict[str, Any] = {}
 
     def said(text: str) -> None:
         note(chains, record)
         report.say(text)
 
-    found = Search(chains, tasks, seeds, settings, said=said, needed=lambda: note(chains, record))
+    found = Search(chains, tasks, seeds, settings, dissimilarity=unlike, said=said, needed=lambda: note(chains, record))
     if shared.dry_run:
         document: dict[str, Any] = {
             "orderings": found.num_orderings(),
@@ -283,7 +296,7 @@ def _search(
     asked = {
         "rank search": list(tasks),
         "seeds": list(seeds),
-        "settings": [length, beam, budget, score],
+        "settings": [length, beam, budget, score, *([penalty] if penalty else [])],
         "measure": [chains.measure, chains.layers],
         "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,3 +102,12 @@ def print_reports(reports: dict[str, dict[str, Any]], predictions: dict[str, str
     out.print(rows)
     for name, path in predictions.items():
         out.print(f"predictions of {name}: {path}", soft_wrap=True, markup=False)
+
+
+def print_files(files: Sequence[str]) -> None:
+    """Where files were written, on one line."""
+    if files:
+        folder = Path(files[0]).parent
+        names = dict.fromkeys(Path(path).name for path in files)
+        shown = ", ".join(list(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        console().print(f"written to {folder}: {shown}", soft_wrap=True, markup=False)

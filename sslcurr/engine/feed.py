@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -27,6 +28,12 @@ class Feed:
         self.backbone = backbone
         self.device = device
         self.resident = self._to_device()
+
+    def seen_by(self, backbone: BackboneSpec) -> Feed:
+        """The same images for another backbone; what lies on the device is shared."""
+        other = copy.copy(self)
+        other.backbone = backbone
+        return other
 
     def _to_device(self) -> Tensor | None:
         images = self.selection.pack.images

@@ -144,11 +144,10 @@ class Planner:
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
             given = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
             kind.views(settings.apply(given, recipe.config, recipe.training, section=task)[0])
-        (self.data_settings,) = settings.apply(self.settings.get("data", {}), DataSettings(), section="data")
-        SplitSettings(val=self.data_settings.val, test=self.data_settings.test, seed=self.data_settings.seed)
+        self.data_settings = split_of(self.settings)
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), SearchSettings(), section=SEARCH)
         self._check_search(tasks)
-        self.data = self._open_data(store, progress)
+        self.data = open_data(wishes, self.data_settings, store, self.parent.image_size, progress)
         self._selections: dict[tuple[bool, float], Selection] = {}
 
     def wishing(self, **changes: Any) -> Planner:
@@ -174,29 +173,6 @@ class Planner:
         for option, value in idle.items():
             if value and not asked:
                 raise SpecError(f"{option} is for a search, and none was asked for", "add --lr search")
-
-    def _open_data(self, store: Store, progress: Callable[[int, int], None] | None) -> Data:
-        source = catalog.find(self.wishes.dataset, self.wishes.data_root, self.wishes.frames)
-        wished = self.wishes.image_size
-        image_size = wished if wished is not None else self.parent.image_size or source.image_size or 224
-        if not 8 <= image_size <= 4096:
-            raise SpecError(f"image size must be from 8 to 4096 pixels, got {image_size}", "give --image-size 224")
-        # A little over the training size: crops of most of the image then lose no detail to a second resize.
-        size = self.data_settings.pack_size or (
-            image_size if source.arrays is not None else 8 * -(-image_size * 8 // 7 // 8)
-        )
-        pack = open_pack(
-            source,
-            size,
-            store.packs,
-            workers=self.wishes.workers,
-            skip_broken=self.wishes.skip_broken,
-            progress=progress,
-        )
-        notes = list(source.notes)
-        if pack.skipped:
-            notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
-        return Data(pack, image_size, self.data_settings, tuple(notes), source.epochs)
 
     def selection(self, task: str) -> Selection:
         """The images of a task.
@@ -334,6 +310,50 @@ class Planner:
         return stages
 
 
+def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
+    """The settings of the section `data`.
+
+    Raises:
+        SpecError: such a split cannot be.
+    """
+    (found,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
+    SplitSettings(val=found.val, test=found.test, seed=found.seed)
+    return found
+
+
+def open_data(
+    wishes: Wishes,
+    split: DataSettings,
+    store: Store,
+    image_size: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Data:
+    """The data set wished for, packed; `image_size` (that of a checkpoint) counts where none is wished for.
+
+    Raises:
+        SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
+    """
+    source = catalog.find(wishes.dataset, wishes.data_root, wishes.frames)
+    wished = wishes.image_size
+    size = wished if wished is not None else image_size or source.image_size or 224
+    if not 8 <= size <= 4096:
+        raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
+    # A little over the training size: crops of most of the image then lose no detail to a second resize.
+    pack_size = split.pack_size or (size if source.arrays is not None else 8 * -(-size * 8 // 7 // 8))
+    pack = open_pack(
+        source,
+        pack_size,
+        store.packs,
+        workers=wishes.workers,
+        skip_broken=wishes.skip_broken,
+        progress=progress,
+    )
+    notes = list(source.notes)
+    if pack.skipped:
+        notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
+    return Data(pack, size, split, tuple(notes), source.epochs)
+
+
 def rates_around(training: Training, *, pretrained: bool) -> tuple[float, float]:
     """The range in which a rate is looked for when none is given.
 
@@ -351,34 +371,6 @@ def parent_of(stage: StageSpec) -> Parent:
     """A planned stage as the parent of the next."""
     return Parent(
         key=key_of(stage), lineage=stage.tasks, backbone=stage.backbone, image_size=stage.config["image_size"]
-    )
-
-
-def parent_from(text: str | None, store: Store) -> Parent:
-    """A checkpoint file, a stage's folder, or the beginning of a stage's key, as a parent; None is scratch.
-
-    Raises:
-        StoreError, CheckpointError: there is no such stage or file.
-    """
-    if text is None:
-        return SCRATCH
-    path = Path(text)
-    if path.is_dir() and (path / "backbone.safetensors").is_file():
-        path = path / "backbone.safetensors"
-    if path.suffix != ".safetensors" and not path.exists():
-        return parent_of(store.resolve(text).spec)
-    from sslcurr.backbones import checkpoint
-
-    header = checkpoint.read_header(path)
-    stage = store.find(path.resolve().parent.name)
-    if stage is not None and stage.weights.resolve() == path.resolve():
-        return parent_of(stage.spec)
-    return Parent(
-        key=f"sha256:{checkpoint.sha256_of(path)}",
-        lineage=header.tasks,
-        source=str(path.resolve()),
-        backbone=header.backbone,
-        image_size=header.image_size,
     )
 
 

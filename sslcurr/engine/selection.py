@@ -10,6 +10,7 @@ import numpy as np
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.split import SplitSettings, assign, subset
 from sslcurr.engine.spec import DataSpec
+from sslcurr.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,16 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
         rows = {name: index[pack.labels[index] >= 0] for name, index in rows.items()}
     rows["train"] = subset(rows["train"], pack.labels[rows["train"]], data.fraction, data.split_seed)
     return Selection(pack, rows)
+
+
+def rows_of(data: DataSpec, split: str, pack: Pack | None = None) -> np.ndarray:
+    """Rows of the pack that belong to `train`, `val` or `test`, labelled or not, or all of them (`all`), sorted.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = select(data, labelled=False, pack=pack)
+    rows = np.arange(len(found.pack.names)) if split == "all" else found.rows[split]
+    if not len(rows):
+        raise DataError(f"{found.pack.name} has no {split} images", "give --split all, or another")
+    return rows

@@ -56,6 +56,11 @@ class Store:
         """The folder of packed data sets."""
         return self.root / "packs"
 
+    @property
+    def imports(self) -> Path:
+        """The folder of what other projects' checkpoints were turned into."""
+        return self.root / "imports"
+
     # ---- stages
 
     def find(self, key: str) -> Stage | None:
@@ -104,7 +109,11 @@ class Store:
     def analysis(self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Path:
         """The folder of an analysis keyed by `inputs`, doing `work` first if it is not there; its `done.json` holds
         what `work` returned."""
-        folder = self.analyses / f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
+        return self.kept(self.analyses, kind, inputs, work)
+
+    def kept(self, root: Path, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Path:
+        """As `analysis`, in a folder under `root`."""
+        folder = root / f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
         if (folder / "done.json").is_file():
             return folder
         with writing(folder, lambda: None) as part:

@@ -1,0 +1,174 @@
+"""Centred kernel alignment (CKA) of layers: HSIC of Gram matrices, summed over batches; pure functions on tensors.
+
+CKA is of Kornblith et al. 2019 (https://arxiv.org/abs/1905.00414), the unbiased HSIC of Song et al. 2012
+(https://jmlr.org/papers/v13/song12a.html), its mean over batches of Nguyen et al. 2021 (https://arxiv.org/abs/2010.15327).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sslcurr.errors import DataError
+from sslcurr.seeds import numpy_generator
+
+# The fewest images of a batch for which the unbiased estimate exists.
+FEWEST = 4
+# Sums of batches are kept apart for the bootstrap, in so many groups at most: memory does not grow with the batches.
+GROUPS = 64
+# Features whose variance is a smaller share of their mean square than this differ by rounding only.
+CONSTANT = 1e-10
+# Below this share the rounding of a Gram matrix of uncentred float32 features could be seen in the result.
+SPREAD = 0.1
+# Rows of a Gram matrix that are multiplied at once on a CPU; the blocks below the diagonal are copied.
+BLOCK = 64
+
+
+def linear_gram(features: Tensor) -> Tensor:
+    """Inner products of rows, [n, D] -> [n, n] float64, of features centred over the batch where rounding asks for it.
+
+    Neither HSIC changes when a constant is added to all rows. Products are float32 (or those of `features`, if wider).
+    """
+    if features.device.type == "cpu":
+        gram = _products(features)
+        square = gram.diagonal().sum()
+        if square > 0 and 1 - gram.sum() / len(gram) / square > SPREAD:
+            return gram
+    else:
+        square = (features * features).sum()
+    gram = _products(features - features.mean(dim=0))
+    return torch.where(gram.diagonal().sum() > CONSTANT * square, gram, torch.zeros_like(gram))
+
+
+def _products(features: Tensor) -> Tensor:
+    if features.device.type != "cpu" or len(features) <= BLOCK:
+        return (features @ features.T).double()
+    gram = features.new_empty(len(features), len(features), dtype=torch.float64)
+    for start in range(0, len(features), BLOCK):
+        stop = start + BLOCK
+        block = (features[start:stop] @ features[start:].T).double()
+        gram[start:stop, start:] = block
+        gram[start:, start:stop] = block.T
+    return gram
+
+
+def rbf_gram(features: Tensor, bandwidth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """exp(-distance^2 / (2 bandwidth^2)) of rows, [n, D] -> [n, n] float64, and the bandwidth.
+
+    Without one given it is the median distance between different rows (Kornblith et al., appendix).
+    """
+    centred = features - features.mean(dim=0)
+    products = _products(centred)
+    squares = products.diagonal()
+    distances = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=0)
+    if bandwidth is None:
+        above = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
+        bandwidth = distances[above[0], above[1]].median().sqrt()
+    if not bandwidth > 0:
+        return torch.zeros_like(products), bandwidth  # most rows are alike: no two can be told apart
+    return torch.exp(-distances / (2 * bandwidth**2)), bandwidth
+
+
+def centre(grams: Tensor, estimator: str) -> Tensor:
+    """[L, n, n] Gram matrices -> [L, n * n] rows whose inner products are their HSIC, with all factors.
+
+    `unbiased`: U-centred (https://arxiv.org/abs/1310.2926), over n (n - 3): the estimate of Song et al., which may be
+    negative. `biased`: centred, over (n - 1)^2.
+    """
+    n = grams.shape[-1]
+    if estimator == "biased":
+        means = grams.mean(dim=2, keepdim=True)
+        centred = grams - means - means.transpose(1, 2) + means.mean(dim=1, keepdim=True)
+        return centred.flatten(1) / (n - 1)
+    centred = grams - torch.diag_embed(grams.diagonal(dim1=1, dim2=2))
+    sums = centred.sum(dim=2, keepdim=True)
+    total = sums.sum(dim=1, keepdim=True)
+    centred = centred - (sums + sums.transpose(1, 2)) / (n - 2) + total / ((n - 1) * (n - 2))
+    centred.diagonal(dim1=1, dim2=2).zero_()
+    return centred.flatten(1) / (n * (n - 3)) ** 0.5
+
+
+class Alignment:
+    """HSIC of every layer with every layer, summed over batches; memory does not grow with their number.
+
+    Attributes:
+        sums: [groups, L, L] float64; batch number b is in group b modulo `GROUPS`.
+        counts: [groups], the batches in each.
+    """
+
+    def __init__(self, num_layers: int, estimator: str = "unbiased") -> None:
+        self.estimator = estimator
+        self.sums = np.zeros((0, num_layers, num_layers))
+        self.counts = np.zeros(0)
+        self.num_batches = 0
+
+    def add(self, grams: Tensor) -> None:
+        """The Gram matrices [L, n, n] of one batch.
+
+        Raises:
+            DataError: fewer than four images.
+        """
+        if grams.shape[-1] < FEWEST:
+            raise DataError(
+                f"CKA needs {FEWEST} images in a batch, got {grams.shape[-1]}", "give more images, or --split all"
+            )
+        rows = centre(grams, self.estimator)
+        found = (rows @ rows.T).cpu().numpy()
+        if self.num_batches < GROUPS:
+            self.sums = np.concatenate([self.sums, found[None]])
+            self.counts = np.append(self.counts, 1.0)
+        else:
+            self.sums[self.num_batches % GROUPS] += found
+            self.counts[self.num_batches % GROUPS] += 1
+        self.num_batches += 1
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """CKA of layers with layers.
+
+    Attributes:
+        value: [L, L], NaN where a layer gives the same features for all images.
+        low, high: [L, L] ends of 95 % intervals; None where there are too few batches to say.
+    """
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64] | None
+    high: NDArray[np.float64] | None
+
+
+def cka_of(sums: NDArray[Any]) -> NDArray[np.float64]:
+    """[..., L, L] sums of HSIC -> CKA of the same shape; NaN where a layer has no variance.
+
+    Values are not clipped: unbiased estimates of unrelated features lie around 0, on both sides.
+    """
+    own = np.diagonal(sums, axis1=-2, axis2=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt(own[..., :, None] * own[..., None, :])
+        return np.where(scale > 0, sums / scale, np.nan)
+
+
+def estimates(
+    sums: NDArray[Any], counts: NDArray[Any], *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Estimates:
+    """CKA from the sums of an `Alignment`, with percentile bootstrap intervals over its batches.
+
+    With fewer than four batches there are no intervals.
+    """
+    value = cka_of(sums.sum(axis=0))
+    if len(counts) < FEWEST:
+        return Estimates(value, None, None)
+    generator = numpy_generator(seed, "bootstrap of batches")
+    drawn = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=num_resamples)
+    own = drawn @ np.diagonal(sums, axis1=1, axis2=2)
+    low, high = np.empty_like(value), np.empty_like(value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for row in range(len(value)):
+            resampled = (drawn @ sums[:, row]) / np.sqrt(own[:, row, None] * own)
+            low[row], high[row] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Estimates(value, low, high)

@@ -1,0 +1,152 @@
+"""Checkpoints for other programs: timm, torchvision, ONNX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sslcurr.backbones.build import build
+from sslcurr.engine.spec import BackboneSpec
+from sslcurr.errors import SpecError
+
+FILE = "<file>"
+SUFFIXES = {"timm": ".safetensors", "torchvision": ".pth", "onnx": ".onnx"}
+
+
+def exported(
+    network: nn.Module,
+    spec: BackboneSpec,
+    image_size: int,
+    head: Path | None,
+    classes: Sequence[str],
+    kind: str,
+    path: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Write a network for another program.
+
+    Args:
+        network: the backbone, in evaluation mode.
+        spec: what it is.
+        image_size: side of the images it was trained with, in pixels.
+        head: the classifier of a fine-tuned stage, `head.safetensors`; None exports the backbone alone.
+        classes: names of the classifier's outputs, in order.
+        kind: `timm`, `torchvision` or `onnx`.
+        path: the file to write.
+        name: what the lines of Python call it.
+
+    Returns:
+        What was written, and in `how` the lines of Python that read it.
+
+    Raises:
+        SpecError: the other program has no such network, or a package is missing.
+    """
+    whole = network if head is None else with_classifier(network, spec, head)
+    about = {
+        "backbone": spec.name,
+        "stem": spec.stem,
+        "image_size": image_size,
+        "channels": spec.channels,
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "classes": list(classes) if head is not None else [],
+    }
+    num_classes = len(classes) if head is not None else 0
+    how = {"timm": _timm, "torchvision": _torchvision, "onnx": _onnx}[kind](whole, spec, num_classes, about, path)
+    how = [line.replace(FILE, name) for line in how]
+    return {"file": name, "format": kind, **about, "how": how}
+
+
+def with_classifier(network: nn.Module, spec: BackboneSpec, head: Path) -> nn.Module:
+    """timm's network with a classifier: the weights of the backbone and those of a `head.safetensors`."""
+    weights = load_file(head)
+    (matrix,) = (tensor for tensor in weights.values() if tensor.ndim == 2)
+    whole = build(spec, num_classes=len(matrix)).eval()
+    whole.load_state_dict(network.state_dict(), strict=False)
+    classifier = whole.get_classifier()  # type: ignore[operator]
+    with torch.no_grad():
+        classifier.weight.copy_(matrix)
+        classifier.bias.copy_(next(tensor for tensor in weights.values() if tensor.ndim == 1))
+    return whole
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _stem_lines(spec: BackboneSpec) -> list[str]:
+    if spec.stem == "imagenet":
+        return []
+    stride = 2 if spec.stem == "small" else 1
+    return [
+        f"model.conv1 = torch.nn.Conv2d({spec.channels}, 64, 3, stride={stride}, padding=1, bias=False)",
+        "model.maxpool = torch.nn.Identity()",
+    ]
+
+
+def _timm(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path) -> list[str]:
+    save_file(_weights(network), path, metadata={"about": json.dumps(about)})
+    return [
+        f'model = timm.create_model("{spec.name}", num_classes={num_classes}, in_chans={spec.channels})',
+        *_stem_lines(spec),
+        f'model.load_state_dict(safetensors.torch.load_file("{FILE}"))',
+    ]
+
+
+def _torchvision(
+    network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path
+) -> list[str]:
+    import torchvision
+
+    weights = _weights(network)
+    with torch.device("meta"):
+        known = torchvision.models.list_models(module=torchvision.models)
+        theirs = torchvision.models.get_model(spec.name).state_dict() if spec.name in known else {}
+    body = {name for name in theirs if not name.startswith("fc.")}
+    shapes_differ = any(
+        weights[name].shape != theirs[name].shape for name in body & weights.keys() if name != "conv1.weight"
+    )
+    if body != {name for name in weights if not name.startswith("fc.")} or shapes_differ:
+        raise SpecError(f"torchvision has no network with the weights of timm's {spec.name}", "give --format timm")
+    torch.save(weights, path)
+    lines = [f"model = torchvision.models.{spec.name}({f'num_classes={num_classes}' if num_classes else ''})"]
+    if spec.stem == "imagenet" and spec.channels != 3:
+        lines.append(f"model.conv1 = torch.nn.Conv2d({spec.channels}, 64, 7, stride=2, padding=3, bias=False)")
+    lines += _stem_lines(spec)
+    lines += [] if num_classes else ["model.fc = torch.nn.Identity()"]
+    return [*lines, f'model.load_state_dict(torch.load("{FILE}"))']
+
+
+def _onnx(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path) -> list[str]:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch needs it)
+    except ImportError as error:
+        raise SpecError("ONNX needs the packages onnx and onnxscript", "pip install 'sslcurr[onnx]'") from error
+    size, output = about["image_size"], "logits" if num_classes else "features"
+    example = torch.zeros(2, spec.channels, size, size)
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=["images"],
+        output_names=[output],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for name, value in about.items():
+        model.metadata_props.append(onnx.StringStringEntryProto(key=name, value=json.dumps(value)))
+    onnx.save(model, str(path))
+    return [
+        f'session = onnxruntime.InferenceSession("{FILE}")',
+        f'(found,) = session.run(["{output}"], {{"images": images}})  # float32 [N, {spec.channels}, {size}, {size}], '
+        "(pixels / 255 - mean) / std",
+    ]

@@ -1,0 +1,299 @@
+"""`sslcurr cka A B [C...]`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sslcurr.cli.options import Looking, shared_options
+from sslcurr.errors import SpecError
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.similarity import Similarity
+    from sslcurr.engine.plan import Data
+
+CHECKPOINT = "A backbone.safetensors, a stage's folder or its key, another project's file, a timm name, or random."
+
+
+class Split(StrEnum):
+    """Whose images are shown."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+    all = "all"
+
+
+class Estimator(StrEnum):
+    """Of HSIC."""
+
+    unbiased = "unbiased"
+    biased = "biased"
+
+
+class Kernel(StrEnum):
+    """Of the Gram matrices."""
+
+    linear = "linear"
+    rbf = "rbf"
+
+
+class Pool(StrEnum):
+    """What is compared of a map."""
+
+    none = "none"
+    avg = "avg"
+
+
+@shared_options
+def cka(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT CHECKPOINT...", help=CHECKPOINT)],
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="The images they are shown.", rich_help_panel="Data")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Whose images are shown.", rich_help_panel="Data")] = Split.test,
+    num_images: Annotated[
+        int | None,
+        typer.Option("--num-images", metavar="N", help="So many at random. Default: all.", rich_help_panel="Data"),
+    ] = None,
+    layers: Annotated[
+        str,
+        typer.Option(metavar="stages|blocks|all|GLOB", help="Which layers are compared, such as layer4.*"),
+    ] = "stages",
+    estimator: Annotated[
+        Estimator, typer.Option(help="unbiased may be below 0; biased is near 1 for few images, related or not.")
+    ] = Estimator.unbiased,
+    kernel: Annotated[Kernel, typer.Option(help="rbf takes the median distance as its bandwidth.")] = Kernel.linear,
+    pool: Annotated[Pool, typer.Option(help="none: whole maps. avg: their mean over places.")] = Pool.none,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            help="Images compared at once; as many as there are gives the exact value and no interval. "
+            "Default: an eighth of them, from 32 to 256.",
+        ),
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write cka.csv and charts, PNG and SVG, there.")
+    ] = None,
+    *,
+    shared: Looking,
+) -> None:
+    """How alike are models, layer by layer? Centred kernel alignment (CKA): 1 alike, 0 unrelated.
+
+    Rotations and scales of features do not count. Images pass each model once. Models may be of different networks;
+    each sees the images as it was trained to.
+    """
+    from sslcurr.analysis.similarity import Settings, compare
+    from sslcurr.cli.looking import looked, opened_data, output_folder
+    from sslcurr.cli.progress import reporting
+    from sslcurr.cli.results import print_json
+    from sslcurr.engine.checkpoints import models_from
+
+    if len(checkpoints) < 2:
+        raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
+    settings = Settings(
+        layers=layers,
+        split=split.value,
+        num_images=num_images,
+        estimator=estimator.value,
+        kernel=kernel.value,
+        pool=pool.value,
+        batch_size=batch_size,
+        seed=shared.seed,
+    )
+    store, folder = shared.store(), output_folder(out)
+    with reporting() as report:
+        models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
+        data = opened_data(shared, dataset, models, store, report)
+        with report.counting("comparing") as progress:
+            found = compare(
+                models, data, settings, store, shared.device, image_size=shared.image_size, progress=progress
+            )
+        for title, layer in found.undefined():
+            report.note(f"{layer} of {title} gives the same features for all images: its CKA is not defined")
+        looked(store, f"cka {' '.join(model.title for model in models)}", models, [data], [found.folder])
+        document = document_of(found, settings, data)
+        files = write_charts(found, document, folder) if folder is not None else []
+    if shared.json:
+        print_json({**document, "files": files})
+    else:
+        print_similarity(document, files)
+
+
+def number(value: float) -> float | None:
+    """A value for JSON; None where it is not defined."""
+    return None if math.isnan(value) else float(value)
+
+
+def document_of(found: Similarity, settings: Any, data: Data) -> dict[str, Any]:
+    """The JSON document of a comparison."""
+    pairs = []
+    for a, b in itertools.combinations(range(len(found.models)), 2):
+        pair = found.pair(a, b)
+        layers = [
+            {
+                "layer": name,
+                "cka": number(pair.value[i, j]),
+                "interval": None
+                if pair.low is None or pair.high is None or math.isnan(pair.value[i, j])
+                else [float(pair.low[i, j]), float(pair.high[i, j])],
+            }
+            for name, i, j in found.same_layers(a, b)
+        ]
+        pairs.append(
+            {
+                "a": found.models[a].title,
+                "b": found.models[b].title,
+                "layers": layers,
+                "matrix": [[number(value) for value in row] for row in pair.value],
+            }
+        )
+    return {
+        "dataset": data.pack.name,
+        "split": settings.split,
+        "num_images": found.num_images,
+        "num_batches": found.num_batches,
+        "estimator": settings.estimator,
+        "kernel": settings.kernel,
+        "pool": settings.pool,
+        "models": [
+            {"title": m.title, "backbone": m.backbone.name, "weights": m.digest, "layers": list(names)}
+            for m, names in zip(found.models, found.layers, strict=True)
+        ],
+        "pairs": pairs,
+    }
+
+
+def print_similarity(document: dict[str, Any], files: list[str]) -> None:
+    """Layer against the same layer, and for two models layer against layer."""
+    from sslcurr.cli.results import console, print_files, table
+
+    out = console()
+    about = (
+        f"CKA ({document['estimator']}, {document['kernel']}) on {document['num_images']} images of "
+        f"{document['dataset']} ({document['split']}), {document['num_batches']} "
+        f"batch{'' if document['num_batches'] == 1 else 'es'}"
+    )
+    out.print(about, markup=False)
+    pairs = [pair for pair in document["pairs"] if pair["layers"]]
+    if pairs:
+        names = list(dict.fromkeys(row["layer"] for pair in pairs for row in pair["layers"]))
+        heads = [f"{pair['a']}\n{pair['b']}" for pair in pairs]
+        rows = table("layer", *heads, right=heads)
+        for name in names:
+            cells = []
+            for pair in pairs:
+                row = next((row for row in pair["layers"] if row["layer"] == name), None)
+                cells.append("" if row is None else shown(row, with_interval=len(pairs) < 4))
+            rows.add_row(name, *cells)
+        out.print(rows)
+        if len(pairs) > 3 and document["num_batches"] > 3:
+            out.print("95 % intervals over batches: --json, or cka.csv of --out")
+    layers = {model["title"]: model["layers"] for model in document["models"]}
+    for pair in document["pairs"]:
+        if len(document["pairs"]) > 1 and pair["layers"]:
+            continue  # of many models of one network the same layers are what is asked; the rest is in --json and --out
+        print_matrix(pair, layers[pair["a"]], layers[pair["b"]])
+    print_files(files)
+
+
+def shown(row: dict[str, Any], *, with_interval: bool) -> str:
+    """A value with its interval."""
+    if row["cka"] is None:
+        return "-"
+    interval = row["interval"] if with_interval else None
+    return f"{row['cka']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def print_matrix(pair: dict[str, Any], rows: list[str], columns: list[str]) -> None:
+    """All layers of one model against all of another, or for each layer its most alike where these are too many."""
+    from sslcurr.cli.results import console, table
+
+    most = 14
+    title = f"rows: {pair['a']}, columns: {pair['b']}"
+    if len(columns) <= most:
+        made = table("layer", *columns, right=columns, title=title)
+        for name, values in zip(rows, pair["matrix"], strict=True):
+            made.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
+    else:
+        made = table(f"layer of {pair['a']}", f"most alike of {pair['b']}", "CKA", right=["CKA"])
+        for name, values in zip(rows, pair["matrix"], strict=True):
+            best = (
+                max((v, j) for j, v in enumerate(values) if v is not None)
+                if any(v is not None for v in values)
+                else None
+            )
+            made.add_row(name, *(("-", "-") if best is None else (columns[best[1]], f"{best[0]:.3f}")))
+    console().print(made)
+
+
+def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> list[str]:
+    """Write `cka.csv`, a line chart of same layers and a heat map of each pair; gives the paths."""
+    import numpy as np
+    import pandas as pd
+
+    from sslcurr.analysis.charts import draw_lines, draw_matrix
+    from sslcurr.engine.store import write_whole
+
+    rows = []
+    for a, b in itertools.combinations(range(len(found.models)), 2):
+        one = found.pair(a, b)
+        for (i, j), value in np.ndenumerate(one.value):
+            interval = {} if one.low is None or one.high is None else {"low": one.low[i, j], "high": one.high[i, j]}
+            rows.append(
+                {
+                    "a": found.models[a].title,
+                    "b": found.models[b].title,
+                    "layer_a": found.layers[a][i],
+                    "layer_b": found.layers[b][j],
+                    "cka": value,
+                    **interval,
+                }
+            )
+    frame = pd.DataFrame(rows)
+    write_whole(folder / "cka.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
+    files = ["cka.csv"]
+    about = f"{document['num_images']} images of {document['dataset']}"
+    same = [pair for pair in document["pairs"] if pair["layers"]]
+    names = list(dict.fromkeys(row["layer"] for pair in same for row in pair["layers"]))
+    if len(names) > 1:
+        lines = {}
+        for pair in same:
+            by = {row["layer"]: row for row in pair["layers"]}
+            ends = [[_value(by, name, end) for name in names] for end in (0, 1)]
+            low, high = ends if any(row["interval"] for row in pair["layers"]) else (None, None)
+            lines[f"{pair['a']} | {pair['b']}"] = ([_value(by, name, None) for name in names], low, high)
+        draw_lines(
+            folder / "layers", lines, names, title=f"Same layers of two models, {about}", across="layer", up="CKA"
+        )
+        files += ["layers.png", "layers.svg"]
+    for a, b in itertools.combinations(range(len(found.models)), 2):
+        base = "matrix" if len(found.models) == 2 else f"matrix-{a + 1}-{b + 1}"
+        draw_matrix(
+            folder / base,
+            found.pair(a, b).value,
+            found.layers[a],
+            found.layers[b],
+            title=f"Layers of two models, {about}",
+            across=found.models[b].title,
+            down=found.models[a].title,
+            what="CKA",
+        )
+        files += [f"{base}.png", f"{base}.svg"]
+    return [str(folder / name) for name in files]
+
+
+def _value(rows: dict[str, Any], name: str, end: int | None) -> float:
+    row = rows.get(name)
+    if row is None or row["cka"] is None:
+        return math.nan
+    if end is None:
+        return float(row["cka"])
+    return float(row["interval"][end]) if row["interval"] else math.nan

@@ -1,0 +1,400 @@
+"""`sslcurr fid [REFERENCE] [DATASET]...`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from sslcurr.cli.cka import CHECKPOINT, Split
+from sslcurr.cli.options import Looking, shared_options
+from sslcurr.errors import DataError, SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.features import Sight
+    from sslcurr.engine.checkpoints import Model
+    from sslcurr.engine.plan import Data
+    from sslcurr.engine.store import Store
+
+INCEPTION = "inception"
+FIGURES = "Figures"
+
+
+class ManyValues(TyperCommand):
+    """A command whose options `--datasets` and `--models` take all values up to the next option."""
+
+    many = ("--datasets", "--models")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`--models A B` becomes `--models A --models B`."""
+        spread: list[str] = []
+        option: str | None = None
+        taken = False
+        for argument in args:
+            if argument.startswith("-") and argument != "-":
+                option = argument if argument in self.many else None
+                taken = False
+            elif option is not None:
+                spread += [option] if taken else []
+                taken = True
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@shared_options
+def fid(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[REFERENCE] [DATASET]...",
+            help="Two data sets or more, the reference first: names, folders, tables.",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="What distances are measured from.", rich_help_panel="Data"),
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--datasets", metavar="DATASET...", help="What is compared with it.", rich_help_panel="Data"),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", metavar="CHECKPOINT...", help=f"In whose features. {CHECKPOINT} Default: inception."),
+    ] = None,
+    layer: Annotated[
+        str, typer.Option(metavar="NAME", help="The layer, such as layer3; average-pooled. (Inception: 64, 192, 768.)")
+    ] = "pooled",
+    split: Annotated[Split, typer.Option(help="Whose images are taken.", rich_help_panel="Data")] = Split.all,
+    num_images: Annotated[
+        int | None,
+        typer.Option(
+            "--num-images",
+            metavar="N",
+            help="Images of each side of each pair. Default: as many as all have (of the reference half), up to 5,000.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    halves: Annotated[int, typer.Option("--halves", min=1, metavar="N", help="Random draws, for the spread.")] = 5,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Also estimate the distance for endlessly many images.")
+    ] = False,
+    accuracy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Accuracies of the models: columns model, accuracy and, if they differ, dataset. "
+            "Default: what the store holds of them, fine-tuned.",
+        ),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", envvar="SSLCURR_INCEPTION", help="torch-fidelity's weights of the Inception network."
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the Inception weights if they are absent.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write fid.csv and charts, PNG and SVG, there.")
+    ] = None,
+    *,
+    shared: Looking,
+) -> None:
+    """How far are data sets from a reference in the features of models? Fréchet (FID) and kernel (KID) distances.
+
+    FID is 0 for endlessly many images of equal data sets, and above it for few: so all pairs have equal numbers of
+    images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
+    """
+    from sslcurr.analysis import distances
+    from sslcurr.cli.looking import looked, opened_data, output_folder
+    from sslcurr.cli.progress import reporting
+    from sslcurr.cli.results import print_json
+    from sslcurr.data.source import counted
+    from sslcurr.engine.checkpoints import models_from
+
+    first, others = named_data(folders or [], reference, datasets or [])
+    settings = distances.Settings(
+        split=split.value, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=shared.seed
+    )
+    store, folder = shared.store(), output_folder(out)
+    texts = models or [INCEPTION]
+    with reporting() as report:
+        backbones = models_from(
+            [text for text in texts if text != INCEPTION],
+            store,
+            backbone=shared.backbone,
+            stem=shared.stem,
+            seed=shared.seed,
+        )
+        sights = sights_of(texts, backbones, layer, inception_weights, download=download)
+        packs: dict[tuple[str, int | None], Data] = {}
+
+        def data_of(name: str, size: int | None) -> Data:
+            if (name, size) not in packs:
+                packs[name, size] = opened_data(shared, name, [], store, report, least_size=size or 0)
+            return packs[name, size]
+
+        size = shared.image_size or sights[0].image_size
+        num = distances.common_number(data_of(first, size), [data_of(name, size) for name in others], settings)
+        rows, used = [], []
+        for sight in sights:
+            size = shared.image_size or sight.image_size
+            with report.counting(f"features of {sight.title}") as progress:
+                found, analyses = distances.measure(
+                    sight,
+                    data_of(first, size),
+                    [data_of(name, size) for name in others],
+                    num,
+                    settings,
+                    store,
+                    shared.device,
+                    progress,
+                )
+            rows.append({"model": sight.title, "layer": sight.layer, **found})
+            used += analyses
+            if num < found["num_features"]:
+                report.note(
+                    f"{counted(num, 'image')} of each side, fewer than the {found['num_features']} features of "
+                    f"{sight.title}: FID is then far above its value for many images; compare normalised, or by KID"
+                )
+            if found["halves"]["fid"]["mean"] == 0:
+                report.note(f"the halves of the reference are equal to {sight.title}: nothing can be divided by 0")
+        looked(store, f"fid {first} {' '.join(others)}", backbones, list(packs.values()), used)
+        known = accuracies(accuracy, backbones, rows, store)
+        title, *titles = titles_of([first, *others], [data_of(name, size) for name in (first, *others)])
+        for row in rows:
+            for entry, name in zip(row["datasets"], titles, strict=True):
+                entry["dataset"] = name
+        document = document_of(rows, title, known, num, settings)
+        files = write_charts(document, folder) if folder is not None else []
+    if shared.json:
+        print_json({**document, "files": files})
+    else:
+        print_distances(document, files)
+
+
+def named_data(folders: Sequence[str], reference: str | None, datasets: Sequence[str]) -> tuple[str, list[str]]:
+    """The reference and what is compared with it.
+
+    Raises:
+        SpecError: one of them is not named.
+    """
+    names = list(folders)
+    first = reference if reference is not None else (names.pop(0) if names else None)
+    others = list(dict.fromkeys([*datasets, *names]))
+    if first is None:
+        raise SpecError("no reference is named", "give two data sets, or --reference NAME --datasets NAME...")
+    if not others:
+        raise SpecError(f"nothing is named to compare with {first}", "give another data set, or --datasets NAME...")
+    return first, others
+
+
+def titles_of(names: Sequence[str], data: Sequence[Data]) -> list[str]:
+    """Short names of data sets, or those they were given by where two are alike."""
+    short = [each.pack.name for each in data]
+    return [
+        name if short.count(title) > 1 and names.count(name) == 1 else title
+        for name, title in zip(names, short, strict=True)
+    ]
+
+
+def sights_of(
+    texts: Sequence[str], backbones: Sequence[Model], layer: str, weights: Path | None, *, download: bool
+) -> list[Sight]:
+    """The models in the order they were named, each at the layer asked for; Inception has layers of its own."""
+    from sslcurr.analysis.features import Backbone, Inception
+    from sslcurr.analysis.inception import LAYERS, find_weights
+
+    found: list[Sight] = []
+    left = iter(backbones)
+    for text in texts:
+        if text == INCEPTION:
+            own = layer if layer in LAYERS or len(texts) == 1 else "pooled"
+            found.append(Inception(find_weights(weights, download=download), own))
+        else:
+            found.append(Backbone(next(left), layer if layer not in LAYERS or layer == "pooled" else "pooled"))
+    return found
+
+
+def accuracies(
+    path: Path | None, models: Sequence[Model], rows: Sequence[dict[str, Any]], store: Store
+) -> dict[str, dict[str, float]]:
+    """Data set ("" is any) -> model -> accuracy.
+
+    Raises:
+        DataError: the table cannot be read, or does not fit.
+    """
+    from sslcurr.analysis.distances import accuracies_in
+
+    if path is None:
+        return accuracies_in(store, {model.title: model.stage for model in models if model.stage is not None})
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path} ({error})", "give a CSV file with the columns model and accuracy"
+        ) from error
+    missing = {"model", "accuracy"} - set(table.columns)
+    if missing:
+        raise DataError(f"{path} has no column {sorted(missing)[0]}", "it needs the columns model and accuracy")
+    titles = [row["model"] for row in rows]
+    found: dict[str, dict[str, float]] = {}
+    for line in table.to_dict("records"):
+        name = str(line["model"])
+        if name not in titles:
+            raise DataError(
+                f"{path} names a model {name!r} that is not among those compared", did_you_mean(name, titles)
+            )
+        value = pd.to_numeric(line["accuracy"], errors="coerce")
+        if not pd.notna(value):
+            raise DataError(f"the accuracy of {name} in {path} is {line['accuracy']!r}", "give a number")
+        found.setdefault(str(line.get("dataset", "")), {})[name] = float(value)
+    return found
+
+
+def document_of(
+    rows: list[dict[str, Any]], reference: str, known: dict[str, dict[str, float]], num: int, settings: Any
+) -> dict[str, Any]:
+    """The JSON document: figures by model and data set, and how they go with accuracy."""
+    from sslcurr.analysis.distances import correlations
+
+    names = [row["dataset"] for row in rows[0]["datasets"]]
+    together = []
+    for place, name in enumerate(names):
+        # Accuracies on the data set itself, or else on the only one of which they are known.
+        where = name if name in known else next(iter(known)) if len(known) == 1 else None
+        if where is None:
+            continue
+        pairs = [
+            (row["datasets"][place]["normalised"]["mean"], known[where][row["model"]])
+            for row in rows
+            if row["model"] in known[where] and row["datasets"][place]["normalised"] is not None
+        ]
+        found = correlations([distance for distance, _ in pairs], [accuracy for _, accuracy in pairs])
+        if found is not None:
+            together.append({"dataset": name, "accuracy_on": where or None, **found})
+    return {
+        "reference": reference,
+        "split": settings.split,
+        "num_images": num,
+        "draws": settings.halves,
+        "models": rows,
+        "accuracies": known,
+        "correlations": together,
+    }
+
+
+def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
+    """A row for each data set and model."""
+    from sslcurr.cli.results import console, print_files, table
+
+    out = console()
+    out.print(
+        f"Distances to {document['reference']}, {document['num_images']:,} images of each side, mean and standard "
+        f"deviation over {document['draws']} draws",
+        markup=False,
+        soft_wrap=True,
+    )
+    numbers = ["FID", "FID / halves", "KID x 1000"]
+    extrapolated = any("extrapolated" in row for model in document["models"] for row in model["datasets"])
+    numbers += ["FID, endless"] if extrapolated else []
+    rows = table("model", "data set", *numbers, right=numbers)
+    for model in document["models"]:
+        entries = [{"dataset": f"halves of {document['reference']}", **model["halves"]}, *model["datasets"]]
+        for place, entry in enumerate(entries):
+            cells = [
+                shown(entry["fid"], 3),
+                shown(entry.get("normalised"), 2) if place else "1",
+                shown(entry["kid"], 2, 1e3),
+            ]
+            if extrapolated:
+                cells.append(f"{entry['extrapolated']:.3f}" if "extrapolated" in entry else "")
+            rows.add_row(model["model"] if place == 0 else "", entry["dataset"], *cells)
+        rows.add_section()
+    out.print(rows)
+    for found in document["correlations"]:
+        where = f" on {found['accuracy_on']}" if found["accuracy_on"] else ""
+        out.print(
+            f"{found['dataset']}: distance against accuracy{where}, {found['num_models']} models: "
+            f"Spearman {found['spearman']:+.2f} (p = {found['spearman_p']:.2f}), Kendall {found['kendall']:+.2f} (p = {found['kendall_p']:.2f})",
+            markup=False,
+            soft_wrap=True,
+        )
+    print_files(files)
+
+
+def shown(figure: dict[str, Any] | None, digits: int, factor: float = 1.0) -> str:
+    """A mean with its standard deviation."""
+    if figure is None:
+        return "-"
+    spread = "" if figure["sd"] is None else f" ± {factor * figure['sd']:.{digits}f}"
+    return f"{factor * figure['mean']:.{digits}f}{spread}"
+
+
+def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
+    """Write `fid.csv`, and normalised distances as bars by data set and by model; gives the paths."""
+    import pandas as pd
+
+    from sslcurr.analysis.charts import draw_bars
+    from sslcurr.engine.store import write_whole
+
+    lines: list[dict[str, Any]] = []
+    for model in document["models"]:
+        for entry in [{"dataset": f"halves of {document['reference']}", **model["halves"]}, *model["datasets"]]:
+            line = {"model": model["model"], "layer": model["layer"], "dataset": entry["dataset"]}
+            for name in ("fid", "normalised", "kid"):
+                figure = entry.get(name)
+                line |= {name: figure and figure["mean"], f"{name}_sd": figure and figure["sd"]}
+            if "extrapolated" in entry:
+                line["extrapolated"] = entry["extrapolated"]
+            for where, known in document["accuracies"].items():
+                line[f"accuracy on {where}" if where else "accuracy"] = known.get(model["model"])
+            lines.append(line)
+    frame = pd.DataFrame(lines)
+    write_whole(folder / "fid.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
+    order = by_accuracy(document)
+    bars = {
+        model["model"]: {entry["dataset"]: ends(entry["normalised"]) for entry in model["datasets"]} for model in order
+    }
+    names = [entry["dataset"] for entry in document["models"][0]["datasets"]]
+    up = f"FID to {document['reference']} / FID of its halves"
+    level = f"two halves of {document['reference']}"
+    sorted_by = " (by rising accuracy)" if len(document["accuracies"]) == 1 else ""
+    draw_bars(
+        folder / "by-dataset",
+        {name: {model: values[name] for model, values in bars.items()} for name in names},
+        title=f"Distance of data sets, {document['num_images']:,} images of each side",
+        across="data set",
+        up=up,
+        line=1.0,
+        line_name=level,
+    )
+    draw_bars(
+        folder / "by-model",
+        bars,
+        title=f"Distance in the features of models, {document['num_images']:,} images of each side",
+        across=f"model{sorted_by}",
+        up=up,
+        line=1.0,
+        line_name=level,
+    )
+    kinds = [f"{base}.{kind}" for base in ("by-dataset", "by-model") for kind in ("png", "svg")]
+    return [str(folder / name) for name in ("fid.csv", *kinds)]
+
+
+def by_accuracy(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models by rising accuracy where that is known on one data set; those without one come last."""
+    known = next(iter(document["accuracies"].values())) if len(document["accuracies"]) == 1 else {}
+    return sorted(document["models"], key=lambda model: known.get(model["model"], float("inf")))
+
+
+def ends(figure: dict[str, Any] | None) -> tuple[float, float, float] | None:
+    """Mean, lowest and highest value of a figure over draws."""
+    return None if figure is None else (figure["mean"], min(figure["values"]), max(figure["values"]))

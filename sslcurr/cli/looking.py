@@ -1,0 +1,77 @@
+"""What `cka`, `fid` and `probe` have in common: models, images, and a record of what they need."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslcurr.cli.options import Looking
+from sslcurr.errors import SpecError
+
+if TYPE_CHECKING:
+    from sslcurr.cli.progress import Lines
+    from sslcurr.engine.checkpoints import Model
+    from sslcurr.engine.plan import Data
+    from sslcurr.engine.store import Store
+
+
+def opened_data(
+    shared: Looking, dataset: str | None, models: Sequence[Model], store: Store, report: Lines, *, least_size: int = 0
+) -> Data:
+    """A data set, packed for the largest views that the models want (or `least_size`)."""
+    from sslcurr.engine import settings
+    from sslcurr.engine.plan import open_data, split_of
+
+    split = split_of(settings.parse(tuple(shared.settings or ()), ["data"]))
+    sizes = [model.image_size for model in models if model.image_size is not None]
+    wishes = shared.wishes(dataset)
+    size = max([*sizes, least_size], default=0) or None
+    with report.packing() as progress:
+        data = open_data(wishes, split, store, size, progress)
+    for text in data.notes:
+        report.note(text)
+    return data
+
+
+def output_folder(path: Path | None) -> Path | None:
+    """The folder that files are written to, made if it is not there.
+
+    Raises:
+        SpecError: it cannot be made or written.
+    """
+    if path is None:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"cannot make the folder {path} ({error.strerror})", "give another folder as --out") from error
+    if not os.access(path, os.W_OK):
+        raise SpecError(f"cannot write to {path}", "give another folder as --out")
+    return path
+
+
+def looked(store: Store, title: str, models: Sequence[Model], data: Sequence[Data], folders: Sequence[Path]) -> None:
+    """Write down which stages, packs and analyses a command needs, so that they are kept."""
+    from sslcurr.cli.job import ancestors
+
+    stages = [key for model in models if model.stage is not None for key in ancestors(model.stage.key, store)]
+    names = list(dict.fromkeys(folder.name for folder in folders))
+    store.note_run(
+        {
+            "asked": {"look": title, "analyses": names},
+            "title": title,
+            "dataset": " ".join(dict.fromkeys(each.pack.name for each in data)),
+            "seed": 0,
+            "stages": list(dict.fromkeys(stages)),
+            "analyses": names,
+            "packs": list(dict.fromkeys(each.pack.folder.name for each in data)),
+            "balanced_accuracy": None,
+            "finished": True,
+            "command": ["sslcurr", *sys.argv[1:]],
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+    )

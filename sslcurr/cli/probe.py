@@ -1,0 +1,98 @@
+"""`sslcurr probe CHECKPOINT...`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sslcurr.cli.cka import CHECKPOINT
+from sslcurr.cli.options import Looking, shared_options
+
+
+@shared_options
+def probe(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT...", help=CHECKPOINT)],
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER|TABLE", help="The labelled images.", rich_help_panel="Data"),
+    ] = None,
+    label_fraction: Annotated[
+        float,
+        typer.Option("--label-fraction", help="Share of the training images that is used.", rich_help_panel="Data"),
+    ] = 1.0,
+    layers: Annotated[str, typer.Option(metavar="GLOB", help="Which layers, such as pooled or layer*.")] = "*",
+    *,
+    shared: Looking,
+) -> None:
+    """What are frozen features worth, layer by layer? kNN and linear probes, RankMe, LogME and H-score.
+
+    Nothing of the network is trained. Probes learn from the training images and choose their settings on the validation
+    images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
+    """
+    from sslcurr.analysis.scores import score
+    from sslcurr.cli.looking import looked, opened_data
+    from sslcurr.cli.progress import reporting
+    from sslcurr.cli.results import print_json
+    from sslcurr.engine.checkpoints import models_from
+    from sslcurr.engine.spec import in_range
+
+    in_range("--label-fraction", label_fraction, 0, 1, above=True)
+    store = shared.store()
+    with reporting() as report:
+        models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
+        rows, folders, packs = [], [], []
+        for model in models:
+            data = opened_data(shared, dataset, [model], store, report)
+            found, folder = score(
+                model, data, label_fraction, layers, store, shared.device, image_size=shared.image_size
+            )
+            rows.append({"model": model.title, "backbone": model.backbone.name, "weights": model.digest, **found})
+            folders.append(folder)
+            packs.append(data)
+        if len(packs[0].pack.classes) < 2:
+            report.note(f"{packs[0].pack.name} has no labels: only RankMe can be computed")
+        looked(store, f"probe {' '.join(model.title for model in models)}", models, packs, folders)
+    document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
+    if shared.json:
+        print_json(document)
+    else:
+        print_scores(document)
+
+
+def print_scores(document: dict[str, Any]) -> None:
+    """A row for each model and layer; the best of each column is marked."""
+    from sslcurr.cli.results import console, percent, table
+
+    split = document["models"][0]["split"]
+    columns = {
+        "kNN val": lambda row: (row["knn"] or {}).get("validation"),
+        f"kNN {split}": lambda row: (row["knn"] or {}).get("balanced_accuracy"),
+        "linear val": lambda row: (row["linear"] or {}).get("validation"),
+        f"linear {split}": lambda row: (row["linear"] or {}).get("balanced_accuracy"),
+        "RankMe": lambda row: row["rankme"],
+        "LogME": lambda row: row["logme"],
+        "H-score": lambda row: row["h_score"],
+    }
+    shares = list(columns)[:4]
+    rows = table("model", "layer", "features", *columns, right=["features", *columns])
+    every = [row for model in document["models"] for row in model["layers"].values()]
+    best = {
+        name: max((value for value in map(get, every) if value is not None), default=None)
+        for name, get in columns.items()
+    }
+    for model in document["models"]:
+        for place, (layer, row) in enumerate(model["layers"].items()):
+            cells = []
+            for name, get in columns.items():
+                value = get(row)
+                text = "-" if value is None else percent(value) if name in shares else f"{value:.3f}"
+                cells.append(f"[bold]{text}[/bold]" if value is not None and value == best[name] else text)
+            rows.add_row(model["model"] if place == 0 else "", layer, str(row["num_features"]), *cells)
+        rows.add_section()
+    out = console()
+    out.print(
+        f"Frozen features on {document['dataset']}; balanced accuracy of the probes, the best of each column in bold",
+        markup=False,
+    )
+    out.print(rows)
