@@ -1,7 +1,7 @@
 """The Fréchet distance from features: ours against pytorch-fid's and torch-fidelity's, one thread.
 
     pip install pytorch-fid torch-fidelity
-    python benchmarks/fid.py --out benchmarks/results/fid.json
+    python benchmarks/fid.py --json benchmarks/results/fid.json
 
 Features are like pooled ones of a ResNet-50: max(0, a mixture of Gaussians through a random matrix), float64, 2,048
 dimensions. Every distance is timed from the features, with their means and covariances. In a round all take turns on
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,7 @@ import numpy as np
 import records
 import scipy.linalg
 import torch
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from sslcurr.analysis.frechet import frechet_distance
@@ -127,7 +129,48 @@ def shown(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# ---- extraction: features of images against the forward-only bound. TO BE ADDED HERE, and called in `main`.
+def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
+    """Images/s from a pack to features in the store, against forward passes of the same network on ready tensors.
+
+    ResNet-50, `num` images of `size` pixels, batches as the extraction has them; in a round both take turns.
+    """
+    from sslcurr.analysis.features import Backbone, features_of
+    from sslcurr.engine.checkpoints import models_from
+    from sslcurr.engine.plan import Wishes, open_data, split_of
+    from sslcurr.engine.store import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        images, root = (
+            np.random.default_rng(0).integers(0, 255, (num, size, size, 3), np.uint8),
+            Path(folder) / "images",
+        )
+        root.mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(root / f"{number}.png", compress_level=0)
+        store = Store(Path(folder) / "runs")
+        data = open_data(Wishes(dataset=str(root), image_size=size), split_of({}), store, size)
+        (model,) = models_from(["random:resnet50"], store)
+        network, batch = model.network().to(device), 256 if device == "cuda" else 64
+        ready = torch.randn(batch, 3, size, size, device=device)
+        rows = []
+        for number in range(rounds + 1):
+            start = time.perf_counter()
+            features_of(Backbone(model), data, split="all", most=num, seed=number, store=store, device=device)
+            ours = num / (time.perf_counter() - start)
+            start = time.perf_counter()
+            with torch.inference_mode():
+                for _ in range(num // batch):
+                    network(ready)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            bound = num // batch * batch / (time.perf_counter() - start)
+            if number:  # the first round warms up
+                rows.append({"images_per_second": round(ours, 1), "forward_only": round(bound, 1)})
+    ratios = records.ratio([row["images_per_second"] / row["forward_only"] for row in rows])
+    print(
+        f"extraction, ResNet-50, {size} px, {num} images, {device}: {records.shown(ratios)} of the forward-only bound"
+    )
+    return {"of_the_bound": ratios, "size": size, "num_images": num, "device": device, "rounds": rows}
 
 
 def main() -> None:
@@ -136,8 +179,16 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(GOALS), help="images a set")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="runs of ours in a round")
-    parser.add_argument("--out", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--images", type=int, default=1024, help="images of the extraction; 0 leaves it out")
+    parser.add_argument("--image-size", type=int, default=64, help="their side, in pixels")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the extraction")
+    parser.add_argument("--device", default="cpu", help="of the extraction: cpu or cuda")
     arguments = parser.parse_args()
+    taken = {}
+    if arguments.images:
+        torch.set_num_threads(arguments.threads)
+        taken = extraction(arguments.images, arguments.image_size, arguments.rounds, arguments.device)
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # pytorch-fid's `disp`
     torch.set_num_threads(1)
     results = []
@@ -150,9 +201,9 @@ def main() -> None:
             results.append(from_features(num, arguments.rounds, arguments.repeats))
             print(shown(results[-1]), flush=True)
     records.write(
-        arguments.out,
+        arguments.json,
         f"Fréchet distance from features, d = {DIM}",
-        {"from_features": results},
+        {"from_features": results, "extraction": taken},
         packages=("numpy", "scipy", "torch", "pytorch-fid", "torch-fidelity"),
         threads=1,
         rounds=arguments.rounds,

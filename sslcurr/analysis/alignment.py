@@ -42,7 +42,8 @@ def linear_gram(features: Tensor) -> Tensor:
     else:
         square = (features * features).sum()
     gram = _products(features - features.mean(dim=0))
-    return torch.where(gram.diagonal().sum() > CONSTANT * square, gram, torch.zeros_like(gram))
+    # What is not finite stays so, for whoever asked to see it.
+    return torch.where(gram.diagonal().sum() <= CONSTANT * square, torch.zeros_like(gram), gram)
 
 
 def _products(features: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def rbf_gram(features: Tensor, bandwidth: Tensor | None = None) -> tuple[Tensor,
     if bandwidth is None:
         above = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
         bandwidth = distances[above[0], above[1]].median().sqrt()
-    if not bandwidth > 0:
+    if bandwidth == 0:
         return torch.zeros_like(products), bandwidth  # most rows are alike: no two can be told apart
     return torch.exp(-distances / (2 * bandwidth**2)), bandwidth
 

@@ -92,7 +92,7 @@ class Backbone:
         kept = [] if self.layer == POOLED else [self.layer]
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(2, self.model.backbone.channels, size, size, generator=generator)
-        module = StageFeatures(folded(network, kept, example).to(device), [self.layer]).eval()
+        module = StageFeatures(folded(self.model.network, kept, example).to(device), [self.layer]).eval()
         mine, view = feed.seen_by(self.model.backbone), View(size=size, crop="center")
 
         def see(rows: NDArray[Any]) -> Tensor:

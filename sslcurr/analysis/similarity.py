@@ -208,11 +208,10 @@ class Eye:
     def __init__(self, model: Model, settings: Settings, device: torch.device, size: int) -> None:
         self.model = model
         self.settings = settings
-        network = model.network()
-        wanted = layer_names(network, settings.layers)
+        wanted = layer_names(model.network(), settings.layers)
         example = torch.randn(2, model.backbone.channels, size, size, generator=torch.Generator().manual_seed(0))
         modules = [name for name in wanted if name != POOLED]
-        self.network: nn.Module = folded(network, modules, example).to(device)
+        self.network: nn.Module = folded(model.network, modules, example).to(device)
         self.names: list[str] = []
         self.found: list[Tensor] = []
         self.bandwidths: dict[str, Tensor] = {}

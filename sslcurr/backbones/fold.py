@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,31 +12,31 @@ from torch.nn.utils import fuse_conv_bn_eval
 TOLERANCE = 1e-4
 
 
-def folded(network: nn.Module, kept: Sequence[str], example: Tensor) -> nn.Module:
-    """A copy of `network` that gives the same, sooner: a quarter less time for a ResNet-50 on a CPU.
+def folded(make: Callable[[], nn.Module], kept: Sequence[str], example: Tensor) -> nn.Module:
+    """A network that gives the same as those of `make`, sooner: a quarter less time for a ResNet-50 on a CPU.
 
     A batch norm is folded into a convolution if it is what sees its output next. That it is the only one that sees it
-    cannot be known, so the result is tried: where an output differs by more than rounding, the copy is not folded.
+    cannot be known, so the result is tried: where an output differs by more than rounding, nothing is folded.
 
     Args:
-        network: in evaluation mode.
+        make: gives the network, in evaluation mode, each time it is called.
         kept: names of modules whose outputs must stay what they are, or hold modules that must.
         example: [N, C, H, W] images to try it with.
     """
+    network = make()
     pairs = _pairs(network, kept, example)
-    made = copy.deepcopy(network)
+    before = _outputs(network, kept, example)
     for name, norm_name in pairs:
-        convolution, norm = made.get_submodule(name), made.get_submodule(norm_name)
+        convolution, norm = network.get_submodule(name), network.get_submodule(norm_name)
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        _replace(made, name, fuse_conv_bn_eval(convolution, norm))
-        _replace(made, norm_name, nn.Identity())
-    made = made.to(memory_format=torch.channels_last)
-    before, after = _outputs(network, kept, example), _outputs(made, kept, example)
-    for name, expected in before.items():
-        if not _alike(expected, after[name]):
-            return copy.deepcopy(network)
-    return made
+        _replace(network, name, fuse_conv_bn_eval(convolution, norm))
+        _replace(network, norm_name, nn.Identity())
+    network = network.to(memory_format=torch.channels_last)
+    after = _outputs(network, kept, example)
+    if all(_alike(expected, after[name]) for name, expected in before.items()):
+        return network
+    return make()
 
 
 def _alike(expected: Tensor, found: Tensor) -> bool:

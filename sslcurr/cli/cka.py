@@ -91,7 +91,7 @@ def cka(
     each sees the images as it was trained to.
     """
     from sslcurr.analysis.similarity import Settings, compare
-    from sslcurr.cli.looking import looked, opened_data, output_folder
+    from sslcurr.cli.looking import looked, note_sizes, opened_data, output_folder
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
     from sslcurr.engine.checkpoints import models_from
@@ -111,6 +111,7 @@ def cka(
     store, folder = shared.store(), output_folder(out)
     with reporting() as report:
         models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
+        note_sizes(shared, models, report)
         data = opened_data(shared, dataset, models, store, report)
         with report.counting("comparing") as progress:
             found = compare(

@@ -111,7 +111,7 @@ def fid(
     images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
     """
     from sslcurr.analysis import distances
-    from sslcurr.cli.looking import looked, opened_data, output_folder
+    from sslcurr.cli.looking import looked, note_sizes, opened_data, output_folder
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
     from sslcurr.data.source import counted
@@ -131,6 +131,7 @@ def fid(
             stem=shared.stem,
             seed=shared.seed,
         )
+        note_sizes(shared, backbones, report)
         sights = sights_of(texts, backbones, layer, inception_weights, download=download)
         packs: dict[tuple[str, int | None], Data] = {}
 
@@ -323,7 +324,8 @@ def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
         where = f" on {found['accuracy_on']}" if found["accuracy_on"] else ""
         out.print(
             f"{found['dataset']}: distance against accuracy{where}, {found['num_models']} models: "
-            f"Spearman {found['spearman']:+.2f} (p = {found['spearman_p']:.2f}), Kendall {found['kendall']:+.2f} (p = {found['kendall_p']:.2f})",
+            f"Spearman {found['spearman']:+.2f} (p = {found['spearman_p']:.2f}), "
+            f"Kendall {found['kendall']:+.2f} (p = {found['kendall_p']:.2f})",
             markup=False,
             soft_wrap=True,
         )

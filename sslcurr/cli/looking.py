@@ -37,6 +37,14 @@ def opened_data(
     return data
 
 
+def note_sizes(shared: Looking, models: Sequence[Model], report: Lines) -> None:
+    """Say so where models are shown images of different sizes: their features differ for that alone."""
+    sizes = {model.title: shared.image_size or model.image_size for model in models}
+    if len({size for size in sizes.values() if size is not None}) > 1:
+        shown = ", ".join(f"{title} {size}" for title, size in sizes.items() if size is not None)
+        report.note(f"models see images of different sizes, in pixels: {shown}; --image-size makes them equal")
+
+
 def output_folder(path: Path | None) -> Path | None:
     """The folder that files are written to, made if it is not there.
 

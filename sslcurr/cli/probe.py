@@ -31,7 +31,7 @@ def probe(
     images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
     """
     from sslcurr.analysis.scores import score
-    from sslcurr.cli.looking import looked, opened_data
+    from sslcurr.cli.looking import looked, note_sizes, opened_data
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
     from sslcurr.engine.checkpoints import models_from
@@ -41,6 +41,7 @@ def probe(
     store = shared.store()
     with reporting() as report:
         models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
+        note_sizes(shared, models, report)
         rows, folders, packs = [], [], []
         for model in models:
             data = opened_data(shared, dataset, [model], store, report)
