@@ -269,7 +269,18 @@ def test_the_same_tensor_after_another_is_not_again():
     assert tapped(Back().eval(), ["one", "three"], images())[1] == ["three"]
 
 
-def test_an_equal_tensor_of_another_batch_is_not_again(in_place):
+def test_a_part_of_the_tensor_before_is_not_that_tensor():
+    class Narrow(nn.Module):
+        def forward(self, x):
+            return x[:, :2]
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Narrow()).eval()
+    found, same = tapped(network, ["0", "1"], images())
+    assert same == []
+    assert torch.equal(found["1"], found["0"][:, :2])
+
+
+def test_an_equal_tensor_of_another_batch_is_not_again():
     held = torch.zeros(5, 6, 4, 4)
 
     class Constant(nn.Module):
@@ -424,6 +435,14 @@ class Skip(nn.Module):
         return (x + self.bn(x).relu()).mean(dim=(2, 3))
 
 
+class WeakSkip(Skip):
+    """As Skip, with little of it."""
+
+    def forward(self, x):
+        x = self.conv(x)
+        return (0.01 * x + self.bn(x).relu()).mean(dim=(2, 3))
+
+
 class Hidden(nn.Module):
     """As Skip, with nothing of it in the network's output but in that of a layer."""
 
@@ -482,6 +501,7 @@ class Resting(nn.BatchNorm2d):
     [
         (NormFirst(), ["norm1", "norm2", "norm3"], 0),  # one of the pairs is wrong, so none is folded
         (Skip(), [], 0),
+        (WeakSkip(), [], 0),
         (Hidden(), ["other"], 0),
         (Hidden(), [], 1),
         (in_a_row(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU()), ["1", "2"], 1),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
 from sslcurr.engine.spec import BackboneSpec
-from sslcurr.engine.store import Stage, Store, read_json
+from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -140,7 +140,10 @@ def _by_name(text: str, store: Store, stem: str | None) -> Parent:
             ) from error
     if stem not in (None, "imagenet"):
         raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")
-    return _parent_at(imported(timm_weights(text), store, name, None, title=text))
+    weights, about = timm_weights(text), timm.get_pretrained_cfg(text)
+    assert about is not None
+    seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
+    return _parent_at(imported(weights, store, name, None, title=text, seen=seen))
 
 
 def timm_weights(name: str) -> Path:
@@ -184,15 +187,25 @@ def imported(
     backbone: str | None = None,
     stem: str | None = None,
     title: str | None = None,
+    seen: dict[str, Any] | None = None,
 ) -> Path:
-    """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there."""
+    """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there.
+
+    `seen` says the `mean`, `std` and `image_size` it was trained with, where these are known.
+    """
     from sslcurr.backbones.checkpoint import sha256_of
 
     inputs = {"version": IMPORT_VERSION, "file": sha256_of(path), "backbone": backbone, "stem": stem, "title": title}
+    inputs |= {"seen": seen} if seen is not None else {}
 
     def work(part: Path) -> dict[str, Any]:
         conversion, spec = conversion_of(path, backbone, stem)
-        write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem)
+        size = None
+        if seen is not None:
+            size = int(seen["image_size"])
+            if len(seen["mean"]) == spec.channels:
+                spec = replace(spec, mean=tuple(seen["mean"]), std=tuple(seen["std"]))
+        write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem, image_size=size)
         return {"from": str(path), "layout": conversion.layout, "matched": len(conversion.matched)}
 
     return store.kept(store.imports, "import", inputs, work) / "backbone.safetensors"
@@ -293,8 +306,3 @@ def titled(models: Sequence[Model]) -> list[Model]:
                 title = f"{title} ({number + 1})"
         found.append(replace(model, title=title))
     return found
-
-
-def import_record(path: Path) -> dict[str, Any]:
-    """What is known of an import by its checkpoint: the file, its layout and how many keys matched."""
-    return dict(read_json(path.parent / "done.json"))
