@@ -325,7 +325,7 @@ def test_watch_shows_the_table_after_every_chain(sslcurr, tiny):
         (("rotation", "--layers", "pooled"), "--layers is for probes"),
         (("rotation", "swav", "--search", "--orderings", "all"), "looks for an ordering itself"),
         (("rotation", "--search"), "one task has one ordering"),
-        (("rotation", "swav", "--beam", "3"), "--beam, --budget and --score are for the automatic curriculum"),
+        (("rotation", "swav", "--beam", "3"), "--beam, --budget, --score and --penalty are for the"),
         (("rotation", "swav", "--search", "--beam", "0"), "--beam must be at least 1"),
         (("rotation", "swav", "--search", "--budget", "0"), "--budget must be above 0"),
         (("rotation", "--measure", "knn", "--layers", "nothing"), "no layer of test_resnet is named 'nothing'"),

@@ -118,7 +118,7 @@ def median_rbf(bandwidths):
         ({"layers": "blocks", "batch_size": 63}, 63, 63),
         ({"layers": "stages", "batch_size": 1000, "estimator": "biased"}, 63, 63),
         ({"layers": "all", "pool": "avg", "num_images": 20, "batch_size": 7, "seed": 3}, 20, 7),
-        ({"layers": "layer*", "estimator": "biased", "num_images": 1000, "batch_size": 16}, 63, 16),
+        ({"layers": "layer*", "estimator": "biased", "num_images": 63, "batch_size": 16}, 63, 16),
     ],
     ids=str,
 )
@@ -243,7 +243,7 @@ def test_a_model_is_like_itself_and_less_like_another(data, store):
     np.testing.assert_allclose(np.diagonal(same), 1, atol=1e-9)
     np.testing.assert_allclose(same, found.pair(0, 0).value, atol=1e-9)
     assert np.diagonal(other).max() < 0.999
-    assert found.undefined() == []
+    assert found.undefined() == {}
 
 
 def permuted(network):
@@ -292,7 +292,7 @@ def test_pairs_and_layers_by_hand():
     assert found.pair(1, 0).high is None
     assert found.same_layers(0, 1) == [("a", 0, 2), ("b", 1, 0)]
     assert found.same_layers(1, 0) == [("b", 0, 1), ("a", 2, 0)]
-    assert found.undefined() == [("test_resnet 1", "b"), ("test_resnet 1", "a")]
+    assert found.undefined() == {"test_resnet 1": ["b", "a"]}
 
 
 # ---- images
@@ -468,8 +468,8 @@ def test_a_constant_layer_is_undefined_and_the_others_are_not(data, store, tmp_p
                 value.zero_()
     dead = saved(network, tmp_path / "dead.safetensors", model)
     found = compared([model, dead], data, store, kernel=kernel, batch_size=15)
-    undefined = [layer for title, layer in found.undefined() if title == "dead"]
-    assert len(undefined) == len(found.undefined())
+    assert list(found.undefined()) == ["dead"]
+    undefined = found.undefined()["dead"]
     assert undefined[0] == "layer2"
     assert "layer1" not in undefined
     pair = found.pair(0, 1)
@@ -486,7 +486,7 @@ def test_one_image_many_times_is_undefined(data, store, monkeypatch, kernel):
     monkeypatch.setattr(Feed, "views", lambda self, rows, *rest: views(self, np.full_like(rows, 7), *rest))
     found = compared([untrained(0)], data, store, kernel=kernel, layers="all")
     assert np.isnan(found.found.value).all()
-    assert len(found.undefined()) == len(found.layers[0])
+    assert list(found.undefined().values()) == [list(found.layers[0])]
 
 
 def test_a_pattern_of_layers_that_are_never_called_is_a_mistake(data, store):
@@ -543,3 +543,14 @@ def test_dissimilarity_of_stages_is_one_minus_the_mean_over_layers(sslcurr, fold
     assert 0 < between(*stages) == pytest.approx(expected, abs=1e-5)
     assert between(*stages[::-1]) == pytest.approx(between(*stages), abs=1e-9)
     assert POOLED in names[0]
+
+
+def test_more_images_than_there_are_is_a_mistake(data, store):
+    with pytest.raises(DataError, match="63 images of all, fewer than --num-images 64"):
+        compared([untrained(0), untrained(1)], data, store, num_images=64)
+
+
+@pytest.mark.parametrize("setting", [{"kernel": "cosine"}, {"pool": "max"}, {"estimator": "exact"}])
+def test_unknown_settings_are_mistakes(setting):
+    with pytest.raises(SpecError, match="unknown"):
+        Settings(**setting)

@@ -70,7 +70,7 @@ def rbf_gram(features: Tensor, bandwidth: Tensor | None = None) -> tuple[Tensor,
     if bandwidth is None:
         above = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
         bandwidth = distances[above[0], above[1]].median().sqrt()
-    if bandwidth == 0:
+    if bandwidth == 0 or squares.sum() <= CONSTANT * (features * features).sum():
         return torch.zeros_like(products), bandwidth  # most rows are alike: no two can be told apart
     return torch.exp(-distances / (2 * bandwidth**2)), bandwidth
 

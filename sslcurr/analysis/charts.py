@@ -30,6 +30,8 @@ STYLE: Any = {
 }
 # More names than these on an axis are thinned out, more cells than these in a row bear no numbers.
 MOST_NAMES, MOST_NUMBERS = 40, 12
+# Bars of which the highest is so many times the lowest become points.
+RANGE = 30
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def draw_lines(
                 places,
                 values,
                 color=colour,
-                marker=MARKERS[number % len(MARKERS)],
+                marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],  # no colour with the same mark twice
                 linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
                 markersize=4,
                 linewidth=1.3,
@@ -92,8 +94,9 @@ def draw_lines(
         finite = [value for value in finite if np.isfinite(value)]
         # From a round tenth below: lines that all lie near 1 are not pressed together.
         axes.set_ylim(np.floor(10 * min([1.0, *finite]) - 0.3) / 10, max([1.02, *finite]))
-        axes.set(xlabel=across, ylabel=up)
-        axes.set_title(wrapped(title), loc="left")
+        bottom = axes.get_ylim()[0]
+        axes.set(xlabel=_thinned(across, names), ylabel=up if bottom <= 0 else f"{up} (axis from {bottom:.1f})")
+        axes.set_title(wrapped(title, axes), loc="left")
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
         axes.legend(**({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if beside else {"loc": "best"}))
 
@@ -128,20 +131,15 @@ def draw_matrix(
         for spine in axes.spines.values():
             spine.set_visible(False)
         if max(len(rows), len(columns)) <= MOST_NUMBERS:
-            middle = (lowest + 1.0) / 2
             for (row, column), value in np.ndenumerate(values):
-                shown, colour = ("-", "black") if np.isnan(value) else (f"{value:.2f}", "white")
-                axes.text(
-                    column,
-                    row,
-                    shown,
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=colour if value < middle else "black",
-                )
-        axes.set(xlabel=shortened(across, 60), ylabel=shortened(down, 50))
-        axes.set_title(wrapped(title), loc="left")
+                text, colour = "-", (1.0, 1.0, 1.0)
+                if not np.isnan(value):
+                    text, colour = f"{value:.2f}", image.cmap(image.norm(value))[:3]
+                light = float(np.dot(colour, (0.299, 0.587, 0.114))) > 0.45
+                ink = "black" if light else "white"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
+        axes.set(xlabel=_thinned(shortened(across, 60), columns), ylabel=_thinned(shortened(down, 50), rows))
+        axes.set_title(wrapped(title, axes), loc="left")
         axes.figure.colorbar(image, ax=axes, label=what, shrink=0.9)
 
 
@@ -155,49 +153,61 @@ def draw_bars(
     line: float | None = None,
     line_name: str = "",
 ) -> None:
-    """Bars in groups: group -> name -> value with the lowest and the highest of it; None is no bar.
+    """Bars in groups: group -> name -> value with the lowest and the highest of it; None, but not for all, is no bar.
 
-    `line` draws a level to compare with.
+    Values far apart become points on a logarithmic axis. `line` draws a level to compare with.
     """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    heights = np.array([bar[0] for bars in groups.values() for bar in bars.values() if bar is not None])
+    # Over a wide range bars would hide the small ones; a logarithmic bar has no foot, so these are points.
+    wide = bool(heights.min() > 0 and heights.max() > RANGE * heights.min())
     slots = len(names) + 1
-    with chart(base, max(4.5, min(13.0, 1.6 + 0.26 * slots * len(groups))), 3.8) as axes:
+    with chart(base, max(5.2, min(13.0, 1.6 + 0.26 * slots * len(groups))), 3.8) as axes:
         for number, name in enumerate(names):
             found = [(place, bars.get(name)) for place, bars in enumerate(groups.values())]
             kept = [(place, value) for place, value in found if value is not None]
-            heights = np.array([value[0] for _, value in kept])
+            places = [place + (number - (len(names) - 1) / 2) / slots for place, _ in kept]
+            values = np.array([value[0] for _, value in kept])
             ends = np.array([[value[0] - value[1], value[2] - value[0]] for _, value in kept]).reshape(-1, 2).T
-            axes.bar(
-                [place + (number - (len(names) - 1) / 2) / slots for place, _ in kept],
-                heights,
-                width=1 / slots,
-                yerr=np.clip(ends, 0, None),
-                error_kw={"linewidth": 0.8, "capsize": 2},
-                color=COLOURS[number % len(COLOURS)],
-                hatch=HATCHES[number // len(COLOURS) % len(HATCHES)] if len(names) > len(COLOURS) else "",
-                edgecolor="white",
-                linewidth=0.5,
-                label=shortened(name),
-            )
-        heights = np.array([bar[0] for bars in groups.values() for bar in bars.values() if bar is not None])
-        if len(heights) and heights.min() > 0 and heights.max() > 30 * heights.min():
-            axes.set_yscale("log")
-            axes.set_ylim(bottom=min(heights.min(), line or heights.min()) / 1.6)
-            axes.yaxis.set_major_formatter("{x:g}")
-            up = f"{up} (logarithmic)"
+            look: dict[str, Any] = {"yerr": np.clip(ends, 0, None), "label": shortened(name)}
+            colour = COLOURS[number % len(COLOURS)]
+            if wide:
+                marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+                axes.errorbar(places, values, fmt=marker, color=colour, markersize=5, elinewidth=1, capsize=2, **look)
+            else:
+                axes.bar(
+                    places,
+                    values,
+                    width=1 / slots,
+                    error_kw={"linewidth": 0.8, "capsize": 2},
+                    color=colour,
+                    hatch=HATCHES[number // len(COLOURS) % len(HATCHES)],
+                    edgecolor="white",
+                    linewidth=0.5,
+                    **look,
+                )
         if line is not None:
             axes.axhline(line, color="black", linestyle=":", linewidth=1, label=line_name or None)
+        if wide:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            for place in range(1, len(groups)):
+                axes.axvline(place - 0.5, color="0.85", linewidth=0.6)
         _name_places(axes.xaxis, list(groups))
+        axes.set_xlim(-0.5, len(groups) - 0.5)
         for mark in axes.get_xticklabels():
-            mark.set(
-                rotation=25 if len(groups) > 3 else 0,
-                ha="right" if len(groups) > 3 else "center",
-                rotation_mode="anchor",
-            )
-        axes.set(xlabel=across, ylabel=up)
-        axes.set_title(wrapped(title), loc="left")
+            mark.set(rotation=25 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center")
+            mark.set_rotation_mode("anchor" if len(groups) > 3 else "default")
+        axes.set(xlabel=across, ylabel=f"{up} (logarithmic)" if wide else up)
+        axes.set_title(wrapped(title, axes), loc="left")
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def _thinned(label: str, names: Sequence[str]) -> str:
+    """The label of an axis, which says so where not all names are on it."""
+    step = -(-len(names) // MOST_NAMES)
+    return label if step == 1 else f"{label} (every {'second' if step == 2 else f'{step}th'} is named)"
 
 
 def _name_places(axis: Any, names: Sequence[str]) -> None:
@@ -212,6 +222,6 @@ def shortened(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def wrapped(text: str) -> str:
-    """A title in lines."""
-    return "\n".join(textwrap.wrap(text, 62))
+def wrapped(text: str, axes: Any) -> str:
+    """A title in lines that fit the figure."""
+    return "\n".join(textwrap.wrap(text, max(30, int(11.5 * (axes.figure.get_size_inches()[0] - 0.7)))))

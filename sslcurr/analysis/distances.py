@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sslcurr.analysis.features import Sight, features_of
 from sslcurr.analysis.frechet import Moments, extrapolated_distance, frechet_distance, halves, kernel_distance
+from sslcurr.data.source import counted
 from sslcurr.engine.plan import Data
 from sslcurr.engine.selection import rows_of
 from sslcurr.engine.spec import in_range
@@ -27,6 +28,8 @@ from sslcurr.seeds import numpy_generator
 VERSION = 1
 MOST_IMAGES = 5000
 FEWEST_IMAGES = 2
+# Draws are from so many images of a data set at least, where it has them.
+POOL = 2000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +62,23 @@ def common_number(reference: Data, others: Sequence[Data], settings: Settings) -
     Raises:
         DataError: a data set has too few for the number asked for, or for any.
     """
-    counts = {reference.pack.name: len(rows_of(reference.spec(1.0), settings.split, reference.pack)) // 2}
+    counts = [
+        (len(rows_of(reference.spec(1.0), settings.split, reference.pack)) // 2, f"half of {reference.pack.name}")
+    ]
     for data in others:
         if data.pack.fingerprint != reference.pack.fingerprint:
-            counts[data.pack.name] = len(rows_of(data.spec(1.0), settings.split, data.pack))
-    least = min(counts, key=lambda name: counts[name])
-    what = f"half of {least}" if least == reference.pack.name else least
-    if counts[least] < FEWEST_IMAGES:
-        raise DataError(f"{what} has {counts[least]} images, and a distance needs {FEWEST_IMAGES}", "give more images")
-    if settings.num_images is None:
-        return min(counts[least], MOST_IMAGES)
-    if settings.num_images > counts[least]:
+            counts.append((len(rows_of(data.spec(1.0), settings.split, data.pack)), data.pack.name))
+    least, name = min(counts)
+    if least < FEWEST_IMAGES:
         raise DataError(
-            f"{what} has {counts[least]} images, fewer than --num-images {settings.num_images}",
-            f"give --num-images {counts[least]}, or leave it out",
+            f"{name} has {counted(least, 'image')}, and a distance needs {FEWEST_IMAGES}", "give more images"
+        )
+    if settings.num_images is None:
+        return min(least, MOST_IMAGES)
+    if settings.num_images > least:
+        raise DataError(
+            f"{name} has {counted(least, 'image')}, fewer than --num-images {settings.num_images}",
+            f"give --num-images {least}, or leave it out",
         )
     return settings.num_images
 
@@ -113,15 +119,16 @@ def measure(
         folders.append(folder)
         return features
 
-    base = of(reference, 2 * num)
+    most = max(2 * num, POOL)
+    base = of(reference, most)
     found: list[NDArray[np.float32] | None] = []
     for data in others:
         same = data.pack.fingerprint == reference.pack.fingerprint
-        found.append(None if same else of(data, 2 * num))
+        found.append(None if same else of(data, most))
     inputs = {
         "version": VERSION,
         "features": [folder.name for folder in folders],
-        "others": [None if features is None else data.pack.name for features, data in zip(found, others, strict=True)],
+        "reference_at": [place for place, features in enumerate(found) if features is None],
         "num_images": num,
         "halves": settings.halves,
         "extrapolate": settings.extrapolate,
@@ -129,7 +136,7 @@ def measure(
     }
 
     def work(part: Path) -> dict[str, Any]:
-        return _measure(base, found, num, settings)
+        return _measure(base, found, [data.pack.fingerprint for data in others], num, settings)
 
     folder = store.analysis("fid", inputs, work)
     folders.append(folder)
@@ -140,43 +147,44 @@ def measure(
 
 
 def _measure(
-    base: NDArray[np.float32], found: Sequence[NDArray[np.float32] | None], num: int, settings: Settings
+    base: NDArray[np.float32],
+    found: Sequence[NDArray[np.float32] | None],
+    names: Sequence[str],
+    num: int,
+    settings: Settings,
 ) -> dict[str, Any]:
-    own: dict[str, list[float]] = {"fid": [], "kid": []}
-    rows: list[dict[str, list[Any]]] = [{"fid": [], "kid": [], "normalised": []} for _ in found]
-    extrapolated: list[float | None] = [None for _ in found]
+    """The figures; `names` seed what is drawn of each data set, so that it does not depend on the others."""
+    figures = ["fid", "kid", *(["extrapolated"] if settings.extrapolate else [])]
+    own: dict[str, list[Any]] = {name: [] for name in figures}
+    rows: list[dict[str, list[Any]]] = [{name: [] for name in [*figures, "normalised"]} for _ in found]
     for number in range(settings.halves):
-        generator = numpy_generator(settings.seed, "halves", number)
-        first, second = halves(len(base), num, generator)
+        first, second = halves(len(base), num, numpy_generator(settings.seed, "halves", number))
         left, right = base[np.sort(first)], base[np.sort(second)]
         # Beyond d images a covariance is all that is needed, and it is computed once for all pairs.
         left_moments = Moments.of(left)
         between = frechet_distance(left_moments, Moments.of(right))
         own["fid"].append(between)
         own["kid"].append(kernel_distance(left, right))
+        if settings.extrapolate:
+            own["extrapolated"].append(extrapolated_distance(left, right, seed=settings.seed).value)
         for place, features in enumerate(found):
             row = rows[place]
             if features is None:  # the reference itself: its other half
-                drawn, distance, kernel = right, between, own["kid"][-1]
+                for name in figures:
+                    row[name].append(own[name][-1])
             else:
+                generator = numpy_generator(settings.seed, "drawn", names[place], number)
                 drawn = features[np.sort(generator.permutation(len(features))[:num])]
-                distance = frechet_distance(left_moments, Moments.of(drawn))
-                kernel = kernel_distance(left, drawn)
-            row["fid"].append(distance)
-            row["kid"].append(kernel)
-            row["normalised"].append(distance / between if between > 0 else None)
-            if settings.extrapolate and number == 0:
-                extrapolated[place] = extrapolated_distance(left, drawn, seed=settings.seed).value
+                assert len(drawn) == num
+                row["fid"].append(frechet_distance(left_moments, Moments.of(drawn)))
+                row["kid"].append(kernel_distance(left, drawn))
+                if settings.extrapolate:
+                    row["extrapolated"].append(extrapolated_distance(left, drawn, seed=settings.seed).value)
+            row["normalised"].append(row["fid"][-1] / between if between > 0 else None)
     return {
         "num_features": int(base.shape[1]),
         "halves": {name: spread(values) for name, values in own.items()},
-        "datasets": [
-            {
-                **{name: spread(values) for name, values in row.items()},
-                **({"extrapolated": extrapolated[place]} if settings.extrapolate else {}),
-            }
-            for place, row in enumerate(rows)
-        ],
+        "datasets": [{name: spread(values) for name, values in row.items()} for row in rows],
     }
 
 

@@ -25,7 +25,7 @@ from sslcurr.engine.plan import Data
 from sslcurr.engine.selection import rows_of, select
 from sslcurr.engine.spec import BackboneSpec, hash_of
 from sslcurr.engine.store import Store
-from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.errors import SpecError
 from sslcurr.seeds import numpy_generator
 
 # Raised when the same weights and images give other features.
@@ -87,8 +87,8 @@ class Backbone:
         network = self.model.network()
         names = [*stage_names(network), POOLED]
         if self.layer not in names:
-            hint = f"{did_you_mean(self.layer, names)}; there are {', '.join(names)}"
-            raise SpecError(f"{self.title} ({self.model.backbone.name}) has no layer {self.layer!r}", hint)
+            what = f"{self.title} ({self.model.backbone.name}) has no layer {self.layer!r}"
+            raise SpecError(what, f"there are {', '.join(names)}")
         kept = [] if self.layer == POOLED else [self.layer]
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(2, self.model.backbone.channels, size, size, generator=generator)
@@ -181,7 +181,7 @@ def _write(
         if not np.isfinite(found).all():
             raise SpecError(
                 f"{sight.title} gives features that are not finite at {sight.layer}",
-                "its weights are damaged, or its training diverged: see its metrics.csv",
+                "its weights are damaged, or its training diverged",
             )
         if file is None:
             shape = (len(order), found.shape[1])

@@ -95,7 +95,7 @@ def probe_linear(features: Features, num_classes: int, report_on: str) -> ProbeR
     scaled = {split: scaler.transform(values) for split, values in x.items() if len(values)}
     best: tuple[float, float, Any] | None = None
     for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000, tol=1e-3)
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=5000, tol=1e-4)
         model.fit(scaled["train"], y["train"])
         quality = balanced_accuracy(y[chosen_on], model.predict(scaled[chosen_on]))
         if best is None or quality > best[0]:

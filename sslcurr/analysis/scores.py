@@ -69,7 +69,7 @@ def score(
             if not np.isfinite(features.x["train"]).all():
                 raise SpecError(
                     f"{model.title} gives features that are not finite at {name}",
-                    "its weights are damaged, or its training diverged: see its metrics.csv",
+                    "its weights are damaged, or its training diverged",
                 )
         return {"split": report_split(selection), "layers": _scores(wanted, selection, labelled=labelled)}
 

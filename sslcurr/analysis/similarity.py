@@ -59,6 +59,9 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, values in (("estimator", ESTIMATORS), ("kernel", KERNELS), ("pool", POOLS)):
+            if getattr(self, name) not in values:
+                raise SpecError(f"unknown {name} {getattr(self, name)!r}", f"known: {', '.join(values)}")
         if self.num_images is not None:
             in_range("--num-images", self.num_images, FEWEST)
         if self.batch_size:
@@ -105,11 +108,15 @@ class Similarity:
         other = {name: place for place, name in enumerate(self.layers[b])}
         return [(name, place, other[name]) for place, name in enumerate(self.layers[a]) if name in other]
 
-    def undefined(self) -> list[tuple[str, str]]:
-        """Model and layer wherever a layer gives the same features for all images."""
+    def undefined(self) -> dict[str, list[str]]:
+        """Model -> its layers that give the same features for all images, if there are any."""
         own = np.isnan(np.diagonal(self.found.value))
-        names = [(m.title, name) for m, layers in zip(self.models, self.layers, strict=True) for name in layers]
-        return [name for name, absent in zip(names, own, strict=True) if absent]
+        found = {}
+        for number, model in enumerate(self.models):
+            absent = [name for name, lacks in zip(self.layers[number], own[self.place(number)], strict=True) if lacks]
+            if absent:
+                found[model.title] = absent
+        return found
 
 
 def compare(
@@ -132,8 +139,13 @@ def compare(
     spec = data.spec(1.0)
     rows = rows_of(spec, settings.split, data.pack)
     if len(rows) < FEWEST:
+        hint = "give more images" if settings.split == "all" else "give --split all"
+        raise DataError(f"CKA needs {FEWEST} images, and {data.pack.name} has {len(rows)} of {settings.split}", hint)
+    if settings.num_images is not None and settings.num_images > len(rows):
         raise DataError(
-            f"CKA needs {FEWEST} images, and {data.pack.name} has {len(rows)} of {settings.split}", "give --split all"
+            f"{data.pack.name} has {len(rows)} images of {settings.split}, fewer than --num-images "
+            f"{settings.num_images}",
+            f"give --num-images {len(rows)}, or leave it out",
         )
     # In random order: images of a data set often lie class by class, and each batch stands for all of them.
     order = numpy_generator(settings.seed, "cka").permutation(rows)[: settings.num_images]
@@ -154,7 +166,8 @@ def compare(
     }
 
     def work(part: Path) -> dict[str, Any]:
-        batches = np.array_split(order, -(-len(order) // batch_size))
+        # Of equal size; a little more than asked for where a batch would have fewer than the fewest.
+        batches = np.array_split(order, min(-(-len(order) // batch_size), len(order) // FEWEST))
         names, sums, counts = _compare(models, sizes, data, batches, settings, device, progress)
         np.savez(part / "hsic.npz", sums=sums, counts=counts)
         return {"layers": names, "num_batches": len(batches)}
@@ -226,12 +239,17 @@ class Eye:
         self.names, self.found = [], []
         with self.taps:
             self.taps(images)
+        if not self.found:
+            raise SpecError(
+                f"images pass no layer of {self.model.title} that is named {self.settings.layers!r}",
+                "name other layers",
+            )
         finite = torch.stack([gram.sum() for gram in self.found]).isfinite().tolist()
         if not all(finite):
             name = self.names[finite.index(False)]
             raise SpecError(
                 f"{self.model.title} gives features that are not finite at {name}",
-                "its weights are damaged, or its training diverged: see its metrics.csv",
+                "its weights are damaged, or its training diverged",
             )
         return self.found
 

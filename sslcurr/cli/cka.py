@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sslcurr.analysis.similarity import Similarity
     from sslcurr.engine.plan import Data
 
+# More pairs than these have a row each, with so many layers in a table.
+MOST_PAIRS, MOST_LAYERS = 3, 8
 CHECKPOINT = "A backbone.safetensors, a stage's folder or its key, another project's file, a timm name, or random."
 
 
@@ -117,9 +119,10 @@ def cka(
             found = compare(
                 models, data, settings, store, shared.device, image_size=shared.image_size, progress=progress
             )
-        for title, layer in found.undefined():
-            report.note(f"{layer} of {title} gives the same features for all images: its CKA is not defined")
-        looked(store, f"cka {' '.join(model.title for model in models)}", models, [data], [found.folder])
+        for title, names in found.undefined().items():
+            shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            report.note(f"{title} gives the same features for all images, so CKA is not defined, at {shown_names}")
+        looked(store, f"cka {', '.join(model.title for model in models)}", models, [data], [found.folder])
         document = document_of(found, settings, data)
         files = write_charts(found, document, folder) if folder is not None else []
     if shared.json:
@@ -184,18 +187,25 @@ def print_similarity(document: dict[str, Any], files: list[str]) -> None:
     )
     out.print(about, markup=False)
     pairs = [pair for pair in document["pairs"] if pair["layers"]]
-    if pairs:
-        names = list(dict.fromkeys(row["layer"] for pair in pairs for row in pair["layers"]))
+    names = list(dict.fromkeys(row["layer"] for pair in pairs for row in pair["layers"]))
+    if 0 < len(pairs) <= MOST_PAIRS:
         heads = [f"{pair['a']}\n{pair['b']}" for pair in pairs]
         rows = table("layer", *heads, right=heads)
         for name in names:
-            cells = []
-            for pair in pairs:
-                row = next((row for row in pair["layers"] if row["layer"] == name), None)
-                cells.append("" if row is None else shown(row, with_interval=len(pairs) < 4))
-            rows.add_row(name, *cells)
+            found = [next((row for row in pair["layers"] if row["layer"] == name), None) for pair in pairs]
+            rows.add_row(name, *("" if row is None else shown(row) for row in found))
         out.print(rows)
-        if len(pairs) > 3 and document["num_batches"] > 3:
+    elif pairs:  # a row for each, so many layers at a time
+        for start in range(0, len(names), MOST_LAYERS):
+            some = names[start : start + MOST_LAYERS]
+            rows = table("models", *some, right=some)
+            for pair in pairs:
+                by = {row["layer"]: row["cka"] for row in pair["layers"]}
+                values = [by.get(name) for name in some]
+                cells = ["-" if value is None else f"{value:.3f}" for value in values]
+                rows.add_row(f"{pair['a']} | {pair['b']}", *cells)
+            out.print(rows)
+        if document["num_batches"] > 3:
             out.print("95 % intervals over batches: --json, or cka.csv of --out")
     layers = {model["title"]: model["layers"] for model in document["models"]}
     for pair in document["pairs"]:
@@ -205,11 +215,11 @@ def print_similarity(document: dict[str, Any], files: list[str]) -> None:
     print_files(files)
 
 
-def shown(row: dict[str, Any], *, with_interval: bool) -> str:
+def shown(row: dict[str, Any]) -> str:
     """A value with its interval."""
     if row["cka"] is None:
         return "-"
-    interval = row["interval"] if with_interval else None
+    interval = row["interval"]
     return f"{row['cka']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
@@ -261,7 +271,10 @@ def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> l
     frame = pd.DataFrame(rows)
     write_whole(folder / "cka.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
     files = ["cka.csv"]
-    about = f"{document['num_images']} images of {document['dataset']}"
+    about = (
+        f"{document['num_images']} images of {document['dataset']} ({document['split']}), {document['estimator']} "
+        f"{document['kernel']} CKA"
+    )
     same = [pair for pair in document["pairs"] if pair["layers"]]
     names = list(dict.fromkeys(row["layer"] for pair in same for row in pair["layers"]))
     if len(names) > 1:
@@ -272,7 +285,7 @@ def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> l
             low, high = ends if any(row["interval"] for row in pair["layers"]) else (None, None)
             lines[f"{pair['a']} | {pair['b']}"] = ([_value(by, name, None) for name in names], low, high)
         draw_lines(
-            folder / "layers", lines, names, title=f"Same layers of two models, {about}", across="layer", up="CKA"
+            folder / "layers", lines, names, title=f"Same layers of two models: {about}", across="layer", up="CKA"
         )
         files += ["layers.png", "layers.svg"]
     for a, b in itertools.combinations(range(len(found.models)), 2):
@@ -282,7 +295,7 @@ def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> l
             found.pair(a, b).value,
             found.layers[a],
             found.layers[b],
-            title=f"Layers of two models, {about}",
+            title=f"Layers of two models: {about}",
             across=found.models[b].title,
             down=found.models[a].title,
             what="CKA",

@@ -132,6 +132,13 @@ def export(
     if path.suffix != SUFFIXES[kind.value]:
         raise SpecError(f"--format {kind.value} writes {SUFFIXES[kind.value]}, not {path.name!r}", "give another --out")
     check_writable(path)
+    source = model.weights
+    if path.exists() and source is not None and path.samefile(source):
+        raise SpecError(f"{path} is the checkpoint to be exported", "give another --out")
+    if Path(checkpoint).is_file() and path.exists() and path.samefile(checkpoint):
+        raise SpecError(f"{path} is the file to be exported", "give another --out")
+    if path.resolve().is_relative_to(store.root.resolve()):
+        raise SpecError(f"{path} lies in the store, whose files are never overwritten", "give another --out")
     head = None if headless or model.stage is None else model.stage.folder / "head.safetensors"
     head = head if head is not None and head.is_file() else None
     classes = classes_of(model.stage) if head is not None and model.stage is not None else ()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sslcurr.analysis.features import Sight
     from sslcurr.engine.checkpoints import Model
     from sslcurr.engine.plan import Data
-    from sslcurr.engine.store import Store
 
 INCEPTION = "inception"
 FIGURES = "Figures"
@@ -33,15 +32,17 @@ class ManyValues(TyperCommand):
         spread: list[str] = []
         option: str | None = None
         taken = False
-        for argument in args:
+        for argument in [*args, "--"]:
             if argument.startswith("-") and argument != "-":
+                if option is not None and not taken:
+                    ctx.fail(f"{option} needs a value, or several")
                 option = argument if argument in self.many else None
                 taken = False
             elif option is not None:
                 spread += [option] if taken else []
                 taken = True
             spread.append(argument)
-        return super().parse_args(ctx, spread)
+        return super().parse_args(ctx, spread[:-1])
 
 
 @shared_options
@@ -117,7 +118,7 @@ def fid(
     from sslcurr.data.source import counted
     from sslcurr.engine.checkpoints import models_from
 
-    first, others = named_data(folders or [], reference, datasets or [])
+    first, others = named_data(folders or [], reference, datasets or [], bool(models))
     settings = distances.Settings(
         split=split.value, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=shared.seed
     )
@@ -133,6 +134,7 @@ def fid(
         )
         note_sizes(shared, backbones, report)
         sights = sights_of(texts, backbones, layer, inception_weights, download=download)
+        given = None if accuracy is None else accuracies_of(accuracy, [sight.title for sight in sights])
         packs: dict[tuple[str, int | None], Data] = {}
 
         def data_of(name: str, size: int | None) -> Data:
@@ -140,11 +142,12 @@ def fid(
                 packs[name, size] = opened_data(shared, name, [], store, report, least_size=size or 0)
             return packs[name, size]
 
-        size = shared.image_size or sights[0].image_size
+        # A model of which nobody knows what it was trained on sees all data sets at the size of the reference.
+        sizes = [shared.image_size or sight.image_size or data_of(first, None).image_size for sight in sights]
+        size = sizes[0]
         num = distances.common_number(data_of(first, size), [data_of(name, size) for name in others], settings)
         rows, used = [], []
-        for sight in sights:
-            size = shared.image_size or sight.image_size
+        for sight, size in zip(sights, sizes, strict=True):
             with report.counting(f"features of {sight.title}") as progress:
                 found, analyses = distances.measure(
                     sight,
@@ -156,21 +159,27 @@ def fid(
                     shared.device,
                     progress,
                 )
-            rows.append({"model": sight.title, "layer": sight.layer, **found})
+            rows.append({"model": sight.title, "layer": sight.layer, "image_size": size, **found})
             used += analyses
             if num < found["num_features"]:
                 report.note(
                     f"{counted(num, 'image')} of each side, fewer than the {found['num_features']} features of "
                     f"{sight.title}: FID is then far above its value for many images; compare normalised, or by KID"
                 )
+            if extrapolate and num < 4 * found["num_features"]:
+                report.note(
+                    f"to estimate the distance for endlessly many images {sight.title} needs "
+                    f"{4 * found['num_features']:,} of each side; with {num:,} it may be far off, above the raw one too"
+                )
             if found["halves"]["fid"]["mean"] == 0:
                 report.note(f"the halves of the reference are equal to {sight.title}: nothing can be divided by 0")
-        looked(store, f"fid {first} {' '.join(others)}", backbones, list(packs.values()), used)
-        known = accuracies(accuracy, backbones, rows, store)
+        stages = {model.title: model.stage for model in backbones if model.stage is not None}
+        known = distances.accuracies_in(store, stages) if given is None else given
         title, *titles = titles_of([first, *others], [data_of(name, size) for name in (first, *others)])
         for row in rows:
             for entry, name in zip(row["datasets"], titles, strict=True):
                 entry["dataset"] = name
+        looked(store, f"fid {title}: {', '.join(titles)}", backbones, list(packs.values()), used)
         document = document_of(rows, title, known, num, settings)
         files = write_charts(document, folder) if folder is not None else []
     if shared.json:
@@ -179,7 +188,9 @@ def fid(
         print_distances(document, files)
 
 
-def named_data(folders: Sequence[str], reference: str | None, datasets: Sequence[str]) -> tuple[str, list[str]]:
+def named_data(
+    folders: Sequence[str], reference: str | None, datasets: Sequence[str], with_models: bool
+) -> tuple[str, list[str]]:
     """The reference and what is compared with it.
 
     Raises:
@@ -189,7 +200,8 @@ def named_data(folders: Sequence[str], reference: str | None, datasets: Sequence
     first = reference if reference is not None else (names.pop(0) if names else None)
     others = list(dict.fromkeys([*datasets, *names]))
     if first is None:
-        raise SpecError("no reference is named", "give two data sets, or --reference NAME --datasets NAME...")
+        hint = "put the data sets before --models, which takes all that follows, or " if with_models else ""
+        raise SpecError("no reference is named", f"{hint}give --reference NAME --datasets NAME...")
     if not others:
         raise SpecError(f"nothing is named to compare with {first}", "give another data set, or --datasets NAME...")
     return first, others
@@ -209,31 +221,26 @@ def sights_of(
 ) -> list[Sight]:
     """The models in the order they were named, each at the layer asked for; Inception has layers of its own."""
     from sslcurr.analysis.features import Backbone, Inception
-    from sslcurr.analysis.inception import LAYERS, find_weights
+    from sslcurr.analysis.inception import find_weights
 
     found: list[Sight] = []
     left = iter(backbones)
     for text in texts:
         if text == INCEPTION:
-            own = layer if layer in LAYERS or len(texts) == 1 else "pooled"
-            found.append(Inception(find_weights(weights, download=download), own))
+            if layer != "pooled" and backbones:
+                raise SpecError(f"the models have no layer {layer!r} in common", "leave out --layer, or inception")
+            found.append(Inception(find_weights(weights, download=download), layer))
         else:
-            found.append(Backbone(next(left), layer if layer not in LAYERS or layer == "pooled" else "pooled"))
+            found.append(Backbone(next(left), layer))
     return found
 
 
-def accuracies(
-    path: Path | None, models: Sequence[Model], rows: Sequence[dict[str, Any]], store: Store
-) -> dict[str, dict[str, float]]:
-    """Data set ("" is any) -> model -> accuracy.
+def accuracies_of(path: Path, titles: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Data set ("" is any) -> model -> accuracy, from a table.
 
     Raises:
-        DataError: the table cannot be read, or does not fit.
+        DataError: it cannot be read, or does not fit the models.
     """
-    from sslcurr.analysis.distances import accuracies_in
-
-    if path is None:
-        return accuracies_in(store, {model.title: model.stage for model in models if model.stage is not None})
     import pandas as pd
 
     try:
@@ -245,7 +252,8 @@ def accuracies(
     missing = {"model", "accuracy"} - set(table.columns)
     if missing:
         raise DataError(f"{path} has no column {sorted(missing)[0]}", "it needs the columns model and accuracy")
-    titles = [row["model"] for row in rows]
+    if not len(table):
+        raise DataError(f"{path} has no rows", "it needs one for each model")
     found: dict[str, dict[str, float]] = {}
     for line in table.to_dict("records"):
         name = str(line["model"])
@@ -297,9 +305,10 @@ def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
     from sslcurr.cli.results import console, print_files, table
 
     out = console()
+    sizes = " or ".join(dict.fromkeys(str(model["image_size"]) for model in document["models"]))
     out.print(
-        f"Distances to {document['reference']}, {document['num_images']:,} images of each side, mean and standard "
-        f"deviation over {document['draws']} draws",
+        f"Distances to {document['reference']}, {document['num_images']:,} images of each side, at {sizes} pixels; "
+        f"mean and standard deviation over {document['draws']} draws of images",
         markup=False,
         soft_wrap=True,
     )
@@ -316,7 +325,7 @@ def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
                 shown(entry["kid"], 2, 1e3),
             ]
             if extrapolated:
-                cells.append(f"{entry['extrapolated']:.3f}" if "extrapolated" in entry else "")
+                cells.append(shown(entry["extrapolated"], 3))
             rows.add_row(model["model"] if place == 0 else "", entry["dataset"], *cells)
         rows.add_section()
     out.print(rows)
@@ -351,11 +360,10 @@ def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
     for model in document["models"]:
         for entry in [{"dataset": f"halves of {document['reference']}", **model["halves"]}, *model["datasets"]]:
             line = {"model": model["model"], "layer": model["layer"], "dataset": entry["dataset"]}
-            for name in ("fid", "normalised", "kid"):
+            for name in ("fid", "normalised", "kid", "extrapolated"):
                 figure = entry.get(name)
-                line |= {name: figure and figure["mean"], f"{name}_sd": figure and figure["sd"]}
-            if "extrapolated" in entry:
-                line["extrapolated"] = entry["extrapolated"]
+                if figure is not None:
+                    line |= {name: figure["mean"], f"{name}_sd": figure["sd"]}
             for where, known in document["accuracies"].items():
                 line[f"accuracy on {where}" if where else "accuracy"] = known.get(model["model"])
             lines.append(line)
@@ -366,28 +374,25 @@ def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
         model["model"]: {entry["dataset"]: ends(entry["normalised"]) for entry in model["datasets"]} for model in order
     }
     names = [entry["dataset"] for entry in document["models"][0]["datasets"]]
-    up = f"FID to {document['reference']} / FID of its halves"
-    level = f"two halves of {document['reference']}"
+    if not any(values for by_name in bars.values() for values in by_name.values()):
+        return [str(folder / "fid.csv")]  # the halves of the reference are equal: nothing can be divided by 0
     sorted_by = " (by rising accuracy)" if len(document["accuracies"]) == 1 else ""
-    draw_bars(
-        folder / "by-dataset",
-        {name: {model: values[name] for model, values in bars.items()} for name in names},
-        title=f"Distance of data sets, {document['num_images']:,} images of each side",
-        across="data set",
-        up=up,
-        line=1.0,
-        line_name=level,
-    )
-    draw_bars(
-        folder / "by-model",
-        bars,
-        title=f"Distance in the features of models, {document['num_images']:,} images of each side",
-        across=f"model{sorted_by}",
-        up=up,
-        line=1.0,
-        line_name=level,
-    )
-    kinds = [f"{base}.{kind}" for base in ("by-dataset", "by-model") for kind in ("png", "svg")]
+    charts = {
+        "by-dataset": ({name: {model: values[name] for model, values in bars.items()} for name in names}, "data set"),
+        "by-model": (bars, f"model{sorted_by}"),
+    }
+    for base, (groups, across) in charts.items():
+        draw_bars(
+            folder / base,
+            groups,
+            title=f"Distance to {document['reference']}, {document['num_images']:,} images of each side "
+            f"(whiskers: lowest and highest of {document['draws']} draws)",
+            across=across,
+            up="FID / FID of two halves",
+            line=1.0,
+            line_name=f"two halves of {document['reference']}",
+        )
+    kinds = [f"{base}.{kind}" for base in charts for kind in ("png", "svg")]
     return [str(folder / name) for name in ("fid.csv", *kinds)]
 
 

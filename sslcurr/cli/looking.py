@@ -72,7 +72,7 @@ def looked(store: Store, title: str, models: Sequence[Model], data: Sequence[Dat
         {
             "asked": {"look": title, "analyses": names},
             "title": title,
-            "dataset": " ".join(dict.fromkeys(each.pack.name for each in data)),
+            "dataset": ", ".join(dict.fromkeys(each.pack.name for each in data)),
             "seed": 0,
             "stages": list(dict.fromkeys(stages)),
             "analyses": names,

@@ -53,7 +53,7 @@ def probe(
             packs.append(data)
         if len(packs[0].pack.classes) < 2:
             report.note(f"{packs[0].pack.name} has no labels: only RankMe can be computed")
-        looked(store, f"probe {' '.join(model.title for model in models)}", models, packs, folders)
+        looked(store, f"probe {', '.join(model.title for model in models)}", models, packs, folders)
     document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
     if shared.json:
         print_json(document)
@@ -76,6 +76,10 @@ def print_scores(document: dict[str, Any]) -> None:
         "H-score": lambda row: row["h_score"],
     }
     shares = list(columns)[:4]
+    if all(
+        row["knn"] is None and row["logme"] is None for model in document["models"] for row in model["layers"].values()
+    ):
+        columns = {"RankMe": columns["RankMe"]}  # there are no labels
     rows = table("model", "layer", "features", *columns, right=["features", *columns])
     every = [row for model in document["models"] for row in model["layers"].values()]
     best = {
