@@ -220,6 +220,60 @@ def test_fid_is_that_of_features_taken_by_hand(look, runs, keys, tmp_path):
     assert apart.min(axis=1).max() < 1e-4
 
 
+def noise(num: int, seed: int, low: int = 0) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).integers(low, 255, (num, 16, 16), dtype=np.uint8))
+
+
+def test_a_figure_depends_neither_on_the_other_data_sets_nor_on_their_order_or_names(look, keys, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    a = pictures(tmp_path / "a" / "test", noise(40, 0))
+    b = pictures(tmp_path / "b" / "test", noise(12, 1, 60))
+    c = pictures(tmp_path / "c" / "test", noise(30, 2, 120))
+
+    def figures(*datasets: Path) -> dict[str, list[float]]:
+        found = look.json(
+            "fid", "--reference", str(a), "--datasets", *map(str, datasets), "--models", keys["rotation", 0],
+            "--halves", "2", "--num-images", "10",
+        )  # fmt: skip
+        (model,) = found["models"]
+        return {entry["dataset"]: entry["fid"]["values"] for entry in model["datasets"]}
+
+    both, turned = figures(b, c), figures(c, b)
+    assert both == turned
+    assert list(both) == [str(b), str(c)]  # all are called test
+    assert figures(c) == {str(c): both[str(c)]}
+    # Without --num-images the smallest decides, whatever it is called and wherever it stands.
+    for order in ((b, c), (c, b)):
+        found = look.json("fid", str(a), *map(str, order), "--models", keys["rotation", 0], "--halves", "1")
+        assert found["num_images"] == 12
+
+
+def test_an_untrained_network_sees_all_data_sets_at_one_size(look, tmp_path):
+    found = look.json("fid", "fashion", "digits", "--models", "random:test_resnet", "--num-images", "10")
+    assert found["models"][0]["image_size"] == 28
+    sizes = [
+        json.loads((folder / "inputs.json").read_text())["image_size"]
+        for folder in (look.runs / "analyses").glob("features-*/")
+        if json.loads((folder / "inputs.json").read_text())["backbone"]["name"] == "test_resnet"
+    ]
+    assert sizes == [28, 28]
+
+
+def test_the_distance_for_endlessly_many_images_is_near_zero_for_halves(look, keys):
+    result = look(
+        "fid", "fashion", "digits", "--models", "random:test_resnet", "--num-images", "600", "--extrapolate", "--json"
+    )
+    model = json.loads(result.stdout)["models"][0]
+    halves = model["halves"]
+    assert abs(halves["extrapolated"]["mean"]) < 0.3 * halves["fid"]["mean"]
+    assert len(halves["extrapolated"]["values"]) == 5
+    assert model["datasets"][0]["extrapolated"]["mean"] > 0.5 * model["datasets"][0]["fid"]["mean"]
+    few = look("fid", "fashion", "digits", "--models", "random:test_resnet", "--num-images", "10", "--extrapolate")
+    assert "may be far off" in few.stderr
+    assert "FID, endless" in few.stdout
+
+
 def test_a_second_fid_takes_no_forward_pass(look, keys, folder, monkeypatch):
     arguments = ("fid", str(folder), "digits", "--models", keys["rotation", 0], "random", "--num-images", "20")
     first = look.json(*arguments)
@@ -265,6 +319,7 @@ def test_accuracies_come_from_the_store_or_a_table_and_order_the_models(look, ke
         ({"model": ["elsewhere"], "accuracy": [1]}, "names a model 'elsewhere'"),
         ({"model": [titles[0]], "accuracy": ["good"]}, "the accuracy of rotation (seed 0)"),
         ({"model": [titles[0]]}, "has no column accuracy"),
+        ({"model": [], "accuracy": []}, "has no rows"),
     ):
         pd.DataFrame(columns).to_csv(table, index=False)
         result = look(*arguments, "--accuracy", str(table))
@@ -281,6 +336,7 @@ def test_accuracies_come_from_the_store_or_a_table_and_order_the_models(look, ke
         (("digits", "fashion", "--layer", "layer9", "--models", "A"), "has no layer 'layer9'"),
         (("digits", "fashion", "--num-images", "1"), "--num-images must be at least 2"),
         (("digits", "nonsense", "--models", "A"), "unknown data set 'nonsense'"),
+        (("--models", "A", "digits", "fashion"), "no reference is named"),
     ],
 )
 def test_mistakes_of_fid_are_two_lines(look, keys, arguments, message):
@@ -289,6 +345,13 @@ def test_mistakes_of_fid_are_two_lines(look, keys, arguments, message):
     result = look("fid", *names)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_an_option_without_its_values_is_wrong_usage(look):
+    for arguments in (("--models", "--datasets", "digits"), ("fashion", "digits", "--models")):
+        result = look("fid", *arguments)
+        assert result.exit_code == 2
+        assert "--models needs a value" in result.stderr
 
 
 def test_few_images_are_warned_of(look, keys, folder):
@@ -424,6 +487,21 @@ def test_export_and_import_keep_every_output(look, runs, keys, folder, tmp_path,
         "chain", "rotation", "--dataset", str(folder), *QUICK, "--from", document["file"], "--no-finetune"
     )
     assert read_header(Path(chain["stages"][0]["checkpoint"])).tasks == (Path(document["file"]).stem, "rotation")
+
+
+def test_export_overwrites_neither_its_source_nor_the_store(look, runs, keys, tmp_path):
+    key = keys["rotation", 0]
+    before = weights_of(runs, key).read_bytes()
+    result = look("export", key, "--out", str(weights_of(runs, key)))
+    assert result.exit_code == 1
+    assert "is the checkpoint to be exported" in result.stderr
+    result = look("export", key, "--out", str(runs / "stages" / "other.safetensors"))
+    assert "lies in the store" in result.stderr
+    assert weights_of(runs, key).read_bytes() == before
+    path = tmp_path / "own.pth"
+    look.json("export", key, "--format", "torchvision", "--out", str(path))
+    result = look("export", str(path), "--format", "torchvision", "--out", str(path))
+    assert "is the file to be exported" in result.stderr
 
 
 def test_export_to_onnx_gives_the_same_logits(look, runs, keys, tmp_path):

@@ -83,6 +83,8 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
     Raises:
         StoreError, CheckpointError: there is no such stage or file, or it does not fit.
     """
+    from sslcurr.backbones.checkpoint import is_ours
+
     if text is None:
         return SCRATCH
     path = Path(text).expanduser()
@@ -97,28 +99,22 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
     stage = store.find(path.resolve().parent.name)
     if stage is not None and stage.weights.resolve() == path.resolve():
         return parent_of(stage.spec)
-    if not _is_ours(path):
+    if not is_ours(path):
         path = imported(path, store, backbone, stem)
     return _parent_at(path)
 
 
 def _parent_at(path: Path) -> Parent:
-    from sslcurr.backbones import checkpoint
+    from sslcurr.backbones.checkpoint import read_header, sha256_of
 
-    header = checkpoint.read_header(path)
+    header = read_header(path)
     return Parent(
-        key=f"sha256:{checkpoint.sha256_of(path)}",
+        key=f"sha256:{sha256_of(path)}",
         lineage=header.tasks,
         source=str(path.resolve()),
         backbone=header.backbone,
         image_size=header.image_size,
     )
-
-
-def _is_ours(path: Path) -> bool:
-    from sslcurr.backbones import checkpoint
-
-    return checkpoint.is_ours(path)
 
 
 def _by_name(text: str, store: Store, stem: str | None) -> Parent:
