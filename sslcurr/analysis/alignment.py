@@ -23,38 +23,44 @@ FEWEST = 4
 GROUPS = 64
 # Features whose variance is a smaller share of their mean square than this differ by rounding only.
 CONSTANT = 1e-10
-# Below this share the rounding of a Gram matrix of uncentred float32 features could be seen in the result.
-SPREAD = 0.1
-# Rows of a Gram matrix that are multiplied at once on a CPU; the blocks below the diagonal are copied.
-BLOCK = 64
+# On a CPU so many columns of the features are shifted and multiplied at once, so many rows of a Gram matrix; the blocks
+# below the diagonal are copied.
+COLUMNS, BLOCK = 16384, 64
+# The mean of so many rows is what features are shifted by.
+FEW = 4
 
 
 def linear_gram(features: Tensor) -> Tensor:
-    """Inner products of rows, [n, D] -> [n, n] float64, of features centred over the batch where rounding asks for it.
+    """Inner products of rows that were all shifted alike, [n, D] -> [n, n] float64; zeros where all rows are equal.
 
-    Neither HSIC changes when a constant is added to all rows. Products are float32 (or those of `features`, if wider).
+    HSIC does not change when something is added to all rows. Shifted by the mean of a few of them, what all have in
+    common, which is most of the features of many layers, costs no digits of the float32 products.
     """
-    if features.device.type == "cpu":
-        gram = _products(features)
-        square = gram.diagonal().sum()
-        if square > 0 and 1 - gram.sum() / len(gram) / square > SPREAD:
-            return gram
-    else:
-        square = (features * features).sum()
-    gram = _products(features - features.mean(dim=0))
-    # What is not finite stays so, for whoever asked to see it.
-    return torch.where(gram.diagonal().sum() <= CONSTANT * square, torch.zeros_like(gram), gram)
+    reference = features[:FEW].mean(dim=0)
+    gram = _products(features, reference)
+    return torch.where(_rows_are_equal(gram, reference), torch.zeros_like(gram), gram)
 
 
-def _products(features: Tensor) -> Tensor:
-    if features.device.type != "cpu" or len(features) <= BLOCK:
-        return (features @ features.T).double()
-    gram = features.new_empty(len(features), len(features), dtype=torch.float64)
-    for start in range(0, len(features), BLOCK):
-        stop = start + BLOCK
-        block = (features[start:stop] @ features[start:].T).double()
-        gram[start:stop, start:] = block
-        gram[start:, start:stop] = block.T
+def _rows_are_equal(gram: Tensor, reference: Tensor) -> Tensor:
+    """Whether the rows behind `_products` differ by rounding only; not where something is not finite."""
+    variance = gram.diagonal().sum() - gram.sum() / len(gram)
+    return variance <= CONSTANT * len(gram) * reference.double().square().sum()
+
+
+def _products(features: Tensor, reference: Tensor) -> Tensor:
+    """[n, n] float64 inner products of `features` less `reference`."""
+    num = len(features)
+    if features.device.type != "cpu":
+        shifted = features - reference
+        return (shifted @ shifted.T).double()
+    gram = features.new_zeros(num, num, dtype=torch.float64)
+    for left in range(0, features.shape[1], COLUMNS):
+        part = features[:, left : left + COLUMNS] - reference[left : left + COLUMNS]
+        for start in range(0, num, BLOCK):
+            stop = start + BLOCK
+            gram[start:stop, start:] += part[start:stop] @ part[start:].T
+    for start in range(0, num, BLOCK):
+        gram[start + BLOCK :, start : start + BLOCK] = gram[start : start + BLOCK, start + BLOCK :].T
     return gram
 
 
@@ -63,14 +69,14 @@ def rbf_gram(features: Tensor, bandwidth: Tensor | None = None) -> tuple[Tensor,
 
     Without one given it is the median distance between different rows (Kornblith et al., appendix).
     """
-    centred = features - features.mean(dim=0)
-    products = _products(centred)
+    reference = features[:FEW].mean(dim=0)
+    products = _products(features, reference)
     squares = products.diagonal()
     distances = (squares[:, None] + squares[None, :] - 2 * products).clamp(min=0)
     if bandwidth is None:
         above = torch.triu_indices(len(features), len(features), offset=1, device=features.device)
         bandwidth = distances[above[0], above[1]].median().sqrt()
-    if bandwidth == 0 or squares.sum() <= CONSTANT * (features * features).sum():
+    if bandwidth == 0 or _rows_are_equal(products, reference):
         return torch.zeros_like(products), bandwidth  # most rows are alike: no two can be told apart
     return torch.exp(-distances / (2 * bandwidth**2)), bandwidth
 
