@@ -319,14 +319,15 @@ def test_intervals_of_batches_that_agree_have_no_width_and_few_batches_have_none
 # ---- linear Gram matrices
 
 
+@pytest.mark.parametrize("mean", [0.0, 5.0])  # 5: shifted by some rows before they are multiplied
 @pytest.mark.parametrize("n", [4, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 30])
-def test_products_are_those_of_all_rows(n):
-    features = drawn(n, 9)
+def test_products_are_those_of_all_rows(n, mean, monkeypatch):
+    monkeypatch.setattr("sslcurr.analysis.alignment.COLUMNS", 4)
+    features = drawn(n, 9) + mean
     found = linear_gram(features)
     assert found.dtype == torch.float64
-    assert found.shape == (n, n)
-    shifted = features - features[:4].mean(dim=0)
-    torch.testing.assert_close(found, shifted @ shifted.T)
+    centre = torch.eye(n, dtype=torch.float64) - 1 / n
+    torch.testing.assert_close(centre @ found @ centre, centre @ features @ features.T @ centre)
     assert torch.equal(found, found.T)
 
 
