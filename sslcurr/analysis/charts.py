@@ -83,13 +83,7 @@ def draw_lines(
             if low is not None and high is not None:
                 axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         _name_places(axes.xaxis, names)
-        for mark in axes.get_xticklabels():
-            mark.set(
-                rotation=40 if len(names) <= 20 else 90,
-                ha="right",
-                rotation_mode="anchor",
-                va="center" if len(names) > 20 else "top",
-            )
+        _turn_names(axes, 40 if len(names) <= 20 else 90)
         finite = [v for values, low, high in lines.values() for each in (values, low, high) for v in each or []]
         finite = [value for value in finite if np.isfinite(value)]
         # From a round tenth below: lines that all lie near 1 are not pressed together.
@@ -121,13 +115,7 @@ def draw_matrix(
         image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=lowest, vmax=1.0, aspect="auto")
         _name_places(axes.xaxis, columns)
         _name_places(axes.yaxis, rows)
-        for mark in axes.get_xticklabels():
-            mark.set(
-                rotation=40 if len(columns) <= 20 else 90,
-                ha="right",
-                rotation_mode="anchor",
-                va="center" if len(columns) > 20 else "top",
-            )
+        _turn_names(axes, 40 if len(columns) <= 20 else 90)
         for spine in axes.spines.values():
             spine.set_visible(False)
         if max(len(rows), len(columns)) <= MOST_NUMBERS:
@@ -195,9 +183,8 @@ def draw_bars(
                 axes.axvline(place - 0.5, color="0.85", linewidth=0.6)
         _name_places(axes.xaxis, list(groups))
         axes.set_xlim(-0.5, len(groups) - 0.5)
-        for mark in axes.get_xticklabels():
-            mark.set(rotation=25 if len(groups) > 3 else 0, ha="right" if len(groups) > 3 else "center")
-            mark.set_rotation_mode("anchor" if len(groups) > 3 else "default")
+        if len(groups) > 3:
+            _turn_names(axes, 25)
         axes.set(xlabel=across, ylabel=f"{up} (logarithmic)" if wide else up)
         axes.set_title(wrapped(title, axes), loc="left")
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
@@ -215,6 +202,11 @@ def _name_places(axis: Any, names: Sequence[str]) -> None:
     places = list(range(0, len(names), step))
     axis.set_ticks(places, [shortened(names[place], 26) for place in places])
     axis.set_tick_params(labelsize=8 if len(places) <= 25 else 6.5)
+
+
+def _turn_names(axes: Any, degrees: int) -> None:
+    for mark in axes.get_xticklabels():
+        mark.set(rotation=degrees, rotation_mode="anchor", ha="right", va="center" if degrees == 90 else "top")
 
 
 def shortened(text: str, most: int = 40) -> str:
