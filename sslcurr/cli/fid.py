@@ -376,7 +376,9 @@ def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
     names = [entry["dataset"] for entry in document["models"][0]["datasets"]]
     if not any(values for by_name in bars.values() for values in by_name.values()):
         return [str(folder / "fid.csv")]  # the halves of the reference are equal: nothing can be divided by 0
-    sorted_by = " (by rising accuracy)" if len(document["accuracies"]) == 1 else ""
+    known = next(iter(document["accuracies"].values()), {}) if len(document["accuracies"]) == 1 else {}
+    unknown_last = "" if len(known) == len(order) else ", unknown last"
+    sorted_by = f" (by rising accuracy{unknown_last})" if known else ""
     charts = {
         "by-dataset": ({name: {model: values[name] for model, values in bars.items()} for name in names}, "data set"),
         "by-model": (bars, f"model{sorted_by}"),
