@@ -93,7 +93,7 @@ def cka(
     each sees the images as it was trained to.
     """
     from sslcurr.analysis.similarity import Settings, compare
-    from sslcurr.cli.looking import looked, note_sizes, opened_data, output_folder
+    from sslcurr.cli.looking import largest, looked, note_sizes, opened_data, output_folder
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
     from sslcurr.engine.checkpoints import models_from
@@ -114,7 +114,7 @@ def cka(
     with reporting() as report:
         models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
         note_sizes(shared, models, report)
-        data = opened_data(shared, dataset, models, store, report)
+        data = opened_data(shared, dataset, store, report, largest(models))
         with report.counting("comparing") as progress:
             found = compare(
                 models, data, settings, store, shared.device, image_size=shared.image_size, progress=progress

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sslcurr.engine.plan import Data
 
 INCEPTION = "inception"
-FIGURES = "Figures"
 
 
 class ManyValues(TyperCommand):
@@ -112,6 +111,8 @@ def fid(
     images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
     """
     from sslcurr.analysis import distances
+    from sslcurr.analysis.features import Inception
+    from sslcurr.analysis.inception import IMAGE_SIZE
     from sslcurr.cli.looking import looked, note_sizes, opened_data, output_folder
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
@@ -135,24 +136,33 @@ def fid(
         note_sizes(shared, backbones, report)
         sights = sights_of(texts, backbones, layer, inception_weights, download=download)
         given = None if accuracy is None else accuracies_of(accuracy, [sight.title for sight in sights])
-        packs: dict[tuple[str, int | None], Data] = {}
+        packs: dict[tuple[str, int | None, bool], Data] = {}
 
-        def data_of(name: str, size: int | None) -> Data:
-            if (name, size) not in packs:
-                packs[name, size] = opened_data(shared, name, [], store, report, least_size=size or 0)
-            return packs[name, size]
+        def data_of(name: str, size: int | None, exact: bool = False) -> Data:
+            key = (name, size, exact)
+            if key not in packs:
+                packs[key] = opened_data(shared, name, store, report, size, exact=exact)
+            return packs[key]
 
-        # A model of which nobody knows what it was trained on sees all data sets at the size of the reference.
-        sizes = [shared.image_size or sight.image_size or data_of(first, None).image_size for sight in sights]
-        size = sizes[0]
-        num = distances.common_number(data_of(first, size), [data_of(name, size) for name in others], settings)
+        def looks(sight: Sight) -> tuple[int, bool]:
+            """The size of what a model is shown, and whether packs have just that size."""
+            if isinstance(sight, Inception):
+                return IMAGE_SIZE, True
+            # A model of which nobody knows what it was trained on sees all data sets at the size of the reference.
+            return shared.image_size or sight.image_size or data_of(first, None).image_size, False
+
+        size, exact = looks(sights[0])
+        num = distances.common_number(
+            data_of(first, size, exact), [data_of(name, size, exact) for name in others], settings
+        )
         rows, used = [], []
-        for sight, size in zip(sights, sizes, strict=True):
+        for sight in sights:
+            size, exact = looks(sight)
             with report.counting(f"features of {sight.title}") as progress:
                 found, analyses = distances.measure(
                     sight,
-                    data_of(first, size),
-                    [data_of(name, size) for name in others],
+                    data_of(first, size, exact),
+                    [data_of(name, size, exact) for name in others],
                     num,
                     settings,
                     store,
@@ -175,7 +185,7 @@ def fid(
                 report.note(f"the halves of the reference are equal to {sight.title}: nothing can be divided by 0")
         stages = {model.title: model.stage for model in backbones if model.stage is not None}
         known = distances.accuracies_in(store, stages) if given is None else given
-        title, *titles = titles_of([first, *others], [data_of(name, size) for name in (first, *others)])
+        title, *titles = titles_of([first, *others], [data_of(name, size, exact) for name in (first, *others)])
         for row in rows:
             for entry, name in zip(row["datasets"], titles, strict=True):
                 entry["dataset"] = name

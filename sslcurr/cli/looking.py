@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
 
 
 def opened_data(
-    shared: Looking, dataset: str | None, models: Sequence[Model], store: Store, report: Lines, *, least_size: int = 0
+    shared: Looking, dataset: str | None, store: Store, report: Lines, size: int | None, *, exact: bool = False
 ) -> Data:
-    """A data set, packed for the largest views that the models want (or `least_size`)."""
+    """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size."""
     from sslcurr.engine import settings
     from sslcurr.engine.plan import open_data, split_of
 
     split = split_of(settings.parse(tuple(shared.settings or ()), ["data"]))
-    sizes = [model.image_size for model in models if model.image_size is not None]
     wishes = shared.wishes(dataset)
-    size = max([*sizes, least_size], default=0) or None
+    if exact:
+        split, wishes = replace(split, pack_size=size or 0), replace(wishes, image_size=size)
     with report.packing() as progress:
         data = open_data(wishes, split, store, size, progress)
     for text in data.notes:
         report.note(text)
     return data
+
+
+def largest(models: Sequence[Model]) -> int | None:
+    """The largest views that models were trained with, in pixels, if any of them says so."""
+    return max((model.image_size for model in models if model.image_size is not None), default=None)
 
 
 def note_sizes(shared: Looking, models: Sequence[Model], report: Lines) -> None:

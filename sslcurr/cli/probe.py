@@ -44,7 +44,7 @@ def probe(
         note_sizes(shared, models, report)
         rows, folders, packs = [], [], []
         for model in models:
-            data = opened_data(shared, dataset, [model], store, report)
+            data = opened_data(shared, dataset, store, report, model.image_size)
             found, folder = score(
                 model, data, label_fraction, layers, store, shared.device, image_size=shared.image_size
             )
