@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslcurr.analysis.inception import IMAGE_SIZE, inception
-from sslcurr.analysis.layers import POOLED
+from sslcurr.analysis.layers import POOLED, not_finite
 from sslcurr.backbones.build import StageFeatures, stage_names
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.backbones.fold import folded
@@ -179,10 +179,7 @@ def _write(
         with torch.no_grad():
             found = see(order[start : start + size]).float().cpu().numpy()
         if not np.isfinite(found).all():
-            raise SpecError(
-                f"{sight.title} gives features that are not finite at {sight.layer}",
-                "its weights are damaged, or its training diverged",
-            )
+            raise not_finite(sight.title, sight.layer)
         if file is None:
             shape = (len(order), found.shape[1])
             file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)

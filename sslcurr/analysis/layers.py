@@ -67,6 +67,13 @@ def _with_blocks(network: nn.Module, stages: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def not_finite(title: str, layer: str) -> SpecError:
+    """The mistake of showing images to the model `title`, whose features at `layer` are NaN or infinite."""
+    return SpecError(
+        f"{title} gives features that are not finite at {layer}", "its weights are damaged, or its training diverged"
+    )
+
+
 class Taps:
     """Shows the output of the layers named to `see`, once for each time one is called; a context.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sslcurr.analysis import transferability
 from sslcurr.analysis.downstream import features_of, report_split
+from sslcurr.analysis.layers import not_finite
 from sslcurr.analysis.metrics import balanced_accuracy, bootstrap_interval
 from sslcurr.analysis.probes import PROBES, Features
 from sslcurr.engine.checkpoints import Model
@@ -67,10 +68,7 @@ def score(
             raise SpecError(f"no layer of {model.backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
         for name, features in wanted.items():
             if not np.isfinite(features.x["train"]).all():
-                raise SpecError(
-                    f"{model.title} gives features that are not finite at {name}",
-                    "its weights are damaged, or its training diverged",
-                )
+                raise not_finite(model.title, name)
         return {"split": report_split(selection), "layers": _scores(wanted, selection, labelled=labelled)}
 
     folder = store.analysis("scores", inputs, work)

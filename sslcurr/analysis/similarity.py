@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sslcurr.analysis.alignment import FEWEST, Alignment, Estimates, estimates, linear_gram, rbf_gram
-from sslcurr.analysis.layers import POOLED, Taps, layer_names
+from sslcurr.analysis.layers import POOLED, Taps, layer_names, not_finite
 from sslcurr.backbones.fold import folded
 from sslcurr.data.views import View
 from sslcurr.engine.checkpoints import Model, model_of
@@ -246,11 +246,7 @@ class Eye:
             )
         finite = torch.stack([gram.sum() for gram in self.found]).isfinite().tolist()
         if not all(finite):
-            name = self.names[finite.index(False)]
-            raise SpecError(
-                f"{self.model.title} gives features that are not finite at {name}",
-                "its weights are damaged, or its training diverged",
-            )
+            raise not_finite(self.model.title, self.names[finite.index(False)])
         return self.found
 
     def _see(self, name: str, output: Tensor, again: bool) -> None:
