@@ -383,6 +383,8 @@ def test_runs_are_listed_shown_and_removed(sslcurr, quick):
     assert shown["asked"]["task"] == "rotation"
     assert shown["happened"]["weights_sha256"]
     assert sslcurr.json("runs", "show", runs[0]["run"])["stages"]
+    kept = sslcurr.runs / "results" / f"{runs[0]['run']}.json"
+    assert json.loads(kept.read_text()) == {"kind": "train", "document": document}
     assert sslcurr("runs", "remove", "nothing").exit_code == 1
     refused = sslcurr("runs", "remove", runs[1]["run"])
     assert refused.exit_code == 1
@@ -394,6 +396,8 @@ def test_runs_are_listed_shown_and_removed(sslcurr, quick):
     assert len(sslcurr.json("runs", "--stages")["stages"]) == 2
     again = sslcurr.json("chain", "rotation", *quick)  # what the other run needs was kept
     assert all(stage["reused"] for stage in again["stages"])
+    sslcurr.json("runs", "remove", runs[0]["run"], "--yes")
+    assert not kept.exists()
 
 
 def test_tasks_are_listed_with_their_settings(sslcurr):

@@ -122,8 +122,8 @@ def cka(
         for title, names in found.undefined().items():
             shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
             report.note(f"{title} gives the same features for all images, so CKA is not defined, at {shown_names}")
-        looked(store, f"cka {', '.join(model.title for model in models)}", models, [data], [found.folder])
         document = document_of(found, settings, data)
+        looked(store, "cka", document, models, [data], [found.folder])
         files = write_charts(found, document, folder) if folder is not None else []
     if shared.json:
         print_json({**document, "files": files})

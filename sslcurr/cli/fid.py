@@ -189,8 +189,8 @@ def fid(
         for row in rows:
             for entry, name in zip(row["datasets"], titles, strict=True):
                 entry["dataset"] = name
-        looked(store, f"fid {title}: {', '.join(titles)}", backbones, list(packs.values()), used)
         document = document_of(rows, title, known, num, settings)
+        looked(store, "fid", document, backbones, list(packs.values()), used, of=f"{title}: {', '.join(titles)}")
         files = write_charts(document, folder) if folder is not None else []
     if shared.json:
         print_json({**document, "files": files})

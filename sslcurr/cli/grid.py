@@ -94,6 +94,7 @@ def grid(
             **table.document(),
         }
         note(chains, record | {"finished": not document["failed"]})
+        store.keep_result(record, "grid", document)
     if shared.json:
         print_json(document)
     else:

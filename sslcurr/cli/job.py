@@ -120,6 +120,11 @@ def _run(
         "finished": True,
     }
     store.note_run(record)
+    document: dict[str, Any] = {"stages": [outcome.to_json() for outcome in outcomes]}
+    for name, key in (("downstream", record["title"]), ("baseline", "scratch")):
+        if key in reports:
+            document[name] = {**reports[key], "predictions": f"{predictions[key]}/predictions.csv"}
+    store.keep_result(record, "train", document)
     if not shared.json:
         if outcomes or compared:
             print_stages([*outcomes, *compared])
@@ -127,10 +132,6 @@ def _run(
             print_reports(reports, {name: f"{folder}/predictions.csv" for name, folder in predictions.items()})
         if outcomes and not reports:
             print(f"checkpoint: {outcomes[-1].stage.weights}")
-    document: dict[str, Any] = {"stages": [outcome.to_json() for outcome in outcomes]}
-    for name, key in (("downstream", record["title"]), ("baseline", "scratch")):
-        if key in reports:
-            document[name] = {**reports[key], "predictions": f"{predictions[key]}/predictions.csv"}
     return document
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslcurr.cli.options import Looking
 from sslcurr.errors import SpecError
@@ -68,24 +68,37 @@ def output_folder(path: Path | None) -> Path | None:
     return path
 
 
-def looked(store: Store, title: str, models: Sequence[Model], data: Sequence[Data], folders: Sequence[Path]) -> None:
-    """Write down which stages, packs and analyses a command needs, so that they are kept."""
+def looked(
+    store: Store,
+    kind: str,
+    document: dict[str, Any],
+    models: Sequence[Model],
+    data: Sequence[Data],
+    folders: Sequence[Path],
+    *,
+    of: str = "",
+) -> None:
+    """Write down what a command found, and which stages, packs and analyses it needs, so that they are kept.
+
+    `of` is what it was about; the titles of the models where nothing is given.
+    """
     from sslcurr.cli.job import ancestors
 
     stages = [key for model in models if model.stage is not None for key in ancestors(model.stage.key, store)]
     names = list(dict.fromkeys(folder.name for folder in folders))
-    store.note_run(
-        {
-            "asked": {"look": title, "analyses": names},
-            "title": title,
-            "dataset": ", ".join(dict.fromkeys(each.pack.name for each in data)),
-            "seed": 0,
-            "stages": list(dict.fromkeys(stages)),
-            "analyses": names,
-            "packs": list(dict.fromkeys(each.pack.folder.name for each in data)),
-            "balanced_accuracy": None,
-            "finished": True,
-            "command": ["sslcurr", *sys.argv[1:]],
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-    )
+    title = f"{kind} {of or ', '.join(model.title for model in models)}"
+    record = {
+        "asked": {"look": title, "analyses": names},
+        "title": title,
+        "dataset": ", ".join(dict.fromkeys(each.pack.name for each in data)),
+        "seed": 0,
+        "stages": list(dict.fromkeys(stages)),
+        "analyses": names,
+        "packs": list(dict.fromkeys(each.pack.folder.name for each in data)),
+        "balanced_accuracy": None,
+        "finished": True,
+        "command": ["sslcurr", *sys.argv[1:]],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    store.note_run(record)
+    store.keep_result(record, kind, document)

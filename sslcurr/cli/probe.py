@@ -53,8 +53,8 @@ def probe(
             packs.append(data)
         if len(packs[0].pack.classes) < 2:
             report.note(f"{packs[0].pack.name} has no labels: only RankMe can be computed")
-        looked(store, f"probe {', '.join(model.title for model in models)}", models, packs, folders)
-    document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
+        document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
+        looked(store, "probe", document, models, packs, folders)
     if shared.json:
         print_json(document)
     else:

@@ -233,6 +233,7 @@ def _rank(
     }
     best = max((row["mean"] for row in document["tasks"]), default=None)
     note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
+    chains.store.keep_result(record, "rank", document)
     if shared.json:
         print_json(document)
     else:
@@ -313,6 +314,7 @@ def _search(
     }
     best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
     note(chains, record | {"finished": not result["failed"], "balanced_accuracy": best})
+    chains.store.keep_result(record, "search", result)
     if shared.json:
         print_json(result)
     else:

@@ -43,13 +43,14 @@ class Stage:
 
 
 class Store:
-    """Stages under `root/stages`, analyses under `root/analyses`, runs (commands) under `root/runs`."""
+    """A folder: `stages`, `analyses`, `packs`, a record of every command in `runs`, what it found in `results`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.stages = root / "stages"
         self.analyses = root / "analyses"
         self.runs = root / "runs"
+        self.results = root / "results"
 
     @property
     def packs(self) -> Path:
@@ -136,6 +137,19 @@ class Store:
         write_json(self.runs / f"{name}.json", record)
         return name
 
+    def keep_result(self, record: dict[str, Any], kind: str, document: dict[str, Any]) -> None:
+        """Keep what a command found, the document that it prints as JSON, beside its record."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        write_json(self.results / f"{run_name(record['asked'])}.json", {"kind": kind, "document": document})
+
+    def result(self, name: str) -> tuple[str, dict[str, Any]] | None:
+        """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far."""
+        path = self.results / f"{name}.json"
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        return found["kind"], found["document"]
+
     def all_runs(self) -> dict[str, dict[str, Any]]:
         """The records of all runs by name, oldest first."""
         if not self.runs.is_dir():
@@ -147,6 +161,7 @@ class Store:
         """Delete the records of runs; what they alone needed is then `unneeded`."""
         for name in names:
             (self.runs / f"{name}.json").unlink(missing_ok=True)
+            (self.results / f"{name}.json").unlink(missing_ok=True)
 
     def unneeded(self, without: set[str] = frozenset()) -> list[Path]:  # type: ignore[assignment]
         """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""
