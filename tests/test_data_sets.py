@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslcurr.data.boxes import Boxes
 from sslcurr.data.catalog import CATALOG, FRAMES, entry_of, find
 from sslcurr.data.sets.entry import Entry, Needed, locate
 from sslcurr.errors import DataError
@@ -451,6 +452,37 @@ def test_covid(name, found, built):
         "1 image left out: train_image_level.csv does not list them",
         "3 images without a label: used for pretraining only",
     )
+    marked = [i for i, _, _ in expected if i in (50, 52, 110) or (10 <= i < 40)]
+    assert {Path(n).stem: mask for n, mask in source.masks.items()} == {
+        image_name(i): Boxes(trees.image_boxes(i)) for i in marked
+    }
+    assert set(source.masks) <= set(source.names)
+    assert [len(trees.image_boxes(i)) for i in (10, 11)] == [1, 2]
+
+
+def test_covid_with_boxes_in_labels_only(found, tmp_path):
+    trees.covid(tmp_path, suffix=".png")
+    table = tmp_path / "train_image_level.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [[row["id"], row["label"], row["StudyInstanceUID"]] for row in csv.DictReader(file)]
+    write(table, "id,label,StudyInstanceUID", *(",".join(row) for row in rows))
+    masks = {Path(n).stem: mask for n, mask in find("covid", tmp_path).masks.items()}
+    wanted = {Path(n).stem: mask for n, mask in found("covid").masks.items()}
+    assert list(masks) == list(wanted)
+    for key, mask in masks.items():
+        np.testing.assert_allclose(mask.boxes, wanted[key].boxes)
+    # Boxes of rows that differ in nothing else add up; a row met again says nothing new.
+    key, _, study = rows[6]
+    write(table, "id,label,StudyInstanceUID", *(f"{key},opacity 1 {x} 2 9 9,{study}" for x in (1, 1, 0)))
+    assert list(find("covid", tmp_path).masks.values()) == [Boxes(((1, 2, 8, 7), (0, 2, 9, 7)))]
+    items = [f"\"[{{'x': {x}, 'y': 2, 'width': 3, 'height': 4}}]\"" for x in (1, 1, 0)]
+    write(table, "id,boxes,label,StudyInstanceUID", *(f"{key},{item},opacity 1 1 2 4 6,{study}" for item in items))
+    source = find("covid", tmp_path)
+    assert list(source.masks.values()) == [Boxes(((1, 2, 3, 4), (0, 2, 3, 4)))]
+    assert source.faults == ()
+    write(table, "id,boxes,label,StudyInstanceUID", f"{key},nonsense,opacity 1 1 2 4 6,{study}")
+    with pytest.raises(DataError, match=f"the boxes of {image_name(10)} in .*train_image_level.csv cannot be read"):
+        find("covid", tmp_path)
 
 
 def test_covid_as_png_and_with_copies(tmp_path):
@@ -744,6 +776,7 @@ def test_frames(clips):
     assert first.frames == {"cat/a.dcm#1": ("cat/a.dcm", 0), "dog/c#1": ("dog/c", 0)}
     assert first.labels == plain.labels
     assert first.groups is None
+    assert first.masks == {}
     every = find(str(clips), frames="all")
     assert every.names == [
         *("cat/a.dcm#1", "cat/a.dcm#2", "cat/a.dcm#3", "cat/b.dcm", "dog/c#1", "dog/c#2", "dog/d.dcm", "dog/e.png")

@@ -54,7 +54,7 @@ def weights_of(runs: Path, key: str) -> Path:
 
 def test_cka_of_two_stages(look, keys, folder, tmp_path):
     a, b = keys["rotation", 0], keys["rotation", 1]
-    arguments = ("cka", a, b, "--dataset", str(folder), "--split", "all", "--out", str(tmp_path / "charts"))
+    arguments = ("cka", a, b, "--dataset", str(folder), "--split", "all", "--plot", str(tmp_path / "charts"))
     found = look.json(*arguments)
     (pair,) = found["pairs"]
     assert [row["layer"] for row in pair["layers"]] == ["act1", "layer1", "layer2", "layer3", "layer4", "pooled"]
@@ -308,7 +308,7 @@ def test_accuracies_come_from_the_store_or_a_table_and_order_the_models(look, ke
     distances = {row["model"]: row["datasets"][0]["normalised"]["mean"] for row in from_store["models"]}
     table = tmp_path / "accuracy.csv"
     pd.DataFrame({"model": titles, "accuracy": [-distances[name] for name in titles]}).to_csv(table, index=False)
-    found = look.json(*arguments, "--accuracy", str(table), "--out", str(tmp_path / "charts"))
+    found = look.json(*arguments, "--accuracy", str(table), "--plot", str(tmp_path / "charts"))
     (together,) = found["correlations"]
     assert together["spearman"] == pytest.approx(-1)
     assert together["kendall"] == pytest.approx(-1)

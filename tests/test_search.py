@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from sslcurr.engine import search, train
 from sslcurr.engine.plan import Planner, Wishes, described, rates_around
@@ -58,8 +57,6 @@ def test_a_pretext_task_is_trained_with_the_rate_of_the_lowest_loss(searched, tm
     assert found["value"] == pytest.approx(best.value)
     assert (found["finished"], found["pruned"], found["failed"]) == (4, 0, 0)
     assert not list((stage.folder / "search").glob("trial-*"))
-    with Image.open(stage.folder / "search" / "search.png") as picture:
-        assert picture.size == (720, 480)
 
 
 def test_the_stage_is_that_of_the_rate_found(searched, tmp_path):

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis import curriculum, downstream
+from sslcurr.analysis import attention, curriculum, downstream, gaze
 from sslcurr.analysis.curriculum import Floats, Ordering
+from sslcurr.analysis.gaze import Gaze
+from sslcurr.analysis.regions import Regions, regions_of
 from sslcurr.backbones.build import check as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
@@ -40,6 +42,7 @@ class Run:
         correct: [N], 1 where a test image is named rightly.
         key: of the last stage; None for a probe of an untrained network.
         folder: of the report, with `predictions.csv`.
+        gaze: where the fine-tuned model looks, where masks are known.
     """
 
     ordering: Ordering
@@ -49,6 +52,7 @@ class Run:
     correct: NDArray[np.float64]
     key: str | None
     folder: Path
+    gaze: Gaze | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As documented for `--json`."""
@@ -58,6 +62,7 @@ class Run:
             "validation": self.validation,
             "key": self.key,
             "predictions": str(self.folder / "predictions.csv"),
+            **({"attention": attention.summary(self.gaze.inside[None])["mean"]} if self.gaze is not None else {}),
         }
 
 
@@ -85,6 +90,8 @@ class Chains:
         measure: `finetune` (classification, all weights trained), `linear` or `knn` (probes of frozen features).
         layers: the layers that a probe looks at, a pattern of names.
         device: as `--device`.
+
+    Where masks are known, and chains end with classification, it is also seen how much of their attention lies inside.
     """
 
     def __init__(
@@ -113,6 +120,9 @@ class Chains:
         self._checked: set[str] = set()
         self.selection = planner.selection("classification")
         self.split = downstream.report_split(self.selection)
+        # Read before any training: a mask that cannot be is a mistake to hear of now.
+        self.regions = self._regions() if measure == "finetune" else None
+        self.looks = gaze.Settings()
 
     # ---- what the test images are
 
@@ -126,6 +136,15 @@ class Chains:
         """[N] group numbers of the test images, if there are any."""
         groups = self.selection.pack.groups
         return None if groups is None else groups[self.selection.rows[self.split]]
+
+    def _regions(self) -> Regions | None:
+        data = self.planner.data
+        rows = self.selection.rows[self.split]
+        asked = self.planner.wishes.masks is not None
+        found = regions_of(data.masks, data.pack, rows, self.store, self.split, self.report.note, asked=asked)
+        if found is not None:
+            self.folders[found.folder.name] = found.folder
+        return found
 
     # ---- stages
 
@@ -231,9 +250,13 @@ class Chains:
         parent: Parent | None,
         **wishes: Any,
     ) -> Run:
+        looks = None
         if self.measure == "finetune":
             assert stage is not None
             report, folder = downstream.evaluate(stage, specs[-1], self.store, self.device)
+            if self.regions is not None:
+                looks = gaze.gaze_of(stage, specs[-1], self.regions, self.looks, self.store, self.device)
+                self.folders[looks.folder.name] = looks.folder
             validation = stage.record["metrics"].get("val_balanced_accuracy")
         else:
             start = self.planner.parent if parent is None else parent
@@ -243,7 +266,7 @@ class Chains:
             validation = report["layers"][report["layer"]]["val_balanced_accuracy"] if judged else None
         self.folders[folder.name] = folder
         key = stage.key if stage is not None else None
-        return Run(ordering, seed, report["balanced_accuracy"], validation, correct_of(folder), key, folder)
+        return Run(ordering, seed, report["balanced_accuracy"], validation, correct_of(folder), key, folder, looks)
 
     def probed(
         self, stage: Stage | None, kind: str, start: Parent, seed: int, **wishes: Any

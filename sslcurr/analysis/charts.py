@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,23 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
+GREY = "#777777"
+# Numbers on coloured cells: a page that turns black ink round in its dark mode leaves these as they are.
+DARK, LIGHT = "#111111", "#ffffff"
+FORMATS = ("png", "svg")
+WIDEST = 7.0  # inches: 9 points can still be read when that is printed half as wide
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
+    "figure.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "legend.fontsize": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "sslcurr",
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 # More names than these on an axis are thinned out, more cells than these in a row bear no numbers.
 MOST_NAMES, MOST_NUMBERS = 40, 12
@@ -34,18 +45,46 @@ MOST_NAMES, MOST_NUMBERS = 40, 12
 RANGE = 30
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A chart that was drawn.
+
+    Attributes:
+        base: its path without suffix; `base`.png and `base`.svg, as far as they were asked for, lie there.
+        title: what it shows, in a line of plain text.
+    """
+
+    base: Path
+    title: str
+
+
 @contextmanager
-def chart(base: Path, width: float, height: float) -> Iterator[Any]:
-    """A matplotlib axes of so many inches; what is drawn on it is written as `base`.png and `base`.svg."""
+def canvas(base: Path, width: float, height: float, formats: Sequence[str] = FORMATS) -> Iterator[Any]:
+    """A matplotlib figure of so many inches, written as `base`.png, `base`.svg or both when it is drawn."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Sheet
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Sheet(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
+        yield figure
+        save(figure, base, formats)
+
+
+@contextmanager
+def chart(base: Path, width: float, height: float, formats: Sequence[str] = FORMATS) -> Iterator[Any]:
+    """Like `canvas`, for a figure of one pair of axes, which it gives."""
+    with canvas(base, width, height, formats) as figure:
         yield figure.add_subplot()
-        for kind in ("png", "svg"):
+
+
+def save(figure: Any, base: Path, formats: Sequence[str]) -> None:
+    """Write a matplotlib figure; the same figure gives the same bytes."""
+    with warnings.catch_warnings():
+        # Names in scripts that matplotlib's font lacks: an SVG shows them all the same.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for kind in formats:
             metadata = {"Date": None} if kind == "svg" else {}
             write_whole(
                 base.with_name(f"{base.name}.{kind}"),
@@ -63,36 +102,49 @@ def draw_lines(
     title: str,
     across: str,
     up: str,
-) -> None:
-    """A line for each of `lines`, title -> values and ends of their intervals, over places that have `names`."""
-    beside = len(lines) > 3  # the legend then needs a room of its own
-    with chart(base, max(4.8, min(12.0, 1.5 + 0.32 * len(names))) + (2.8 if beside else 0), 3.8) as axes:
+    shares: bool = True,
+    formats: Sequence[str] = FORMATS,
+) -> Figure:
+    """A line for each of `lines`, title -> values and ends of their intervals, over places that have `names`.
+
+    `shares` are at most 1, and their intervals are bands; of other values intervals are whiskers.
+    """
+    with chart(base, max(4.8, min(WIDEST, 1.5 + 0.32 * len(names))), 3.8, formats) as axes:
         places = np.arange(len(names))
         for number, (label, (values, low, high)) in enumerate(lines.items()):
             colour = COLOURS[number % len(COLOURS)]
+            # Side by side where there are whiskers, which would hide each other.
+            shift = 0.0 if shares else (number - (len(lines) - 1) / 2) * min(0.08, 0.5 / len(lines))
             axes.plot(
-                places,
+                places + shift,
                 values,
                 color=colour,
-                marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],  # no colour with the same mark twice
+                marker=mark_of(number),
                 linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
                 markersize=4,
                 linewidth=1.3,
-                label=shortened(label),
+                label=shortened(label, 60),
             )
-            if low is not None and high is not None:
+            if low is not None and high is not None and shares:
                 axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+            elif low is not None and high is not None:
+                axes.vlines(places + shift, low, high, color=colour, linewidth=1)
         _name_places(axes.xaxis, names)
-        _turn_names(axes, 40 if len(names) <= 20 else 90)
-        finite = [v for values, low, high in lines.values() for each in (values, low, high) for v in each or []]
-        finite = [value for value in finite if np.isfinite(value)]
-        # From a round tenth below: lines that all lie near 1 are not pressed together.
-        axes.set_ylim(np.floor(10 * min([1.0, *finite]) - 0.3) / 10, max([1.02, *finite]))
-        bottom = axes.get_ylim()[0]
-        axes.set(xlabel=_thinned(across, names), ylabel=up if bottom <= 0 else f"{up} (axis from {bottom:.1f})")
-        axes.set_title(wrapped(title, axes), loc="left")
+        _turn_if_long(axes, names)
+        if len(names) == 1:
+            axes.set_xlim(-0.5, 0.5)
+        if shares:
+            finite = [v for values, low, high in lines.values() for each in (values, low, high) for v in each or []]
+            finite = [value for value in finite if np.isfinite(value)]
+            # From a round tenth below: lines that all lie near 1 are not pressed together.
+            axes.set_ylim(np.floor(10 * min([1.0, *finite]) - 0.3) / 10, max([1.02, *finite]))
+            bottom = axes.get_ylim()[0]
+            up = up if bottom <= 0 else f"{up} (axis from {bottom:.1f})"
+        axes.set(xlabel=_thinned(across, names), ylabel=up)
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-        axes.legend(**({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if beside else {"loc": "best"}))
+        entitle(axes.figure, title)
+        legend(axes.figure, axes.get_legend_handles_labels()[0])
+    return Figure(base, title)
 
 
 def draw_matrix(
@@ -105,30 +157,70 @@ def draw_matrix(
     across: str,
     down: str,
     what: str,
-) -> None:
+    formats: Sequence[str] = FORMATS,
+) -> Figure:
     """A heat map of [rows, columns] values from 0 to 1 (or from the lowest, where one is below 0); NaN is white."""
-    width = max(4.2, min(11.0, 1.8 + 0.3 * len(columns)))
+    width = max(4.2, min(WIDEST, 1.8 + 0.3 * len(columns)))
     height = max(3.6, min(10.0, 1.4 + 0.3 * len(rows)))
-    with chart(base, width, height) as axes:
+    with chart(base, width, height, formats) as axes:
         finite = values[np.isfinite(values)]
         lowest = min(0.0, float(finite.min())) if finite.size else 0.0
-        image = axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=lowest, vmax=1.0, aspect="auto")
-        _name_places(axes.xaxis, columns)
-        _name_places(axes.yaxis, rows)
-        _turn_names(axes, 40 if len(columns) <= 20 else 90)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        texts = None
         if max(len(rows), len(columns)) <= MOST_NUMBERS:
-            for (row, column), value in np.ndenumerate(values):
-                text, colour = "-", (1.0, 1.0, 1.0)
-                if not np.isnan(value):
-                    text, colour = f"{value:.2f}", image.cmap(image.norm(value))[:3]
-                light = float(np.dot(colour, (0.299, 0.587, 0.114))) > 0.45
-                ink = "black" if light else "white"
-                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
-        axes.set(xlabel=_thinned(shortened(across, 60), columns), ylabel=_thinned(shortened(down, 50), rows))
-        axes.set_title(wrapped(title, axes), loc="left")
-        axes.figure.colorbar(image, ax=axes, label=what, shrink=0.9)
+            texts = [["-" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+        heat(
+            axes,
+            values,
+            rows,
+            columns,
+            low=lowest,
+            high=1.0,
+            what=what,
+            texts=texts,
+            across=across,
+            down=down,
+            text_size=8,
+        )
+        entitle(axes.figure, title)
+    return Figure(base, title)
+
+
+def heat(
+    axes: Any,
+    values: NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    low: float,
+    high: float,
+    across: str,
+    down: str,
+    what: str,
+    texts: Sequence[Sequence[str]] | None,
+    text_size: float,
+    colours: str = "cividis",
+) -> None:
+    """Coloured cells with names at both sides, `texts` in them and a bar that says `what` the colours are."""
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high, aspect="auto")
+    _name_places(axes.xaxis, columns)
+    _name_places(axes.yaxis, rows)
+    _turn_if_long(axes, columns)
+    axes.set(xlabel=_thinned(shortened(across, 60), columns), ylabel=_thinned(shortened(down, 50), rows))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    for row, line in enumerate(texts or ()):
+        for column, text in enumerate(line):
+            value = values[row, column]
+            colour = (1.0, 1.0, 1.0) if np.isnan(value) else image.cmap(image.norm(value))[:3]
+            axes.text(column, row, text, ha="center", va="center", fontsize=text_size, color=_ink(colour))
+    axes.figure.colorbar(image, ax=axes, label=what, shrink=0.9)
+
+
+def _ink(colour: Sequence[float]) -> str:
+    """The ink with more contrast, as https://www.w3.org/TR/WCAG22/ defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return DARK if float(np.dot(linear, (0.2126, 0.7152, 0.0722))) > 0.19 else LIGHT
 
 
 def draw_bars(
@@ -140,7 +232,8 @@ def draw_bars(
     up: str,
     line: float | None = None,
     line_name: str = "",
-) -> None:
+    formats: Sequence[str] = FORMATS,
+) -> Figure:
     """Bars in groups: group -> name -> value with the lowest and the highest of it; None, but not for all, is no bar.
 
     Values far apart become points on a logarithmic axis. `line` draws a level to compare with.
@@ -150,7 +243,8 @@ def draw_bars(
     # Over a wide range bars would hide the small ones; a logarithmic bar has no foot, so these are points.
     wide = bool(heights.min() > 0 and heights.max() > RANGE * heights.min())
     slots = len(names) + 1
-    with chart(base, max(5.2, min(13.0, 1.6 + 0.26 * slots * len(groups))), 3.8) as axes:
+    width = max(5.2, min(WIDEST, 1.6 + 0.26 * slots * len(groups)))
+    with chart(base, width, 3.6, formats) as axes:
         for number, name in enumerate(names):
             found = [(place, bars.get(name)) for place, bars in enumerate(groups.values())]
             kept = [(place, value) for place, value in found if value is not None]
@@ -160,8 +254,9 @@ def draw_bars(
             look: dict[str, Any] = {"yerr": np.clip(ends, 0, None), "label": shortened(name)}
             colour = COLOURS[number % len(COLOURS)]
             if wide:
-                marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
-                axes.errorbar(places, values, fmt=marker, color=colour, markersize=5, elinewidth=1, capsize=2, **look)
+                axes.errorbar(
+                    places, values, fmt=mark_of(number), color=colour, markersize=5, elinewidth=1, capsize=2, **look
+                )
             else:
                 axes.bar(
                     places,
@@ -186,9 +281,46 @@ def draw_bars(
         if len(groups) > 3:
             _turn_names(axes, 25)
         axes.set(xlabel=across, ylabel=f"{up} (logarithmic)" if wide else up)
-        axes.set_title(wrapped(title, axes), loc="left")
+        entitle(axes.figure, title)
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+        legend(axes.figure, axes.get_legend_handles_labels()[0])
+    return Figure(base, title)
+
+
+def mark_of(number: int) -> str:
+    """The marker of the so-manieth of several things; no colour comes with the same marker twice."""
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def percent(value: float | None) -> float:
+    """A share in per cent; NaN, which is not drawn, for one that is not known."""
+    return math.nan if value is None else 100 * value
+
+
+def legend(figure: Any, handles: Sequence[Any]) -> None:
+    """A legend of labelled artists below the axes; the figure grows by what it takes."""
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    # Letters are about so wide, and beside them are a mark and a gap.
+    needed = [0.066 * len(handle.get_label()) + 0.55 for handle in handles]
+    for columns in range(len(handles), 0, -1):
+        rows = math.ceil(len(handles) / columns)
+        # Filled from top to bottom, the first ones with a row more where it does not come out even.
+        sizes = [len(part) for part in np.array_split(np.arange(len(handles)), columns)]
+        starts = np.cumsum([0, *sizes[:-1]])
+        if sum(max(needed[start : start + size]) for start, size in zip(starts, sizes, strict=True)) <= width - 0.1:
+            break
+    figure.set_size_inches(width, height + 0.18 * rows + 0.1)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, columnspacing=1.2)
+
+
+def entitle(figure: Any, title: str) -> None:
+    """Write the title over the whole figure, in lines that fit it; the figure grows by those after the first."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(title.replace(" %", "\u00a0%"), max(30, int(11.8 * (width - 0.2))), break_on_hyphens=False)
+    figure.set_size_inches(width, height + 0.17 * (len(lines) - 1))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left")
 
 
 def _thinned(label: str, names: Sequence[str]) -> str:
@@ -198,10 +330,15 @@ def _thinned(label: str, names: Sequence[str]) -> str:
 
 
 def _name_places(axis: Any, names: Sequence[str]) -> None:
-    step = -(-len(names) // MOST_NAMES)
+    step = max(1, -(-len(names) // MOST_NAMES))
     places = list(range(0, len(names), step))
     axis.set_ticks(places, [shortened(names[place], 26) for place in places])
-    axis.set_tick_params(labelsize=8 if len(places) <= 25 else 6.5)
+    axis.set_tick_params(labelsize=9 if len(places) <= 16 else 8 if len(places) <= 25 else 6.5)
+
+
+def _turn_if_long(axes: Any, names: Sequence[str]) -> None:
+    if max((len(name) for name in names), default=0) * len(names) > 40:
+        _turn_names(axes, 40 if len(names) <= 20 else 90)
 
 
 def _turn_names(axes: Any, degrees: int) -> None:
@@ -210,10 +347,8 @@ def _turn_names(axes: Any, degrees: int) -> None:
 
 
 def shortened(text: str, most: int = 40) -> str:
-    """A name that fits: its end is left out where it does not."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def wrapped(text: str, axes: Any) -> str:
-    """A title in lines that fit the figure."""
-    return "\n".join(textwrap.wrap(text, max(30, int(11.5 * (axes.figure.get_size_inches()[0] - 0.7)))))
+    """A name that fits: its middle is left out where it does not, as names often differ at their ends."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - 1 - tail]}…{text[-tail:]}"

@@ -122,6 +122,15 @@ class Inception:
         return lambda rows: network(feed.images(rows))
 
 
+def drawn(data: Data, split: str, most: int, seed: int) -> NDArray[np.integer]:
+    """The rows of at most `most` images of a split, in random order.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    return numpy_generator(seed, "features").permutation(rows_of(data.spec(1.0), split, data.pack))[:most]
+
+
 def features_of(
     sight: Sight,
     data: Data,
@@ -140,8 +149,7 @@ def features_of(
     Raises:
         SpecError: no such layer, or features that are not finite. DataError: there are no such images.
     """
-    spec = data.spec(1.0)
-    order = numpy_generator(seed, "features").permutation(rows_of(spec, split, data.pack))[:most]
+    spec, order = data.spec(1.0), drawn(data, split, most, seed)
     inputs = {
         "version": VERSION,
         **sight.identity,

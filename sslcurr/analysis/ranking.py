@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis import curriculum
+from sslcurr.analysis import attention, curriculum
 from sslcurr.analysis.chains import Chains, Failure, Run, accuracies_of, paired_difference, resampled_of
 from sslcurr.analysis.curriculum import Floats, Ordering
+from sslcurr.analysis.gaze import Settings
 from sslcurr.engine.plan import Parent
 
 SCRATCH, START, IMAGENET = "scratch", "start", "ImageNet"
@@ -95,7 +96,10 @@ class Ranking:
 
     def document(self) -> dict[str, Any]:
         """All that is known so far, as plain values; see docs/commands.md."""
-        return document_of(self.results, self.chains.labels, self.chains.groups, self.chains.split)
+        document = document_of(self.results, self.chains.labels, self.chains.groups, self.chains.split)
+        wished = self.chains.planner.wishes.masks
+        where = "those of the data set" if wished is None else str(wished)
+        return document | attention_facts(self.results, self.chains.looks, where)
 
 
 def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) -> dict[str, float] | None:
@@ -189,8 +193,28 @@ def summary(runs: Sequence[Run | Failure], resampled: Floats | None) -> dict[str
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "interval": list(interval) if interval is not None else None,
         "validation": float(np.mean(validation)) if validation else None,
+        **attention_of(runs),
         "runs": [run.to_json() for run in runs if isinstance(run, Run)],
     }
+
+
+def attention_of(runs: Sequence[Run | Failure]) -> dict[str, Any]:
+    """How much of a chain's attention lies inside the masks, as `attention`; nothing where no masks are known."""
+    gazes = [run.gaze for run in runs if isinstance(run, Run) and run.gaze is not None]
+    if not gazes:
+        return {}
+    return {"attention": attention.summary(np.stack([gaze.inside for gaze in gazes]), gazes[0].groups)}
+
+
+def attention_facts(results: Results, looks: Settings, where: str) -> dict[str, Any]:
+    """How attention was measured, as `attention` of the document; nothing where no masks are known."""
+    groups = (*results.baselines.values(), *results.chains.values())
+    gazes = [run.gaze for runs in groups for run in runs if isinstance(run, Run) and run.gaze is not None]
+    if not gazes:
+        return {}
+    coverage = float(gazes[0].coverage.mean())
+    facts = {"masks": where, "method": looks.method, "target": looks.target, "layer": gazes[0].layer}
+    return {"attention": {**facts, "coverage": coverage, "num_images": len(gazes[0].coverage)}}
 
 
 def table_of(

@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from sslcurr import __version__
-from sslcurr.cli import chain, cka, data, exchange, fid, finetune, grid, pretrain, probe, rank, runs, tasks
+from sslcurr.cli import (
+    attend,
+    chain,
+    cka,
+    data,
+    exchange,
+    fid,
+    finetune,
+    grid,
+    pretrain,
+    probe,
+    rank,
+    report,
+    runs,
+    tasks,
+)
 from sslcurr.errors import Interrupted, SslcurrError
 
 
@@ -96,6 +111,8 @@ app.command("grid")(grid.grid)
 app.command("cka")(cka.cka)
 app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)
+app.command("attend")(attend.attend)
+app.command("report")(report.report)
 app.command("import")(exchange.import_weights)
 app.command("export")(exchange.export)
 app.add_typer(tasks.app, name="tasks")

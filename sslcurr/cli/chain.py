@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.options import Shared, shared_options
+from sslcurr.cli.options import Aiming, shared_options
 
 
 class Baseline(StrEnum):
@@ -28,7 +28,7 @@ def chain(
         typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
     ] = None,
     *,
-    shared: Shared,
+    shared: Aiming,
 ) -> None:
     """Train a backbone by TASKS, each starting from the one before, then fine-tune it and report the test split.
 

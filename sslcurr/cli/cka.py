@@ -81,9 +81,6 @@ def cka(
             "Default: an eighth of them, from 32 to 256.",
         ),
     ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write cka.csv and charts, PNG and SVG, there.")
-    ] = None,
     *,
     shared: Looking,
 ) -> None:
@@ -93,9 +90,9 @@ def cka(
     each sees the images as it was trained to.
     """
     from sslcurr.analysis.similarity import Settings, compare
-    from sslcurr.cli.looking import largest, looked, note_sizes, opened_data, output_folder
+    from sslcurr.cli.looking import largest, looked, note_sizes, opened_data
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.results import plotted, print_json
     from sslcurr.engine.checkpoints import models_from
 
     if len(checkpoints) < 2:
@@ -110,7 +107,7 @@ def cka(
         batch_size=batch_size,
         seed=shared.seed,
     )
-    store, folder = shared.store(), output_folder(out)
+    store, folder = shared.store(), shared.plots()
     with reporting() as report:
         models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
         note_sizes(shared, models, report)
@@ -124,7 +121,7 @@ def cka(
             report.note(f"{title} gives the same features for all images, so CKA is not defined, at {shown_names}")
         document = document_of(found, settings, data)
         looked(store, "cka", document, models, [data], [found.folder])
-        files = write_charts(found, document, folder) if folder is not None else []
+        files = [*write_table(found, folder), *plotted("cka", document, folder)]
     if shared.json:
         print_json({**document, "files": files})
     else:
@@ -206,11 +203,11 @@ def print_similarity(document: dict[str, Any], files: list[str]) -> None:
                 rows.add_row(f"{pair['a']} | {pair['b']}", *cells)
             out.print(rows)
         if document["num_batches"] > 3:
-            out.print("95 % intervals over batches: --json, or cka.csv of --out")
+            out.print("95 % intervals over batches: --json, or cka.csv of --plot")
     layers = {model["title"]: model["layers"] for model in document["models"]}
     for pair in document["pairs"]:
         if len(document["pairs"]) > 1 and pair["layers"]:
-            continue  # of many models of one network the same layers are what is asked; the rest is in --json and --out
+            continue  # of many models of one network the same layers are what is asked; the rest: --json, --plot
         print_matrix(pair, layers[pair["a"]], layers[pair["b"]])
     print_files(files)
 
@@ -245,14 +242,15 @@ def print_matrix(pair: dict[str, Any], rows: list[str], columns: list[str]) -> N
     console().print(made)
 
 
-def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> list[str]:
-    """Write `cka.csv`, a line chart of same layers and a heat map of each pair; gives the paths."""
+def write_table(found: Similarity, folder: Path | None) -> list[str]:
+    """Write `cka.csv`, a row for each pair of layers of each pair of models; gives the path."""
     import numpy as np
     import pandas as pd
 
-    from sslcurr.analysis.charts import draw_lines, draw_matrix
     from sslcurr.engine.store import write_whole
 
+    if folder is None:
+        return []
     rows = []
     for a, b in itertools.combinations(range(len(found.models)), 2):
         one = found.pair(a, b)
@@ -270,44 +268,4 @@ def write_charts(found: Similarity, document: dict[str, Any], folder: Path) -> l
             )
     frame = pd.DataFrame(rows)
     write_whole(folder / "cka.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
-    files = ["cka.csv"]
-    about = (
-        f"{document['num_images']} images of {document['dataset']} ({document['split']}), {document['estimator']} "
-        f"{document['kernel']} CKA"
-    )
-    same = [pair for pair in document["pairs"] if pair["layers"]]
-    names = list(dict.fromkeys(row["layer"] for pair in same for row in pair["layers"]))
-    if len(names) > 1:
-        lines = {}
-        for pair in same:
-            by = {row["layer"]: row for row in pair["layers"]}
-            ends = [[_value(by, name, end) for name in names] for end in (0, 1)]
-            low, high = ends if any(row["interval"] for row in pair["layers"]) else (None, None)
-            lines[f"{pair['a']} | {pair['b']}"] = ([_value(by, name, None) for name in names], low, high)
-        draw_lines(
-            folder / "layers", lines, names, title=f"Same layers of two models: {about}", across="layer", up="CKA"
-        )
-        files += ["layers.png", "layers.svg"]
-    for a, b in itertools.combinations(range(len(found.models)), 2):
-        base = "matrix" if len(found.models) == 2 else f"matrix-{a + 1}-{b + 1}"
-        draw_matrix(
-            folder / base,
-            found.pair(a, b).value,
-            found.layers[a],
-            found.layers[b],
-            title=f"Layers of two models: {about}",
-            across=found.models[b].title,
-            down=found.models[a].title,
-            what="CKA",
-        )
-        files += [f"{base}.png", f"{base}.svg"]
-    return [str(folder / name) for name in files]
-
-
-def _value(rows: dict[str, Any], name: str, end: int | None) -> float:
-    row = rows.get(name)
-    if row is None or row["cka"] is None:
-        return math.nan
-    if end is None:
-        return float(row["cka"])
-    return float(row["interval"][end]) if row["interval"] else math.nan
+    return [str(folder / "cka.csv")]

@@ -99,9 +99,6 @@ def fid(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the Inception weights if they are absent.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write fid.csv and charts, PNG and SVG, there.")
-    ] = None,
     *,
     shared: Looking,
 ) -> None:
@@ -113,9 +110,9 @@ def fid(
     from sslcurr.analysis import distances
     from sslcurr.analysis.features import Inception
     from sslcurr.analysis.inception import IMAGE_SIZE
-    from sslcurr.cli.looking import looked, note_sizes, opened_data, output_folder
+    from sslcurr.cli.looking import looked, note_sizes, opened_data
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.results import plotted, print_json
     from sslcurr.data.source import counted
     from sslcurr.engine.checkpoints import models_from
 
@@ -123,7 +120,7 @@ def fid(
     settings = distances.Settings(
         split=split.value, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=shared.seed
     )
-    store, folder = shared.store(), output_folder(out)
+    store, folder = shared.store(), shared.plots()
     texts = models or [INCEPTION]
     with reporting() as report:
         backbones = models_from(
@@ -191,7 +188,7 @@ def fid(
                 entry["dataset"] = name
         document = document_of(rows, title, known, num, settings)
         looked(store, "fid", document, backbones, list(packs.values()), used, of=f"{title}: {', '.join(titles)}")
-        files = write_charts(document, folder) if folder is not None else []
+        files = [*write_table(document, folder), *plotted("fid", document, folder)]
     if shared.json:
         print_json({**document, "files": files})
     else:
@@ -359,13 +356,14 @@ def shown(figure: dict[str, Any] | None, digits: int, factor: float = 1.0) -> st
     return f"{factor * figure['mean']:.{digits}f}{spread}"
 
 
-def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
-    """Write `fid.csv`, and normalised distances as bars by data set and by model; gives the paths."""
+def write_table(document: dict[str, Any], folder: Path | None) -> list[str]:
+    """Write `fid.csv`, a row for each model and data set; gives the path."""
     import pandas as pd
 
-    from sslcurr.analysis.charts import draw_bars
     from sslcurr.engine.store import write_whole
 
+    if folder is None:
+        return []
     lines: list[dict[str, Any]] = []
     for model in document["models"]:
         for entry in [{"dataset": f"halves of {document['reference']}", **model["halves"]}, *model["datasets"]]:
@@ -379,41 +377,4 @@ def write_charts(document: dict[str, Any], folder: Path) -> list[str]:
             lines.append(line)
     frame = pd.DataFrame(lines)
     write_whole(folder / "fid.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
-    order = by_accuracy(document)
-    bars = {
-        model["model"]: {entry["dataset"]: ends(entry["normalised"]) for entry in model["datasets"]} for model in order
-    }
-    names = [entry["dataset"] for entry in document["models"][0]["datasets"]]
-    if not any(values for by_name in bars.values() for values in by_name.values()):
-        return [str(folder / "fid.csv")]  # the halves of the reference are equal: nothing can be divided by 0
-    known = next(iter(document["accuracies"].values()), {}) if len(document["accuracies"]) == 1 else {}
-    unknown_last = "" if len(known) == len(order) else ", unknown last"
-    sorted_by = f" (by rising accuracy{unknown_last})" if known else ""
-    charts = {
-        "by-dataset": ({name: {model: values[name] for model, values in bars.items()} for name in names}, "data set"),
-        "by-model": (bars, f"model{sorted_by}"),
-    }
-    for base, (groups, across) in charts.items():
-        draw_bars(
-            folder / base,
-            groups,
-            title=f"Distance to {document['reference']}, {document['num_images']:,} images of each side "
-            f"(whiskers: lowest and highest of {document['draws']} draws)",
-            across=across,
-            up="FID / FID of two halves",
-            line=1.0,
-            line_name=f"two halves of {document['reference']}",
-        )
-    kinds = [f"{base}.{kind}" for base in charts for kind in ("png", "svg")]
-    return [str(folder / name) for name in ("fid.csv", *kinds)]
-
-
-def by_accuracy(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The models by rising accuracy where that is known on one data set; those without one come last."""
-    known = next(iter(document["accuracies"].values())) if len(document["accuracies"]) == 1 else {}
-    return sorted(document["models"], key=lambda model: known.get(model["model"], float("inf")))
-
-
-def ends(figure: dict[str, Any] | None) -> tuple[float, float, float] | None:
-    """Mean, lowest and highest value of a figure over draws."""
-    return None if figure is None else (figure["mean"], min(figure["values"]), max(figure["values"]))
+    return [str(folder / "fid.csv")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.chain import Baseline
-from sslcurr.cli.options import Shared, shared_options
+from sslcurr.cli.options import Aiming, shared_options
 from sslcurr.errors import SpecError
 
 
@@ -39,7 +39,7 @@ def finetune(
         Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, to compare.")
     ] = None,
     *,
-    shared: Shared,
+    shared: Aiming,
 ) -> None:
     """Train classification from a checkpoint (or from scratch) and report the test split."""
     from sslcurr.cli.job import carry_out

@@ -57,7 +57,7 @@ def grid(
     from sslcurr.analysis.grid import Cell, Grid
     from sslcurr.cli.job import note, opened, run_record
     from sslcurr.cli.rankings import print_cost, print_grid
-    from sslcurr.cli.results import percent, print_json
+    from sslcurr.cli.results import percent, plotted, print_files, print_json
 
     numbers = range(shared.seed, shared.seed + seeds)
     cells = cells_of(shares["--label-fractions"], shares["--ssl-fractions"], baseline=baseline is not None)
@@ -95,9 +95,11 @@ def grid(
         }
         note(chains, record | {"finished": not document["failed"]})
         store.keep_result(record, "grid", document)
+    files = plotted("grid", document, shared.plots())
     if shared.json:
-        print_json(document)
+        print_json({**document, "files": files})
     else:
         print_grid(document)
+        print_files(files)
     if document["failed"]:
         raise typer.Exit(FAILED)

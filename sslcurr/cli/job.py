@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from sslcurr.cli.options import Shared
 from sslcurr.cli.progress import Lines, reporting
-from sslcurr.cli.results import print_json, print_plan, print_reports, print_stages
+from sslcurr.cli.results import curves, plotted, print_files, print_json, print_plan, print_reports, print_stages
 
 if TYPE_CHECKING:
     from sslcurr.analysis.chains import Chains
+    from sslcurr.analysis.regions import Regions
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.store import Store
 
@@ -66,6 +67,8 @@ def opened(shared: Shared, tasks: Sequence[str], start: str | None) -> Iterator[
     from sslcurr.engine.checkpoints import parent_from
 
     store = shared.store()
+    if not shared.dry_run:
+        shared.plots()  # a folder that cannot be written is heard of now
     with reporting() as report:
         parent = parent_from(start, store, shared.backbone, shared.stem)
         with report.packing() as progress:
@@ -109,13 +112,17 @@ def _run(
     )
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     store.note_run(record)
+    ends = any(spec.task == "classification" for spec in (*specs, *extra))
+    regions = _regions(planner, store, report) if ends else None  # a mask that cannot be is heard of before training
     needed = any(store.find(key) is None for key in keys)
     runtime = shared.runtime() if needed else None
     outcomes = run_stages(specs, store, runtime, report)
     compared = run_stages(extra, store, runtime, report)
-    reports, predictions = _reports(shared, planner, outcomes, compared, parent, baseline, probe, layers, report)
+    reports, predictions, looked = _reports(
+        shared, planner, outcomes, compared, parent, baseline, probe, layers, regions
+    )
     record |= {
-        "analyses": [Path(folder).name for folder in predictions.values()],
+        "analyses": [*(Path(folder).name for folder in predictions.values()), *looked],
         "balanced_accuracy": next((r["balanced_accuracy"] for r in reports.values()), None),
         "finished": True,
     }
@@ -125,6 +132,12 @@ def _run(
         if key in reports:
             document[name] = {**reports[key], "predictions": f"{predictions[key]}/predictions.csv"}
     store.keep_result(record, "train", document)
+    shown = {outcome.stage.key: outcome for outcome in (*outcomes, *compared)}
+    files = [
+        *plotted("train", document, shared.plots()),
+        *curves({" -> ".join(each.spec.tasks): each.stage for each in shown.values()}, shared.plots()),
+    ]
+    document["files"] = files
     if not shared.json:
         if outcomes or compared:
             print_stages([*outcomes, *compared])
@@ -132,6 +145,7 @@ def _run(
             print_reports(reports, {name: f"{folder}/predictions.csv" for name, folder in predictions.items()})
         if outcomes and not reports:
             print(f"checkpoint: {outcomes[-1].stage.weights}")
+        print_files(files)
     return document
 
 
@@ -144,12 +158,14 @@ def _reports(
     baseline: bool,
     probe: str | None,
     layers: str,
-    report: Lines,
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Test reports, and the folders that hold their predictions, by the name of what was tested."""
-    from sslcurr.analysis import downstream
+    regions: Regions | None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
+    """Test reports and the folders that hold their predictions, by the name of what was tested, and the names of the
+    analyses of attention."""
+    from sslcurr.analysis import downstream, gaze
 
     found: dict[str, tuple[dict[str, Any], Path]] = {}
+    looked: list[str] = [regions.folder.name] if regions is not None else []
     store = shared.store()
     if probe is None:
         for name, group in ((None, outcomes), ("scratch", compared)):
@@ -157,9 +173,24 @@ def _reports(
                 last = group[-1]
                 title = name or " -> ".join(last.spec.tasks)
                 found[title] = downstream.evaluate(last.stage, last.spec, store, shared.device)
+                if regions is not None:
+                    seen = gaze.gaze_of(last.stage, last.spec, regions, gaze.Settings(), store, shared.device)
+                    looked.append(seen.folder.name)
+                    found[title][0]["attention"] = gaze.in_short(seen, regions)
     else:
         found = probes(shared, planner, parent, baseline, probe, layers)
-    return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}
+    return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}, looked
+
+
+def _regions(planner: Any, store: Store, report: Lines) -> Regions | None:
+    """The masks of the images that are reported; says so where there are masks, but none of these."""
+    from sslcurr.analysis.downstream import report_split
+    from sslcurr.analysis.regions import regions_of
+
+    data, selection = planner.data, planner.selection("classification")
+    split = report_split(selection)
+    asked = planner.wishes.masks is not None
+    return regions_of(data.masks, data.pack, selection.rows[split], store, split, report.note, asked=asked)
 
 
 def probes(

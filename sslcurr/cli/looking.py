@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,24 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.cli.options import Looking
-from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
     from sslcurr.cli.progress import Lines
     from sslcurr.engine.checkpoints import Model
     from sslcurr.engine.plan import Data
-    from sslcurr.engine.store import Store
+    from sslcurr.engine.store import Stage, Store
 
 
 def opened_data(
-    shared: Looking, dataset: str | None, store: Store, report: Lines, size: int | None, *, exact: bool = False
+    shared: Looking,
+    dataset: str | None,
+    store: Store,
+    report: Lines,
+    size: int | None,
+    *,
+    exact: bool = False,
+    masks: Path | None = None,
 ) -> Data:
     """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size."""
     from sslcurr.engine import settings
     from sslcurr.engine.plan import open_data, split_of
 
     split = split_of(settings.parse(tuple(shared.settings or ()), ["data"]))
-    wishes = shared.wishes(dataset)
+    wishes = shared.wishes(dataset, masks)
     if exact:
         split, wishes = replace(split, pack_size=size or 0), replace(wishes, image_size=size)
     with report.packing() as progress:
@@ -51,28 +56,11 @@ def note_sizes(shared: Looking, models: Sequence[Model], report: Lines) -> None:
         report.note(f"models see images of different sizes, in pixels: {shown}; --image-size makes them equal")
 
 
-def output_folder(path: Path | None) -> Path | None:
-    """The folder that files are written to, made if it is not there.
-
-    Raises:
-        SpecError: it cannot be made or written.
-    """
-    if path is None:
-        return None
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(f"cannot make the folder {path} ({error.strerror})", "give another folder as --out") from error
-    if not os.access(path, os.W_OK):
-        raise SpecError(f"cannot write to {path}", "give another folder as --out")
-    return path
-
-
 def looked(
     store: Store,
     kind: str,
     document: dict[str, Any],
-    models: Sequence[Model],
+    models: Sequence[Model | Stage],
     data: Sequence[Data],
     folders: Sequence[Path],
     *,
@@ -83,10 +71,13 @@ def looked(
     `of` is what it was about; the titles of the models where nothing is given.
     """
     from sslcurr.cli.job import ancestors
+    from sslcurr.engine.store import Stage
 
-    stages = [key for model in models if model.stage is not None for key in ancestors(model.stage.key, store)]
+    own = [model if isinstance(model, Stage) else model.stage for model in models]
+    stages = [key for stage in own if stage is not None for key in ancestors(stage.key, store)]
     names = list(dict.fromkeys(folder.name for folder in folders))
-    title = f"{kind} {of or ', '.join(model.title for model in models)}"
+    titles = ", ".join(model.title for model in models if not isinstance(model, Stage))
+    title = f"{kind} {of or titles}"
     record = {
         "asked": {"look": title, "analyses": names},
         "title": title,

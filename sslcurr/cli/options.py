@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sslcurr.engine.train import Runtime
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
+MASKS = (
+    "Lungs, lesions or boxes, to see how much of the attention lies inside: PNGs named like the images, or a table "
+    "with a column mask or boxes. Default: those that the data set brings."
+)
 
 
 def _option(panel: str, name: str, text: str, **rest: Any) -> Any:
@@ -120,7 +124,21 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared(Machine, Images):
+class Drawing(Machine):
+    """Whether results are drawn."""
+
+    plot: Annotated[
+        Path | None,
+        _option(MACHINE, "--plot", "Draw the results there: charts as PNG and SVG, tables as CSV.", metavar="FOLDER"),
+    ] = None
+
+    def plots(self) -> Path | None:
+        """The folder for charts, made if it is not there; None where none were asked for."""
+        return None if self.plot is None else writable_folder(self.plot, "--plot")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Drawing, Images):
     """The shared options of the commands that train."""
 
     dataset: Annotated[
@@ -233,7 +251,14 @@ class Shared(Machine, Images):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking(Machine, Images):
+class Aiming(Shared):
+    """The shared options of the commands that end at the target task."""
+
+    masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking(Drawing, Images):
     """The shared options of the commands that look at what checkpoints have learnt."""
 
     backbone: Annotated[
@@ -259,13 +284,13 @@ class Looking(Machine, Images):
         ),
     ] = None
 
-    def wishes(self, dataset: str | None) -> Wishes:
+    def wishes(self, dataset: str | None, masks: Path | None = None) -> Wishes:
         """What the plan takes, to open one data set."""
         from sslcurr.engine.plan import Wishes
 
         own = {item.name for item in fields(Wishes)}
         values = {name: value for name, value in vars(self).items() if name in own}
-        return Wishes(**{**values, "dataset": dataset, "settings": tuple(self.settings or ())})
+        return Wishes(**{**values, "dataset": dataset, "masks": masks, "settings": tuple(self.settings or ())})
 
 
 def check_picture(path: Path) -> None:
@@ -291,21 +316,31 @@ def open_store(root: Path) -> Store:
     """
     from sslcurr.engine.store import Store
 
+    return Store(writable_folder(root, "--runs"))
+
+
+def writable_folder(path: Path, option: str) -> Path:
+    """The folder that an option names, made if it is not there.
+
+    Raises:
+        SpecError: it cannot be made or written.
+    """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpecError(f"cannot make the folder {root} ({error.strerror})", "give another folder as --runs") from error
-    if not os.access(root, os.W_OK):
-        raise SpecError(f"cannot write to {root}", "give another folder as --runs")
-    return Store(root)
+        hint = f"give another folder as {option}"
+        raise SpecError(f"cannot make the folder {path} ({error.strerror})", hint) from error
+    if not os.access(path, os.W_OK):
+        raise SpecError(f"cannot write to {path}", f"give another folder as {option}")
+    return path
 
 
 def given_options(shared: Shared) -> list[str]:
-    """The shared options that differ from their defaults, as arguments; how to print and `--dry-run` are left out."""
+    """The shared options that differ from their defaults, as arguments, but for those of printing and `--dry-run`."""
     arguments: list[str] = []
-    for item in fields(Shared):
+    for item in fields(shared):
         value = getattr(shared, item.name)
-        if value == item.default or item.name in ("dry_run", "json") or value is None:
+        if value == item.default or item.name in ("dry_run", "json", "plot") or value is None:
             continue
         name = "--set" if item.name == "settings" else f"--{item.name.replace('_', '-')}"
         if value is True:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from sslcurr.cli.cka import CHECKPOINT
 from sslcurr.cli.options import Looking, shared_options
+
+
+class Projection(StrEnum):
+    """How features are laid on a plane."""
+
+    pca = "pca"
+    tsne = "tsne"
+    umap = "umap"
 
 
 @shared_options
@@ -22,6 +31,10 @@ def probe(
         typer.Option("--label-fraction", help="Share of the training images that is used.", rich_help_panel="Data"),
     ] = 1.0,
     layers: Annotated[str, typer.Option(metavar="GLOB", help="Which layers, such as pooled or layer*.")] = "*",
+    projection: Annotated[
+        Projection | None,
+        typer.Option(help="Also lay the features of the test images on a plane. Default: pca with --plot, else none."),
+    ] = None,
     *,
     shared: Looking,
 ) -> None:
@@ -30,19 +43,21 @@ def probe(
     Nothing of the network is trained. Probes learn from the training images and choose their settings on the validation
     images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
     """
+    from sslcurr.analysis.embedding import embedding_of
     from sslcurr.analysis.scores import score
     from sslcurr.cli.looking import looked, note_sizes, opened_data
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.results import plotted, print_files, print_json
     from sslcurr.engine.checkpoints import models_from
     from sslcurr.engine.spec import in_range
 
     in_range("--label-fraction", label_fraction, 0, 1, above=True)
-    store = shared.store()
+    store, folder_of_plots = shared.store(), shared.plots()
+    plane = projection.value if projection is not None else "pca" if folder_of_plots is not None else None
     with reporting() as report:
         models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
         note_sizes(shared, models, report)
-        rows, folders, packs = [], [], []
+        rows, folders, packs, planes = [], [], [], []
         for model in models:
             data = opened_data(shared, dataset, store, report, model.image_size)
             found, folder = score(
@@ -51,14 +66,24 @@ def probe(
             rows.append({"model": model.title, "backbone": model.backbone.name, "weights": model.digest, **found})
             folders.append(folder)
             packs.append(data)
+            if plane is not None:
+                with report.counting(f"features of {model.title}") as progress:
+                    laid, needed = embedding_of(
+                        model, data, plane, store, device=shared.device, seed=shared.seed, progress=progress
+                    )
+                planes.append({"model": model.title, **laid})
+                folders += needed
         if len(packs[0].pack.classes) < 2:
             report.note(f"{packs[0].pack.name} has no labels: only RankMe can be computed")
         document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
+        document |= {"embeddings": planes} if planes else {}
         looked(store, "probe", document, models, packs, folders)
+        files = plotted("probe", document, folder_of_plots)
     if shared.json:
-        print_json(document)
+        print_json({**document, "files": files})
     else:
         print_scores(document)
+        print_files(files)
 
 
 def print_scores(document: dict[str, Any]) -> None:

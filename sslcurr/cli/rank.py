@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslcurr.cli.options import Shared, given_options, shared_options
+from sslcurr.cli.options import Aiming, Shared, given_options, shared_options
 from sslcurr.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def rank(
         ),
     ] = 0.0,
     *,
-    shared: Shared,
+    shared: Aiming,
 ) -> None:
     """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
 
@@ -169,7 +169,7 @@ def _rank(
     from sslcurr.analysis.ranking import Ranking, known_singles
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.rankings import print_forecast, print_partial, print_ranking
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.results import plotted, print_files, print_json
     from sslcurr.engine.checkpoints import parent_from
 
     wanted = bool(words or length)
@@ -234,10 +234,12 @@ def _rank(
     best = max((row["mean"] for row in document["tasks"]), default=None)
     note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
     chains.store.keep_result(record, "rank", document)
+    files = plotted("rank", document, shared.plots())
     if shared.json:
-        print_json(document)
+        print_json({**document, "files": files})
     else:
         print_ranking(document)
+        print_files(files)
     if document["failed"]:
         raise typer.Exit(FAILED)
 
@@ -263,7 +265,7 @@ def _search(
     from sslcurr.analysis.similarity import dissimilarity
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.rankings import print_search
-    from sslcurr.cli.results import console, print_json
+    from sslcurr.cli.results import console, plotted, print_files, print_json
     from sslcurr.data.source import counted
 
     if len(tasks) < 2:
@@ -315,10 +317,12 @@ def _search(
     best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
     note(chains, record | {"finished": not result["failed"], "balanced_accuracy": best})
     chains.store.keep_result(record, "search", result)
+    files = plotted("search", result, shared.plots())
     if shared.json:
-        print_json(result)
+        print_json({**result, "files": files})
     else:
         print_search(result)
+        print_files(files)
     if result["failed"]:
         raise typer.Exit(FAILED)
 

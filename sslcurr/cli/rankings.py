@@ -62,15 +62,23 @@ def print_ranking(document: Mapping[str, Any]) -> None:
     header = f"{document['dataset']}, {images}, {counted(len(seeds), 'seed')}, {document['measure']}"
     gains = {name: "gain_over_imagenet" if name == "ImageNet" else "gain" for name in document["baselines"]}
     columns = ["task", "balanced accuracy", "95 % interval", *(f"gain over {name}" for name in gains), "validation"]
+    columns += ["AIL"] if "attention" in document else []
     rows = table(*columns, right=columns[1:], title=header)
     for name, row in document["baselines"].items():
         cells = [spread(row, len(seeds)), between(row["interval"]), *[""] * len(gains), percent(row["validation"])]
-        rows.add_row(name, *cells, style="dim")
+        rows.add_row(name, *cells, *attention_cells(row, document), style="dim")
     for row in document["tasks"]:
         over = [points(row.get(gain)) for gain in gains.values()]
         cells = [spread(row, len(seeds)), between(row["interval"]), *over, percent(row["validation"])]
-        rows.add_row(row["task"], *cells)
+        rows.add_row(row["task"], *cells, *attention_cells(row, document))
     out.print(rows)
+    if "attention" in document:
+        facts = document["attention"]
+        out.print(
+            f"AIL: attention inside the masks of {facts['num_images']} images ({facts['method']}, {facts['layer']}, "
+            f"{facts['target']} class), which cover {percent(facts['coverage'])} of what the network sees",
+            markup=False,
+        )
     if document.get("orderings"):
         _print_orderings(document, out)
     _print_failures(document["failed"], out)
@@ -81,9 +89,17 @@ def print_ranking(document: Mapping[str, Any]) -> None:
         out.print(document["command"], soft_wrap=True, markup=False)
 
 
+def attention_cells(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    """How much of a chain's attention lies inside the masks, where the document says so of any."""
+    if "attention" not in document:
+        return []
+    return [spread(row["attention"])] if row.get("attention", {}).get("mean") is not None else ["-"]
+
+
 def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
-    columns = ("curr.", "pretraining", "kind", "balanced accuracy", "95 % interval", "validation", "")
-    rows = table(*columns, right=("balanced accuracy", "95 % interval", "validation"))
+    looks = ["AIL"] if "attention" in document else []
+    columns = ("curr.", "pretraining", "kind", "balanced accuracy", "95 % interval", "validation", *looks, "")
+    rows = table(*columns, right=("balanced accuracy", "95 % interval", "validation", *looks))
     length = 0
     for row in document["orderings"]:
         if length and len(row["ordering"]) != length:
@@ -91,7 +107,8 @@ def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
         length = len(row["ordering"])
         kind = (row["kind"] or "-") + (", full" if row["full"] else "") + (" ?" if row["uncertain"] else "")
         mark = "yes" if row["kind"] == "curriculum" else ""
-        cells = (spread(row, len(document["seeds"])), between(row["interval"]), percent(row["validation"]))
+        cells = [spread(row, len(document["seeds"])), between(row["interval"]), percent(row["validation"])]
+        cells += attention_cells(row, document)
         rows.add_row(mark, arrow(row["ordering"]), kind, *cells, "best" if row["best"] else "")
     out.print(rows)
     if any(row["uncertain"] for row in document["orderings"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sslcurr.engine.run import Outcome
     from sslcurr.engine.spec import StageSpec
-    from sslcurr.engine.store import Store
+    from sslcurr.engine.store import Stage, Store
 
 
 def print_json(document: Any) -> None:
@@ -96,12 +96,34 @@ def print_reports(reports: dict[str, dict[str, Any]], predictions: dict[str, str
     rows.add_row("AUROC", *["-" if r["auroc"] is None else f"{r['auroc']:.3f}" for r in reports.values()])
     if any("layer" in r for r in reports.values()):
         rows.add_row("layer", *[str(r.get("layer", "-")) for r in reports.values()])
+    looks = [r.get("attention") for r in reports.values()]
+    if any(looks):
+        shown = ["-" if a is None else f"{percent(a['mean'])} ({percent(a['coverage'])})" for a in looks]
+        rows.add_row("attention inside masks (they cover)", *shown)
     for name in first["classes"]:
         rows.add_row(Text(f"recall of {name}"), *[percent(r["per_class_recall"][name]) for r in reports.values()])
     out = console()
     out.print(rows)
     for name, path in predictions.items():
         out.print(f"predictions of {name}: {path}", soft_wrap=True, markup=False)
+
+
+def plotted(kind: str, document: dict[str, Any], folder: Path | None) -> list[str]:
+    """Draw what a command found into a folder, if there is one; gives the paths."""
+    if folder is None:
+        return []
+    from sslcurr.analysis.plots import draw
+
+    return [f"{figure.base}.{form}" for figure in draw(kind, document, folder) for form in ("png", "svg")]
+
+
+def curves(stages: Mapping[str, Stage], folder: Path | None) -> list[str]:
+    """Draw the curves of stages, title -> stage, and their searches for a rate, as `plotted` does."""
+    if folder is None:
+        return []
+    from sslcurr.analysis.plots import draw_stages
+
+    return [f"{figure.base}.{form}" for figure in draw_stages(stages, folder) for form in ("png", "svg")]
 
 
 def print_files(files: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sslcurr.cli.options import open_store
+from sslcurr.cli.options import open_store, writable_folder
 from sslcurr.errors import StoreError, did_you_mean
 
 app = typer.Typer(invoke_without_command=True, help="List, show and remove what the store holds.")
@@ -88,26 +88,40 @@ def describe(stage: Any) -> dict[str, Any]:
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN|KEY", help="A run, or the beginning of a stage's key.")],
     runs: Runs = Path("runs"),
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FOLDER", help="Draw there what the run found, or the curves of the stage."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show all that is known of a run or a stage."""
     import json as text
 
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.results import curves, plotted, print_json
     from sslcurr.engine.spec import to_dict
 
     store = existing(runs)
     records = store.all_runs()
+    folder = None if plot is None else writable_folder(plot, "--plot")
+    files: list[str] = []
     if name in records:
-        document = {"run": name, **records[name]}
+        found = store.result(name)
+        document = {"run": name, **records[name], "found": None if found is None else found[1]}
+        if found is not None:
+            files = plotted(found[0], found[1], folder)
+        elif folder is not None:
+            raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
     else:
         stage = store.resolve(name)
         document = {**describe(stage), "asked": to_dict(stage.spec), "happened": stage.record}
+        files = curves({" -> ".join(stage.spec.tasks): stage}, folder)
+    document["files"] = files
     if json:
         print_json(document)
     else:
         for key, value in document.items():
-            print(f"{key}: {value if isinstance(value, str) else text.dumps(value)}")
+            if value or key != "files":
+                print(f"{key}: {value if isinstance(value, str) else text.dumps(value)}")
 
 
 @app.command()

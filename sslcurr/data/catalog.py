@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from sslcurr.data.boxes import Mask
 from sslcurr.data.folders import from_folder
 from sslcurr.data.sets import isic, packaged, photographs, xray
 from sslcurr.data.sets.entry import Entry, locate
@@ -103,6 +104,7 @@ def _with_frames(source: Source, *, every: bool) -> Source:
     names: list[str] = []
     alone: list[str] = []  # groups of the images that have none: the frames of one file are of one patient
     frames: dict[str, tuple[str, int]] = {}
+    masks: dict[str, Mask] = {}
     for i, name in enumerate(source.names):
         try:
             count = num_frames(source.root / name)
@@ -112,6 +114,7 @@ def _with_frames(source: Source, *, every: bool) -> Source:
         frames |= {each: (name, frame) for frame, each in enumerate(taken)} if count > 1 else {}
         rows += [i] * len(taken)
         names += taken
+        masks |= dict.fromkeys(taken, source.masks[name]) if name in source.masks else {}
         alone += [name if len(taken) > 1 else ""] * len(taken)
     if not frames:
         return source
@@ -123,4 +126,5 @@ def _with_frames(source: Source, *, every: bool) -> Source:
         groups=groups if any(groups) else None,
         splits=None if source.splits is None else [source.splits[i] for i in rows],
         frames=frames,
+        masks=masks,
     )

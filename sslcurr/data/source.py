@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sslcurr.data.boxes import Mask
+
 __all__ = ["Fault", "Source"]
 
 SPLIT_NAMES = {
@@ -42,7 +44,9 @@ class Source:
     `classes` are sorted by name, or in the data set's own order where it has one. `image_size` is the training size in
     pixels that suits the data set, if it is known. `faults` are images that a table promises and that are not there,
     or whose label makes no sense; they are not among `names`. `notes` are one-line remarks worth showing to the user.
-    `epochs` by task replace the recipes' where a data set is for a short demonstration.
+    `epochs` by task replace the recipes' where a data set is for a short demonstration. `masks` are the regions that
+    are known, by the name of their image: a lung, a lesion, a radiologist's boxes. They serve what is measured on a
+    trained network; no training, pack or fingerprint knows of them.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Source:
     notes: tuple[str, ...] = ()
     frames: dict[str, tuple[str, int]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
+    masks: dict[str, Mask] = field(default_factory=dict)
 
     def place(self, i: int) -> tuple[Path, int | None]:
         """The file of image i and the frame of it that is meant, None where it holds one image only."""

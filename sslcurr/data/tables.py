@@ -1,4 +1,4 @@
-"""Tables that list images: CSV, Parquet or JSON lines, with the columns path, label, group and split."""
+"""Tables that list images: CSV, Parquet or JSON lines, with the columns path, label, group, split, mask and boxes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from sslcurr.data.boxes import Boxes, Mask
 from sslcurr.data.source import SPLIT_NAMES, Fault, Source, and_more, classes_of, with_free_parts
 from sslcurr.errors import DataError, did_you_mean
 
@@ -20,13 +21,15 @@ __all__ = ["TABLE_SUFFIXES", "from_columns", "from_table", "read_columns"]
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq", ".jsonl")
 TABLE_NAMES = ("labels.csv", "metadata.csv")
 PATH_COLUMNS = ("path", "file_name")
-COLUMNS = (*PATH_COLUMNS, "label", "group", "split")
+MASK_COLUMNS = ("mask", "boxes")
+COLUMNS = (*PATH_COLUMNS, "label", "group", "split", *MASK_COLUMNS)
 
 
 def from_table(table: Path) -> Source:
     """The images that a table lists, in the order of its rows; see `sslcurr.data.catalog.find`.
 
-    Raises DataError if it lacks its path column, names a file twice, or contradicts itself about splits.
+    Raises DataError if it lacks its path column, names a file twice, contradicts itself about splits, or has masks that
+    are not there or boxes that are none.
     """
     name = table.parent.name if table.name.lower() in TABLE_NAMES and table.parent.name else table.stem
     return from_columns(read_columns(table), root=table.parent, table=table, name=name)
@@ -60,6 +63,9 @@ def from_columns(columns: dict[str, list[str]], *, root: Path, table: Path, name
             f"paths are relative to the table's folder, {root}",
         )
     present = set(there)
+    files, texts = (columns.get(column, none) for column in MASK_COLUMNS)
+    masks = {names[i]: mask_of(files[i], texts[i], names[i], root, table) for i in there if files[i] or texts[i]}
+    check_masks(masks, table)
     notes: list[str] = []
     return Source(
         name=name,
@@ -73,7 +79,31 @@ def from_columns(columns: dict[str, list[str]], *, root: Path, table: Path, name
         classes=classes_of(labels[i] for i in there),
         faults=tuple(Fault(names[i], "is not there") for i in range(len(names)) if i not in present),
         notes=tuple(notes),
+        masks={name: mask for name, mask in masks.items() if mask is not None},
     )
+
+
+def mask_of(file: str, boxes: str, image: str, root: Path, table: Path) -> Mask | None:
+    """The mask that a row names for an image: a file, its path relative to `root`, or boxes; None if it has neither.
+
+    Raises DataError if it has both, or if the boxes are none. Whether the file is there is for `check_masks`.
+    """
+    if file and boxes:
+        raise DataError(f"{table} has both a mask and boxes for {image}", "keep one of them")
+    if file:
+        return Path(os.path.normpath(root / file))
+    return Boxes.from_text(boxes, f"{image} in {table}") if boxes else None
+
+
+def check_masks(masks: Mapping[str, Mask | None], table: Path) -> None:
+    """Raises DataError if files of masks are not there."""
+    absent = [mask for mask in masks.values() if isinstance(mask, Path) and not os.path.isfile(mask)]
+    if absent:
+        raise DataError(
+            f"{table} names the mask {absent[0]}, which is not there" + and_more(len(absent)),
+            f"paths are relative to the table's folder, {table.parent}; an image without a mask has an empty cell, and "
+            "a column that means something else needs another name",
+        )
 
 
 def read_columns(table: Path, wanted: Sequence[str] = COLUMNS) -> dict[str, list[str]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sslcurr.data import catalog
+from sslcurr.data import catalog, masks
+from sslcurr.data.masks import Mask
 from sslcurr.data.order import num_steps
 from sslcurr.data.pack import Pack, open_pack
 from sslcurr.data.source import counted
@@ -51,6 +52,7 @@ class Wishes:
     skip_broken: bool = False
     frames: str = "refuse"
     workers: int = 0
+    masks: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,7 @@ class Data:
     split: DataSettings
     notes: tuple[str, ...]
     epochs: dict[str, int]
+    masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training sees them
 
     def spec(self, fraction: float) -> DataSpec:
         """The images of a stage that uses `fraction` of the training split."""
@@ -334,6 +337,7 @@ def open_data(
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
     source = catalog.find(wishes.dataset, wishes.data_root, wishes.frames)
+    known = masks.find(source, wishes.masks)
     wished = wishes.image_size
     size = wished if wished is not None else image_size or source.image_size or 224
     if not 8 <= size <= 4096:
@@ -351,7 +355,7 @@ def open_data(
     notes = list(source.notes)
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
-    return Data(pack, size, split, tuple(notes), source.epochs)
+    return Data(pack, size, split, tuple(notes), source.epochs, known)
 
 
 def rates_around(training: Training, *, pretrained: bool) -> tuple[float, float]:

@@ -42,8 +42,8 @@ def find_rate(
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
     classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A rate
-    at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` and
-    `search.png` beside the journal.
+    at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` beside
+    the journal.
 
     Returns:
         `lr`, its `value` by the `measure`, and how many trials were `finished`, `pruned` and `failed`, in `seconds`.
@@ -83,7 +83,6 @@ def find_rate(
         "seconds": round(max(seconds, time.monotonic() - began), 3),
     }
     write_rows(rows, folder / "search.csv")
-    write_whole(folder / "search.png", lambda path: draw(rows, spec, best["lr"], measure, path))
     write_json(folder / "found.json", found)
     return found
 
@@ -289,33 +288,3 @@ def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
     import pandas as pd
 
     write_whole(path, lambda temporary: pd.DataFrame(rows).to_csv(temporary, index=False))
-
-
-def draw(rows: list[dict[str, Any]], spec: StageSpec, chosen: float, measure: str, path: Path) -> None:
-    """Draw rate against measure, a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    assert spec.search is not None
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for state, marker, colour in (("finished", "o", "tab:blue"), ("pruned", "x", "tab:gray")):
-        found = [(row["lr"], row["value"]) for row in rows if row["state"] == state and row["value"] is not None]
-        if found:
-            axes.scatter(*zip(*found, strict=True), marker=marker, color=colour, label=f"{state} ({len(found)})")
-    failed = [row["lr"] for row in rows if row["state"] == "failed"]
-    for number, lr in enumerate(failed):
-        axes.axvline(lr, color="tab:red", alpha=0.4, label=f"failed ({len(failed)})" if number == 0 else None)
-    axes.axvline(chosen, color="black", linestyle="--", label=f"chosen: {chosen:.3g}")
-    axes.axvline(spec.training.lr, color="tab:green", linestyle=":", label=f"recipe: {spec.training.lr:.3g}")
-    if spec.search.draw == "log":
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(spec.search.low / 1.1, spec.search.high * 1.1)
-    axes.set(xlabel="learning rate", ylabel=measure.replace("_", " "), title=f"{spec.task}: {len(rows)} rates")
-    axes.legend()
-    figure.savefig(path, format="png", dpi=120)

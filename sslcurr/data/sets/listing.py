@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from sslcurr.data.boxes import Mask
 from sslcurr.data.folders import images_below
 from sslcurr.data.source import Fault, Source, and_more, counted, with_free_parts
 from sslcurr.data.tables import check_groups, csv_rows, read_columns
@@ -90,11 +91,13 @@ def source_of(
     image_size: int,
     faults: Sequence[Fault] = (),
     notes: Sequence[str] = (),
+    masks: Mapping[str, Mask] | None = None,
 ) -> Source:
     """The images that `rows` list, in their order, `files` saying where each identifier lies.
 
     Equal rows count once; rows that contradict each other, and files that are not there, become faults; copies that a
-    list of duplicates names, and files that no row names, are left out. All are counted in the notes.
+    list of duplicates names, and files that no row names, are left out. All are counted in the notes. `masks` are by
+    identifier, too.
     """
     said, faults = list(notes), list(dict.fromkeys(faults))
     first: dict[str, Row] = {}
@@ -143,6 +146,7 @@ def source_of(
         classes=tuple(classes),
         faults=tuple(faults),
         notes=tuple(said),
+        masks={files[row.key]: masks[row.key] for row in kept if row.key in masks} if masks else {},
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from sslcurr.data.boxes import OPACITY, Box, Boxes
 from sslcurr.data.sets.entry import GREY, XRAY_VIEWS, Entry, Needed
 from sslcurr.data.sets.listing import Row, images_by_stem, marked, rows_of, source_of
 from sslcurr.data.source import Fault, Source, counted
@@ -29,7 +31,8 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
     """The challenge's training images with the label of their study: two classes, or all four of them.
 
     An image whose study has no label has none. Of a positive study with several images, those without a box while
-    another one has some are copies or other views that the radiologists did not mark: they have no label either.
+    another one has some are copies or other views that the radiologists did not mark: they have no label either. The
+    radiologists' boxes are masks.
     """
     assert home is not None
     appearances: dict[str, str | None] = {}
@@ -76,12 +79,26 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
         image_size=224,
         faults=faults,
         notes=notes,
+        masks=_boxes_of(images, home / IMAGES),
     )
+
+
+def _boxes_of(images: Iterable[dict[str, str]], table: Path) -> dict[str, Boxes]:
+    """The radiologists' boxes by image, of the column boxes or, where that has nothing, of the label."""
+    boxes: dict[str, dict[Box, None]] = defaultdict(dict)  # a row may be repeated
+    for row in images:
+        key, text = row["id"].removesuffix("_image"), row.get("boxes", "")
+        origin = f"{key} in {table}"
+        found = Boxes.from_text(text, origin) if text else None
+        if not text and _has_box(row):
+            found = Boxes.from_label(row["label"], origin)
+        boxes[key] |= dict.fromkeys(found.boxes if found else ())
+    return {key: Boxes(tuple(each), f"{key} in {table}") for key, each in boxes.items() if each}
 
 
 def _has_box(row: dict[str, str]) -> bool:
     """Whether the radiologists marked an opacity: `opacity 1 x y x y ...`, where `none 1 0 0 1 1` is nothing."""
-    return row["label"].startswith("opacity")
+    return row["label"].startswith(OPACITY)
 
 
 def load_chestxray14(home: Path | None) -> Source:

@@ -1,0 +1,99 @@
+"""Class activation maps, by the package grad-cam (https://github.com/jacobgil/pytorch-grad-cam)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sslcurr.errors import SpecError
+
+METHODS = ("gradcam", "gradcam++", "eigencam")
+"""Grad-CAM (https://arxiv.org/abs/1610.02391), Grad-CAM++ (https://arxiv.org/abs/1710.11063) and EigenCAM
+(https://arxiv.org/abs/2008.00299), which does not depend on a class."""
+
+
+def class_maps(
+    classifier: nn.Module, layer: nn.Module, images: Tensor, method: str, classes: Tensor | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What of each image speaks for a class, as the papers define it: 0 or more, in the size of the layer's maps.
+
+    The package stretches every map from 0 to 1, and so takes off its lowest value; shares of a map's mass need the map
+    as it is, so only its weights and sums are used. The sign of EigenCAM's component is arbitrary there; here the side
+    that reaches further from 0 is positive (https://doi.org/10.3390/app15137562).
+
+    Args:
+        classifier: gives [N, C] logits; it is used in evaluation mode.
+        layer: the part of it whose output, [N, channels, h, w], is weighted.
+        images: [N, channels, H, W] views.
+        method: one of `METHODS`.
+        classes: [N] the class that each map is for; None: the predicted one.
+
+    Returns:
+        [N, h, w] maps, and the [N] predicted classes.
+
+    Raises:
+        SpecError: the layer gives no maps, or is not used.
+    """
+    from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
+
+    seen: dict[str, Tensor] = {}
+
+    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            raise SpecError("the layer gives no [N, channels, h, w] maps", "name another with --layer, such as layer4")
+        seen["activations"] = output.detach().clone()  # what follows may write over it
+        if output.requires_grad:
+            output.register_hook(lambda gradient: seen.update(gradients=gradient.detach()))
+
+    modes = {part: part.training for part in classifier.modules()}
+    classifier.eval()
+    hook = layer.register_forward_hook(see)
+    try:
+        with torch.enable_grad():
+            # A view that needs a gradient: so do then all maps, whether or not the weights are frozen.
+            logits = classifier(images.detach().requires_grad_())
+            predicted = logits.argmax(dim=1)
+            if "activations" not in seen:
+                raise SpecError("the layer is not used by the network", "name another with --layer")
+            if method != "eigencam":
+                wanted = predicted if classes is None else classes.to(logits.device)
+                logits.gather(1, wanted[:, None]).sum().backward()
+        activations = seen["activations"].float().cpu().numpy()
+        if method == "eigencam":
+            maps = first_components(activations)
+        else:
+            gradients = seen["gradients"].float().cpu().numpy()
+            with (GradCAM if method == "gradcam" else GradCAMPlusPlus)(classifier, [layer]) as package:
+                maps = package.get_cam_image(images, layer, None, activations, gradients, eigen_smooth=False)
+    finally:
+        hook.remove()
+        for part, mode in modes.items():  # the package, too, puts it into evaluation mode
+            part.training = mode
+        classifier.zero_grad(set_to_none=True)
+    return np.maximum(maps, 0).astype(np.float32), predicted.cpu().numpy()
+
+
+def first_components(activations: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """[N, h, w]: the centred [N, C, h, w] activations of each image along their first principal component.
+
+    The side that reaches further from 0 is the positive one.
+    """
+    num_images, _, height, width = activations.shape
+    rows = activations.reshape(num_images, -1, height * width).transpose(0, 2, 1).astype(np.float64)
+    rows -= rows.mean(axis=1, keepdims=True)
+    _, _, right = np.linalg.svd(rows, full_matrices=False)
+    found = (rows @ right[:, 0, :, None])[..., 0]
+    turned = np.abs(found.min(axis=1)) > np.abs(found.max(axis=1))
+    found[turned] *= -1
+    return found.reshape(num_images, height, width)
+
+
+def enlarged(maps: NDArray[np.floating[Any]], size: int) -> NDArray[np.float32]:
+    """[N, h, w] maps at [N, size, size], bilinear, in the geometry of the view."""
+    tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None]
+    return F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=False)[:, 0].numpy()
