@@ -212,8 +212,9 @@ def heat(
     for row, line in enumerate(texts or ()):
         for column, text in enumerate(line):
             value = values[row, column]
-            colour = (1.0, 1.0, 1.0) if np.isnan(value) else image.cmap(image.norm(value))[:3]
-            axes.text(column, row, text, ha="center", va="center", fontsize=text_size, color=_ink(colour))
+            # A cell without a value has no colour of its own: its text has that of all other text.
+            ink = "black" if np.isnan(value) else _ink(image.cmap(image.norm(value))[:3])
+            axes.text(column, row, text, ha="center", va="center", fontsize=text_size, color=ink)
     axes.figure.colorbar(image, ax=axes, label=what, shrink=0.9)
 
 

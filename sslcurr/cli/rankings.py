@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from sslcurr.cli.options import Shared
     from sslcurr.engine.plan import Parent
 
-PREDICTORS = {
-    "order": "how much of a curriculum it is",
-    "mean": "the mean single-task accuracy",
-    "last": "the accuracy of its last task",
-}
-
 
 def arrow(ordering: Sequence[str]) -> str:
     """An ordering as a person reads it."""
@@ -81,7 +75,7 @@ def print_ranking(document: Mapping[str, Any]) -> None:
         )
     if document.get("orderings"):
         _print_orderings(document, out)
-    _print_failures(document["failed"], out)
+    _print_failures(document, out)
     if document["curriculum"]:
         out.print(f"curriculum: {arrow(document['curriculum'])}", style="bold", markup=False)
         for group in document["ties"]:
@@ -97,6 +91,8 @@ def attention_cells(row: Mapping[str, Any], document: Mapping[str, Any]) -> list
 
 
 def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
+    from sslcurr.analysis.tables import choices, tests
+
     looks = ["AIL"] if "attention" in document else []
     columns = ("curr.", "pretraining", "kind", "balanced accuracy", "95 % interval", "validation", *looks, "")
     rows = table(*columns, right=("balanced accuracy", "95 % interval", "validation", *looks))
@@ -113,48 +109,15 @@ def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
     out.print(rows)
     if any(row["uncertain"] for row in document["orderings"]):
         out.print("?: two of its tasks cannot be told apart, so that its kind may be chance")
-    best = document["best"]
-    if best is None:
-        return
-    chosen = best[f"on_{document['split']}"]
-    out.print(
-        f"best on the {document['split']} images: {arrow(chosen['ordering'])}, {spread(chosen)}: the best of "
-        f"{best['num_chains']}, chosen by the images it is quoted on, so it is too good",
-        markup=False,
-    )
-    if "on_validation" in best:
-        chosen = best["on_validation"]
-        out.print(
-            f"chosen on the validation images: {arrow(chosen['ordering'])}, {spread(chosen)} on the "
-            f"{document['split']} images",
-            markup=False,
-        )
-    out.print()
-    for test in document["hypothesis"]["permutation"]:
-        against = "other orderings of the same tasks" if test["strata"] == "set" else "other orderings as long"
-        if not test["num_strata"]:
-            out.print(f"curricula against {against}: none to compare")
-            continue
-        how = "exact" if test["exact"] else "drawn"
-        out.print(
-            f"curricula against {against}: {points({'mean': test['effect'], 'interval': test['interval']})} points, "
-            f"p = {test['p_value']:.3f} (one-sided permutation test, {test['num_arrangements']:,} arrangements, {how})"
-        )
-    for entry in document["hypothesis"]["kendall"]:
-        if entry["tau"] is None:
-            continue
-        interval = entry["interval"]
-        shown = "" if interval is None else f" ({interval[0]:+.2f} to {interval[1]:+.2f})"
-        out.print(
-            f"Kendall's tau of accuracy and {PREDICTORS[entry['by']]}, {entry['num_orderings']} orderings of "
-            f"{entry['length']}: {entry['tau']:+.2f}{shown}"
-        )
+    for line in [*choices(document), *tests(document)]:
+        out.print(line, markup=False)
 
 
-def _print_failures(failures: Sequence[Mapping[str, Any]], out: Console) -> None:
-    for failure in failures:
-        name = arrow(failure["ordering"]) or "no pretext task"
-        out.print(f"failed: {name}, seed {failure['seed']}: {failure['reason']}", style="red", markup=False)
+def _print_failures(document: Mapping[str, Any], out: Console) -> None:
+    from sslcurr.analysis.tables import failures
+
+    for line in failures(document):
+        out.print(line, style="red", markup=False)
 
 
 def print_partial(results: Results) -> None:
@@ -304,7 +267,7 @@ def print_search(document: Mapping[str, Any]) -> None:
             f"{percent(missed['best_mean'])}: {points(entry)} points; the median ordering {percent(missed['median'])}",
             markup=False,
         )
-    _print_failures(document["failed"], out)
+    _print_failures(document, out)
     if document["ordering"]:
         out.print(f"found: {arrow(document['ordering'])}", style="bold", markup=False)
         out.print(document["command"], soft_wrap=True, markup=False)
@@ -333,4 +296,4 @@ def print_grid(document: Mapping[str, Any]) -> None:
         entry = document["halving"][name]
         if entry is not None:
             out.print(f"{what}: {points(entry)} points")
-    _print_failures(document["failed"], out)
+    _print_failures(document, out)
