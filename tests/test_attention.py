@@ -186,6 +186,15 @@ def test_a_layer_without_maps_is_a_mistake():
         class_maps(network, nn.Conv2d(1, 1, 1), IMAGE, "gradcam")
 
 
+@pytest.mark.parametrize(("size", "layer"), [(224, "layer4"), (64, "layer3"), (16, "layer1"), (8, "act1"), (4, "act1")])
+def test_the_last_stage_that_is_not_too_coarse_is_taken(size, layer):
+    from sslcurr.analysis.gaze import finest_needed
+    from sslcurr.backbones.build import build
+    from sslcurr.engine.spec import BackboneSpec
+
+    assert finest_needed(build(BackboneSpec(name="resnet18")).eval(), 3, size) == layer
+
+
 def test_enlarged_maps_keep_their_place():
     maps = np.zeros((1, 2, 2), dtype=np.float32)
     maps[0, 0, 1] = 1.0
@@ -344,7 +353,8 @@ def test_attend_reports_the_attention_of_chains_and_seeds(sslcurr, folder, maske
     assert row["chain"] == "rotation -> classification"
     assert row["seeds"] == [0, 1]
     assert row["stages"][0] == first["stages"][-1]["key"]
-    assert found["layer"] == "layer4"
+    assert found["layer"] == "layer1"
+    assert row["map_size"] == [4, 4]
     by_class = row["classes"]
     assert by_class["bag"]["attention"] == pytest.approx(1.0, abs=1e-6)
     assert by_class["bag"]["coverage"] == pytest.approx(1.0)
@@ -359,7 +369,7 @@ def test_attend_reports_the_attention_of_chains_and_seeds(sslcurr, folder, maske
         assert sheet.width > 300
     assert {Path(path).name for path in found["files"]} >= {"sheet.png", "attention.png", "attention.svg"}
     assert all(Path(path).is_file() for path in found["files"])
-    shown = sslcurr("attend", run, "--dataset", str(folder), "--masks", str(masked))
+    shown = sslcurr("attend", run, "--dataset", str(folder), "--masks", str(masked), "--layer", "layer4")
     assert "Attention inside the masks of" in shown.stdout
     assert "1 x 1 cells, which is coarse" in shown.stderr
     # What it found is kept, and what it needs is not removed.

@@ -15,6 +15,7 @@ from torch import nn
 from sslcurr.analysis import attention, overlays
 from sslcurr.analysis.cam import METHODS, class_maps, enlarged
 from sslcurr.analysis.figures import in_bytes
+from sslcurr.analysis.layers import Taps
 from sslcurr.analysis.regions import Regions
 from sslcurr.backbones.build import build, num_features, stage_names
 from sslcurr.backbones.checkpoint import load_into
@@ -31,6 +32,8 @@ from sslcurr.tasks import task_class
 VERSION = 1
 TARGETS = ("predicted", "label")
 BATCH_SIZE = 64
+# Coarser maps say little of where; small images have none finer in the last stage.
+FEWEST_CELLS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Settings:
     Attributes:
         method: one of `cam.METHODS`.
         target: the class whose map is taken: the one that is `predicted`, or the image's `label`.
-        layer: the layer whose maps are weighted; empty is the last stage of the network.
+        layer: the layer whose maps are weighted; empty is the last stage with maps of `FEWEST_CELLS` a side.
 
     Raises SpecError for a method or a target that cannot be.
     """
@@ -147,6 +150,19 @@ def classifier_of(stage: Stage, spec: StageSpec) -> tuple[nn.Module, nn.Module]:
     return backbone, nn.Sequential(backbone, linear).eval()
 
 
+def finest_needed(backbone: nn.Module, channels: int, size: int) -> str:
+    """The last stage whose maps have `FEWEST_CELLS` a side or more for views of `size` pixels; else the first stage."""
+    sides: dict[str, int] = {}
+
+    def see(name: str, output: torch.Tensor, again: bool) -> None:
+        sides[name] = min(output.shape[2:]) if output.ndim == 4 else 0
+
+    stages = stage_names(backbone)
+    with Taps(backbone, stages, see) as taps:
+        taps(torch.zeros(1, channels, size, size))
+    return next((name for name in reversed(stages) if sides[name] >= FEWEST_CELLS), stages[0])
+
+
 def _look(
     stage: Stage,
     spec: StageSpec,
@@ -158,14 +174,14 @@ def _look(
     part: Path,
 ) -> dict[str, Any]:
     backbone, classifier = classifier_of(stage, spec)
-    layer = settings.layer or stage_names(backbone)[-1]
+    kind = task_class(spec.task)
+    view = kind.fixed_view(kind.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.config.items()}))
+    layer = settings.layer or finest_needed(backbone, spec.backbone.channels, view.size)
     names = [name for name, _ in backbone.named_modules() if name]
     if layer not in names:
         raise SpecError(f"{spec.backbone.name} has no layer {layer!r}", did_you_mean(layer, stage_names(backbone)))
     where = placement(device, "32")
     classifier.to(where.device)
-    kind = task_class(spec.task)
-    view = kind.fixed_view(kind.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.config.items()}))
     feed = Feed(Selection(regions.pack, {"test": regions.rows}), spec.backbone, where.device)
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("inside", "pointing", "coverage", "predicted")}
     every_map = []

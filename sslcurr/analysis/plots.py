@@ -332,6 +332,8 @@ def _attend(document: Mapping[str, Any], folder: Path, formats: Formats) -> list
         f"{document['split']} images of {document['dataset']}"
     )
     base = folder / "attention"
+    if len(chains) > len(COLOURS):
+        return [_attention_of_many(base, chains, title, formats)]
     step = 0.8 / len(chains)
     with chart(base, 6.0, 1.0 + len(rows) * (0.16 + 0.13 * len(chains)), formats) as axes:
         covered = False
@@ -380,6 +382,36 @@ def _attend(document: Mapping[str, Any], folder: Path, formats: Formats) -> list
         entitle(axes.figure, title)
         legend(axes.figure, handles)
     return [Figure(base, title)]
+
+
+def _attention_of_many(base: Path, chains: Sequence[Mapping[str, Any]], title: str, formats: Formats) -> Figure:
+    """A row a chain, over all images: more chains than there are colours cannot be told apart class by class."""
+    from matplotlib.lines import Line2D
+
+    title = f"{title}; by class: --json"
+    names = _distinct([chain["chain"].removesuffix(" -> classification") for chain in chains])
+    with chart(base, 6.6, 1.2 + 0.19 * len(chains), formats) as axes:
+        for place, chain in enumerate(chains):
+            interval = chain["attention"].get("interval")
+            if interval is not None:
+                axes.plot([100 * interval[0], 100 * interval[1]], [place] * 2, color=GREY, linewidth=1.2)
+            axes.plot(percent(chain["attention"]["mean"]), place, "o", markersize=5, color=COLOURS[0], gid="attention")
+            if chain.get("coverage") is not None:
+                ends = [place - 0.5, place + 0.5]
+                axes.plot([percent(chain["coverage"])] * 2, ends, color="black", linewidth=1.4, gid="coverage")
+        axes.set_yticks(range(len(names)), [shortened(name.replace(" -> ", " → "), 60) for name in names], fontsize=8)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(axis="x", linewidth=0.5, alpha=0.5)
+        axes.set(xlabel="attention in the region, %")
+        entitle(axes.figure, title)
+        whiskers = any(chain["attention"].get("interval") for chain in chains)
+        handles = [
+            Line2D([], [], color=COLOURS[0], marker="o", linestyle="", label="mean over images and seeds"),
+            *([Line2D([], [], color=GREY, label="95 % interval")] if whiskers else []),
+            Line2D([], [], color="black", linewidth=1.4, label="share of the image in the region"),
+        ]
+        legend(axes.figure, handles)
+    return Figure(base, title)
 
 
 def draw_embedding(

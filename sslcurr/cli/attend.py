@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sslcurr.engine.store import Stage, Store
 
 
+# Of more chains than these the classes are not printed.
+MOST_CHAINS = 4
+
+
 class Method(StrEnum):
     """Of class activation maps."""
 
@@ -49,7 +53,8 @@ def attend(
     method: Annotated[Method, typer.Option(help="How maps are made; eigencam knows no classes.")] = Method.gradcam,
     target: Annotated[Target, typer.Option(help="The class whose map is taken.")] = Target.predicted,
     layer: Annotated[
-        str, typer.Option(metavar="NAME", help="Whose maps are weighted. Default: the last stage, such as layer4.")
+        str,
+        typer.Option(metavar="NAME", help="Whose maps are weighted. Default: the last stage with 4 x 4 cells or more."),
     ] = "",
     *,
     shared: Looking,
@@ -95,7 +100,7 @@ def attend(
             "num_images": rows[0]["num_images"],
             "chains": rows,
         }
-        small = [row for row in rows if max(row["map_size"]) < 4]
+        small = [row for row in rows if max(row["map_size"]) < gaze.FEWEST_CELLS]
         if small:
             height, width = small[0]["map_size"]
             report.note(
@@ -104,7 +109,8 @@ def attend(
             )
         num_undefined = sum(row["num_undefined"] for row in rows)
         if num_undefined:
-            report.note(f"{num_undefined} maps are zero everywhere (nothing speaks for the class): they are left out")
+            of = sum(row["num_images"] * len(row["seeds"]) for row in rows)
+            report.note(f"{num_undefined} of {of} maps are zero everywhere (nothing speaks for the class): left out")
         stages = [stage for group in chains.values() for stage in group]
         looked(store, "attend", document, stages, list(packs.values()), folders, of=", ".join(chains))
         files = plotted("attend", document, folder)
@@ -227,6 +233,7 @@ def print_attention(document: dict[str, Any]) -> None:
     )
     columns = ("chain", "class", "images", "seeds", "inside", "95 % interval", "mask covers", "highest point inside")
     rows = table(*columns, right=columns[2:])
+    many = len(document["chains"]) > MOST_CHAINS
     for chain in document["chains"]:
         found = chain["attention"]
         rows.add_row(
@@ -239,9 +246,11 @@ def print_attention(document: dict[str, Any]) -> None:
             percent(chain["coverage"]),
             percent(chain["pointing"]["mean"]),
         )
-        for name, row in chain["classes"].items() if len(chain["classes"]) > 1 else ():
+        for name, row in chain["classes"].items() if len(chain["classes"]) > 1 and not many else ():
             cells = (percent(row["attention"]), between(row["interval"]), percent(row["coverage"]))
             rows.add_row("", name, str(row["num_images"]), "", *cells, percent(row["pointing"]))
         rows.add_section()
     out.print(rows)
     out.print("A map without preference has as much inside as the mask covers.")
+    if many:
+        out.print("By class: --json")
