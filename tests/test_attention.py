@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
-from sslcurr.analysis import attention, overlays
+from sslcurr.analysis import attention, gaze, overlays, ranking
 from sslcurr.analysis.cam import METHODS, class_maps, enlarged, first_components
-from sslcurr.analysis.regions import regions_of
+from sslcurr.analysis.chains import Failure, Run
+from sslcurr.analysis.regions import Regions, regions_of
+from sslcurr.backbones.build import build, num_features
+from sslcurr.cli.attend import chains_of, print_attention, regions_for
 from sslcurr.data import catalog, masks
 from sslcurr.data.boxes import Boxes
-from sslcurr.data.pack import open_pack
+from sslcurr.data.pack import Pack, load_pack, open_pack
 from sslcurr.data.views import View
-from sslcurr.engine.store import Store
+from sslcurr.engine.feed import Feed
+from sslcurr.engine.selection import Selection, rows_of
+from sslcurr.engine.spec import StageSpec, to_dict
+from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
 from tests.conftest import QUICK
 
@@ -52,15 +64,25 @@ def test_pointing_game_by_hand():
     assert np.isnan(found[3])
 
 
-def test_summary_is_the_mean_over_images_and_seeds_with_gaps_filled_by_other_seeds():
+def test_summary_takes_each_seed_by_the_images_that_have_a_value():
     values = np.array([[0.2, 0.4, np.nan, np.nan], [0.4, 0.6, 0.8, np.nan]])
     found = attention.summary(values)
-    means = [(0.2 + 0.4 + 0.8) / 3, (0.4 + 0.6 + 0.8) / 3]
-    assert found["mean"] == pytest.approx(np.mean(means))
-    assert found["std"] == pytest.approx(np.std(means, ddof=1))
+    assert found["mean"] == pytest.approx((0.3 + 0.6) / 2)
+    assert found["std"] == pytest.approx(np.std([0.3, 0.6], ddof=1))
     assert found["interval"][0] < found["mean"] < found["interval"][1]
+    missing = np.array([[0.2, 0.4], [np.nan, np.nan]])  # a seed without any map is no seed
+    assert attention.summary(missing) == attention.summary(missing[:1])
     assert attention.summary(np.full((2, 3), np.nan)) == {"mean": None, "std": None, "interval": None}
     assert attention.summary(np.full((1, 3), 0.5)) == {"mean": 0.5, "std": None, "interval": [0.5, 0.5]}
+
+
+def test_interval_is_that_of_the_accuracies_where_nothing_is_missing():
+    from sslcurr.analysis.curriculum import interval_of, resampled_accuracies
+
+    generator = np.random.default_rng(5)
+    values, groups = generator.beta(2, 3, (3, 60)), generator.integers(0, 25, 60)
+    theirs = interval_of(resampled_accuracies(np.zeros(60, dtype=int), values[None], groups)[:, 0])
+    np.testing.assert_allclose(attention.summary(values, groups)["interval"], theirs, atol=0.008)
 
 
 def test_interval_agrees_with_scipy_and_groups_widen_it():
@@ -298,30 +320,390 @@ def test_regions_are_read_again_when_a_mask_changes(pictured, tmp_path):
 
 
 def test_best_median_and_worst_are_chosen_of_a_class():
-    values = np.array([0.1, 0.9, np.nan, 0.5, 0.3, 0.7, 0.2])
-    labels = np.array([0, 0, 0, 0, 1, 0, 0])
-    assert overlays.chosen(values, labels, 0) == [1, 3, 0]  # 0.9, 0.5 of 0.9 0.7 0.5 0.2 0.1, 0.1
-    assert overlays.chosen(values, labels, 1) == [4]
-    assert overlays.chosen(values, labels, 2) == []
+    values = np.array([0.1, 0.9, np.nan, 0.5, 0.3, 0.7, 0.2, 0.8, 0.6])
+    labels = np.array([0, 0, 0, 0, 1, 0, 0, 2, 2])
+    assert overlays.chosen(values, labels, 0) == {"best": 1, "median": 3, "worst": 0}  # of 0.9 0.7 0.5 0.2 0.1
+    assert overlays.chosen(values, labels, 1) == {"best": 4}
+    assert overlays.chosen(values, labels, 2) == {"best": 7, "worst": 8}
+    assert overlays.chosen(values, labels, 3) == {}
 
 
 def test_attention_is_drawn_where_it_is_and_the_mask_outlined(tmp_path):
     image = np.full((64, 64, 3), 100, dtype=np.uint8)
     heat, mask = np.zeros((64, 64)), np.zeros((64, 64))
     heat[:32, :32], mask[16:48, 16:48] = 1.0, 1.0
-    plain, over = overlays.pictures_of(overlays.Example(image, heat, mask, ""))
+    plain, over = overlays.pictures_of(overlays.Example("best", image, heat, mask, ""))
     assert plain.shape == over.shape == (overlays.CELL, overlays.CELL, 3)
     assert tuple(plain[64, 32]) == overlays.OUTLINE  # the left edge of the mask, halfway down
     assert (plain[64, 64] == 100).all()  # its inside is left as it is
     assert (over[8, 8] != 100).any()  # attention
     assert (over[120, 120] == 100).all()  # none
     overlays.draw_sheet(
-        [("a" * 300, [overlays.Example(image, heat, mask, "c" * 300)] * 3), ("b", [])], "t" * 400, tmp_path / "s.png"
+        [("a" * 300, [overlays.Example("worst", image, heat, mask, "c" * 300)] * 3), ("b", [])],
+        "t" * 400,
+        tmp_path / "s.png",
     )
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.width < 1200
-    flat, _ = overlays.pictures_of(overlays.Example(image, np.zeros((4, 4)), np.ones((4, 4)), ""))
+    flat, _ = overlays.pictures_of(overlays.Example("best", image, np.zeros((4, 4)), np.ones((4, 4)), ""))
     assert (flat == 100).all()  # a mask of everything has no outline
+
+
+def test_maps_masks_and_ranks_stand_where_they_belong(monkeypatch, tmp_path):
+    from PIL import ImageDraw
+
+    image = np.full((64, 64, 3), 100, dtype=np.uint8)
+    heat, mask = np.zeros((64, 64)), np.zeros((64, 64))
+    heat[:20, 44:], mask[48:, :16] = 2.0, 0.75  # the right upper corner, the left lower one
+    mask[:16, 48:] = 0.25  # less than half of these cells is inside
+    plain, over = overlays.pictures_of(overlays.Example("best", image, heat, mask, ""))
+    assert (over[8, 120] != 100).any()
+    assert (over[120, 8] == 100).all()
+    assert [tuple(plain[96, 8]), tuple(plain[112, 31])] == [overlays.OUTLINE] * 2
+    assert (plain[:64] == 100).all()
+    written = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda pen, at, text, **how: written.append((at[0], text)))
+    monkeypatch.setattr(ImageDraw.ImageDraw, "multiline_text", lambda *arguments, **how: None)
+    overlays.draw_sheet([("a", [overlays.Example("best", image, heat, mask, "")] * 3)], "t", tmp_path / "s.png")
+    # Examples are given best first, from the left.
+    assert [text for _, text in sorted(written[2:])] == ["best", "median", "worst"]
+
+
+# ---- where one model looks, without a command
+
+BEFORE = "layer1.0.conv1"  # before an activation: few maps are zero everywhere
+
+
+@pytest.fixture
+def tuned(small_stage, tmp_path):
+    """`tuned(seed)`: a stage of classification with random weights, and its spec; nothing is trained."""
+    base = small_stage("classification")
+
+    def make(seed: int = 0) -> tuple[Stage, StageSpec]:
+        torch.manual_seed(seed)
+        spec = replace(base, seed=seed)
+        path = tmp_path / f"stage-{seed}"
+        path.mkdir()
+        network = build(spec.backbone).eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)  # what is trained begins with branches that are 0
+        save_file(network.state_dict(), path / "backbone.safetensors")
+        pack = load_pack(Path(spec.data.pack))
+        feed = Feed(Selection(pack, {"test": np.arange(63)}), spec.backbone, torch.device("cpu"))
+        (images,) = feed.views(np.arange(63), [View(size=16, crop="center")], torch.Generator())
+        with torch.no_grad():
+            features = network(images)
+        weight = torch.randn(3, num_features(network))
+        head = {"weight": weight, "bias": -weight @ features.mean(dim=0)}  # so that each class is predicted of some
+        save_file(head, path / "head.safetensors")
+        (path / "done.json").write_text(json.dumps({"weights_sha256": f"weights {seed}"}))
+        return Stage(f"stage{seed}", path), spec
+
+    return make
+
+
+def lying(spec: StageSpec) -> Pack:
+    """The pack of a stage, as if its images were twice as wide as they are high, and patients had three each."""
+    pack = load_pack(Path(spec.data.pack))
+    sides = {"heights": np.full_like(pack.heights, 28), "widths": np.full_like(pack.widths, 56)}
+    return replace(pack, **sides, groups=np.arange(63)[::-1] // 3)
+
+
+def regions_with(pack: Pack, rows: list[int], tmp_path: Path) -> Regions:
+    """The left of each image, up to another column for each row; views show columns 14 to 42 of 56."""
+    known = {pack.names[row]: Boxes(((0.0, 0.0, 15.0 + row % 26, 28.0),)) for row in rows}
+    found = regions_of(known, pack, np.arange(len(pack.names)), Store(tmp_path / "runs"), "test", print)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("target", gaze.TARGETS)
+def test_every_image_has_its_own_map_mask_label_and_name(tuned, tmp_path, monkeypatch, target):
+    monkeypatch.setattr(gaze, "BATCH_SIZE", 4)
+    stage, spec = tuned()
+    pack, rows = lying(spec), [3, 9, 17, 20, 30, 33, 44, 50, 58, 62]
+    regions = regions_with(pack, rows, tmp_path)
+    settings = gaze.Settings(target=target, layer=BEFORE)
+    look = gaze.gaze_of(stage, spec, regions, settings, Store(tmp_path / "runs"), "cpu")
+    # The same, image by image, with the masks as they are by hand.
+    backbone, classifier = gaze.classifier_of(stage, spec)
+    feed = Feed(Selection(pack, {"test": np.array(rows)}), spec.backbone, torch.device("cpu"))
+    view = View(size=16, crop="center")
+    for place, row in enumerate(rows):
+        (image,) = feed.views(np.array([row]), [view], torch.Generator())
+        label = torch.tensor([int(pack.labels[row])]) if target == "label" else None
+        maps, predicted = class_maps(classifier, backbone.layer1[0].conv1, image, "gradcam", label)
+        large = enlarged(maps, 16)
+        edge = 16 * (1 + row % 26) / 28
+        mask = np.broadcast_to(np.clip(edge - np.arange(16), 0, 1), (1, 16, 16))
+        assert look.predicted[place] == predicted[0]
+        assert look.coverage[place] == pytest.approx((1 + row % 26) / 28, abs=0.01)  # of the view, not of the image
+        assert look.inside[place] == pytest.approx(attention.inside(large, mask)[0], abs=0.03, nan_ok=True)
+        np.testing.assert_equal(look.pointing[place], attention.pointing(large, mask)[0])
+    assert np.isfinite(look.inside).sum() > 5
+    assert (look.predicted != pack.labels[rows]).any()
+    assert look.groups.tolist() == [(62 - row) // 3 for row in rows]
+    assert (look.layer, look.map_size) == (BEFORE, (4, 4))
+    table = pd.read_csv(look.folder / "images.csv")
+    assert table["path"].tolist() == [pack.names[row] for row in rows]
+    assert table["label"].tolist() == [pack.names[row].split("/")[0] for row in rows]
+    assert table["prediction"].tolist() == [pack.classes[number] for number in look.predicted]
+    for name, values in (("attention", look.inside), ("coverage", look.coverage), ("pointing", look.pointing)):
+        np.testing.assert_allclose(table[name], values, rtol=1e-5)
+
+
+def test_predictions_bear_the_names_of_the_training_and_labels_those_of_the_images(tuned, tmp_path):
+    stage, spec = tuned()
+    own = load_pack(Path(spec.data.pack)).classes
+    pack, rows = replace(lying(spec), classes=("k", "l", "m"), fingerprint="of others"), [3, 20, 30, 44, 62]
+    regions = regions_with(pack, rows, tmp_path)
+    look = gaze.gaze_of(stage, spec, regions, gaze.Settings(), Store(tmp_path / "runs"), "cpu")
+    table = pd.read_csv(look.folder / "images.csv")
+    assert table["prediction"].tolist() == [own[number] for number in look.predicted]
+    assert table["label"].tolist() == ["klm"[label] for label in pack.labels[rows]]
+    with pytest.raises(SpecError, match="other classes"):
+        gaze.gaze_of(stage, spec, regions, gaze.Settings(target="label"), Store(tmp_path / "runs"), "cpu")
+
+
+def test_sheets_show_the_image_map_and_mask_of_the_place_that_they_name(tuned, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(overlays, "draw_sheet", lambda rows, title, path, remarks: sheets.append((rows, title)))
+    stage, spec = tuned()
+    pack, rows = lying(spec), [1, 6, 12, 25, 31, 40, 46, 55, 60]
+    regions = regions_with(pack, rows, tmp_path)
+    look = gaze.gaze_of(stage, spec, regions, gaze.Settings(layer=BEFORE), Store(tmp_path / "runs"), "cpu")
+    ((shown, title),) = sheets
+    assert title == "classification, seed 0, on clothes: gradcam, layer1.0.conv1, predicted class"
+    maps = enlarged(np.load(look.folder / "maps.npy"), 16)
+    labels = pack.labels[rows]
+    known = labels[np.isfinite(look.inside)]
+    assert [name for name, _ in shown] == [name for label, name in enumerate(pack.classes) if label in known]
+    others = 0
+    for name, examples in shown:
+        places = overlays.chosen(look.inside, labels, pack.classes.index(name))
+        assert [example.rank for example in examples] == list(places)
+        for place, example in zip(places.values(), examples, strict=True):
+            np.testing.assert_array_equal(example.attention, maps[place])
+            assert example.mask.mean() == pytest.approx(look.coverage[place])
+            lines = example.caption.split("\n")
+            assert lines[0] == f"{100 * look.inside[place]:.0f} % inside, {100 * look.coverage[place]:.0f} % covered"
+            named = pack.classes[look.predicted[place]]
+            assert lines[1:] == ([] if named == name else [f"named {named}"])
+            others += named != name
+    assert others
+
+
+def test_a_look_is_kept_by_all_that_decides_it(tuned, tmp_path, monkeypatch):
+    def nothing(*arguments) -> dict:
+        columns = dict.fromkeys(("inside", "pointing", "coverage", "predicted"), np.zeros(1))
+        np.savez(arguments[-1] / "images.npz", **columns)
+        return {"layer": "x", "map_size": [1, 1]}
+
+    monkeypatch.setattr(gaze, "_look", nothing)
+    (stage, spec), (other, _) = tuned(), tuned(1)
+    regions, store = regions_with(lying(spec), [3, 9], tmp_path), Store(tmp_path / "runs")
+
+    def folder(stage: Stage = stage, regions: Regions = regions, **settings: str) -> Path:
+        return gaze.gaze_of(stage, spec, regions, gaze.Settings(**settings), store, "cpu").folder
+
+    again = Stage(stage.key, other.folder)  # trained once more, to other weights
+    pack = regions.pack
+    elsewhere = [
+        folder(),
+        folder(again),
+        folder(Stage("another", stage.folder)),
+        folder(regions=replace(regions, digest="0")),
+        folder(regions=replace(regions, pack=replace(pack, fingerprint="0"))),
+        folder(regions=replace(regions, pack=replace(pack, size=2 * pack.size))),
+        folder(method="gradcam++"),
+        folder(method="eigencam"),
+        folder(target="label"),
+        folder(layer="layer1"),
+    ]
+    assert len(set(elsewhere)) == len(elsewhere)
+    assert folder() == elsewhere[0]
+
+
+def test_masks_are_kept_by_their_images_their_pack_and_all_of_their_boxes(pictured, tmp_path):
+    _, pack = pictured
+    pack, store = replace(pack, names=["a", "b"]), Store(tmp_path / "runs")
+
+    def of(row: int, boxes: tuple, pack: Pack = pack) -> Regions:
+        found = regions_of({pack.names[row]: Boxes(boxes)}, pack, np.arange(2), store, "test", print)
+        assert found is not None
+        return found
+
+    box, second = (0.0, 0.0, 10.0, 20.0), (10.0, 20.0, 10.0, 10.0)
+    first = of(0, (box,))
+    one_size = replace(pack, heights=pack.heights[[0, 0]], widths=pack.widths[[0, 0]])
+    same, alike = of(0, (box,), replace(one_size, fingerprint="1")), of(1, (box,), replace(one_size, fingerprint="1"))
+    np.testing.assert_array_equal(same.masks, alike.masks)
+    assert same.digest != alike.digest  # the same masks, but of other images
+    assert (of(1, (box,)).rows.tolist(), first.rows.tolist()) == ([1], [0])
+    assert of(1, (box,)).digest != of(1, (box, second)).digest
+    wider = replace(pack, fingerprint="2", widths=2 * pack.widths)
+    assert of(0, (box,), wider).masks.sum() == pytest.approx(first.masks.sum() / 2, rel=0.05)
+    assert of(0, (box,), replace(pack, size=16)).masks.shape == (1, 16, 16)
+
+
+def test_a_mask_file_that_changed_but_not_in_size_is_read_again(pictured, tmp_path):
+    _, pack = pictured
+    coverages = []
+    for height in (10, 40):
+        file = tmp_path / "mask.png"
+        pixels = np.zeros((60, 30), dtype=np.uint8)
+        pixels[:height] = 255
+        Image.fromarray(pixels).save(file)
+        file.write_bytes(file.read_bytes().ljust(1000, b"\0"))
+        os.utime(file, (height, height))
+        found = regions_of({"tall/0.png": file}, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
+        coverages.append(found.masks.mean() / 255)
+    assert coverages == pytest.approx([1 / 6, 4 / 6], abs=0.01)
+
+
+def fixed(inside: list[float], pointing: list[float], **more) -> gaze.Gaze:
+    about = {"coverage": np.array([0.1, 0.2, 0.3, 0.4]), "predicted": np.zeros(4, dtype=int), "groups": None}
+    about |= {"layer": "layer4", "map_size": (2, 2), "folder": Path("nowhere")} | more
+    return gaze.Gaze(np.array(inside), np.array(pointing), **about)
+
+
+def test_what_several_looks_come_to_by_hand():
+    rows = np.array([1, 4, 5, 7])
+    pack = SimpleNamespace(classes=("x", "y", "none"), labels=np.array([1, 0, 1, 1, 1, 0, 1, 1]))
+    regions = SimpleNamespace(pack=pack, rows=rows)
+    nan = float("nan")
+    looks = [fixed([0.2, nan, 0.4, 0.9], [1, nan, 0, 1]), fixed([0.4, nan, nan, 0.7], [0, nan, nan, 1])]
+    found = gaze.described(looks, regions)
+    means = [np.mean([0.2, 0.4, 0.9]), np.mean([0.4, 0.7])]  # each seed by the images that have a map at it
+    assert found["attention"]["mean"] == pytest.approx(np.mean(means))
+    assert found["attention"]["std"] == pytest.approx(np.std(means, ddof=1))
+    assert found["pointing"]["mean"] == pytest.approx(np.mean([2 / 3, 1 / 2]))
+    assert found["coverage"] == pytest.approx(0.25)  # of all images, also of those without a map
+    assert (found["num_images"], found["num_undefined"]) == (4, 3)  # maps of images at seeds
+    assert list(found["classes"]) == ["x", "y"]  # rows 1 and 5, 4 and 7
+    first, second = found["classes"].values()
+    assert (first["num_images"], second["num_images"]) == (2, 2)
+    assert (first["attention"], second["attention"]) == pytest.approx(((0.3 + 0.4) / 2, 0.8))
+    assert (first["coverage"], second["coverage"]) == pytest.approx((0.2, 0.3))
+    assert (first["pointing"], second["pointing"]) == pytest.approx((0.25, 1.0))
+    # Images of one group are drawn together, in a class, too: with one group alone there is nothing to draw.
+    one = gaze.described([fixed([0.2, 0.3, 0.4, 0.9], [1] * 4, groups=np.array([7, 8, 7, 9]))], regions)
+    assert one["classes"]["x"]["interval"] == pytest.approx([0.3, 0.3])
+    assert one["classes"]["y"]["interval"] == pytest.approx([0.3, 0.9])
+    assert one["attention"] == attention.summary(np.array([[0.2, 0.3, 0.4, 0.9]]), np.array([0, 1, 0, 2]))
+    short = gaze.in_short(looks[0], regions)
+    assert short["mean"] == pytest.approx(means[0])
+    assert short["pointing"] == pytest.approx(2 / 3)
+    assert (short["coverage"], short["num_images"]) == (pytest.approx(0.25), 4)
+
+
+def test_attention_of_a_ranking_is_that_of_its_runs_over_images_and_seeds():
+    groups = np.array([1, 2, 1, 3])
+    looks = [fixed([0.2, np.nan, 0.4, 0.9], [1] * 4, groups=groups), fixed([0.6, np.nan, 0.4, 0.7], [0] * 4)]
+    runs = [Run(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)]
+    assert runs[0].to_json()["attention"] == pytest.approx(0.5)  # a map that is zero everywhere is left out
+    assert runs[1].to_json()["attention"] == pytest.approx((0.6 + 0.4 + 0.7) / 3)
+    failed = Failure(("a",), 2, "why")
+    found = ranking.attention_of([runs[0], failed, runs[1]])
+    assert found == {"attention": attention.summary(np.stack([look.inside for look in looks]), groups)}
+    assert found != {"attention": attention.summary(np.stack([look.inside for look in looks]))}
+    assert found["attention"]["mean"] == pytest.approx((0.5 + 1.7 / 3) / 2)
+    assert ranking.attention_of([failed, replace(runs[0], gaze=None)]) == {}
+    results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): runs})
+    settings = gaze.Settings("eigencam", "label")
+    told = {"masks": "m", "method": "eigencam", "target": "label", "layer": "layer4", "coverage": 0.25, "num_images": 4}
+    assert ranking.attention_facts(results, settings, "m") == {"attention": told}
+
+
+# ---- which stages are one chain, and which images they are asked about
+
+
+def test_chains_are_of_stages_that_differ_by_their_seed_alone(small_stage, tmp_path):
+    store, base = Store(tmp_path / "runs"), small_stage("classification")
+
+    def put(key: str, lineage: tuple[str, ...] = ("rotation",), **changes) -> str:
+        spec = replace(base, lineage=lineage, **changes)
+        (store.stages / key).mkdir(parents=True)
+        (store.stages / key / "stage.json").write_text(json.dumps(to_dict(spec)))
+        (store.stages / key / "done.json").write_text("{}")
+        return key
+
+    def of(*keys: str) -> dict[str, list[tuple[str, int]]]:
+        found = chains_of(list(keys), store, print)
+        return {title: [(stage.key, stage.spec.seed) for stage in stages] for title, stages in found.items()}
+
+    pretext = {"lineage": (), "task": "rotation"}
+    put("p", **pretext)
+    put("q", **pretext, seed=1)
+    put("r", **pretext, training=replace(base.training, epochs=7))
+    title = "rotation -> classification"
+    first, second = put("aaaaaa11", parent="p"), put("bbbbbb22", parent="q", seed=1)
+    assert of(first, second) == {title: [(first, 0), (second, 1)]}
+    assert of(second, first, second) == {title: [(second, 1), (first, 0)]}
+    longer = put("cccccc33", parent="q", seed=1, training=replace(base.training, epochs=9))
+    assert of(first, longer) == {f"{title} (aaaaaa)": [(first, 0)], f"{title} (cccccc)": [(longer, 1)]}
+    other = put("dddddd44", parent="r")  # of the same seed, from another parent
+    assert of(first, other) == {f"{title} (aaaaaa)": [(first, 0)], f"{title} (dddddd)": [(other, 0)]}
+    # At other seeds, but after another pretraining: not one chain at two seeds. Nor where the pretraining is gone.
+    for key, parent in (("ffffff66", "r"), ("abcdef77", "gone")):
+        elsewhere = put(key, parent=parent, seed=2)
+        assert list(of(first, elsewhere)) == [f"{title} (aaaaaa)", f"{title} ({key[:6]})"]
+    swapped = put("eeeeee55", ("swav",), parent="p", seed=1)
+    assert of(first, swapped) == {title: [(first, 0)], "swav -> classification": [(swapped, 1)]}
+
+
+def test_a_split_is_that_of_the_training_where_the_images_are_the_same(small_stage, tmp_path):
+    spec = small_stage("classification")
+    pack = load_pack(Path(spec.data.pack))
+    labels = pack.labels.copy()
+    labels[::5] = -1
+    known = {name: Boxes(((0.0, 0.0, 9.0, 9.0),)) for name in pack.names}
+    report = SimpleNamespace(counting=lambda title: nullcontext(), note=print)
+
+    def rows(trained_on, labels, split="test") -> list[int]:
+        looked = replace(pack, labels=labels)
+        data = SimpleNamespace(pack=looked, masks=known, spec=lambda share: replace(spec.data, fraction=share))
+        asked = replace(spec, data=trained_on)
+        return regions_for(asked, data, split, Store(tmp_path / "runs"), report).rows.tolist()
+
+    given = spec.data
+    for change in ({"split_seed": 5}, {"test": 0.4}, {"val": 0.3, "test": 0.4}):
+        own = replace(given, **change)
+        assert rows(own, pack.labels) == rows_of(own, "test", pack).tolist() != rows_of(given, "test", pack).tolist()
+        assert rows(replace(own, fingerprint="of others"), pack.labels) == rows_of(given, "test", pack).tolist()
+    # Images without a label are left out where there are labels.
+    assert rows(given, labels, "all") == [row for row in range(63) if row % 5]
+    assert rows(given, np.full_like(labels, -1), "all") == list(range(63))
+
+
+def test_the_table_of_attend_shows_each_number_once_in_percent(capsys):
+    def measured(mean: float | None, interval: list[float] | None) -> dict:
+        return {"mean": mean, "std": None if mean is None else 0.025, "interval": interval}
+
+    classes = {
+        "x": {"num_images": 5, "attention": 0.11, "interval": [0.1, 0.12], "coverage": 0.22, "pointing": 0.33},
+        "y": {"num_images": 7, "attention": None, "interval": None, "coverage": 0.44, "pointing": None},
+    }
+    shared = {"num_images": 12, "coverage": 0.345, "classes": classes}
+    chains = [
+        {"chain": "a", "seeds": [0, 4], "attention": measured(0.456, [0.4, 0.5]), **shared},
+        {"chain": "b", "seeds": [1], "attention": measured(None, None), **shared, "classes": {"x": classes["x"]}},
+    ]
+    for chain in chains:
+        chain["pointing"] = measured(0.567, [0.5, 0.6])
+    about = {"dataset": "d", "split": "val", "method": "eigencam", "layer": "layer2", "target": "label"}
+    print_attention({**about, "num_images": 12, "chains": chains})
+    text = capsys.readouterr().out
+    assert text.startswith("Attention inside the masks of 12 images of d (val): eigencam, layer2, label class")
+    lines = [line for line in text.splitlines()[1:] if re.search(r"\d", line) and "interval" not in line]
+    rows = [re.split(r" {2,}", line.strip()) for line in lines]
+    assert rows == [
+        ["a", "all", "12", "2", "45.6 ± 2.5 %", "40.0 to 50.0", "34.5 %", "56.7 %"],
+        ["x", "5", "11.0 %", "10.0 to 12.0", "22.0 %", "33.0 %"],
+        ["y", "7", "-", "-", "44.0 %", "-"],
+        ["b", "all", "12", "1", "-", "-", "34.5 %", "56.7 %"],
+    ]
 
 
 # ---- the command
@@ -363,8 +745,8 @@ def test_attend_reports_the_attention_of_chains_and_seeds(sslcurr, folder, maske
     assert 0.0 <= by_class["trouser"]["attention"] < 1.0
     tables = [pd.read_csv(path) for path in row["images"]]
     assert len(tables[0]) == row["num_images"] == found["num_images"]
-    values = np.nanmean([table["attention"] for table in tables], axis=0)
-    assert row["attention"]["mean"] == pytest.approx(np.nanmean(values), abs=1e-5)
+    assert row["attention"]["mean"] == pytest.approx(np.mean([table["attention"].mean() for table in tables]), abs=1e-5)
+    assert row["attention"]["std"] == pytest.approx(np.std([t["attention"].mean() for t in tables], ddof=1), abs=1e-5)
     with Image.open(row["sheet"]) as sheet:
         assert sheet.width > 300
     assert {Path(path).name for path in found["files"]} >= {"sheet.png", "attention.png", "attention.svg"}
@@ -433,6 +815,14 @@ def looks_of(document: dict) -> float:
     return document["downstream"]["attention"]["mean"]
 
 
+def test_attend_shows_images_of_the_size_asked_for(sslcurr, folder, masked):
+    sslcurr.json("finetune", "--dataset", str(folder), *QUICK)
+    (run,) = [entry["run"] for entry in sslcurr.json("runs")["runs"]]
+    arguments = ("attend", run, "--dataset", str(folder), "--masks", str(masked))
+    assert sslcurr.json(*arguments, "--layer", "layer1", "--image-size", "32")["chains"][0]["map_size"] == [8, 8]
+    assert sslcurr.json(*arguments, "--image-size", "32")["layer"] == "layer2"
+
+
 def test_masks_do_not_change_keys(sslcurr, folder, masked):
     quick = ("--dataset", str(folder), *QUICK, "--dry-run")
     plain, with_masks = (
@@ -474,6 +864,16 @@ def test_mistakes_of_attend_are_one_line(sslcurr, folder, masked, tmp_path):
         assert message in result.stderr
         assert "hint: " in result.stderr
         assert len(result.stderr.strip().splitlines()) <= 3
+    forgotten = sslcurr("attend", fine, "--masks", str(masked))
+    assert "was fine-tuned on clothes, and no images are given" in forgotten.stderr
+    for command in (
+        ("finetune", "--probe", "knn"),
+        ("chain", "rotation", "--no-finetune"),
+        ("rank", "--measure", "knn"),
+    ):
+        refused = sslcurr(*command, *data, "--masks", str(masked))
+        assert refused.exit_code == 1
+        assert "--masks is for fine-tuned models" in refused.stderr
     # An empty mask is heard of before anything is trained.
     begun = sslcurr("chain", "mocov2", "--dataset", str(folder), *QUICK, "--masks", str(empty))
     assert begun.exit_code == 1

@@ -189,7 +189,19 @@ def test_the_search_shows_every_look(drawn, tmp_path):
     for gid, kept in (("kept", True), ("dropped", False)):
         expected = sorted(100 * look["score"] for look in looks if look["kept"] is kept)
         assert sorted(x for x, _ in marks(above, gid)) == pytest.approx(expected)
-    assert ticks(below.yaxis) == [" → ".join(row["ordering"]) for row in document["finalists"]]
+        faces = {line.get_markerfacecolor() == "white" for line in above.lines if line.get_gid() == gid}
+        assert faces == {not kept}  # filled: kept
+    chosen = [" (found)" if row["ordering"] == document["ordering"] else "" for row in document["finalists"]]
+    assert chosen.count(" (found)") == 1
+    names = [" → ".join(row["ordering"]) for row in document["finalists"]]
+    assert ticks(below.yaxis) == [name + mark for name, mark in zip(names, chosen, strict=True)]
+    whiskers = [path.vertices[:, 0] for lines in below.collections for path in lines.get_paths()]
+    expected = [[100 * (row["mean"] - row["std"]), 100 * (row["mean"] + row["std"])] for row in document["finalists"]]
+    assert np.sort(whiskers, axis=1) == pytest.approx(np.array(expected))
+    shown = {text.get_text() for text in drawn["search"].legends[0].get_texts()}
+    assert {"short look, 1 seed", "all epochs, 2 seeds"} <= shown
+    plots.draw("search", document | {"split": "val"}, tmp_path)
+    assert "val images" in drawn["search"].axes[1].get_xlabel()
     assert [x for x, _ in marks(below, "finalist")] == [100 * row["mean"] for row in document["finalists"]]
     assert ticks(above.yaxis)[:4] == ["swav", "mocov2", "relative-location", "rotation"]
 

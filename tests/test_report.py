@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -324,7 +325,7 @@ def test_a_store_from_before_results_were_kept(copied, tmp_path):
     result = Command(copied)("report", "--table", "rank")
     assert result.exit_code == 1
     assert "has a table 'rank'" in result.stderr
-    assert "hint: runs without a kept result are run again to have one" in result.stderr
+    assert "hint: run sslcurr rank; a run from before results were kept has one when" in result.stderr
 
 
 def test_unfinished_runs_and_removed_stages(copied, tmp_path, names):
@@ -624,3 +625,265 @@ def test_many_models_and_layers_and_pretraining_alone(made):
     (only,) = tables("train", stages, "rotation")
     assert (only.name, only.rows[0]["loss"]) == ("train", stages["stages"][0]["metrics"]["loss"])
     assert tables("of another version", {}) == []
+
+
+# ---- numbers of tables, by hand
+
+
+def shown(table: Table, title: str) -> list[str]:
+    place = [column.title for column in table.columns].index(title)
+    return [row[place] for row in table.cells()]
+
+
+def measured_chain(mean: float, seeds: tuple[int, ...] = (3, 5), **more) -> dict:
+    runs = [{"seed": seed, "balanced_accuracy": mean + seed / 1000} for seed in seeds]
+    spread = 0.02 if len(seeds) > 1 else None
+    return {"mean": mean, "std": spread, "interval": [mean - 0.1, mean + 0.2], "validation": 0.41, "runs": runs, **more}
+
+
+def test_tables_of_attention_have_each_number_in_its_own_column():
+    document = attend_document("/gone.png")
+    document["chains"][0]["num_undefined"] = 3
+    chains, first, _ = tables("attend", document)
+    assert shown(chains, "seeds") == ["2", "1"]
+    assert shown(chains, "attention in masks (%)") == ["43.2 ± 1.2", "30.0"]
+    assert shown(chains, "95 % interval of attention") == ["20.0 to 60.0"] * 2
+    assert shown(chains, "without preference (%)") == ["27.0"] * 2
+    assert shown(chains, "pointing (%)") == ["40.0"] * 2
+    assert shown(chains, "95 % interval of pointing") == ["25.0 to 62.5"] * 2
+    assert shown(chains, "undefined") == ["3", "1"]
+    assert chains.best == {0}
+    alone = {**document, "chains": document["chains"][:1]}
+    assert tables("attend", alone)[0].best == frozenset()  # of one, none is the best
+    assert shown(first, "images") == ["4", "3"]
+    assert shown(first, "attention in masks (%)") == ["43.2", "21.0"]
+    assert shown(first, "95 % interval") == ["10.0 to 70.0", "-"]
+    assert shown(first, "without preference (%)") == ["25.0", "30.0"]
+    assert shown(first, "pointing (%)") == ["50.0", "33.3"]
+
+
+def test_a_ranking_by_hand():
+    def gain(mean: float | None) -> dict:
+        return {"mean": mean, "interval": None if mean is None else [mean - 0.02, mean + 0.03]}
+
+    tasks = [
+        {"task": "a", **measured_chain(0.5, (5,)), "gain": gain(-0.04), "gain_over_imagenet": gain(-0.4)},
+        {"task": "b", **measured_chain(0.7), "gain": gain(0.16), "gain_over_imagenet": gain(None)},
+        {"task": "c", **measured_chain(0.7), "gain": gain(0.16), "gain_over_imagenet": gain(-0.2)},
+    ]
+    kinds = {"kind": "mixed", "full": False, "uncertain": False}
+    lengths = [(["a", "b"], 0.6, True), (["b", "a"], 0.9, False), (["a", "b", "c"], 0.8, True)]
+    document = {
+        "dataset": "d",
+        "split": "test",
+        "num_images": 1234,
+        "seeds": [3, 5],
+        "measure": "finetune",
+        "tasks": tasks,
+        "baselines": {"scratch": measured_chain(0.95), "ImageNet": measured_chain(0.9)},
+        "orderings": [{"ordering": o, **measured_chain(m), **kinds, "best": best} for o, m, best in lengths],
+        "best": {
+            "num_chains": 6,
+            "on_test": {"ordering": ["b", "a"], **measured_chain(0.9)},
+            "on_validation": {"ordering": ["a", "b"], **measured_chain(0.6), "validation": 0.99},
+        },
+        "hypothesis": {
+            "permutation": [
+                {"strata": "set", "num_strata": 2, "effect": -0.013, "interval": [-0.031, 0.022]}
+                | {"p_value": 0.0456, "num_arrangements": 5040, "exact": True}
+            ],
+            "kendall": [{"tau": 0.0, "interval": [-0.5, 0.25], "by": "mean", "length": 2, "num_orderings": 6}],
+        },
+    }
+    rank, orderings = tables("rank", document)
+    assert rank.title == "Single tasks: d, 1,234 test images, 2 seeds, finetune"
+    # Baselines are never the best of the tasks; of equal ones each is.
+    assert (rank.best, rank.breaks) == ({3, 4}, {2})
+    assert shown(rank, "gain over scratch (points)")[2:] == ["-4.0 (-6.0 to -1.0)", *["+16.0 (+14.0 to +19.0)"] * 2]
+    assert shown(rank, "gain over ImageNet (points)")[2:] == ["-40.0 (-42.0 to -37.0)", "-", "-20.0 (-22.0 to -17.0)"]
+    assert shown(rank, "balanced accuracy (%)")[2:] == ["50.0", "70.0 ± 2.0", "70.0 ± 2.0"]
+    assert shown(rank, "seeds of 2") == ["2", "2", "1", "2", "2"]
+    assert [row["seed_3"] for row in rank.raw()][2:] == pytest.approx([None, 0.703, 0.703])
+    assert [row["seed_5"] for row in rank.raw()][2:] == pytest.approx([0.505, 0.705, 0.705])
+    assert "seeds of 2" not in [column.title for column in orderings.columns]
+    assert (orderings.best, orderings.breaks) == ({0, 2}, {2})  # those that the document marks
+    text = "\n".join(orderings.notes)
+    assert "best on the test images: b -> a, 90.0 ± 2.0 % (95 % interval: 80.0 to 110.0): the best of 6" in text
+    assert "chosen on the validation images: a -> b, 60.0 ± 2.0 % (95 % interval: 50.0 to 80.0) on the test" in text
+    assert (
+        "same tasks: -1.3 (-3.1 to +2.2) points, p = 0.046 (one-sided permutation test, 5,040 arrangements, exact)"
+        in text
+    )
+    assert "the mean single-task accuracy, 6 orderings of 2: +0.00 (-0.50 to +0.25)" in text
+
+
+def test_a_chain_by_hand():
+    def report(recalls: list[float], matrix: list[list[int]], accuracy: float) -> dict:
+        about = {"split": "test", "num_images": 9, "interval": [0.1, 0.9], "accuracy": accuracy / 2, "auroc": 0.875}
+        names = ["x", "y"]
+        recall = dict(zip(names, recalls, strict=True))
+        return about | {
+            "balanced_accuracy": accuracy,
+            "classes": names,
+            "per_class_recall": recall,
+            "confusion_matrix": matrix,
+        }
+
+    document = {
+        "downstream": report([0.8, 0.25], [[4, 1], [3, 1]], 0.4),
+        "baseline": report([0.6, 0.5], [[3, 2], [2, 2]], 0.5),
+    }
+    train, recalls, first, second = tables("train", document, "a")
+    assert (shown(train, "balanced accuracy (%)"), train.best) == (["40.0", "50.0"], {1})
+    assert (shown(train, "accuracy (%)"), shown(train, "AUROC")) == (["20.0", "25.0"], ["0.875"] * 2)
+    assert shown(recalls, "recall of a (%)") == ["80.0", "25.0"]
+    assert shown(recalls, "recall of scratch (%)") == ["60.0", "50.0"]
+    assert first.cells() == [["x", "4", "1"], ["y", "3", "1"]]
+    assert second.cells() == [["x", "3", "2"], ["y", "2", "2"]]
+    document["downstream"]["balanced_accuracy"] = 0.5
+    assert tables("train", document, "a")[0].best == {0, 1}
+
+
+def test_a_grid_a_similarity_and_distances_by_hand():
+    def cell(labels: float, images: float | None, found: dict) -> dict:
+        return {"label_fraction": labels, "ssl_fraction": images, **found}
+
+    failed = {"mean": None, "std": None, "interval": None, "validation": None, "runs": []}
+    halving = {"labels": {"mean": -0.031, "interval": [-0.05, 0.01]}, "images": None}
+    document = {"dataset": "d", "split": "test", "tasks": ["a"], "seeds": [3, 5], "baseline": "scratch"}
+    document |= {"ssl_fractions": [1.0, 0.5], "label_fractions": [1.0, 0.5], "halving": halving}
+    document["cells"] = [
+        cell(1.0, None, measured_chain(0.4)),
+        cell(1.0, 0.5, failed),
+        cell(0.5, 1.0, measured_chain(0.3, (5,))),
+        cell(0.5, 0.5, measured_chain(0.2)),
+    ]
+    (grid,) = tables("grid", document)
+    assert grid.cells() == [
+        ["1", "40.0 ± 2.0 (30.0 to 60.0)", "", "failed"],
+        ["0.5", "", "30.0 (20.0 to 50.0)", "20.0 ± 2.0 (10.0 to 40.0)"],
+    ]
+    assert [row["num_seeds"] for row in grid.raw()] == [2, 0, 1, 2]
+    assert grid.notes == ("half the labels: -3.1 (-5.0 to +1.0) points",)
+
+    pair = {"a": "m", "b": "n", "layers": [], "matrix": [[0.1, 0.2, 0.3], [0.4, None, 0.6]]}
+    about = {"dataset": "d", "split": "all", "num_images": 9, "num_batches": 1, "estimator": "e", "kernel": "k"}
+    models = [{"title": "m", "layers": ["p", "q"]}, {"title": "n", "layers": ["u", "v", "w"]}]
+    (matrix,) = tables("cka", {**about, "models": models, "pairs": [pair]})
+    assert matrix.cells() == [["p", "0.100", "0.200", "0.300"], ["q", "0.400", "-", "0.600"]]
+    assert [(row["layer_a"], row["layer_b"], row["cka"]) for row in matrix.raw()][2:4] == [
+        ("p", "w", 0.3),
+        ("q", "u", 0.4),
+    ]
+
+    def distance(fid: float) -> dict:
+        return {"fid": {"mean": fid, "sd": fid / 10}, "kid": {"mean": fid / 1000, "sd": fid / 5000}, "normalised": None}
+
+    models = [
+        {"model": name, "layer": "l", "halves": distance(fid), "datasets": [{"dataset": "s", **distance(2 * fid)}]}
+        for name, fid in (("m", 1.0), ("n", 3.0))
+    ]
+    about = {"reference": "r", "split": "test", "num_images": 9, "draws": 2, "correlations": []}
+    (fid,) = tables("fid", {**about, "models": models, "accuracies": {"": {"n": 0.625}}})
+    assert shown(fid, "data set") == ["halves of r", "s"] * 2
+    assert shown(fid, "FID") == ["1.000 ± 0.100", "2.000 ± 0.200", "3.000 ± 0.300", "6.000 ± 0.600"]
+    assert shown(fid, "1000 KID") == ["1.00 ± 0.20", "2.00 ± 0.40", "3.00 ± 0.60", "6.00 ± 1.20"]
+    assert shown(fid, "accuracy (%)") == ["-", "-", "62.5", "62.5"]
+
+
+def test_probes_and_searches_by_hand():
+    def layer(knn: float, linear: float, rank: float) -> dict:
+        found = {
+            name: {"validation": v / 2, "balanced_accuracy": v, "interval": [v - 0.1, v + 0.1]}
+            for name, v in (("knn", knn), ("linear", linear))
+        }
+        return found | {"num_features": 8, "rankme": rank, "logme": None, "h_score": None}
+
+    models = [{"model": "m", "split": "test", "layers": {"x": layer(0.4, 0.6, 3.0), "y": layer(0.5, 0.3, 3.0)}}]
+    (probe,) = tables("probe", {"dataset": "d", "models": models, "label_fraction": 0.125})
+    assert (shown(probe, "kNN val (%)"), shown(probe, "kNN test (%)")) == (["20.0", "25.0"], ["40.0", "50.0"])
+    titles = [column.title for column in probe.columns]
+    marked = {(titles[column], row) for row, column in probe.best_cells}
+    expected = {("kNN val (%)", 1), ("kNN test (%)", 1), ("linear val (%)", 0), ("linear test (%)", 0)}
+    assert marked == expected | {("RankMe", 0), ("RankMe", 1)}
+    assert "12.5 % of the training images" in probe.title
+
+    rung = {"length": 1, "seeds": 1, "short": True, "not_afforded": [["c"]]}
+    rung["candidates"] = [
+        {"ordering": ["a"], "epochs": 2, "score": 0.4, "kept": False},
+        {"ordering": ["b"], "epochs": 2, "score": 0.5, "kept": True},
+    ]
+    finalists = [{"ordering": [name], "score": 0.5, **measured_chain(mean)} for name, mean in (("a", 0.7), ("b", 0.6))]
+    missed = {"rank": 3, "num_orderings": 40, "best": ["c", "a"], "best_mean": 0.75, "gap": 0.15, "median": 0.55}
+    document = {"dataset": "d", "split": "test", "seeds": [3, 5], "measure": "finetune", "rungs": [rung]}
+    document |= {"finalists": finalists, "ordering": ["b"], "missed": {**missed, "gap_interval": [0.1, 0.2]}}
+    document["cost"] = {"image_passes": 1500.0, "share": 0.1234, "exhaustive_image_passes": 12155.0}
+    (search,) = tables("search", document)
+    assert [row["state"] for row in search.rows] == ["", "kept", "left out: budget", "fine-tuned", "found"]
+    assert search.best == {4}
+    assert shown(search, "score (%)") == ["40.0", "50.0", "-", "50.0", "50.0"]
+    assert shown(search, "balanced accuracy (%)")[3:] == ["70.0 ± 2.0", "60.0 ± 2.0"]
+    text = "\n".join(search.notes)
+    assert "1,500 image passes, 12.3% of the 12,155 of all orderings" in text
+    assert "number 3 of 40 orderings; the best, c -> a, has 75.0 %: +15.0 (+10.0 to +20.0) points; the median" in text
+    assert "the median ordering 55.0 %" in text
+
+
+# ---- totals of a store, by hand
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Store:
+    """Three stages that nobody trained, on two devices, and a run that needs two of them and one that is gone."""
+    store = Store(tmp_path / "store")
+    for number, (device, seconds, found) in enumerate([("cpu", 1800, None), ("gpu", 7200, 0.25), ("cpu", 5400, None)]):
+        folder = store.stages / f"stage{number}"
+        folder.mkdir(parents=True)
+        training = {"epochs": 7, "batch_size": 16, "optimizer": "sgd", "lr": 0.5}
+        spec = {"task": "rotation", "version": 1, "lineage": [], "parent": None, "seed": number, "training": training}
+        spec |= {"backbone": {"name": "resnet18", "stem": "small", "channels": 1}, "config": {"image_size": 16}}
+        spec["data"] = {"name": "d", "fingerprint": "f", "fraction": 0.5 if number == 1 else 1.0}
+        record = {"num_images": 9, "steps": 3, "seconds": seconds, "images_per_second": 2.0, "device": device}
+        record |= {"precision": "32", "versions": {"torch": str(number // 2)}, "metrics": {"loss": 1.5}}
+        record |= {} if found is None else {"search": {"lr": found}}
+        (folder / "stage.json").write_text(json.dumps(spec))
+        (folder / "done.json").write_text(json.dumps(record))
+        os.utime(folder / "done.json", (number, number))
+    record = {"asked": {"n": 1}, "title": "t", "dataset": "d", "seed": 0, "created": "2026-01-01T10:00:00"}
+    record |= {"balanced_accuracy": 0.625, "command": ["sslcurr"], "packs": [], "finished": False}
+    store.note_run({**record, "stages": ["stage0", "stage1", "gone", "stage0"]})
+    return store
+
+
+def test_hours_are_those_of_the_stages_by_device_and_each_once(sums):
+    document = reports.gather(sums)
+    totals = document["totals"]
+    assert totals["devices"] == [
+        {"device": device, "stages": n, "hours": 2.0} for device, n in (("cpu", 2), ("gpu", 1))
+    ]
+    assert (totals["hours"], totals["stages"], totals["runs"], totals["finished"]) == (4.0, 3, 1, 0)
+    assert [(entry["versions"], entry["stages"]) for entry in totals["versions"]] == [
+        ({"torch": "0"}, 2),
+        ({"torch": "1"}, 1),
+    ]
+    (run,) = document["runs"]
+    assert (run["hours"], run["missing"], run["devices"]) == (2.5, ["gone"], ["cpu", "gpu"])
+    assert reports.state_of(run) == "unfinished, 2 of 3 stages there"
+    ways = reports.settings_table(run["settings"])
+    assert shown(ways, "stages") == ["1", "1"]
+    assert shown(ways, "share of images (%)") == ["100.0", "50.0"]
+    assert shown(ways, "learning rate") == ["0.5", "0.25 (found)"]
+    assert shown(ways, "backbone") == ["resnet18, stem small, grey"] * 2
+    runs = reports.run_table(document["runs"])
+    assert (shown(runs, "balanced accuracy (%)"), shown(runs, "hours of its stages")) == (["62.5"], ["2.5"])
+    one = reports.gather(sums, [run["run"]])
+    assert sorted(stage["key"] for stage in one["stages"]) == ["stage0", "stage1"]
+    assert (one["totals"]["hours"], one["totals"]["stages"]) == (2.5, 2)
+
+
+def test_times_are_told_in_the_unit_that_suits_them():
+    told = [(1234.56, "1,234.6 hours"), (1.0, "1.0 hours"), (0.5, "30 minutes"), (2 / 60, "2 minutes")]
+    for value, text in [*told, (119 / 3600, "119 seconds"), (0.0, "0 seconds")]:
+        assert reports.duration(value) == text
+    found = [reports.hours(value) for value in (None, 1234.56, 10.0, 9.87, 0.0123)]
+    assert found == ["-", "1,234.6", "10.0", "9.9", "0.012"]

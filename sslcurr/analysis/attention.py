@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.curriculum import interval_of, resampled_accuracies
+from sslcurr.analysis.curriculum import NUM_RESAMPLES, interval_of
+from sslcurr.seeds import numpy_generator
 
 Floats = NDArray[np.floating[Any]]
 
@@ -46,31 +46,22 @@ def pointing(maps: Floats, regions: Floats) -> NDArray[np.float64]:
     return np.where(highest[:, 0, 0] > 0, hits / at_top.sum(axis=(1, 2)), np.nan)
 
 
-def resampled_means(values: Floats, groups: NDArray[np.integer] | None = None) -> NDArray[np.float64] | None:
-    """Means over images and seeds in bootstrap resamples of both, as those of `curriculum.resampled_accuracies`.
+def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, Any]:
+    """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval.
+
+    Each seed counts with the mean of the images that have a value at it (NaN is none), the seeds with their mean. The
+    interval is a percentile bootstrap over images, those of one group drawn together, and over seeds.
 
     Args:
-        values: [S, N] by seed and image; an image without a value at one seed counts with its mean over the others.
-        groups: [N]; images of one group are drawn together.
-
-    Returns:
-        [num_resamples]; None where there is no value at all.
+        values: [S, N].
+        groups: [N] group numbers; None takes each image as its own group.
     """
-    filled, known = _filled(values)
+    known = ~np.isnan(values)
     if not known.any():
-        return None
-    kept = groups[known] if groups is not None else None
-    return resampled_accuracies(np.zeros(known.sum(), dtype=int), filled[None][:, :, known], kept)[:, 0]
-
-
-def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, Any]:
-    """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval."""
-    filled, known = _filled(values)
-    columns = resampled_means(values, groups)
-    if columns is None:
         return {"mean": None, "std": None, "interval": None}
-    means = filled[:, known].mean(axis=1)
-    interval = interval_of(columns)
+    values, known = values[known.any(axis=1)], known[known.any(axis=1)]  # a seed without any value is missing
+    means = np.nanmean(values, axis=1)
+    interval = interval_of(_resampled(np.nan_to_num(values), known, groups))
     return {
         "mean": float(means.mean()),
         "std": float(means.std(ddof=1)) if len(means) > 1 else None,
@@ -78,10 +69,19 @@ def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[s
     }
 
 
-def _filled(values: Floats) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """[S, N] values with the gaps of an image filled by its mean over the other seeds, and which images have any."""
-    values = np.asarray(values, dtype=float)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an image without any value has no mean
-        means = np.nanmean(values, axis=0)
-    return np.where(np.isnan(values), means, values), ~np.isnan(means)
+def _resampled(values: Floats, known: NDArray[np.bool_], groups: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    """Means of [S, N] values, where they are known, in resamples of groups and of seeds."""
+    num_seeds, num_images = values.shape
+    units = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(num_images)
+    num_units = int(units.max()) + 1
+    total, count = np.zeros((2, num_units, num_seeds))
+    np.add.at(total, units, values.T)
+    np.add.at(count, units, known.T.astype(float))
+    generator = numpy_generator(0, "attention")
+    images = generator.multinomial(num_units, np.full(num_units, 1 / num_units), size=NUM_RESAMPLES).astype(float)
+    times = generator.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=NUM_RESAMPLES).astype(float)
+    drawn = images @ count
+    means = np.divide(images @ total, drawn, out=np.zeros_like(drawn), where=drawn > 0)
+    times[drawn == 0] = 0  # a resample that holds no value of a seed
+    weight = times.sum(axis=1)
+    return np.divide((means * times).sum(axis=1), weight, out=np.full(len(weight), np.nan), where=weight > 0)

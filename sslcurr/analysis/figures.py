@@ -47,6 +47,14 @@ def draw_views(spec: StageSpec, path: Path, num_images: int = 6) -> None:
     write_whole(path, lambda temporary: sheet.save(temporary, format="PNG"))
 
 
+def lettering(size: int) -> Any:
+    """A font of so many pixels with the letters of most languages: DejaVu, which comes with matplotlib."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
 def in_bytes(images: Tensor, backbone: BackboneSpec) -> NDArray[np.uint8]:
     """[N, C, S, S] normalised images as [N, S, S, 3] bytes."""
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (backbone.mean, backbone.std))
@@ -56,12 +64,12 @@ def in_bytes(images: Tensor, backbone: BackboneSpec) -> NDArray[np.uint8]:
 
 def draw_grid(columns: dict[str, NDArray[np.uint8]]) -> Any:
     """A PIL image of columns of pictures, title -> [N, S, S, 3]; each picture is enlarged or shrunk to one size."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     num_rows = len(next(iter(columns.values())))
     pitch = CELL + GAP
     sheet = Image.new("RGB", (GAP + pitch * len(columns), TITLE + pitch * num_rows), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    pen, font = ImageDraw.Draw(sheet), lettering(12)
     for column, (title, pictures) in enumerate(columns.items()):
         left = GAP + column * pitch
         pen.multiline_text((left, 2), "\n".join(textwrap.wrap(title, 15)[:3]), fill="black", font=font, spacing=1)
@@ -80,7 +88,7 @@ def draw_samples(source: Source, path: Path, *, num_images: int = 8, num_classes
     Raises:
         DataError: not one image can be decoded.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     remarks, names = [], [*source.classes, *([None] if None in source.labels else [])]
     if len(names) > num_classes:
@@ -104,7 +112,7 @@ def draw_samples(source: Source, path: Path, *, num_images: int = 8, num_classes
         raise DataError(f"not one image of {source.name} can be decoded", "see sslcurr data check")
     pitch = CELL + GAP
     sheet = Image.new("RGB", (NAME + GAP + pitch * num_images, GAP + pitch * len(rows)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    pen, font = ImageDraw.Draw(sheet), lettering(12)
     for row, (title, pictures) in enumerate(rows.items()):
         top = GAP + row * pitch
         lines = textwrap.wrap(title, 25)[:5]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Settings:
         method: one of `cam.METHODS`.
         target: the class whose map is taken: the one that is `predicted`, or the image's `label`.
         layer: the layer whose maps are weighted; empty is the last stage with maps of `FEWEST_CELLS` a side.
+        image_size: side of the views, in pixels; 0 is that of the training.
 
     Raises SpecError for a method or a target that cannot be.
     """
@@ -51,6 +52,7 @@ class Settings:
     method: str = "gradcam"
     target: str = "predicted"
     layer: str = ""
+    image_size: int = 0
 
     def __post_init__(self) -> None:
         for name, value, known in (("method", self.method, METHODS), ("target", self.target, TARGETS)):
@@ -176,6 +178,7 @@ def _look(
     backbone, classifier = classifier_of(stage, spec)
     kind = task_class(spec.task)
     view = kind.fixed_view(kind.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.config.items()}))
+    view = replace(view, size=settings.image_size or view.size)
     layer = settings.layer or finest_needed(backbone, spec.backbone.channels, view.size)
     names = [name for name, _ in backbone.named_modules() if name]
     if layer not in names:
@@ -222,14 +225,18 @@ def _draw(
     pack, labels = regions.pack, regions.pack.labels[regions.rows]
     names: dict[int, str] = dict(enumerate(pack.classes)) if (labels >= 0).any() else {-1: "all images"}
     shown = {label: name for label, name in names.items() if label in labels}
+    remarks = [f"the first {overlays.MOST_CLASSES} classes"] if len(shown) > overlays.MOST_CLASSES else []
     rows = []
     for label, name in list(shown.items())[: overlays.MOST_CLASSES]:
-        places = np.array(overlays.chosen(found["inside"], labels, label), dtype=np.int64)
+        ranks = overlays.chosen(found["inside"], labels, label)
+        places = np.array(list(ranks.values()), dtype=np.int64)
         if not len(places):
+            remarks.append(f"no map of {name} is above zero")
             continue
         (images,) = feed.views(regions.rows[places], [view], torch.Generator())
         examples = []
-        for place, image, map_, mask in zip(
+        for rank, place, image, map_, mask in zip(
+            ranks,
             places.tolist(),
             in_bytes(images.cpu(), spec.backbone),
             enlarged(found["maps"][places], view.size),
@@ -239,9 +246,8 @@ def _draw(
             predicted = classes[found["predicted"][place]] if classes else ""
             caption = f"{100 * found['inside'][place]:.0f} % inside, {100 * found['coverage'][place]:.0f} % covered"
             told = f"\nnamed {predicted}" if predicted and predicted != name else ""
-            examples.append(overlays.Example(image, map_, mask, caption + told))
+            examples.append(overlays.Example(rank, image, map_, mask, caption + told))
         rows.append((name, examples))
-    remarks = [f"the first {overlays.MOST_CLASSES} classes"] if len(shown) > overlays.MOST_CLASSES else []
     about = f"{settings.method}, {layer}, {settings.target} class"
     title = f"{' -> '.join(spec.tasks)}, seed {spec.seed}, on {pack.name}: {about}"
     overlays.draw_sheet(rows, title, part / "sheet.png", remarks)

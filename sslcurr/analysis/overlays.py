@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sslcurr.analysis.figures import lettering
 from sslcurr.engine.store import write_whole
 
 CELL, GAP, CAPTION, NAME, HEAD = 128, 6, 34, 120, 58  # pixels
@@ -25,24 +26,30 @@ class Example:
     """One image of a sheet.
 
     Attributes:
+        rank: one of `RANKS`.
         image: [S, S, 3] uint8, as the network sees it.
         attention: [S, S], 0 or more.
         mask: [S, S], shares.
         caption: a line or two below it.
     """
 
+    rank: str
     image: NDArray[np.uint8]
     attention: NDArray[np.floating[Any]]
     mask: NDArray[np.floating[Any]]
     caption: str
 
 
-def chosen(values: NDArray[np.floating[Any]], labels: NDArray[np.integer], label: int) -> list[int]:
-    """The places of the best, the median and the worst of `values` with that label; NaN never, none twice."""
+def chosen(values: NDArray[np.floating[Any]], labels: NDArray[np.integer], label: int) -> dict[str, int]:
+    """The places of the best, the median and the worst of `values` with that label, by rank; NaN never.
+
+    Of two there is no median, of one only the best.
+    """
     members = np.flatnonzero((labels == label) & ~np.isnan(values))
     order = members[np.argsort(-values[members], kind="stable")]
-    places = [order[0], order[(len(order) - 1) // 2], order[-1]] if len(order) else []
-    return [int(place) for place in dict.fromkeys(places)]
+    wanted = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
+    ranks = {1: ("best",), 2: ("best", "worst")}.get(len(order), RANKS if len(order) else ())
+    return {rank: int(order[wanted[rank]]) for rank in ranks}
 
 
 def draw_sheet(
@@ -51,28 +58,28 @@ def draw_sheet(
     """Write a PNG: a row a class, with the image and its mask's outline beside the same under its attention.
 
     Args:
-        rows: the class's name and its examples, best first.
+        rows: the class's name and its examples.
         title: over the sheet, and `remarks` below it.
         path: of the file.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     pitch, height = 2 * CELL + 3 * GAP, CELL + CAPTION + GAP
-    width = NAME + pitch * max([1, *(len(examples) for _, examples in rows)])
+    width = NAME + pitch * len(RANKS)
     sheet = Image.new("RGB", (width, HEAD + height * len(rows)), "white")
     pen = ImageDraw.Draw(sheet)
-    font, small = ImageFont.load_default(size=13), ImageFont.load_default(size=11)
+    font, small = lettering(13), lettering(11)
     key = "line: mask; colour: attention, each map from 0 to its own highest value"
     for number, line in enumerate([title, "; ".join([key, *remarks])]):
         pen.text((GAP, 4 + 17 * number), _fitting(line, pen, font, width - 2 * GAP), fill="black", font=font)
-    for column, rank in enumerate(RANKS[: max([0, *(len(examples) for _, examples in rows)])]):
+    for column, rank in enumerate(RANKS):
         pen.text((NAME + column * pitch, HEAD - 19), rank, fill="black", font=font)
     for row, (name, examples) in enumerate(rows):
         top = HEAD + row * height
-        lines = textwrap.wrap(name, 18)[:6]
+        lines = [_fitting(line, pen, font, NAME - 2 * GAP) for line in textwrap.wrap(name, 16)[:6]]
         pen.multiline_text((GAP, top + CELL // 2 - 8 * len(lines)), "\n".join(lines), fill="black", font=font)
-        for column, example in enumerate(examples):
-            left = NAME + column * pitch
+        for example in examples:
+            left = NAME + RANKS.index(example.rank) * pitch
             for number, picture in enumerate(pictures_of(example)):
                 sheet.paste(Image.fromarray(picture), (left + number * (CELL + GAP // 2), top))
             caption = "\n".join(_fitting(line, pen, small, 2 * CELL) for line in example.caption.split("\n")[:2])

@@ -329,7 +329,7 @@ def _attend(document: Mapping[str, Any], folder: Path, formats: Formats) -> list
     rows: list[str | None] = [None, *classes]  # all images first
     title = (
         f"Attention ({document['method']}, {document['layer']}) in the marked region: {document['num_images']} "
-        f"{document['split']} images of {document['dataset']}"
+        f"{'' if document['split'] == 'all' else document['split'] + ' '}images of {document['dataset']}"
     )
     base = folder / "attention"
     if len(chains) > len(COLOURS):

@@ -229,11 +229,8 @@ def printed_table(document: Mapping[str, Any], name: str, kind: str) -> tuple[Ta
     """
     if name == "stages":
         return stage_table(document["stages"]), []
-    without = None
     for run in document["runs"]:
-        if run["kind"] is None:
-            without = without or run
-        elif run["kind"] == kind:
+        if run["kind"] == kind:
             for table in tables(kind, run["document"], run["title"]):
                 if table.name == name:
                     return table, run["command"]
@@ -246,7 +243,9 @@ def printed_table(document: Mapping[str, Any], name: str, kind: str) -> tuple[Ta
             f"the run {run['run']} has no table {name!r}, its result is of the kind {run['kind']}",
             "sslcurr report --table stages, or another --run",
         )
-    hint = "runs without a kept result are run again to have one" if without else f"run sslcurr {_command_word(name)}"
+    hint = f"run sslcurr {_command_word(name)}"
+    if any(run["kind"] is None for run in document["runs"]):
+        hint += "; a run from before results were kept has one when its command is run again"
     raise StoreError(f"no run in {document['store']} has a table {name!r}", hint)
 
 

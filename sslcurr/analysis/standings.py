@@ -293,7 +293,7 @@ def draw_tree(base: Path, document: Mapping[str, Any], formats: Sequence[str]) -
         entitle(axes.figure, title)
         handles = []
         if any(node.chains > 1 for node in nodes):
-            handles.append(_handle("o", COLOURS[0], True, "trained once, used by so many chains: (x 3)", 6))
+            handles.append(_handle("o", COLOURS[0], True, "trained once, used by N chains: (x N)", 6))
         handles.append(_handle("o", GREY, False, "used by one chain", 4))
         legend(axes.figure, handles)
     return Figure(base, title)
@@ -334,7 +334,7 @@ def draw_search(base: Path, document: Mapping[str, Any], formats: Sequence[str])
     names: list[str] = []
     places: list[float] = []
     place = 0.0
-    title = f"The search: {_about(document)}"
+    title = f"The search: {_about(document)}; the validation images choose what is found"
     finalists = [row for row in document["finalists"] if row.get("mean") is not None]
     num_rows = sum(map(len, blocks.values())) + 0.6 * len(blocks)
     heights = [num_rows, len(finalists) + 0.4]
@@ -384,7 +384,9 @@ def draw_search(base: Path, document: Mapping[str, Any], formats: Sequence[str])
                 below.plot(mean, row_place, "P", markersize=7, color="black", gid="finalist")
                 if std is not None:
                     below.hlines(row_place, mean - 100 * std, mean + 100 * std, color="black", linewidth=1.2)
-            _rows(below, [_joined(row["ordering"]) for row in finalists])
+            found = document.get("ordering")
+            chosen = [" (found)" if row["ordering"] == found else "" for row in finalists]
+            _rows(below, [_joined(row["ordering"]) + mark for row, mark in zip(finalists, chosen, strict=True)])
             below.tick_params(axis="y", labelsize=8)
             below.set(xlabel=_accuracy(document))
             spread = any(row.get("std") is not None for row in finalists)

@@ -573,7 +573,9 @@ def _cka(document: Document, title: str) -> Iterator[Table]:
         columns.append(Column("CKA", ("cka", "low", "high"), measured))
         rows = [dict(record) for record in records]
     if pairs:
-        note = f"Same layers of two models; 1 is alike, 0 unrelated; in brackets the {INTERVAL} over batches."
+        known = any(row["interval"] for pair in pairs for row in pair["layers"])
+        ends = f"; in brackets the {INTERVAL} over batches" if known else ""
+        note = f"Same layers of two models; 1 is alike, 0 unrelated{ends}."
         yield Table("cka", about, tuple(columns), rows, (note,), records=records)
     layers = {model["title"]: model["layers"] for model in document["models"]}
     for number, pair in enumerate(document["pairs"], start=1):
@@ -714,7 +716,8 @@ def _attend(document: Document, title: str) -> Iterator[Table]:
         Column(f"{INTERVAL} of pointing", ("pointing_low", "pointing_high"), between),
         Column("undefined", ("num_undefined",), count),
     )
-    about = f"{document['dataset']}, {counted(document['num_images'], document['split'] + ' image')} with a mask"
+    split = "" if document["split"] == "all" else f"{document['split']} "
+    about = f"{document['dataset']}, {counted(document['num_images'], split + 'image')} with a mask"
     yield Table(
         "attend",
         f"Attention inside the masks: {about}; {document['method']} of the {document['target']} class at "

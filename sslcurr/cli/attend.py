@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sslcurr.cli.cka import Split
-from sslcurr.cli.options import MASKS, Looking, shared_options
+from sslcurr.cli.options import MASKS, Seeing, shared_options
 from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def attend(
         typer.Option(metavar="NAME", help="Whose maps are weighted. Default: the last stage with 4 x 4 cells or more."),
     ] = "",
     *,
-    shared: Looking,
+    shared: Seeing,
 ) -> None:
     """How much of what fine-tuned models attend to lies in the lungs, or in any other region? (AIL)
 
@@ -68,9 +68,10 @@ def attend(
     from sslcurr.cli.looking import looked, opened_data
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import plotted, print_files, print_json
+    from sslcurr.data.catalog import DEFAULT
     from sslcurr.engine.store import write_whole
 
-    settings = gaze.Settings(method.value, target.value, layer)
+    settings = gaze.Settings(method.value, target.value, layer, shared.image_size or 0)
     store, folder = shared.store(), shared.plots()
     with reporting() as report:
         chains = chains_of(names, store, report.note)
@@ -78,6 +79,11 @@ def attend(
         rows, folders, foreign = [], [], set()
         for title, stages in chains.items():
             spec = stages[0].spec
+            if dataset is None and spec.data.name != DEFAULT:
+                raise SpecError(
+                    f"{title} was fine-tuned on {spec.data.name}, and no images are given",
+                    "say with --dataset where they are",
+                )
             size = shared.image_size or spec.config["image_size"]
             if size not in packs:
                 packs[size] = opened_data(shared, dataset, store, report, size, masks=masks)
@@ -95,9 +101,9 @@ def attend(
             "split": split.value,
             "method": settings.method,
             "target": settings.target,
-            "layer": rows[0]["layer"],
+            "layer": ", ".join(dict.fromkeys(row["layer"] for row in rows)),
             "masks": "those of the data set" if masks is None else str(masks),
-            "num_images": rows[0]["num_images"],
+            "num_images": max(row["num_images"] for row in rows),
             "chains": rows,
         }
         small = [row for row in rows if max(row["map_size"]) < gaze.FEWEST_CELLS]
@@ -105,14 +111,15 @@ def attend(
             height, width = small[0]["map_size"]
             report.note(
                 f"the maps of {small[0]['layer']} have {height} x {width} cells, which is coarse: an earlier --layer, "
-                "or training at a larger --image-size, tells more"
+                "or a larger --image-size, tells more"
             )
         num_undefined = sum(row["num_undefined"] for row in rows)
         if num_undefined:
             of = sum(row["num_images"] * len(row["seeds"]) for row in rows)
             report.note(f"{num_undefined} of {of} maps are zero everywhere (nothing speaks for the class): left out")
         stages = [stage for group in chains.values() for stage in group]
-        looked(store, "attend", document, stages, list(packs.values()), folders, of=", ".join(chains))
+        of = ", ".join(chains) if len(chains) <= MOST_CHAINS else f"{len(chains)} chains of {', '.join(names)}"
+        looked(store, "attend", document, stages, list(packs.values()), folders, of=of)
         files = plotted("attend", document, folder)
         if folder is not None:
             for number, row in enumerate(rows, start=1):
@@ -134,10 +141,6 @@ def chains_of(names: list[str], store: Store, note: Any) -> dict[str, list[Stage
         SpecError: a name means none.
         StoreError: it is neither a run nor a stage.
     """
-    from dataclasses import replace
-
-    from sslcurr.engine.spec import key_of
-
     found: dict[str, Stage] = {}
     records = store.all_runs()
     for name in names:
@@ -157,9 +160,7 @@ def chains_of(names: list[str], store: Store, note: Any) -> dict[str, list[Stage
         found |= {stage.key: stage for stage in ended}
     groups: dict[tuple[Any, ...], list[Stage]] = {}
     for stage in found.values():
-        spec = stage.spec
-        alike = (spec.tasks, key_of(replace(spec, seed=0, parent=None)))
-        groups.setdefault(alike, []).append(stage)
+        groups.setdefault((stage.spec.tasks, seedless(stage, store)), []).append(stage)
     chains: dict[str, list[Stage]] = {}
     for (tasks, _), stages in groups.items():
         title = " -> ".join(tasks)
@@ -172,6 +173,23 @@ def chains_of(names: list[str], store: Store, note: Any) -> dict[str, list[Stage
         else:
             chains[title] = stages
     return chains
+
+
+def seedless(stage: Stage, store: Store) -> tuple[str, ...]:
+    """What a stage and all before it were but for their seeds; of one that is gone the key, in which its seed is."""
+    from dataclasses import replace
+
+    from sslcurr.engine.spec import key_of
+
+    keys: list[str] = []
+    now: Stage | None = stage
+    while now is not None:
+        spec = now.spec
+        keys.append(key_of(replace(spec, seed=0, parent=None)))
+        now = None if spec.parent is None else store.find(spec.parent)
+        if now is None and spec.parent is not None:
+            keys.append(spec.parent)
+    return tuple(keys)
 
 
 def regions_for(spec: StageSpec, data: Data, split: str, store: Store, report: Any) -> Regions:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.options import Aiming, shared_options
+from sslcurr.cli.options import Aiming, refuse_masks, shared_options
 
 
 class Baseline(StrEnum):
@@ -38,6 +38,8 @@ def chain(
     from sslcurr.tasks import check_pretext
 
     check_pretext(tasks)
+    if not finetune:
+        refuse_masks(shared, "--no-finetune")
     carry_out(
         shared, [*tasks, *(["classification"] if finetune else [])], start=start, baseline=finetune and bool(baseline)
     )

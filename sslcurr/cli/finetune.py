@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.chain import Baseline
-from sslcurr.cli.options import Aiming, shared_options
+from sslcurr.cli.options import Aiming, refuse_masks, shared_options
 from sslcurr.errors import SpecError
 
 
@@ -49,4 +49,5 @@ def finetune(
             raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
         carry_out(shared, ["classification"], start=checkpoint, baseline=bool(baseline) and checkpoint is not None)
     else:
+        refuse_masks(shared, f"--probe {probe.value}")
         carry_out(shared, [], start=checkpoint, baseline=bool(baseline), probe=probe.value, layers=layers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,7 +225,7 @@ def run_record(planner: Any, store: Any, *, asked: dict[str, Any], title: str, s
 
     `asked` tells runs apart: the same is the same run.
     """
-    from sslcurr.engine.store import run_name
+    from sslcurr.engine.store import now, run_name
 
     earlier = store.all_runs().get(run_name(asked), {})
     return {
@@ -240,7 +239,7 @@ def run_record(planner: Any, store: Any, *, asked: dict[str, Any], title: str, s
         "balanced_accuracy": None,
         "finished": False,
         "command": ["sslcurr", *sys.argv[1:]],
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "created": now(),
     }
 
 

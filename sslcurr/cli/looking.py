@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.cli.options import Looking
+from sslcurr.cli.options import Looking, Seeing
 
 if TYPE_CHECKING:
     from sslcurr.cli.progress import Lines
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def opened_data(
-    shared: Looking,
+    shared: Seeing,
     dataset: str | None,
     store: Store,
     report: Lines,
@@ -71,7 +70,7 @@ def looked(
     `of` is what it was about; the titles of the models where nothing is given.
     """
     from sslcurr.cli.job import ancestors
-    from sslcurr.engine.store import Stage
+    from sslcurr.engine.store import Stage, now
 
     own = [model if isinstance(model, Stage) else model.stage for model in models]
     stages = [key for stage in own if stage is not None for key in ancestors(stage.key, store)]
@@ -89,7 +88,7 @@ def looked(
         "balanced_accuracy": None,
         "finished": True,
         "command": ["sslcurr", *sys.argv[1:]],
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "created": now(),
     }
     store.note_run(record)
     store.keep_result(record, kind, document)

@@ -257,23 +257,16 @@ class Aiming(Shared):
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Looking(Drawing, Images):
-    """The shared options of the commands that look at what checkpoints have learnt."""
+def refuse_masks(shared: Aiming, option: str) -> None:
+    """Raises SpecError where masks are given to a command that fine-tunes no model: `option` is why."""
+    if shared.masks is not None:
+        raise SpecError(f"--masks is for fine-tuned models, and {option} makes none", f"leave out --masks, or {option}")
 
-    backbone: Annotated[
-        str | None,
-        _option(
-            TRAINING,
-            "--backbone",
-            "The timm network that other projects' files hold, where it cannot be told, and of an untrained one.",
-            metavar="NAME",
-        ),
-    ] = None
-    stem: Annotated[
-        str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (stride 1).")
-    ] = None
-    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing(Drawing, Images):
+    """The shared options of the commands that show images to finished models."""
+
     settings: Annotated[
         list[str] | None,
         _option(
@@ -291,6 +284,25 @@ class Looking(Drawing, Images):
         own = {item.name for item in fields(Wishes)}
         values = {name: value for name, value in vars(self).items() if name in own}
         return Wishes(**{**values, "dataset": dataset, "masks": masks, "settings": tuple(self.settings or ())})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking(Seeing):
+    """The shared options of the commands that look at what checkpoints have learnt."""
+
+    backbone: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--backbone",
+            "The timm network that other projects' files hold, where it cannot be told, and of an untrained one.",
+            metavar="NAME",
+        ),
+    ] = None
+    stem: Annotated[
+        str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (stride 1).")
+    ] = None
+    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
 
 
 def check_picture(path: Path) -> None:

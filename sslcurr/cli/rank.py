@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslcurr.cli.options import Aiming, Shared, given_options, shared_options
+from sslcurr.cli.options import Aiming, Shared, given_options, refuse_masks, shared_options
 from sslcurr.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def rank(
         raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
     if not search and (beam, budget, score, penalty) != (2, 0.25, Score.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
+    if measure is not Measure.finetune:
+        refuse_masks(shared, f"--measure {measure.value}")
     from sslcurr.analysis.chains import Chains
     from sslcurr.cli.job import opened
 
@@ -267,6 +269,7 @@ def _search(
     from sslcurr.cli.rankings import print_search
     from sslcurr.cli.results import console, plotted, print_files, print_json
     from sslcurr.data.source import counted
+    from sslcurr.engine.store import run_name
 
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
@@ -304,8 +307,14 @@ def _search(
         "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
     }
     record |= run_record(chains.planner, chains.store, asked=asked, title=f"rank --search {' '.join(tasks)}", stages=[])
+    begun = run_name(asked) in chains.store.all_runs()
     note(chains, record)
-    result = found.run()
+    try:
+        result = found.run()
+    except SpecError:
+        if not begun:  # a budget that was refused is no run to go on with
+            chains.store.forget({run_name(asked)})
+        raise
     result = {
         "dataset": chains.planner.data.pack.name,
         "split": chains.split,

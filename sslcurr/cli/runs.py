@@ -109,6 +109,9 @@ def show(
         document = {"run": name, **records[name], "found": None if found is None else found[1]}
         if found is not None:
             files = plotted(found[0], found[1], folder)
+            if found[0] == "train":
+                trained = [stage for key in records[name]["stages"] if (stage := store.find(key)) is not None]
+                files += curves({" -> ".join(stage.spec.tasks): stage for stage in trained}, folder)
         elif folder is not None:
             raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
     else:
@@ -120,7 +123,7 @@ def show(
         print_json(document)
     else:
         for key, value in document.items():
-            if value or key != "files":
+            if (value or key != "files") and key != "found":
                 print(f"{key}: {value if isinstance(value, str) else text.dumps(value)}")
 
 

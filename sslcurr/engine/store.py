@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,11 @@ class Store:
         return found["kind"], found["document"]
 
     def all_runs(self) -> dict[str, dict[str, Any]]:
-        """The records of all runs by name, oldest first."""
+        """The records of all runs by name, the one begun first first; times of files are not kept by every copy."""
         if not self.runs.is_dir():
             return {}
-        paths = sorted(self.runs.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        return {path.stem: read_json(path) for path in paths}
+        records = {path.stem: read_json(path) for path in sorted(self.runs.glob("*.json"))}
+        return dict(sorted(records.items(), key=lambda item: datetime.fromisoformat(item[1]["created"])))
 
     def forget(self, names: set[str]) -> None:
         """Delete the records of runs; what they alone needed is then `unneeded`."""
@@ -187,6 +188,11 @@ class Store:
             else:
                 path.unlink(missing_ok=True)
         return freed
+
+
+def now() -> str:
+    """The time as runs are dated, to the millisecond: two of one second have an order."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def run_name(asked: dict[str, Any]) -> str:
