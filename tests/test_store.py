@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
+from datetime import datetime
 
 import pytest
 
 from sslcurr.engine.report import Reporter
 from sslcurr.engine.run import run_stages
 from sslcurr.engine.spec import key_of
-from sslcurr.engine.store import Store, is_full_disk, write_whole
+from sslcurr.engine.store import Store, is_full_disk, now, write_whole
 from sslcurr.errors import StoreError
 from tests.test_spec import SPEC
 
@@ -141,7 +143,8 @@ def test_only_what_no_run_needs_is_removed(tmp_path):
     kept = store.run(SPEC, work, silent)
     folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
     other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
-    record = {"asked": {"a": 1}, "stages": [kept.key], "analyses": [folder.name], "packs": []}
+    needed = {"stages": [kept.key], "analyses": [folder.name], "packs": []}
+    record = {"asked": {"a": 1}, **needed, "created": now()}
     name = store.note_run(record)
     assert json.loads((folder / "done.json").read_text()) == {"x": 1}
     found = {path.name.removesuffix(".lock") for path in store.unneeded()}
@@ -150,3 +153,24 @@ def test_only_what_no_run_needs_is_removed(tmp_path):
     store.remove(store.unneeded())
     assert store.all_analyses() == [folder]
     assert store.find(kept.key) is not None
+
+
+def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_their_files(tmp_path):
+    store = Store(tmp_path)
+    dates = {
+        "b": "2026-03-01T10:00:00+0000",
+        "a": "2026-03-01T10:30:00.250+02:00",
+        "c": "2026-03-01T10:00:00.001+00:00",
+    }
+    names = {}
+    for number, (word, date) in enumerate(dates.items()):
+        names[word] = store.note_run({"asked": {"is": word}, "created": date})
+        store.keep_result({"asked": {"is": word}}, "rank", {"is": word})
+        os.utime(store.runs / f"{names[word]}.json", (number, number))
+    assert list(store.all_runs()) == [names["a"], names["b"], names["c"]]  # half past eight, ten, and a little later
+    assert store.result(names["b"]) == ("rank", {"is": "b"})
+    store.forget({names["b"]})
+    assert store.result(names["b"]) is None
+    assert store.result(names["a"]) == ("rank", {"is": "a"})
+    earlier, later = now(), now()
+    assert datetime.fromisoformat(earlier) <= datetime.fromisoformat(later)

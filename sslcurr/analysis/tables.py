@@ -574,8 +574,8 @@ def _cka(document: Document, title: str) -> Iterator[Table]:
         rows = [dict(record) for record in records]
     if pairs:
         known = any(row["interval"] for pair in pairs for row in pair["layers"])
-        ends = f"; in brackets the {INTERVAL} over batches" if known else ""
-        note = f"Same layers of two models; 1 is alike, 0 unrelated{ends}."
+        brackets = f"; in brackets the {INTERVAL} over batches" if known else ""
+        note = f"Same layers of two models; 1 is alike, 0 unrelated{brackets}."
         yield Table("cka", about, tuple(columns), rows, (note,), records=records)
     layers = {model["title"]: model["layers"] for model in document["models"]}
     for number, pair in enumerate(document["pairs"], start=1):
