@@ -115,8 +115,10 @@ def attend(
             )
         num_undefined = sum(row["num_undefined"] for row in rows)
         if num_undefined:
-            of = sum(row["num_images"] * len(row["seeds"]) for row in rows)
-            report.note(f"{num_undefined} of {of} maps are zero everywhere (nothing speaks for the class): left out")
+            num_maps = sum(row["num_images"] * len(row["seeds"]) for row in rows)
+            report.note(
+                f"{num_undefined} of {num_maps} maps are zero everywhere (nothing speaks for the class): left out"
+            )
         stages = [stage for group in chains.values() for stage in group]
         of = ", ".join(chains) if len(chains) <= MOST_CHAINS else f"{len(chains)} chains of {', '.join(names)}"
         looked(store, "attend", document, stages, list(packs.values()), folders, of=of)
