@@ -887,3 +887,28 @@ def test_times_are_told_in_the_unit_that_suits_them():
         assert reports.duration(value) == text
     found = [reports.hours(value) for value in (None, 1234.56, 10.0, 9.87, 0.0123)]
     assert found == ["-", "1,234.6", "10.0", "9.9", "0.012"]
+
+
+def test_small_curves_fall_where_the_loss_falls():
+    from sslcurr.analysis.report import sparkline
+
+    drawn = sparkline([[10, 4.0], [20, 2.0], [40, 3.0]])
+    points = re.search(r'points="([^"]*)"', drawn)[1]  # of 24 down: the highest loss at the top
+    assert points == "1.0,1.0 40.3,23.0 119.0,12.0"
+    assert "from 4 to 3, lowest 2" in drawn
+    assert sparkline([[1, 2.0]]) == ""
+
+
+def test_the_newest_run_comes_first_and_gives_the_table(copied):
+    store = Store(copied)
+    (name, record), *_ = [(n, r) for n, r in store.all_runs().items() if store.result(n)[0] == "rank"]
+    other = {**record, "asked": {"test": "later"}, "title": "the later one", "created": "2100-01-01T00:00:00+00:00"}
+    document = store.result(name)[1]
+    store.note_run(other)
+    store.keep_result(other, "rank", {**document, "dataset": "the later data"})
+    runs = Command(copied).json("report")["runs"]
+    assert runs[0]["title"] == "the later one"
+    assert "the later data" in Command(copied)("report", "--table", "rank").stdout
+    store.note_run({**other, "created": "1999-01-01T00:00:00+00:00"})
+    assert "the later data" not in Command(copied)("report", "--table", "rank").stdout
+    assert Command(copied).json("report")["runs"][-1]["title"] == "the later one"
