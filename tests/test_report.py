@@ -20,8 +20,10 @@ from PIL import Image
 
 from sslcurr.analysis import plots
 from sslcurr.analysis import report as reports
+from sslcurr.analysis.cells import Column, Table
 from sslcurr.analysis.charts import draw_matrix
-from sslcurr.analysis.tables import FORMATS, KINDS, Column, Table, render, tables
+from sslcurr.analysis.tables import KINDS, tables
+from sslcurr.analysis.typeset import FORMATS, render
 from sslcurr.cli.report import Format, TableName
 from sslcurr.engine.store import Store
 from tests.conftest import QUICK, Command

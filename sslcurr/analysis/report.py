@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sslcurr import __version__
-from sslcurr.analysis.tables import Column, Table, arrow, counted, general, share, stage_table, tables
+from sslcurr.analysis.cells import Column, Table, arrow, counted, general, share
+from sslcurr.analysis.tables import stage_table, tables
 from sslcurr.engine.store import Stage, Store, read_json
 from sslcurr.errors import StoreError, did_you_mean
 

@@ -1,14 +1,27 @@
-"""From what commands found to tables: each number is read and rounded once, for the page, Markdown, LaTeX and CSV."""
+"""From what commands found to tables: each number is read once, for the terminal, the page and papers."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from sslcurr.analysis.cells import (
+    INTERVAL,
+    Column,
+    Document,
+    Row,
+    Table,
+    arrow,
+    between,
+    count,
+    counted,
+    general,
+    measured,
+    plus_minus,
+    points,
+    share,
+    spread,
+)
 
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 KINDS = {
@@ -23,150 +36,13 @@ KINDS = {
     "train": "train",
     "stages": "stages",
 }
-FORMATS = ("md", "latex", "csv")
 PREDICTORS = {
     "order": "how much of a curriculum it is",
     "mean": "the mean single-task accuracy",
     "last": "the accuracy of its last task",
 }
-INTERVAL = "95 % interval"
 # More layers than these are rows, not columns; more pairs than those beside each other are rows, too.
 MOST_LAYERS, MOST_PAIRS, MOST_CELLS = 8, 4, 14
-
-Document = Mapping[str, Any]
-Row = dict[str, Any]
-
-
-def share(value: float | None) -> str:
-    """A share as a percentage, without its sign."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def spread(mean: float | None, std: float | None) -> str:
-    """A mean in percent with its spread over seeds."""
-    if mean is None:
-        return "failed"
-    return share(mean) if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
-
-
-def between(low: float | None, high: float | None) -> str:
-    """An interval of shares, in percent."""
-    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def points(mean: float | None, low: float | None, high: float | None) -> str:
-    """A difference of shares in points, with its interval."""
-    if mean is None:
-        return "-"
-    return f"{100 * mean:+.1f}" + ("" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})")
-
-
-def measured(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A number such as CKA, with its interval."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
-
-
-def plus_minus(digits: int, factor: float = 1.0) -> Callable[..., str]:
-    """Shows a mean with a standard deviation."""
-
-    def shown(mean: float | None, deviation: float | None = None) -> str:
-        if mean is None:
-            return "-"
-        text = f"{factor * mean:.{digits}f}"
-        return text if deviation is None else f"{text} ± {factor * deviation:.{digits}f}"
-
-    return shown
-
-
-def general(value: float | None) -> str:
-    """A number in four digits."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-def count(value: int | None) -> str:
-    """A whole number."""
-    return "-" if value is None else f"{value:,}"
-
-
-def arrow(names: Sequence[str]) -> str:
-    """Tasks in their order."""
-    return " -> ".join(names)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column as it is shown.
-
-    Attributes:
-        title: its head, with the unit.
-        fields: the values of a row that it shows; it is sorted by the first.
-        show: makes text of these values; None takes them for words, which stand on the left.
-        words: whether `show` makes words, too.
-    """
-
-    title: str
-    fields: tuple[str, ...]
-    show: Callable[..., str] | None = None
-    words: bool = False
-
-    def shown(self, row: Mapping[str, Any]) -> str:
-        """The cell of a row."""
-        return (self.show or _text)(*(row.get(name) for name in self.fields))
-
-    def value(self, row: Mapping[str, Any]) -> Any:
-        """What the cell is sorted by."""
-        return row.get(self.fields[0])
-
-    @property
-    def numeric(self) -> bool:
-        """Whether it holds numbers, which stand on the right."""
-        return self.show is not None and not self.words
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of what a command found.
-
-    Attributes:
-        name: one word, such as `rank`.
-        title: what it shows, on which images, in a line of plain text.
-        columns: what is shown.
-        rows: the values, as they stand in the document; `columns` say how they are shown.
-        notes: sentences that belong to it: tests, how sure it is, what was chosen by what.
-        best: places of the rows that are marked.
-        best_cells: (row, column) places of the cells that are marked.
-        breaks: places of the rows before which a line is drawn.
-        records: the rows of the CSV file where these are others than `rows`: one for each value.
-    """
-
-    name: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: list[Row]
-    notes: tuple[str, ...] = ()
-    best: frozenset[int] = frozenset()
-    best_cells: frozenset[tuple[int, int]] = frozenset()
-    breaks: frozenset[int] = frozenset()
-    records: list[Row] = field(default_factory=list)
-
-    def cells(self) -> list[list[str]]:
-        """Every row as it is shown."""
-        return [[column.shown(row) for column in self.columns] for row in self.rows]
-
-    def raw(self) -> list[Row]:
-        """Every row as a CSV file has it: all values, nothing rounded."""
-        return self.records or self.rows
 
 
 def tables(kind: str, document: Document, title: str = "") -> list[Table]:
@@ -880,98 +756,3 @@ def stage_table(stages: Sequence[Mapping[str, Any]], num_left_out: int = 0) -> T
         (f"{counted(num_left_out, 'older stage')} left out: sslcurr runs --stages lists all",) if num_left_out else ()
     )
     return Table("stages", "Stages, newest first", tuple(columns), _filled(rows), notes)
-
-
-# ---- text for papers
-
-
-def render(table: Table, form: str, command: Sequence[str] = ()) -> str:
-    """A table as text.
-
-    Args:
-        table: what to print.
-        form: md, latex or csv.
-        command: the command line that makes its numbers again; it is named in md and latex.
-    """
-    return {"md": _markdown, "latex": _latex, "csv": _csv}[form](table, shlex.join(command))
-
-
-def _csv(table: Table, command: str) -> str:
-    rows = table.raw()
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _markdown(table: Table, command: str) -> str:
-    def escaped(text: str) -> str:
-        return re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", " ".join(text.split())).replace("-\\>", "→")
-
-    heads = [escaped(column.title) for column in table.columns]
-    lines = [f"**{escaped(table.title)}**", "", f"| {' | '.join(heads)} |"]
-    lines.append("|" + "|".join(" ---: " if column.numeric else " --- " for column in table.columns) + "|")
-    for i, row in enumerate(table.cells()):
-        cells = [escaped(cell) for cell in row]
-        cells = [
-            f"**{c}**" if c and (i in table.best or (i, j) in table.best_cells) else c for j, c in enumerate(cells)
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [line for note in table.notes for line in ("", escaped(note))]
-    if command:
-        fence = "`" * (max((len(run) for run in re.findall("`+", command)), default=0) + 1)
-        lines += ["", f"Made by {fence} {' '.join(command.split())} {fence}"]
-    return "\n".join(lines) + "\n"
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "→": r"$\rightarrow$",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-def _latex(table: Table, command: str) -> str:
-    def escaped(text: str, number: bool = False) -> str:
-        plain = " ".join(text.split()).replace(" -> ", " → ")
-        made = "".join(LATEX.get(character, character) for character in plain)
-        # A minus, not a hyphen; and a line break may fall in no number.
-        return re.sub(r"(?<![\w.])-(?=\d)", "$-$", made) if number else made
-
-    lines = [r"% needs \usepackage{booktabs}"]
-    lines += [f"% made by: {' '.join(command.split())}"] if command else []
-    lines += [
-        r"\begin{table}",
-        r"  \centering",
-        f"  \\caption{{{escaped(table.title)}}}",
-        f"  \\label{{tab:{table.name}}}",
-    ]
-    lines.append(f"  \\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in table.columns)}}}")
-    lines += [
-        r"    \toprule",
-        f"    {' & '.join(escaped(column.title) for column in table.columns)} \\\\",
-        r"    \midrule",
-    ]
-    for i, row in enumerate(table.cells()):
-        lines += [r"    \midrule"] if i in table.breaks else []
-        cells = [escaped(cell, column.numeric) for cell, column in zip(row, table.columns, strict=True)]
-        cells = [
-            f"\\textbf{{{c}}}" if c and (i in table.best or (i, j) in table.best_cells) else c
-            for j, c in enumerate(cells)
-        ]
-        # A row that begins with [ would be taken for the length after \\.
-        first = f"{{{cells[0]}}}" if cells[0].startswith(("[", "*")) else cells[0]
-        lines.append(f"    {' & '.join([first, *cells[1:]])} \\\\")
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
-    if table.notes:
-        lines += ["", r"  \medskip", r"  \begin{minipage}{\linewidth}\footnotesize"]
-        lines += [f"    {escaped(note, True)}\\par" for note in table.notes]
-        lines.append(r"  \end{minipage}")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"

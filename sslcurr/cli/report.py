@@ -59,7 +59,9 @@ def report(
     printed, and the page is only written where --out says so.
     """
     from sslcurr.analysis import report as reports
-    from sslcurr.analysis import tables
+    from sslcurr.analysis.cells import counted
+    from sslcurr.analysis.tables import KINDS
+    from sslcurr.analysis.typeset import render
     from sslcurr.cli.options import check_writable
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
@@ -79,17 +81,17 @@ def report(
     store = Store(runs)  # only read, so that it need not be writable
     document = reports.gather(store, names or [])
     if table is not None:
-        found, command = reports.printed_table(document, table.value, tables.KINDS[table.value])
-        print(tables.render(found, (form or Format.md).value, command), end="")
+        found, command = reports.printed_table(document, table.value, KINDS[table.value])
+        print(render(found, (form or Format.md).value, command), end="")
         return
     if out is not None or not json:
         with reporting() as progress:
             page = reports.page(document, store)
             write_whole(page_path, page.html.encode())
             if page.left_out:
-                progress.note(f"{tables.counted(len(page.left_out), 'figure')} left out, so that the page stays small")
+                progress.note(f"{counted(len(page.left_out), 'figure')} left out, so that the page stays small")
         if not json:
-            size, shown = page_path.stat().st_size / 1e6, tables.counted(page.num_figures, "figure")
-            print(f"{page_path}: {size:.2f} MB, {tables.counted(len(document['runs']), 'run')}, {shown}")
+            size, shown = page_path.stat().st_size / 1e6, counted(page.num_figures, "figure")
+            print(f"{page_path}: {size:.2f} MB, {counted(len(document['runs']), 'run')}, {shown}")
     if json:
         print_json(document | {"page": str(page_path) if out is not None else None})
