@@ -592,7 +592,7 @@ def test_what_several_looks_come_to_by_hand():
     assert one["classes"]["x"]["interval"] == pytest.approx([0.3, 0.3])
     assert one["classes"]["y"]["interval"] == pytest.approx([0.3, 0.9])
     assert one["attention"] == attention.summary(np.array([[0.2, 0.3, 0.4, 0.9]]), np.array([0, 1, 0, 2]))
-    short = gaze.in_short(looks[0], regions)
+    short = gaze.in_short(looks[0])
     assert short["mean"] == pytest.approx(means[0])
     assert short["pointing"] == pytest.approx(2 / 3)
     assert (short["coverage"], short["num_images"]) == (pytest.approx(0.25), 4)

@@ -46,6 +46,18 @@ def pointing(maps: Floats, regions: Floats) -> NDArray[np.float64]:
     return np.where(highest[:, 0, 0] > 0, hits / at_top.sum(axis=(1, 2)), np.nan)
 
 
+def means_by_seed(values: Floats) -> NDArray[np.float64]:
+    """Each seed's mean of [S, N] values over the images that have one (NaN is none); seeds without any are left out."""
+    known = ~np.isnan(values)
+    return np.nanmean(values[known.any(axis=1)], axis=1) if known.any() else np.empty(0)
+
+
+def mean_of(values: Floats) -> float | None:
+    """The mean of `summary`, without its interval."""
+    means = means_by_seed(values)
+    return float(means.mean()) if len(means) else None
+
+
 def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, Any]:
     """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval.
 
@@ -56,12 +68,12 @@ def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[s
         values: [S, N].
         groups: [N] group numbers; None takes each image as its own group.
     """
-    known = ~np.isnan(values)
-    if not known.any():
+    means = means_by_seed(values)
+    if not len(means):
         return {"mean": None, "std": None, "interval": None}
-    values, known = values[known.any(axis=1)], known[known.any(axis=1)]  # a seed without any value is missing
-    means = np.nanmean(values, axis=1)
-    interval = interval_of(_resampled(np.nan_to_num(values), known, groups))
+    known = ~np.isnan(values)
+    there = known.any(axis=1)  # a seed without any value is missing
+    interval = interval_of(_resampled(np.nan_to_num(values[there]), known[there], groups))
     return {
         "mean": float(means.mean()),
         "std": float(means.std(ddof=1)) if len(means) > 1 else None,

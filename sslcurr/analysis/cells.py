@@ -70,11 +70,6 @@ def arrow(names: Sequence[str]) -> str:
     return " -> ".join(names)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sslcurr.analysis import attention, curriculum, downstream, gaze
 from sslcurr.analysis.curriculum import Floats, Ordering
 from sslcurr.analysis.gaze import Gaze
-from sslcurr.analysis.regions import Regions, regions_of
+from sslcurr.analysis.regions import regions_of_report
 from sslcurr.backbones.build import check as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
@@ -62,7 +62,7 @@ class Run:
             "validation": self.validation,
             "key": self.key,
             "predictions": str(self.folder / "predictions.csv"),
-            **({"attention": attention.summary(self.gaze.inside[None])["mean"]} if self.gaze is not None else {}),
+            **({"attention": attention.mean_of(self.gaze.inside[None])} if self.gaze is not None else {}),
         }
 
 
@@ -121,7 +121,9 @@ class Chains:
         self.selection = planner.selection("classification")
         self.split = downstream.report_split(self.selection)
         # Read before any training: a mask that cannot be is a mistake to hear of now.
-        self.regions = self._regions() if measure == "finetune" else None
+        self.regions = regions_of_report(planner, store, report.note) if measure == "finetune" else None
+        if self.regions is not None:
+            self.folders[self.regions.folder.name] = self.regions.folder
         self.looks = gaze.Settings()
 
     # ---- what the test images are
@@ -136,15 +138,6 @@ class Chains:
         """[N] group numbers of the test images, if there are any."""
         groups = self.selection.pack.groups
         return None if groups is None else groups[self.selection.rows[self.split]]
-
-    def _regions(self) -> Regions | None:
-        data = self.planner.data
-        rows = self.selection.rows[self.split]
-        asked = self.planner.wishes.masks is not None
-        found = regions_of(data.masks, data.pack, rows, self.store, self.split, self.report.note, asked=asked)
-        if found is not None:
-            self.folders[found.folder.name] = found.folder
-        return found
 
     # ---- stages
 

@@ -292,7 +292,7 @@ def described(gazes: Sequence[Gaze], regions: Regions) -> dict[str, Any]:
                 "attention": found["mean"],
                 "interval": found["interval"],
                 "coverage": float(coverage[members].mean()),
-                "pointing": attention.summary(pointing[:, members])["mean"],
+                "pointing": attention.mean_of(pointing[:, members]),
             }
     return {
         "attention": attention.summary(inside, groups),
@@ -304,12 +304,13 @@ def described(gazes: Sequence[Gaze], regions: Regions) -> dict[str, Any]:
     }
 
 
-def in_short(gaze: Gaze, regions: Regions) -> dict[str, Any]:
-    """The same of one model, for the report of its test images: the mean `mean` with its `interval`, and the rest."""
-    found = described([gaze], regions)
-    own = {name: found["attention"][name] for name in ("mean", "interval")}
-    return own | {
-        "coverage": found["coverage"],
-        "pointing": found["pointing"]["mean"],
-        "num_images": found["num_images"],
+def in_short(gaze: Gaze) -> dict[str, Any]:
+    """The same of one model, for the report of its test images: `mean` with its `interval`, and the rest."""
+    found = attention.summary(gaze.inside[None], gaze.groups)
+    return {
+        "mean": found["mean"],
+        "interval": found["interval"],
+        "coverage": float(gaze.coverage.mean()),
+        "pointing": attention.mean_of(gaze.pointing[None]),
+        "num_images": len(gaze.inside),
     }

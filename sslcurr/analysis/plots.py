@@ -29,6 +29,7 @@ from sslcurr.analysis.charts import (
     shortened,
 )
 from sslcurr.analysis.embedding import METHODS
+from sslcurr.data.source import counted
 from sslcurr.engine.store import Stage
 from sslcurr.errors import SpecError, did_you_mean
 
@@ -81,7 +82,8 @@ def _grid(document: Mapping[str, Any], folder: Path, formats: Formats) -> list[F
         return []
     narrow = len(shares) > 5  # too narrow for a mean and its spread in one line
     low, high = float(finite.min()), float(finite.max())
-    title = f"{' → '.join(document['tasks'])} → classification: {document['dataset']}, {_counted(document['seeds'])}"
+    seeds = counted(len(document["seeds"]), "seed")
+    title = f"{' → '.join(document['tasks'])} → classification: {document['dataset']}, {seeds}"
     height = 1.3 + (0.45 if narrow else 0.36) * len(labels)
     base = folder / "grid"
     with chart(base, max(4.6, min(WIDEST, 2.1 + 1.05 * len(shares))), max(2.4, height), formats) as axes:
@@ -491,10 +493,6 @@ def draw_stages(stages: Mapping[str, Stage], folder: Path, *, formats: Formats =
         search = curves.draw_rates(folder / f"search-{stage.key}", title, stage, formats)
         found += [figure for figure in (logged, search) if figure is not None]
     return found
-
-
-def _counted(seeds: Sequence[int]) -> str:
-    return f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {

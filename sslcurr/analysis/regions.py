@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sslcurr.analysis.downstream import report_split
 from sslcurr.data import masks
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.source import counted
 from sslcurr.data.views import View, make_views
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.spec import hash_of
 from sslcurr.engine.store import Store, read_json
 from sslcurr.errors import DataError
@@ -49,6 +51,14 @@ class Regions:
         heights, widths = (torch.from_numpy(sides[rows]) for sides in (self.pack.heights, self.pack.widths))
         (found,) = make_views(images, heights, widths, [view], torch.Generator(), mean=(0.0,), std=(1.0,), channels=1)
         return found[:, 0].numpy()
+
+
+def regions_of_report(planner: Planner, store: Store, note: Callable[[str], None]) -> Regions | None:
+    """The masks of the images that chains of a planner are reported on; as `regions_of`."""
+    data, selection = planner.data, planner.selection("classification")
+    split = report_split(selection)
+    asked = planner.wishes.masks is not None
+    return regions_of(data.masks, data.pack, selection.rows[split], store, split, note, asked=asked)
 
 
 def regions_of(

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from sslcurr import __version__
-from sslcurr.analysis.cells import Column, Table, arrow, counted, general, share
+from sslcurr.analysis.cells import Column, Table, arrow, general, share
 from sslcurr.analysis.tables import stage_table, tables
+from sslcurr.data.source import counted
 from sslcurr.engine.store import Stage, Store, read_json
 from sslcurr.errors import StoreError, did_you_mean
 

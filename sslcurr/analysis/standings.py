@@ -25,6 +25,7 @@ from sslcurr.analysis.charts import (
     percent,
     shortened,
 )
+from sslcurr.data.source import counted
 
 # A block of orderings shows so many rows: its curricula, and the best of the others. Wider trees are not drawn.
 MOST_ROWS, MOST_LEAVES = 60, 200
@@ -410,8 +411,7 @@ def _joined(ordering: Sequence[str]) -> str:
 
 
 def _about(document: Mapping[str, Any]) -> str:
-    num_seeds = len(document["seeds"])
-    parts = [document["dataset"], f"{num_seeds} seed{'s' * (num_seeds != 1)}"]
+    parts = [document["dataset"], counted(len(document["seeds"]), "seed")]
     if document.get("num_images") is not None:
         parts.insert(1, f"{document['num_images']} {document['split']} images")
     return ", ".join([*parts, MEASURES.get(document["measure"], document["measure"])])

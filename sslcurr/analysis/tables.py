@@ -14,7 +14,6 @@ from sslcurr.analysis.cells import (
     arrow,
     between,
     count,
-    counted,
     general,
     measured,
     plus_minus,
@@ -22,6 +21,7 @@ from sslcurr.analysis.cells import (
     share,
     spread,
 )
+from sslcurr.data.source import counted
 
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 KINDS = {

@@ -88,6 +88,7 @@ def _run(
     layers: str,
     report: Lines,
 ) -> dict[str, Any]:
+    from sslcurr.analysis.regions import regions_of_report
     from sslcurr.engine.run import run_stages
     from sslcurr.engine.spec import key_of, to_dict
 
@@ -112,7 +113,8 @@ def _run(
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     store.note_run(record)
     ends = any(spec.task == "classification" for spec in (*specs, *extra))
-    regions = _regions(planner, store, report) if ends else None  # a mask that cannot be is heard of before training
+    # A mask that cannot be is heard of before training.
+    regions = regions_of_report(planner, store, report.note) if ends else None
     needed = any(store.find(key) is None for key in keys)
     runtime = shared.runtime() if needed else None
     outcomes = run_stages(specs, store, runtime, report)
@@ -175,21 +177,10 @@ def _reports(
                 if regions is not None:
                     seen = gaze.gaze_of(last.stage, last.spec, regions, gaze.Settings(), store, shared.device)
                     looked.append(seen.folder.name)
-                    found[title][0]["attention"] = gaze.in_short(seen, regions)
+                    found[title][0]["attention"] = gaze.in_short(seen)
     else:
         found = probes(shared, planner, parent, baseline, probe, layers)
     return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}, looked
-
-
-def _regions(planner: Any, store: Store, report: Lines) -> Regions | None:
-    """The masks of the images that are reported; says so where there are masks, but none of these."""
-    from sslcurr.analysis.downstream import report_split
-    from sslcurr.analysis.regions import regions_of
-
-    data, selection = planner.data, planner.selection("classification")
-    split = report_split(selection)
-    asked = planner.wishes.masks is not None
-    return regions_of(data.masks, data.pack, selection.rows[split], store, split, report.note, asked=asked)
 
 
 def probes(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sslcurr.analysis import cells
+from sslcurr.analysis.cells import arrow
 from sslcurr.cli.progress import error_console
 from sslcurr.cli.results import console, percent, print_json, table
 
@@ -19,11 +21,6 @@ if TYPE_CHECKING:
     from sslcurr.engine.plan import Parent
 
 
-def arrow(ordering: Sequence[str]) -> str:
-    """An ordering as a person reads it."""
-    return " -> ".join(ordering)
-
-
 def spread(row: Mapping[str, Any], num_seeds: int = 0) -> str:
     """A mean with its spread over seeds, and over how many where that is not all `num_seeds`."""
     if row["mean"] is None:
@@ -34,16 +31,12 @@ def spread(row: Mapping[str, Any], num_seeds: int = 0) -> str:
 
 def between(interval: Sequence[float] | None) -> str:
     """An interval of accuracies."""
-    return "-" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    return cells.between(*(interval or (None, None)))
 
 
 def points(entry: Mapping[str, Any] | None) -> str:
     """A difference in points with its interval."""
-    if entry is None or entry["mean"] is None:
-        return "-"
-    interval = entry["interval"]
-    shown = "" if interval is None else f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
-    return f"{100 * entry['mean']:+.1f}{shown}"
+    return "-" if entry is None else cells.points(entry["mean"], *(entry["interval"] or (None, None)))
 
 
 def print_ranking(document: Mapping[str, Any]) -> None:

@@ -59,12 +59,12 @@ def report(
     printed, and the page is only written where --out says so.
     """
     from sslcurr.analysis import report as reports
-    from sslcurr.analysis.cells import counted
     from sslcurr.analysis.tables import KINDS
     from sslcurr.analysis.typeset import render
     from sslcurr.cli.options import check_writable
     from sslcurr.cli.progress import reporting
     from sslcurr.cli.results import print_json
+    from sslcurr.data.source import counted
     from sslcurr.engine.store import Store, write_whole
 
     if form is not None and table is None:
