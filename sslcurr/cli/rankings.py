@@ -151,20 +151,18 @@ def print_forecast(
         print_cost(found, num_chains, True, guessed=guessed)
         return
     out = console()
-    state: dict[Ordering, int] = {}
+    state: dict[Ordering, set[str]] = {}
     ended: dict[Ordering, int] = {}
     for (name, _), chain in specs.items():
         if chains.measure == "finetune":
             ended[name] = ended.get(name, 0) + (key_of(chain[-1]) in found.there)
-        state |= {name[:end]: 0 for end in range(1, len(name) + 1)}
-    for prefix in state:
-        keys = {key_of(chain[len(prefix) - 1]) for (name, _), chain in specs.items() if name[: len(prefix)] == prefix}
-        state[prefix] = len(keys & found.there)
+        for end, spec in enumerate(chain[: len(name)], start=1):
+            state.setdefault(name[:end], set()).update({key_of(spec)} & found.there)
     begin = "scratch" if chains.planner.parent.key is None else "start"
     tree = Tree(_label(begin, None, ended.get(()), num_seeds))
     branches: dict[Ordering, Tree] = {(): tree}
     for prefix in sorted(state, key=len):
-        label = _label(prefix[-1], state[prefix], ended.get(prefix), num_seeds)
+        label = _label(prefix[-1], len(state[prefix]), ended.get(prefix), num_seeds)
         branches[prefix] = branches[prefix[:-1]].add(label)
     out.print(tree)
     if guessed:

@@ -152,12 +152,22 @@ class Planner:
         self._check_search(tasks)
         self.data = open_data(wishes, self.data_settings, store, self.parent.image_size, progress)
         self._selections: dict[tuple[bool, float], Selection] = {}
+        self._forget()
 
     def wishing(self, **changes: Any) -> Planner:
         """This planner with other wishes that concern neither the data nor the settings, such as `seed`, `fraction`."""
-        other = copy.copy(self)
-        other.wishes = replace(self.wishes, **changes)
-        return other
+        name = repr(sorted(changes.items()))
+        if name not in self._others:
+            other = self._others[name] = copy.copy(self)
+            other.wishes = replace(self.wishes, **changes)
+            other._forget()
+        return self._others[name]
+
+    def _forget(self) -> None:
+        """Begin without planned stages: they are of other wishes."""
+        self._others: dict[str, Planner] = {}
+        self._tasks: dict[tuple[str, BackboneSpec | None, bool, int | None], StageSpec] = {}
+        self._stages: dict[tuple[str, Parent, int | None], StageSpec] = {}
 
     def _check_search(self, tasks: Sequence[str]) -> None:
         """Raise SpecError for a search that cannot be, or for settings of one that nobody asked for."""
@@ -242,7 +252,20 @@ class Planner:
         )
 
     def stage(self, task: str, parent: Parent, epochs: int | None = None) -> StageSpec:
-        """One stage, every value of it resolved; `epochs` counts before all wishes."""
+        """One stage, every value of it resolved; `epochs` counts before all wishes.
+
+        Thousands of chains share most of their stages, and a task's values do not depend on which stage its parent is.
+        """
+        if (task, parent, epochs) not in self._stages:
+            asked = (task, parent.backbone, parent.key is None, epochs)
+            if asked not in self._tasks:
+                self._tasks[asked] = self._resolved(task, parent, epochs)
+            self._stages[task, parent, epochs] = replace(
+                self._tasks[asked], parent=parent.key, lineage=parent.lineage, source=parent.source
+            )
+        return self._stages[task, parent, epochs]
+
+    def _resolved(self, task: str, parent: Parent, epochs: int | None) -> StageSpec:
         kind, wishes = task_class(task), self.wishes
         given = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
         rate = given.get("lr", wishes.lr)  # the one said for the task counts

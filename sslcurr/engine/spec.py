@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sslcurr.errors import SpecError, did_you_mean
@@ -212,6 +213,7 @@ class StageSpec:
     lineage: tuple[str, ...] = unhashed(())
     source: str = unhashed("")
     search: LrSearch | None = field(default=None, metadata={"as_before": None})
+    _key: str = field(default="", init=False, repr=False, compare=False, metadata={"hashed": False, "told": False})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -219,18 +221,20 @@ class StageSpec:
         return (*self.lineage, self.task)
 
 
+def is_asked(item: dataclasses.Field[Any], content: Any) -> bool:
+    """Whether a field with this content is part of what is asked for, and so of the key."""
+    as_before = "as_before" in item.metadata and content == item.metadata["as_before"]
+    return item.metadata.get("hashed", True) and not as_before
+
+
 def to_dict(value: Any, *, for_key: bool = False) -> Any:
     """A spec as plain JSON values; `for_key` leaves out what is no part of the identity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        result = {}
-        for item in dataclasses.fields(value):
-            content = getattr(value, item.name)
-            skip = not item.metadata.get("hashed", True) or (
-                "as_before" in item.metadata and content == item.metadata["as_before"]
-            )
-            if not (for_key and skip):
-                result[item.name] = to_dict(content, for_key=for_key)
-        return result
+        return {
+            item.name: to_dict(getattr(value, item.name), for_key=for_key)
+            for item in dataclasses.fields(value)
+            if (is_asked(item, getattr(value, item.name)) if for_key else item.metadata.get("told", True))
+        }
     if isinstance(value, dict):
         return {str(name): to_dict(content, for_key=for_key) for name, content in value.items()}
     if isinstance(value, (list, tuple)):
@@ -256,10 +260,49 @@ def stage_from_dict(record: dict[str, Any]) -> StageSpec:
 
 def hash_of(value: Any) -> str:
     """sha256 (hex) of a spec or of plain JSON values, the same on every machine."""
-    text = json.dumps(to_dict(value, for_key=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(f"sslcurr {KEY_FORMAT}\n{text}".encode()).hexdigest()
+    return hashlib.sha256(f"sslcurr {KEY_FORMAT}\n{_text(value)}".encode()).hexdigest()
 
 
 def key_of(spec: StageSpec) -> str:
     """The key of a stage: 16 hexadecimal characters of the hash of what was asked for."""
-    return hash_of(spec)[:16]
+    if not spec._key:
+        object.__setattr__(spec, "_key", hash_of(spec)[:16])
+    return spec._key
+
+
+class _Same:
+    """A value that is looked up by being the same object: equal ones may be written differently (1 and 1.0)."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+
+def _text(value: Any) -> str:
+    """What is hashed of a value: JSON with sorted names. Of a stage, field by field: thousands share most of them."""
+    if not isinstance(value, StageSpec):
+        return _json(to_dict(value, for_key=True))
+    fields = sorted(dataclasses.fields(value), key=lambda item: item.name)
+    texts = []
+    for item in fields:
+        content = getattr(value, item.name)
+        if is_asked(item, content):
+            shared = isinstance(content, (BackboneSpec, DataSpec, Training))
+            texts.append(f'"{item.name}":{_text_of_same(_Same(content)) if shared else _text(content)}')
+    return f"{{{','.join(texts)}}}"
+
+
+def _json(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@lru_cache(maxsize=256)
+def _text_of_same(same: _Same) -> str:
+    return _text(same.value)
