@@ -55,3 +55,9 @@ def ratio(values: Sequence[float]) -> dict[str, float]:
 def shown(found: dict[str, float]) -> str:
     """A ratio with its spread."""
     return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median of ratios of many steps, and where the middle half of them lies."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"median": round(middle, 3), "min": round(low, 3), "max": round(high, 3), "n": len(values)}

@@ -1,12 +1,17 @@
-"""Images a second of training, three ways in one run: our whole loop, the same steps on ready tensors, lightly's loop.
+"""Images a second of training: our whole loop, the same steps on ready tensors, and other projects' loops, in one run.
 
     python benchmarks/train.py --json benchmarks/results/train-cpu.json
+    python benchmarks/train.py --tasks mocov2 swav --peers lightly --sizes 32 64
+    python benchmarks/train.py --tasks mocov2 --profile
 
-- loop: `sslcurr.engine.train.train`, from the pack to the optimizer, with log and saves.
-- bound: the same, but every step gets one batch of views that is ready on the device.
-- lightly: the task as lightly's documentation writes it (PIL transforms, a DataLoader with one worker a core).
+- loop: `sslcurr.engine.train.train`, from the pack to the optimizer, with its log.
+- bound: the same, but the step gets one batch of views that is ready on the device.
+- plain (MoCo v2): the bound without queue, slow encoder's average and shuffle: two views, forward and backward.
+- lightly, solo: the task as those projects' users would train it (`peers/`).
 
-The three take turns, so that what else the machine does meets all of them; each number is a median over rounds.
+Loop, bound and plain take turns, step by step within one training (on a GPU eight steps by eight steps), so that what
+else the machine does meets all of them alike; peers take turns with these trainings, round by round. Times are medians
+of steps, ratios medians over pairs of neighbours (peers: over rounds), with their quartiles.
 """
 
 from __future__ import annotations
@@ -17,170 +22,208 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import records
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sslcurr.engine import train as engine
 from sslcurr.engine.feed import Feed
 from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.report import Reporter
-from sslcurr.engine.spec import key_of
+from sslcurr.engine.report import PARTS, Reporter
+from sslcurr.engine.selection import select
+from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import Store
+from sslcurr.seeds import torch_generator
+from sslcurr.tasks import TASKS, task_class
+from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
-WARM_UP = 3  # steps of each run that are not timed
+WARM_UP = 2  # stretches of each mode that are not timed
+STRETCH = 8  # steps of one mode in a row on a GPU; on a CPU it is one
+FIRST = 3  # steps of a peer that are not timed
 PACK_SIZES = {32: 40, 64: 80, 224: 256}
+PEAK = {"NVIDIA H200": 790e12}  # floating-point operations a second of bf16 matrix products, as measured
 
 
-def make_images(folder: Path, num_images: int, size: int) -> None:
-    """JPEG files of `size` pixels, crops of two photographs."""
+def make_images(folder: Path, num_images: int, size: int, num_different: int = 2000) -> None:
+    """JPEG files of `size` pixels, crops of two photographs, in two classes; over `num_different` they repeat."""
     photographs = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
-    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
     for i in range(num_images):
+        path = folder / "ab"[i % 2] / f"{i:06d}.jpg"
+        if i >= num_different:
+            os.link(folder / "ab"[i % 2] / f"{i % num_different:06d}.jpg", path)
+            continue
         left, top = (i * 7919) % 320, (i * 104729) % 110
-        crop = photographs[i % 2].crop((left, top, left + 300, top + 300)).resize((size, size), Image.BILINEAR)
-        crop.save(folder / f"{i:05d}.jpg", quality=92)
+        crop = photographs[i % 2].crop((left, top, left + 300, top + 300)).resize((size, size), Image.Resampling.BILINEAR)
+        crop.save(path, quality=92)
+
+
+class Enough(Exception):
+    """A training was timed for long enough."""
 
 
 class Clock(Reporter):
-    """The seconds at which steps ended."""
+    """Seconds of each stretch of steps, in turns of `modes`; of their parts too if asked for.
 
-    def __init__(self) -> None:
-        self.times: list[float] = []
+    Attributes:
+        mode: what the step that comes next is to be.
+        seconds: mode -> seconds a step, one entry a stretch.
+        parts: part of a step -> seconds, one entry a step of mode "loop".
+    """
+
+    def __init__(self, modes: tuple[str, ...], device: str, *, steps: int = 0, profile: bool = False) -> None:
+        self.modes = modes
+        self.steps = steps
+        self.cuda = device == "cuda"
+        self.stretch = STRETCH if self.cuda else 1
+        self.profile = profile
+        self.seconds: dict[str, list[float]] = {mode: [] for mode in modes}
+        self.parts: dict[str, list[float]] = {name: [] for name in PARTS}
+        self.began: float | None = None
+        self.mode = modes[0]
+
+    def now(self) -> float:
+        """Seconds; on a GPU once it has done all that it was given."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """Time a part of a step, if asked for."""
+        return self._timed(name) if self.profile else super().part(name)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = self.now()
+        yield
+        if self.mode == "loop" and self.began is not None:
+            self.parts[name].append(self.now() - began)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
-        """Note the time; on a GPU, when the step really ended."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
+        """Note a stretch when it ends, and say what comes next."""
+        if step % self.stretch:
+            return
+        number, now = step // self.stretch - 1, self.now()
+        if self.began is not None and number >= WARM_UP * len(self.modes):
+            self.seconds[self.mode].append((now - self.began) / self.stretch)
+        self.mode = self.modes[(number + 1) % len(self.modes)]
+        self.began = now
+        if self.stretch * min(len(found) for found in self.seconds.values()) >= self.steps:
+            raise Enough
+
+    def ratio(self, mode: str, over: str) -> dict[str, float]:
+        """Speed of `mode` as a share of that of `over`: median and quartiles over neighbouring stretches."""
+        pairs = zip(self.seconds[mode], self.seconds[over], strict=False)
+        return records.quartiles([theirs / own for own, theirs in pairs])
+
+    def shares(self) -> dict[str, float]:
+        """Share of a step's time of each part, by medians; what is left is the loop's own."""
+        whole = statistics.median(self.seconds["loop"])
+        found = {name: sum(values) / len(self.parts["logging"]) for name, values in self.parts.items() if values}
+        shares = {name: round(value / whole, 4) for name, value in found.items()}
+        return {**shares, "other": round(max(0.0, 1.0 - sum(shares.values())), 4)}
 
 
-def ours(spec: Any, device: str, ready: bool) -> float:
-    """Images a second of our loop, or of its bound."""
-    clock, real = Clock(), Feed.batch
-    if ready:
-        kept: dict[int, Any] = {}
+@contextmanager
+def ready_tensors(clock: Clock) -> Iterator[None]:
+    """Steps of a mode other than "loop" get one batch that is ready on the device."""
+    kept: dict[int, Batch] = {}
+    real = Feed.batch
 
-        def batch(self: Feed, places: Any, *rest: Any) -> Any:
-            if len(places) not in kept:
-                kept[len(places)] = real(self, places, *rest)
-            return kept[len(places)]
+    def batch(self: Feed, places: Any, *rest: Any) -> Batch:
+        if clock.mode == "loop" or len(places) not in kept:
+            kept[len(places)] = real(self, places, *rest)
+        return kept[len(places)]
 
-        Feed.batch = batch  # type: ignore[method-assign]
+    Feed.batch = batch  # type: ignore[method-assign]
     try:
-        with tempfile.TemporaryDirectory() as part:
-            engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device), clock)
+        yield
     finally:
         Feed.batch = real  # type: ignore[method-assign]
-    steps = len(clock.times) - WARM_UP
-    return steps * spec.training.batch_size / (clock.times[-1] - clock.times[WARM_UP - 1])
 
 
-def lightly_loop(task: str, folder: Path, size: int, batch_size: int, num_prototypes: int, device: str) -> float:
-    """Images a second of the task as lightly's documentation writes it, on torchvision's ResNet-18."""
-    from lightly.data import LightlyDataset
-    from torchvision.models import resnet18
+@contextmanager
+def without_extras(kind: Any, clock: Clock) -> Iterator[None]:
+    """Steps of the mode "plain" of MoCo v2 leave out the queue, the slow encoder's average and the shuffle."""
+    loss, after = kind.loss, kind.after_step
 
-    dataset = LightlyDataset(str(folder), transform=transform_of(task, size))
-    loader = torch.utils.data.DataLoader(
-        dataset, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=os.cpu_count() or 1
-    )
-    backbone = torch.nn.Sequential(*list(resnet18().children())[:-1])
-    step = (moco_step if task == "mocov2" else swav_step)(backbone, num_prototypes, device)
-    times = []
-    for views, _, _ in loader:
-        step([view.to(device) for view in views])
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter())
-    return (len(times) - WARM_UP) * batch_size / (times[-1] - times[WARM_UP - 1])
-
-
-def transform_of(task: str, size: int) -> Any:
-    """lightly's transform at a view size; the small crops of SwAV keep their share of 96 to 224."""
-    from lightly.transforms import MoCoV2Transform, SwaVTransform
-
-    if task == "mocov2":
-        return MoCoV2Transform(input_size=size)
-    return SwaVTransform(crop_sizes=(size, max(8, 4 * round(size * 96 / 224 / 4))))
-
-
-def moco_step(backbone: torch.nn.Module, num_prototypes: int, device: str) -> Callable[[list[torch.Tensor]], None]:
-    """One optimizer step of MoCo."""
-    from lightly.loss import NTXentLoss
-    from lightly.models.modules import MoCoProjectionHead
-    from lightly.models.utils import deactivate_requires_grad, update_momentum
-
-    head = MoCoProjectionHead(512, 512, 128)
-    parts = [backbone, head]
-    slow = [frozen(part).to(device) for part in parts]
-    parts = [part.to(device) for part in parts]
-    for part in slow:
-        deactivate_requires_grad(part)
-    criterion = NTXentLoss(temperature=0.2, memory_bank_size=(4096, 128)).to(device)
-    optimizer = torch.optim.SGD([p for part in parts for p in part.parameters()], lr=0.06, momentum=0.9)
-
-    def step(views: list[torch.Tensor]) -> None:
-        for part, copy in zip(parts, slow, strict=True):
-            update_momentum(part, copy, m=0.99)
-        query = parts[1](parts[0](views[0]).flatten(start_dim=1))
+    def plain_loss(self: Any, batch: Batch, tick: Tick) -> Loss:
+        if clock.mode != "plain":
+            found: Loss = loss(self, batch, tick)
+            return found
+        first, second = batch.views[0].chunk(2)
+        query = self.head(self.backbone(first))
         with torch.no_grad():
-            key = slow[1](slow[0](views[1]).flatten(start_dim=1))
-        loss = criterion(query, key)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+            key = self.key_encoder(second)
+        value = -F.cosine_similarity(query.float(), key.float()).mean()
+        return Loss(value, {"accuracy": value.detach(), "feature_std": value.detach()})
 
-    return step
+    def plain_after(self: Any, *rest: Any) -> None:
+        if clock.mode != "plain":
+            after(self, *rest)
 
-
-def swav_step(backbone: torch.nn.Module, num_prototypes: int, device: str) -> Callable[[list[torch.Tensor]], None]:
-    """One optimizer step of SwAV."""
-    from lightly.loss import SwaVLoss
-    from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
-
-    head, prototypes = SwaVProjectionHead(512, 512, 128), SwaVPrototypes(128, n_prototypes=num_prototypes)
-    model = torch.nn.ModuleList([backbone, head, prototypes]).to(device)
-    criterion = SwaVLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-
-    def step(views: list[torch.Tensor]) -> None:
-        prototypes.normalize()
-        scores = []
-        for view in views:
-            embedding = torch.nn.functional.normalize(head(backbone(view).flatten(start_dim=1)), dim=1, p=2)
-            scores.append(prototypes(embedding))
-        loss = criterion(scores[:2], scores[2:])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    kind.loss, kind.after_step = plain_loss, plain_after
+    try:
+        yield
+    finally:
+        kind.loss, kind.after_step = loss, after
 
 
-def frozen(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy."""
-    import copy
+def timed(spec: StageSpec, device: str, modes: tuple[str, ...], *, steps: int, profile: bool = False) -> Clock:
+    """One training of `spec`, `steps` steps of each of `modes` in turns."""
+    clock = Clock(modes, device, steps=steps, profile=profile)
+    with (
+        tempfile.TemporaryDirectory() as part,
+        ready_tensors(clock),
+        without_extras(task_class("mocov2"), clock),
+        suppress(Enough),
+    ):
+        engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device), clock)
+    return clock
 
-    return copy.deepcopy(module)
+
+def operations(spec: StageSpec, device: str) -> float:
+    """Floating-point operations of forward and backward passes for an image of a step, counted by torch.
+
+    A batch norm, an addition or an average is not counted, as it is not when the use of an accelerator is stated.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    selection = select(spec.data, labelled=task_class(spec.task).labelled)
+    task: Task = engine.build_task(spec, selection, None).to(device)
+    feed = Feed(selection, spec.backbone, torch.device(device))
+    places = np.arange(min(16, len(selection.rows["train"])))
+    batch = feed.batch(places, task.views(task.config), torch_generator(0))
+    with FlopCounterMode(display=False) as counter:
+        task.loss(batch, Tick(0, 1000, 100)).value.backward()
+    return counter.get_total_flops() / len(places)
 
 
-def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, store: Store) -> Any:
+def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, store: Store) -> StageSpec:
     """A stage of one epoch on the images, the plan's choices left as they are but for the stem."""
     wishes = Wishes(
         dataset=str(folder),
-        backbone="resnet18",
+        backbone=arguments.backbone,
         stem="imagenet",
         image_size=size,
         epochs=1,
         batch_size=arguments.batch_size,
         precision=arguments.precision,
-        settings=(f"data.pack_size={PACK_SIZES.get(size, size)}",),
+        settings=(
+            f"data.pack_size={PACK_SIZES.get(size, size)}",
+            "data.val=0",
+            "data.test=0",
+            *(given for given in arguments.set if given.startswith(f"{task}.")),
+        ),
     )
     spec = Planner(wishes, store, [task]).chain([task])[0]
     if task == "swav":
@@ -190,61 +233,144 @@ def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, stor
     return spec
 
 
+def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argparse.Namespace, workers: int) -> float:
+    """Images a second of another project's loop."""
+    from peers import lightly_loop, solo_loop
+
+    module = {"lightly": lightly_loop, "solo": solo_loop}[name]
+    steps = module.loop(
+        task,
+        folder,
+        size=spec.config["image_size"],
+        batch_size=spec.training.batch_size,
+        device=arguments.device,
+        backbone=spec.backbone.name,
+        workers=workers,
+        num_prototypes=spec.config.get("num_prototypes", 300),
+        queue_length=spec.config.get("queue_length", 4096),
+    )
+    done, began = 0, 0.0
+    for step, num_images in enumerate(steps, start=1):
+        if arguments.device == "cuda" and step in (FIRST, FIRST + arguments.steps):
+            torch.cuda.synchronize()
+        if step == FIRST:
+            began = time.perf_counter()
+        elif step > FIRST:
+            done += num_images
+        if step == FIRST + arguments.steps:
+            break
+    return done / (time.perf_counter() - began)
+
+
+def measure(task: str, size: int, folder: Path, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
+    """One row of the table: a task at an image size."""
+    spec = plan(task, folder, size, arguments, store)
+    modes = ("loop", "bound", "plain") if task == "mocov2" else ("loop", "bound")
+    clocks, peers = [], {}
+    for name in arguments.peers:
+        from peers import lightly_loop, solo_loop
+
+        if task in {"lightly": lightly_loop, "solo": solo_loop}[name].TASKS:
+            peers |= {(name, workers): [] for workers in arguments.peer_workers}
+    for _ in range(arguments.rounds):
+        clocks.append(timed(spec, arguments.device, modes, steps=arguments.steps))
+        for (name, workers), found in peers.items():
+            found.append(peer(name, task, folder, spec, arguments, workers))
+    batch = spec.training.batch_size
+    joined = Clock(modes, arguments.device)
+    joined.seconds = {mode: [s for clock in clocks for s in clock.seconds[mode]] for mode in modes}
+    own = [batch / statistics.median(clock.seconds["loop"]) for clock in clocks]
+    row: dict[str, Any] = {
+        "task": task,
+        "size": size,
+        "batch_size": batch,
+        "precision": spec.training.precision,
+        "images_per_second": {mode: round(batch / statistics.median(s), 1) for mode, s in joined.seconds.items()},
+        "of_bound": joined.ratio("loop", "bound"),
+    }
+    if "plain" in modes:
+        row["of_plain"] = joined.ratio("bound", "plain")
+    for (name, workers), found in peers.items():
+        key = f"{name}, {workers} workers"
+        row["images_per_second"][key] = round(statistics.median(found), 1)
+        row[f"times {key}"] = records.ratio([a / b for a, b in zip(own, found, strict=True)])
+    row["gigaflop_per_image"] = round(operations(spec, arguments.device) / 1e9, 3)
+    row["teraflop_per_second"] = round(row["gigaflop_per_image"] * row["images_per_second"]["loop"] / 1000, 4)
+    if arguments.device == "cuda" and torch.cuda.get_device_name() in PEAK:
+        peak = PEAK[torch.cuda.get_device_name()] / 1e12
+        row["model_flops_used"] = round(row["teraflop_per_second"] / peak, 4)
+    if arguments.profile:
+        row["profile"] = timed(spec, arguments.device, ("loop",), steps=arguments.steps, profile=True).shares()
+    return row
+
+
+def shown(row: dict[str, Any]) -> str:
+    """A row as a person reads it."""
+    parts = [f"{row['task']:18} {row['size']:4} px"]
+    parts += [f"{name} {value:.1f}/s" for name, value in row["images_per_second"].items()]
+    parts += [f"of bound {records.shown(row['of_bound'])}"]
+    parts += [f"{name} {records.shown(value)}" for name, value in row.items() if name.startswith(("times ", "of_plain"))]
+    parts += [f"{row['teraflop_per_second']:.3f} TFLOP/s"]
+    if "model_flops_used" in row:
+        parts += [f"{row['model_flops_used']:.1%} of the device's"]
+    lines = ["  ".join(parts)]
+    if "profile" in row:
+        lines.append("    " + ", ".join(f"{name} {share:.1%}" for name, share in row["profile"].items()))
+    return "\n".join(lines)
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of a measurement of trainings, which other benchmarks share."""
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=[224] if cuda else [32, 64])
+    parser.add_argument("--backbone", default="resnet50" if cuda else "resnet18")
+    parser.add_argument("--batch-size", type=int, default=256 if cuda else 64)
+    parser.add_argument("--steps", type=int, default=48 if cuda else 12, help="timed steps of each mode and round")
+    parser.add_argument("--num-images", type=int, default=0, help="images of the data set; 0: one for each of a round")
+    parser.add_argument("--rounds", type=int, default=1 if cuda else 3)
+    parser.add_argument("--peers", nargs="*", default=[], choices=["lightly", "solo"])
+    parser.add_argument("--peer-workers", nargs="+", type=int, default=[os.cpu_count() or 1])
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--set", nargs="*", default=[], help="TASK.NAME=VALUE")
+    parser.add_argument("--profile", action="store_true", help="where a step's time goes, in a training of its own")
+    parser.add_argument("--device", default="cuda" if cuda else "cpu")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    return parser.parse_args()
+
+
+@contextmanager
+def images_for(arguments: argparse.Namespace, size: int) -> Iterator[tuple[Path, Store]]:
+    """A folder of images for the steps asked for, and a store for their pack."""
+    warm_up = WARM_UP * (STRETCH if arguments.device == "cuda" else 1)
+    num_images = arguments.num_images or arguments.batch_size * (3 * (arguments.steps + warm_up) + 1)
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "images"
+        make_images(folder, num_images, PACK_SIZES.get(size, size))
+        yield folder, Store(Path(root))
+
+
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=["mocov2", "swav"], choices=["mocov2", "swav"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=None)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=12, help="timed steps of a run")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="also write the results here")
-    arguments = parser.parse_args()
-    sizes = arguments.sizes or ([32, 64, 224] if arguments.device == "cuda" else [32, 64])
+    arguments = parsed(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     rows = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as root:
-            folder = Path(root) / "images"
-            make_images(folder, arguments.batch_size * (arguments.steps + WARM_UP), PACK_SIZES.get(size, size))
+    for size in arguments.sizes:
+        with images_for(arguments, size) as (folder, store):
             for task in arguments.tasks:
-                spec = plan(task, folder, size, arguments, Store(Path(root)))
-                prototypes = spec.config.get("num_prototypes", 0)
-                found: dict[str, list[float]] = {"loop": [], "bound": [], "lightly": []}
-                for _ in range(arguments.rounds):
-                    found["loop"].append(ours(spec, arguments.device, ready=False))
-                    found["bound"].append(ours(spec, arguments.device, ready=True))
-                    found["lightly"].append(
-                        lightly_loop(task, folder, size, arguments.batch_size, prototypes, arguments.device)
-                    )
-                shares = {
-                    other: [a / b for a, b in zip(found["loop"], found[other], strict=True)]
-                    for other in ("bound", "lightly")
-                }
-                row = {
-                    "task": task,
-                    "size": size,
-                    "images_per_second": {name: round(statistics.median(v), 1) for name, v in found.items()},
-                    "of_bound": records.ratio(shares["bound"]),
-                    "times_lightly": records.ratio(shares["lightly"]),
-                }
-                rows.append(row)
-                print(
-                    f"{task:8} {size:4} px  "
-                    + "  ".join(f"{name} {value:8.1f}/s" for name, value in row["images_per_second"].items())
-                    + f"  of bound {records.shown(row['of_bound'])}"
-                    + f"  times lightly {records.shown(row['times_lightly'])}",
-                    flush=True,
-                )
+                rows.append(measure(task, size, folder, arguments, store))
+                print(shown(rows[-1]), flush=True)
+    write(arguments, rows)
+
+
+def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Keep the rows with their circumstances."""
     records.write(
         arguments.json,
-        "images/s of training, ResNet-18, ImageNet stem",
+        f"images/s of training, {arguments.backbone}, ImageNet stem",
         rows,
         packages=("torch", "torchvision", "lightly", "timm"),
         device=arguments.device,
         threads=torch.get_num_threads(),
-        batch_size=arguments.batch_size,
         steps=arguments.steps,
         rounds=arguments.rounds,
         precision=arguments.precision,

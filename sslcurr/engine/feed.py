@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sslcurr.data.views import View, make_views
+from sslcurr.engine.report import Reporter
 from sslcurr.engine.selection import Selection
 from sslcurr.engine.spec import BackboneSpec
 from sslcurr.tasks.base import Batch
@@ -56,9 +57,14 @@ class Feed:
 
     def views(self, rows: np.ndarray, views: Sequence[View], generator: torch.Generator) -> tuple[Tensor, ...]:
         """One tensor a `View`, [count * N, channels, size, size], crop-major."""
+        return self._views_of(self.images(rows), rows, views, generator)
+
+    def _views_of(
+        self, images: Tensor, rows: np.ndarray, views: Sequence[View], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
         pack = self.selection.pack
         return make_views(
-            self.images(rows),
+            images,
             torch.from_numpy(pack.heights[rows]),
             torch.from_numpy(pack.widths[rows]),
             views,
@@ -68,15 +74,19 @@ class Feed:
             channels=self.backbone.channels,
         )
 
-    def batch(self, places: np.ndarray, views: Sequence[View], generator: torch.Generator) -> Batch:
-        """The training batch of the images at `places` of the training rows."""
+    def batch(
+        self, places: np.ndarray, views: Sequence[View], generator: torch.Generator, report: Reporter | None = None
+    ) -> Batch:
+        """The training batch of the images at `places` of the training rows; `report` hears of its parts."""
+        report = report or Reporter()
         rows = self.selection.rows["train"][places]
-        labels = torch.from_numpy(self.selection.pack.labels[rows])
-        return Batch(
-            views=self.views(rows, views, generator),
-            index=torch.from_numpy(places).to(self.device, non_blocking=True),
-            labels=labels.to(self.device, non_blocking=True),
-        )
+        with report.part("host to device"):
+            images = self.images(rows)
+            index = torch.from_numpy(places).to(self.device, non_blocking=True)
+            labels = torch.from_numpy(self.selection.pack.labels[rows]).to(self.device, non_blocking=True)
+        with report.part("views"):
+            made = self._views_of(images, rows, views, generator)
+        return Batch(views=made, index=index, labels=labels)
 
     def fixed(self, split: str, view: View, batch_size: int = 256) -> Iterator[Tensor]:
         """The fixed views of a split in data order, a batch at a time."""

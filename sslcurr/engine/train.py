@@ -87,8 +87,10 @@ def train(
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()
                 out, batch = one_step(loop, fabric, model, stepper, feed, places, tick)
-                task.after_step(batch, out, tick)
-                loop.step_done(out, len(places))
+                with report.part("after_step"):
+                    task.after_step(batch, out, tick)
+                with report.part("logging"):
+                    loop.step_done(out, len(places))
                 loop.stop_if_asked(stop)
             torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
             loop.epoch_done(task.end_epoch(loop.tick(), scan))
@@ -102,7 +104,7 @@ def one_step(
     loop: Loop, fabric: Fabric, model: nn.Module, optimizer: Any, feed: Feed, places: Any, tick: Tick
 ) -> tuple[Loss, Batch]:
     """Forward, backward and optimizer step, in `accumulate` parts; gives the loss and batch of the whole step."""
-    spec, task = loop.spec, loop.task
+    spec, task, part = loop.spec, loop.task, loop.report.part
     torch.manual_seed(seed_for(spec.seed, spec.parent, "step", tick.step))
     lr = lr_at(spec.training, tick.step, tick.total_steps, tick.steps_per_epoch)
     set_lr(optimizer, spec.training, lr)
@@ -110,16 +112,19 @@ def one_step(
     generator = torch_generator(spec.seed, spec.parent, "views", tick.step)
     parts, losses = [], []
     for chunk in split_evenly(places, spec.training.accumulate):
-        batch = feed.batch(chunk, loop.views, generator)
-        out: Loss = model(batch, tick)
+        batch = feed.batch(chunk, loop.views, generator, loop.report)
+        with part("forward"):
+            out: Loss = model(batch, tick)
         share = len(chunk) / len(places)
-        fabric.backward(out.value * share if share < 1 else out.value)
+        with part("backward"):
+            fabric.backward(out.value * share if share < 1 else out.value)
         parts.append(batch)
         losses.append((share, out))
-    if spec.training.clip:
-        torch.nn.utils.clip_grad_norm_(task.parameters(), spec.training.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    with part("optimizer"):
+        if spec.training.clip:
+            torch.nn.utils.clip_grad_norm_(task.parameters(), spec.training.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return join(losses), join_batches(parts)
 
 
