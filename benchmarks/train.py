@@ -19,7 +19,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,13 +34,14 @@ import numpy as np
 import records
 import torch
 import torch.nn.functional as F
+from peers import lightly_loop, solo_loop
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sslcurr.engine import train as engine
 from sslcurr.engine.feed import Feed
 from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.report import PARTS, Reporter
+from sslcurr.engine.report import PHASES, Reporter
 from sslcurr.engine.selection import select
 from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import Store
@@ -47,7 +51,6 @@ from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
 WARM_UP = 2  # stretches of each mode that are not timed
 STRETCH = 8  # steps of one mode in a row on a GPU; on a CPU it is one
-FIRST = 3  # steps of a peer that are not timed
 PACK_SIZES = {32: 40, 64: 80, 224: 256}
 PEAK = {"NVIDIA H200": 790e12}  # floating-point operations a second of bf16 matrix products, as measured
 
@@ -63,7 +66,9 @@ def make_images(folder: Path, num_images: int, size: int, num_different: int = 2
             os.link(folder / "ab"[i % 2] / f"{i % num_different:06d}.jpg", path)
             continue
         left, top = (i * 7919) % 320, (i * 104729) % 110
-        crop = photographs[i % 2].crop((left, top, left + 300, top + 300)).resize((size, size), Image.Resampling.BILINEAR)
+        crop = (
+            photographs[i % 2].crop((left, top, left + 300, top + 300)).resize((size, size), Image.Resampling.BILINEAR)
+        )
         crop.save(path, quality=92)
 
 
@@ -77,7 +82,7 @@ class Clock(Reporter):
     Attributes:
         mode: what the step that comes next is to be.
         seconds: mode -> seconds a step, one entry a stretch.
-        parts: part of a step -> seconds, one entry a step of mode "loop".
+        phases: phase of a step -> seconds, one entry a step of mode "loop".
     """
 
     def __init__(self, modes: tuple[str, ...], device: str, *, steps: int = 0, profile: bool = False) -> None:
@@ -87,7 +92,7 @@ class Clock(Reporter):
         self.stretch = STRETCH if self.cuda else 1
         self.profile = profile
         self.seconds: dict[str, list[float]] = {mode: [] for mode in modes}
-        self.parts: dict[str, list[float]] = {name: [] for name in PARTS}
+        self.phases: dict[str, list[float]] = {name: [] for name in PHASES}
         self.began: float | None = None
         self.mode = modes[0]
 
@@ -97,16 +102,16 @@ class Clock(Reporter):
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def part(self, name: str) -> AbstractContextManager[None]:
-        """Time a part of a step, if asked for."""
-        return self._timed(name) if self.profile else super().part(name)
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Time a phase of a step, if asked for."""
+        return self._timed(name) if self.profile else super().phase(name)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         began = self.now()
         yield
         if self.mode == "loop" and self.began is not None:
-            self.parts[name].append(self.now() - began)
+            self.phases[name].append(self.now() - began)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Note a stretch when it ends, and say what comes next."""
@@ -128,7 +133,7 @@ class Clock(Reporter):
     def shares(self) -> dict[str, float]:
         """Share of a step's time of each part, by medians; what is left is the loop's own."""
         whole = statistics.median(self.seconds["loop"])
-        found = {name: sum(values) / len(self.parts["logging"]) for name, values in self.parts.items() if values}
+        found = {name: sum(values) / len(self.phases["logging"]) for name, values in self.phases.items() if values}
         shares = {name: round(value / whole, 4) for name, value in found.items()}
         return {**shares, "other": round(max(0.0, 1.0 - sum(shares.values())), 4)}
 
@@ -234,32 +239,22 @@ def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, stor
 
 
 def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argparse.Namespace, workers: int) -> float:
-    """Images a second of another project's loop."""
-    from peers import lightly_loop, solo_loop
-
-    module = {"lightly": lightly_loop, "solo": solo_loop}[name]
-    steps = module.loop(
-        task,
-        folder,
-        size=spec.config["image_size"],
-        batch_size=spec.training.batch_size,
-        device=arguments.device,
-        backbone=spec.backbone.name,
-        workers=workers,
-        num_prototypes=spec.config.get("num_prototypes", 300),
-        queue_length=spec.config.get("queue_length", 4096),
-    )
-    done, began = 0, 0.0
-    for step, num_images in enumerate(steps, start=1):
-        if arguments.device == "cuda" and step in (FIRST, FIRST + arguments.steps):
-            torch.cuda.synchronize()
-        if step == FIRST:
-            began = time.perf_counter()
-        elif step > FIRST:
-            done += num_images
-        if step == FIRST + arguments.steps:
-            break
-    return done / (time.perf_counter() - began)
+    """Images a second of another project's loop, in a process of its own: nothing that we set applies to it."""
+    script = Path(__file__).parent / "peers" / f"{name}_loop.py"
+    asked = {
+        "--size": spec.config["image_size"],
+        "--batch-size": spec.training.batch_size,
+        "--backbone": spec.backbone.name,
+        "--num-prototypes": spec.config.get("num_prototypes", 300),
+        "--queue-length": spec.config.get("queue_length", 4096),
+        "--steps": arguments.steps,
+        "--workers": workers,
+        "--device": arguments.device,
+    }
+    options = [str(part) for option in asked.items() for part in option]
+    command = [sys.executable, str(script), task, str(folder), *options]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(re.search(r"([\d.]+) images/s", printed)[1])  # type: ignore[index]
 
 
 def measure(task: str, size: int, folder: Path, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
@@ -268,9 +263,7 @@ def measure(task: str, size: int, folder: Path, arguments: argparse.Namespace, s
     modes = ("loop", "bound", "plain") if task == "mocov2" else ("loop", "bound")
     clocks, peers = [], {}
     for name in arguments.peers:
-        from peers import lightly_loop, solo_loop
-
-        if task in {"lightly": lightly_loop, "solo": solo_loop}[name].TASKS:
+        if task in (lightly_loop if name == "lightly" else solo_loop).TASKS:
             peers |= {(name, workers): [] for workers in arguments.peer_workers}
     for _ in range(arguments.rounds):
         clocks.append(timed(spec, arguments.device, modes, steps=arguments.steps))
@@ -309,7 +302,9 @@ def shown(row: dict[str, Any]) -> str:
     parts = [f"{row['task']:18} {row['size']:4} px"]
     parts += [f"{name} {value:.1f}/s" for name, value in row["images_per_second"].items()]
     parts += [f"of bound {records.shown(row['of_bound'])}"]
-    parts += [f"{name} {records.shown(value)}" for name, value in row.items() if name.startswith(("times ", "of_plain"))]
+    parts += [
+        f"{name} {records.shown(value)}" for name, value in row.items() if name.startswith(("times ", "of_plain"))
+    ]
     parts += [f"{row['teraflop_per_second']:.3f} TFLOP/s"]
     if "model_flops_used" in row:
         parts += [f"{row['model_flops_used']:.1%} of the device's"]
@@ -352,7 +347,9 @@ def images_for(arguments: argparse.Namespace, size: int) -> Iterator[tuple[Path,
 
 def main() -> None:
     """Parse, measure, print."""
-    arguments = parsed(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    arguments = parsed(
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    )
     rows = []
     for size in arguments.sizes:
         with images_for(arguments, size) as (folder, store):

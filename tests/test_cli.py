@@ -112,6 +112,17 @@ def test_dry_run_trains_nothing_and_names_the_keys_that_a_run_will_have(sslcurr,
     assert text.stdout.count("have") == 2
 
 
+def test_recompute_is_an_option_of_commands_and_no_part_of_the_key(sslcurr, quick, monkeypatch):
+    from sslcurr.engine import train
+
+    asked = []
+    monkeypatch.setattr(train, "recompute_stages", lambda network: asked.append(network))
+    first = sslcurr.json("pretrain", "rotation", "--recompute", *quick)["stages"][0]
+    assert len(asked) == 1
+    again = sslcurr.json("pretrain", "rotation", *quick)["stages"][0]
+    assert (again["key"], again["reused"]) == (first["key"], True)
+
+
 def test_precision_can_be_asked_for_and_is_recorded(sslcurr, quick):
     keys = set()
     for asked, used in (("auto", "32"), ("32", "32"), ("bf16", "bf16")):

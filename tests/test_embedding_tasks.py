@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import fields
 
@@ -102,31 +103,49 @@ def test_negative_cosine_gives_the_target_no_gradient():
 
 
 def test_shuffled_groups_put_every_output_back_in_order():
-    sizes, seen = [], []
+    seen = []
 
     def encode(images):
-        sizes.append(len(images))
         seen.extend(images[:, 0].tolist())
         return images, 2 * images[:, :1], images.sum(dim=1)
 
     torch.manual_seed(0)
     images = torch.arange(66.0, requires_grad=True).view(33, 2)
-    same, double, total = in_shuffled_groups(encode, images, 8)
+    same, double, total = in_shuffled_groups(nn.Identity(), encode, images, 8)
     assert torch.equal(same, images)
     assert torch.equal(double, 2 * images[:, :1])
     assert torch.equal(total, images.sum(dim=1))
     assert not any(output.requires_grad for output in (same, double, total))
-    assert len(sizes) == 4
-    assert all(6 <= size <= 10 for size in sizes)
     # Without the shuffle a group would be the same images in every pass that shares its order.
     assert sorted(seen) == images[:, 0].tolist()
     assert seen != images[:, 0].tolist()
 
 
+def test_norms_of_shuffled_groups_are_those_of_passes_one_group_after_the_other():
+    encoder = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(16))
+    apart = copy.deepcopy(encoder)
+    images = torch.rand(33, 2, 4, 4)
+    torch.manual_seed(0)
+    (found,) = in_shuffled_groups(encoder, lambda x: (encoder(x),), images, 8)
+    torch.manual_seed(0)
+    order = torch.randperm(33)
+    parts = images[order].tensor_split(4)
+    assert sorted(len(part) for part in parts) == [8, 8, 8, 9]
+    with torch.no_grad():
+        expected = torch.cat([apart(part) for part in parts])
+    torch.testing.assert_close(found[order], expected)
+    for name, value in apart.state_dict().items():
+        torch.testing.assert_close(encoder.state_dict()[name], value, msg=name)
+    # Afterwards a norm sees the whole batch again.
+    torch.testing.assert_close(encoder(images), apart(images))
+    assert not torch.allclose(found, encoder(images))
+
+
 def test_shuffled_groups_of_a_small_batch_are_one():
-    sizes = []
-    in_shuffled_groups(lambda images: (sizes.append(len(images)), images)[1:], torch.rand(5, 2), 8)
-    assert sizes == [5]
+    norm = nn.BatchNorm1d(2)
+    images = torch.rand(5, 2)
+    (found,) = in_shuffled_groups(norm, lambda x: (norm(x),), images, 8)
+    torch.testing.assert_close(found, norm(images).detach())
 
 
 def test_rising_momentum_agrees_with_lightly():

@@ -181,11 +181,10 @@ def test_accumulation_sees_the_same_images_and_keeps_all_of_them(task, small_sta
 
 
 @every_task
-def test_logging_saving_and_the_place_of_the_store_leave_the_results_alone(task, small_stage, tmp_path):
+def test_logging_saving_recomputing_and_the_place_of_the_store_leave_the_results_alone(task, small_stage, tmp_path):
     a = train_stage(small_stage(task), Store(tmp_path / "a"), Runtime(save_steps=1), Reporter())
-    b = train_stage(
-        small_stage(task), Store(tmp_path / "some" / "where"), Runtime(log_steps=5, tensorboard=True), Reporter()
-    )
+    runtime = Runtime(log_steps=5, tensorboard=True, recompute=True)
+    b = train_stage(small_stage(task), Store(tmp_path / "some" / "where"), runtime, Reporter())
     assert a.key == b.key
     assert a.record["weights_sha256"] == b.record["weights_sha256"]
     assert list((b.folder / "tensorboard").iterdir())

@@ -136,21 +136,21 @@ def test_keys_come_back_in_the_order_of_their_images():
     """Shuffled and normalised in groups, row i is still of image i."""
     task = moco(bn_group=2)
     images = torch.rand(9, 3, 4, 4)
-    (keys,) = in_shuffled_groups(lambda x: (task.key_encoder(x),), images, 2)
+    (keys,) = in_shuffled_groups(task.key_encoder, lambda x: (task.key_encoder(x),), images, 2)
     torch.testing.assert_close(keys, task.key_encoder(images))
 
 
 def test_batch_norm_of_keys_is_in_groups():
     seen = []
 
-    class Spy(Pixels):
+    class Spy(nn.BatchNorm2d):
         def forward(self, images):
             seen.append(len(images))
             return super().forward(images)
 
     torch.manual_seed(0)
     config = MoCoV2.Config(image_size=4, dim=8, queue_length=16, bn_group=8)
-    task = MoCoV2(Spy(4), 16, Facts(num_images=40), config)
+    task = MoCoV2(nn.Sequential(Spy(3), Pixels(4)), 16, Facts(num_images=40), config)
     task.loss(batch_of(torch.rand(64, 3, 4, 4), num_images=32), Tick(0, 10, 5))
     assert seen == [32, 8, 8, 8, 8]
 

@@ -226,6 +226,9 @@ class Shared(Drawing, Images):
     tensorboard: Annotated[
         bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
     ] = False
+    recompute: Annotated[
+        bool, _option(MACHINE, "--recompute", "Keep less for the backward pass: larger batches fit, steps take longer.")
+    ] = False
     dry_run: Annotated[
         bool, _option(MACHINE, "--dry-run", "Read the data and show the resolved plan; train nothing.")
     ] = False
@@ -247,7 +250,12 @@ class Shared(Drawing, Images):
         """What the engine takes; imports it."""
         from sslcurr.engine.train import Runtime
 
-        return Runtime(device=self.device, save_minutes=self.save_minutes, tensorboard=self.tensorboard)
+        return Runtime(
+            device=self.device,
+            save_minutes=self.save_minutes,
+            tensorboard=self.tensorboard,
+            recompute=self.recompute,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

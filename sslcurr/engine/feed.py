@@ -80,11 +80,11 @@ class Feed:
         """The training batch of the images at `places` of the training rows; `report` hears of its parts."""
         report = report or Reporter()
         rows = self.selection.rows["train"][places]
-        with report.part("host to device"):
+        with report.phase("host to device"):
             images = self.images(rows)
             index = torch.from_numpy(places).to(self.device, non_blocking=True)
             labels = torch.from_numpy(self.selection.pack.labels[rows]).to(self.device, non_blocking=True)
-        with report.part("views"):
+        with report.phase("views"):
             made = self._views_of(images, rows, views, generator)
         return Batch(views=made, index=index, labels=labels)
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from sslcurr.engine.spec import StageSpec
 
 # Where the time of a training goes; the rest is the loop's own.
-PARTS = ("views", "host to device", "forward", "backward", "optimizer", "after_step", "logging")
+PHASES = ("views", "host to device", "forward", "backward", "optimizer", "after_step", "logging")
 
 
 class Reporter:
@@ -16,8 +16,8 @@ class Reporter:
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
         """A stage is about to be trained, from `step` on (above 0 after a resume)."""
 
-    def part(self, name: str) -> AbstractContextManager[None]:
-        """A context around each of `PARTS` of a step, for whoever measures them."""
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A context around each of `PHASES` of a step, for whoever measures them."""
         return nullcontext()
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:

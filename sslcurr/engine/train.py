@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from sslcurr import __version__
 from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
+from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.data.order import batches, num_steps
-from sslcurr.engine.device import Placement, placement
+from sslcurr.engine.device import Placement, keep_freed_memory, placement
 from sslcurr.engine.feed import Feed, Scanner
 from sslcurr.engine.log import Log, Progress, read_rows
 from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
@@ -45,6 +46,8 @@ class Runtime:
         save_steps: save after each so many steps, whatever it costs; 0 leaves it to the clock.
         log_steps: steps between two rows of `metrics.csv`; 0 chooses about 50 an epoch.
         tensorboard: also write TensorBoard events into the stage's folder.
+        recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
+            less memory, more time.
     """
 
     device: str = "auto"
@@ -52,6 +55,7 @@ class Runtime:
     save_steps: int = 0
     log_steps: int = 0
     tensorboard: bool = False
+    recompute: bool = False
 
 
 def train(
@@ -66,9 +70,12 @@ def train(
         Interrupted: a signal asked to stop; the state is saved.
     """
     where = placement(runtime.device, spec.training.precision)
+    keep_freed_memory()
     fabric = Fabric(accelerator=where.accelerator, devices=where.devices, precision=where.fabric_precision)
     selection = select(spec.data, labelled=task_class(spec.task).labelled)
     task = build_task(spec, selection, parent)
+    if runtime.recompute:
+        recompute_stages(task.backbone)
     if where.channels_last:
         task = task.to(memory_format=torch.channels_last)
     model = fabric.setup_module(task)
@@ -87,9 +94,9 @@ def train(
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()
                 out, batch = one_step(loop, fabric, model, stepper, feed, places, tick)
-                with report.part("after_step"):
+                with report.phase("after_step"):
                     task.after_step(batch, out, tick)
-                with report.part("logging"):
+                with report.phase("logging"):
                     loop.step_done(out, len(places))
                 loop.stop_if_asked(stop)
             torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
@@ -104,7 +111,7 @@ def one_step(
     loop: Loop, fabric: Fabric, model: nn.Module, optimizer: Any, feed: Feed, places: Any, tick: Tick
 ) -> tuple[Loss, Batch]:
     """Forward, backward and optimizer step, in `accumulate` parts; gives the loss and batch of the whole step."""
-    spec, task, part = loop.spec, loop.task, loop.report.part
+    spec, task, phase = loop.spec, loop.task, loop.report.phase
     torch.manual_seed(seed_for(spec.seed, spec.parent, "step", tick.step))
     lr = lr_at(spec.training, tick.step, tick.total_steps, tick.steps_per_epoch)
     set_lr(optimizer, spec.training, lr)
@@ -113,14 +120,14 @@ def one_step(
     parts, losses = [], []
     for chunk in split_evenly(places, spec.training.accumulate):
         batch = feed.batch(chunk, loop.views, generator, loop.report)
-        with part("forward"):
+        with phase("forward"):
             out: Loss = model(batch, tick)
         share = len(chunk) / len(places)
-        with part("backward"):
+        with phase("backward"):
             fabric.backward(out.value * share if share < 1 else out.value)
         parts.append(batch)
         losses.append((share, out))
-    with part("optimizer"):
+    with phase("optimizer"):
         if spec.training.clip:
             torch.nn.utils.clip_grad_norm_(task.parameters(), spec.training.clip)
         optimizer.step()

@@ -69,7 +69,10 @@ class DenseCL(MoCoV2):
         query, dense, features = self._encode(nn.Sequential(self.backbone, self.head), self.dense_head, first)
         with torch.no_grad():
             keys, dense_keys, key_features = in_shuffled_groups(
-                lambda images: self._encode(self.key_encoder, self.key_dense_head, images), second, config.bn_group
+                self.key_encoder,
+                lambda images: self._encode(self.key_encoder, self.key_dense_head, images),
+                second,
+                config.bn_group,
             )
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -140,19 +142,37 @@ def small_momentum(num_images: int, batch_size: int, epochs: int) -> float:
 
 @torch.no_grad()
 def in_shuffled_groups(
-    encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int
+    encoder: nn.Module, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int
 ) -> tuple[Tensor, ...]:
-    """`encode` of shuffled groups of about `group` images, put back in the order of `images`.
+    """`encode` of shuffled images whose batch norms see groups of about `group`, put back in the order of `images`.
 
     Batch norms then normalise each image among others than in another pass, as MoCo's shuffling between GPUs has it.
+    `encoder` has the norms that `encode` uses; all other layers take the images together.
     """
     num_groups = max(1, round(len(images) / group))
     if num_groups == 1:
         return encode(images)
     order = torch.randperm(len(images)).to(images.device, non_blocking=True)
-    parts = [encode(part) for part in images[order].tensor_split(num_groups)]
-    shuffled = [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+    with norms_in_groups(encoder, num_groups):
+        shuffled = encode(images[order])
     return tuple(torch.empty_like(output).index_copy_(0, order, output) for output in shuffled)
+
+
+@contextmanager
+def norms_in_groups(module: nn.Module, num_groups: int) -> Iterator[None]:
+    """Let each batch norm of `module` normalise `num_groups` parts of its batch by themselves, one after the other."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.forward = partial(_in_groups, norm.forward, num_groups)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _in_groups(norm: Callable[[Tensor], Tensor], num_groups: int, x: Tensor) -> Tensor:
+    return torch.cat([norm(part) for part in x.tensor_split(num_groups)])
 
 
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,8 @@ class MoCoV2(Task):
         """InfoNCE of the queries of the first views against the keys of the second ones and the queue."""
         first, second = batch.views[0].chunk(2)
         query = self.head(self.backbone(first))
-        (keys,) = in_shuffled_groups(lambda images: (self.key_encoder(images),), second, self.config.bn_group)
+        encoder = self.key_encoder
+        (keys,) = in_shuffled_groups(encoder, lambda images: (encoder(images),), second, self.config.bn_group)
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)
             value, accuracy = info_nce(query, keys, self.queue, self.config.temperature)
