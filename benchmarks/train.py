@@ -50,6 +50,7 @@ from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
 WARM_UP = 2  # stretches of each mode that are not timed
+NEVER = 10**9  # steps between two saves
 STRETCH = 8  # steps of one mode in a row on a GPU; on a CPU it is one
 PACK_SIZES = {32: 40, 64: 80, 224: 256}
 PEAK = {"NVIDIA H200": 790e12}  # floating-point operations a second of bf16 matrix products, as measured
@@ -125,6 +126,10 @@ class Clock(Reporter):
         if self.stretch * min(len(found) for found in self.seconds.values()) >= self.steps:
             raise Enough
 
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        """What comes between two epochs is no step: the stretch that it cuts is not counted."""
+        self.began = None
+
     def ratio(self, mode: str, over: str) -> dict[str, float]:
         """Speed of `mode` as a share of that of `over`: median and quartiles over neighbouring stretches."""
         pairs = zip(self.seconds[mode], self.seconds[over], strict=False)
@@ -183,7 +188,15 @@ def without_extras(kind: Any, clock: Clock) -> Iterator[None]:
         kind.loss, kind.after_step = loss, after
 
 
-def timed(spec: StageSpec, device: str, modes: tuple[str, ...], *, steps: int, profile: bool = False) -> Clock:
+def timed(
+    spec: StageSpec,
+    device: str,
+    modes: tuple[str, ...],
+    *,
+    steps: int,
+    profile: bool = False,
+    recompute: bool = False,
+) -> Clock:
     """One training of `spec`, `steps` steps of each of `modes` in turns."""
     clock = Clock(modes, device, steps=steps, profile=profile)
     with (
@@ -192,7 +205,8 @@ def timed(spec: StageSpec, device: str, modes: tuple[str, ...], *, steps: int, p
         without_extras(task_class("mocov2"), clock),
         suppress(Enough),
     ):
-        engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device), clock)
+        runtime = engine.Runtime(device=device, save_steps=NEVER, recompute=recompute)
+        engine.train(spec, key_of(spec), Path(part), None, runtime, clock)
     return clock
 
 
@@ -214,7 +228,7 @@ def operations(spec: StageSpec, device: str) -> float:
 
 
 def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, store: Store) -> StageSpec:
-    """A stage of one epoch on the images, the plan's choices left as they are but for the stem."""
+    """A stage on the images, the plan's choices left as they are but for the stem."""
     wishes = Wishes(
         dataset=str(folder),
         backbone=arguments.backbone,
@@ -235,11 +249,12 @@ def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, stor
         # The paper's crops, as lightly makes them, and prototypes that learn from the first step: equal work.
         crops = {"num_small": 6, "scale": (0.14, 1.0), "small_scale": (0.05, 0.14), "frozen_epochs": 0.0}
         spec = dataclasses.replace(spec, config={**spec.config, **crops})
-    return spec
+    # Enough epochs for any number of steps; nothing that is timed depends on their number.
+    return dataclasses.replace(spec, training=dataclasses.replace(spec.training, epochs=1000))
 
 
-def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argparse.Namespace, workers: int) -> float:
-    """Images a second of another project's loop, in a process of its own: nothing that we set applies to it."""
+def peer_output(name: str, task: str, folder: Path, spec: StageSpec, steps: int, workers: int, device: str) -> str:
+    """What another project's loop prints, in a process of its own: nothing that we set applies to it."""
     script = Path(__file__).parent / "peers" / f"{name}_loop.py"
     asked = {
         "--size": spec.config["image_size"],
@@ -247,13 +262,18 @@ def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argpars
         "--backbone": spec.backbone.name,
         "--num-prototypes": spec.config.get("num_prototypes", 300),
         "--queue-length": spec.config.get("queue_length", 4096),
-        "--steps": arguments.steps,
+        "--steps": steps,
         "--workers": workers,
-        "--device": arguments.device,
+        "--device": device,
     }
     options = [str(part) for option in asked.items() for part in option]
     command = [sys.executable, str(script), task, str(folder), *options]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argparse.Namespace, workers: int) -> float:
+    """Images a second of another project's loop."""
+    printed = peer_output(name, task, folder, spec, arguments.steps, workers, arguments.device)
     return float(re.search(r"([\d.]+) images/s", printed)[1])  # type: ignore[index]
 
 

@@ -34,6 +34,8 @@ from sslcurr.tasks.base import Batch, Facts, Loss, Task, Tick
 
 # A save at the end of an epoch may cost this share of the time since the last one; rarer epochs are always saved.
 SAVE_SHARE = 0.05
+# Steps between two rows of the log on a GPU, which the host waits for to read them.
+FEWEST_STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +46,8 @@ class Runtime:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         save_minutes: longest time between two saves within an epoch.
         save_steps: save after each so many steps, whatever it costs; 0 leaves it to the clock.
-        log_steps: steps between two rows of `metrics.csv`; 0 chooses about 50 an epoch.
+        log_steps: steps between two rows of `metrics.csv`; 0 chooses about 50 an epoch, on a GPU not oftener than every
+            eighth step: the host waits for the device to read them.
         tensorboard: also write TensorBoard events into the stage's folder.
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
@@ -193,7 +196,8 @@ class Loop:
         self.num_images = task.num_images
         self.steps_per_epoch = num_steps(self.num_images, spec.training.batch_size)
         self.total_steps = self.steps_per_epoch * spec.training.epochs
-        log_steps = runtime.log_steps or max(1, self.steps_per_epoch // 50)
+        least = 1 if next(task.parameters()).device.type == "cpu" else FEWEST_STEPS
+        log_steps = runtime.log_steps or max(least, self.steps_per_epoch // 50)
         self.log = Log(part, progress, log_steps, self.total_steps, runtime.tensorboard)
         self.started = time.monotonic() - progress.seconds
         self.began = (time.monotonic(), progress.images_seen)
