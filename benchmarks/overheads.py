@@ -11,6 +11,10 @@
   workers; the imports are told apart. On a GPU also what torch allocated there at most.
 - checkpoint: seconds of a save of MoCo v2's state, its MB, and its share of the five minutes between two saves.
 - scan: images/s of a scan of features, as a share of forward passes alone on ready tensors (ResNet-18, 64 px).
+- allocator: forward and backward passes (ResNet-18, 32 and 64 px, batch 64) with the C library told to keep freed
+  memory, as our loop tells it, over the same without.
+- recompute: speed of passes (ResNet-18, 64 px, batch 256) that compute what lies within stages again, over plain ones,
+  and their added memory as a share.
 - clusters: the share of ODC's updates in its steps and of DeepCluster's clustering in its epochs, 1,024 images, 32 px.
 
 Every result is a median over rounds with its extremes; whatever is compared takes turns.
@@ -106,6 +110,31 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 print(json.dumps(spent))
+"""
+
+
+# Passes of a network alone: images a second, and the MiB that were added at most.
+PASSES = """
+import json, sys, time, torch
+size, batch, keep, recompute, device = *map(int, sys.argv[2:6]), sys.argv[6]
+from overheads import most_resident, synchronized
+from sslcurr.backbones.build import build
+from sslcurr.backbones.recompute import recompute_stages
+from sslcurr.engine.device import keep_freed_memory
+from sslcurr.engine.spec import BackboneSpec
+if keep:
+    keep_freed_memory()
+network = build(BackboneSpec(name="resnet18")).to(device)
+if recompute:
+    recompute_stages(network)
+images = torch.randn(batch, 3, size, size, device=device)
+before, times = most_resident(), []
+for _ in range(11):
+    began = synchronized(device)
+    network(images).square().mean().backward()
+    times.append(synchronized(device) - began)
+added = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else most_resident() - before
+print(json.dumps({"speed": batch / sorted(times[3:])[4], "added": added}))
 """
 
 
@@ -497,6 +526,32 @@ def images(folder: Path, num_images: int, size: int) -> None:
     make_images(folder, num_images, size)
 
 
+# ---- what the engine does to save
+
+
+def allocator(rounds: int, device: str) -> list[Row]:
+    """Speed of passes with freed memory kept, over that without."""
+    found: dict[int, list[float]] = {32: [], 64: []}
+    for _ in range(2 * rounds):
+        for size, ratios in found.items():
+            kept, given_back = (told(PASSES, str(size), "64", keep, "0", device)[1]["speed"] for keep in "10")
+            ratios.append(kept / given_back)
+    return [row(f"passes at {size} px with freed memory kept, over without", "", found[size]) for size in found]
+
+
+def recompute(rounds: int, device: str) -> list[Row]:
+    """Speed and added memory of passes that compute what lies within stages again, over plain ones."""
+    speeds, memories = [], []
+    for _ in range(rounds):
+        again, plain = (told(PASSES, "64", "256", "1", recomputed, device)[1] for recomputed in "10")
+        speeds.append(again["speed"] / plain["speed"])
+        memories.append(again["added"] / plain["added"])
+    return [
+        row("--recompute: speed of passes over plain ones", "", speeds),
+        row("--recompute: added memory over that of plain passes", "", memories),
+    ]
+
+
 RESULTS: dict[str, Callable[[int, str], list[Row]]] = {
     "startup": startup,
     "first-step": first_step,
@@ -504,6 +559,8 @@ RESULTS: dict[str, Callable[[int, str], list[Row]]] = {
     "memory": memory,
     "checkpoint": checkpoint,
     "scan": scan,
+    "allocator": allocator,
+    "recompute": recompute,
     "clusters": clusters,
 }
 
