@@ -52,12 +52,13 @@ def ratio(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def shown(found: dict[str, float]) -> str:
-    """A ratio with its spread."""
-    return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
+def shown(found: dict[str, Any]) -> str:
+    """A ratio with its extremes or quartiles."""
+    low, high = found["quartiles"] if "quartiles" in found else (found["min"], found["max"])
+    return f"{found['median']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, Any]:
     """Median of ratios of many steps, and where the middle half of them lies."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return {"median": round(middle, 3), "min": round(low, 3), "max": round(high, 3), "n": len(values)}
+    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)], "n": len(values)}

@@ -130,7 +130,7 @@ class Clock(Reporter):
         """What comes between two epochs is no step: the stretch that it cuts is not counted."""
         self.began = None
 
-    def ratio(self, mode: str, over: str) -> dict[str, float]:
+    def ratio(self, mode: str, over: str) -> dict[str, Any]:
         """Speed of `mode` as a share of that of `over`: median and quartiles over neighbouring stretches."""
         pairs = zip(self.seconds[mode], self.seconds[over], strict=False)
         return records.quartiles([theirs / own for own, theirs in pairs])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -156,3 +158,19 @@ def test_the_key_is_the_hash_of_all_that_was_asked_and_no_part_of_the_record(sma
     whole, real = (replace(spec, training=replace(spec.training, lr=lr)) for lr in (1, 1.0))
     assert whole == real
     assert key_of(whole) != key_of(real)
+
+
+# ---- the start
+
+
+def test_the_engine_does_not_import_torchmetrics_and_leaves_it_importable():
+    code = (
+        "import sys, sslcurr.engine.train;"
+        "assert 'torchmetrics' not in sys.modules;"
+        "assert not any(name.startswith('torchmetrics.') for name in sys.modules);"
+        "from lightning_fabric.utilities import imports;"
+        "assert imports._TORCHMETRICS_GREATER_EQUAL_1_0_0;"
+        "import torchmetrics;"
+        "assert torchmetrics.Accuracy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslcurr import __version__
@@ -19,6 +18,7 @@ from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.device import Placement, keep_freed_memory, placement
+from sslcurr.engine.fabric import Fabric
 from sslcurr.engine.feed import Feed, Scanner
 from sslcurr.engine.log import Log, Progress, read_rows
 from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
