@@ -7,7 +7,8 @@
 - loop: `sslcurr.engine.train.train`, from the pack to the optimizer, with its log.
 - bound: the same, but the step gets one batch of views that is ready on the device.
 - plain (MoCo v2): the bound without queue, slow encoder's average and shuffle: two views, forward and backward.
-- lightly, solo: the task as those projects' users would train it (`peers/`).
+- lightly, solo: the task as those projects' users would train it (`peers/`); where a step of theirs takes other work for
+  an image (solo-learn's MoCo v2+ is symmetric), "times" is at equal work.
 
 Loop, bound and plain take turns, step by step within one training (on a GPU eight steps by eight steps), so that what
 else the machine does meets all of them alike; peers take turns with these trainings, round by round. Times are medians
@@ -136,8 +137,8 @@ class Clock(Reporter):
         return records.quartiles([theirs / own for own, theirs in pairs])
 
     def shares(self) -> dict[str, float]:
-        """Share of a step's time of each part, by medians; what is left is the loop's own."""
-        whole = statistics.median(self.seconds["loop"])
+        """Share of a step's time of each phase, by means; what is left is the loop's own."""
+        whole = statistics.mean(self.seconds["loop"])
         found = {name: sum(values) / len(self.phases["logging"]) for name, values in self.phases.items() if values}
         shares = {name: round(value / whole, 4) for name, value in found.items()}
         return {**shares, "other": round(max(0.0, 1.0 - sum(shares.values())), 4)}
@@ -306,7 +307,8 @@ def measure(task: str, size: int, folder: Path, arguments: argparse.Namespace, s
     for (name, workers), found in peers.items():
         key = f"{name}, {workers} workers"
         row["images_per_second"][key] = round(statistics.median(found), 1)
-        row[f"times {key}"] = records.ratio([a / b for a, b in zip(own, found, strict=True)])
+        work = solo_loop.WORK[task] if name == "solo" else 1.0
+        row[f"times {key}"] = records.ratio([a / (b * work) for a, b in zip(own, found, strict=True)])
     row["gigaflop_per_image"] = round(operations(spec, arguments.device) / 1e9, 3)
     row["teraflop_per_second"] = round(row["gigaflop_per_image"] * row["images_per_second"]["loop"] / 1000, 4)
     if arguments.device == "cuda" and torch.cuda.get_device_name() in PEAK:
