@@ -7,8 +7,8 @@
 - loop: `sslcurr.engine.train.train`, from the pack to the optimizer, with its log.
 - bound: the same, but the step gets one batch of views that is ready on the device.
 - plain (MoCo v2): the bound without queue, slow encoder's average and shuffle: two views, forward and backward.
-- lightly, solo: the task as those projects' users would train it (`peers/`); where a step of theirs takes other work for
-  an image (solo-learn's MoCo v2+ is symmetric), "times" is at equal work.
+- lightly, solo: the task as those projects' users would train it (`peers/`). Where a step of theirs takes other work
+  for an image (solo-learn's MoCo v2+ is symmetric), "times" is at equal work.
 
 Loop, bound and plain take turns, step by step within one training (on a GPU eight steps by eight steps), so that what
 else the machine does meets all of them alike; peers take turns with these trainings, round by round. Times are medians
