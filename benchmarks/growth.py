@@ -92,6 +92,11 @@ def trained(spec: StageSpec, device: str, clock: Clock, **runtime: Any) -> None:
         engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device, **runtime), clock)
 
 
+def images_for(batch_size: int, steps: int) -> int:
+    """Images of which enough are for training for the steps of a run: two thirds or so."""
+    return 2 * batch_size * (WARM_UP + steps)
+
+
 def speed(clock: Clock, batch_size: int) -> float:
     """Images/s of the steps after the warm-up."""
     return (len(clock.steps) - WARM_UP) * batch_size / (clock.steps[-1] - clock.steps[WARM_UP - 1])
@@ -154,11 +159,11 @@ def against_size(sizes: Sequence[int], batch_size: int, steps: int, rounds: int,
         store, specs = Store(Path(root)), {}
         for size in sizes:
             folder = Path(root) / f"images-{size}"
-            make_images(folder, batch_size * (WARM_UP + steps), size * 8 // 7)
+            make_images(folder, images_for(batch_size, steps), size * 8 // 7)
             specs[size] = planned("mocov2", folder, store, size=size, batch_size=batch_size)
 
         def measure(size: int) -> dict[str, float]:
-            clock = Clock()
+            clock = Clock(WARM_UP + steps)
             trained(specs[size], device, clock)
             return {"speed": speed(clock, batch_size)}
 
@@ -170,7 +175,7 @@ def against_batch(batches: Sequence[int], steps: int, rounds: int, device: str) 
     """Images/s at 32 px against the images of a step."""
     with tempfile.TemporaryDirectory() as root:
         store, folder = Store(Path(root)), Path(root) / "images"
-        make_images(folder, max(batches) * (WARM_UP + steps), 40)
+        make_images(folder, images_for(max(batches), steps), 40)
 
         def measure(batch_size: int) -> dict[str, float]:
             clock = Clock(WARM_UP + steps)

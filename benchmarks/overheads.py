@@ -313,9 +313,9 @@ def our_stage(task: str, folder: str, root: str) -> Any:
 
 def our_memory(task: str, folder: str, root: str, device: str) -> None:
     """Print what this process takes for the steps of our loop: the work of a child process."""
-    imported = ("torch", "timm", "sslcurr.engine.train", "sslcurr.engine.plan")
-    before = most_resident(imported)
-    from growth import Clock, trained
+    from growth import Clock, trained  # brings matplotlib and more, which no training needs
+
+    before = most_resident(("torch", "timm", "sslcurr.engine.train", "sslcurr.engine.plan"))
 
     trained(our_stage(task, folder, root), device, Clock())
     print_memory(before, device)
