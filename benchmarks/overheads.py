@@ -300,7 +300,7 @@ def our_stage(task: str, folder: str, root: str) -> Any:
     """One epoch of `task` on the images in `folder`, with lightly's crops for SwAV; packed if need be."""
     import dataclasses
 
-    from growth import planned
+    from stages import planned
 
     from sslcurr.engine.store import Store
 
@@ -313,10 +313,9 @@ def our_stage(task: str, folder: str, root: str) -> Any:
 
 def our_memory(task: str, folder: str, root: str, device: str) -> None:
     """Print what this process takes for the steps of our loop: the work of a child process."""
-    from growth import Clock, trained  # brings matplotlib and more, which no training needs
+    from stages import Clock, trained
 
     before = most_resident(("torch", "timm", "sslcurr.engine.train", "sslcurr.engine.plan"))
-
     trained(our_stage(task, folder, root), device, Clock())
     print_memory(before, device)
 
@@ -361,7 +360,7 @@ def print_memory(before: float, device: str) -> None:
 
 def checkpoint(rounds: int, device: str) -> list[Row]:
     """Seconds of `Loop.save` and of `torch.save` alone, MB of the file, and the share of the time between saves."""
-    from growth import Clock, planned, trained
+    from stages import Clock, planned, trained
 
     from sslcurr.engine.store import Store
     from sslcurr.engine.train import RESUME, Loop
@@ -417,7 +416,7 @@ def checkpoint(rounds: int, device: str) -> list[Row]:
 def scan(rounds: int, device: str) -> list[Row]:
     """Images/s of a scan of 1,024 images, of forward passes alone on the same views, and the share of the bound."""
     import torch
-    from growth import planned
+    from stages import planned
 
     from sslcurr.engine.device import placement
     from sslcurr.engine.feed import Feed, Scanner
@@ -464,7 +463,7 @@ def scan(rounds: int, device: str) -> list[Row]:
 
 def clusters(rounds: int, device: str) -> list[Row]:
     """The share of ODC's `after_step` in its steps and of DeepCluster's `end_epoch` in its epochs, in per cent."""
-    from growth import Clock, planned, trained
+    from stages import Clock, planned, trained
 
     from sslcurr.engine.feed import Scanner
     from sslcurr.engine.store import Store

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sslcurr.data import split
 from sslcurr.data.order import batches, num_steps
 from sslcurr.data.pack import Pack
 from sslcurr.data.split import SplitSettings, assign, subset
@@ -315,3 +317,32 @@ def test_data_modules_do_not_import_torch():
     modules = ", ".join(f"sslcurr.data.{name}" for name in ("catalog", "read", "pack", "split", "order"))
     code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'pyarrow')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+def test_a_remembered_split_is_that_of_its_rows_and_settings():
+    labels = np.arange(60) % 3
+    first = assign(make_pack(labels), SplitSettings())
+    kept = first.copy()
+    first[:] = "val"  # what a caller does with it stays with the caller
+    assert np.array_equal(assign(make_pack(labels), SplitSettings()), kept)
+    others = [
+        assign(make_pack(labels), SplitSettings(seed=1)),
+        assign(make_pack(labels), SplitSettings(test=0.4)),
+        assign(make_pack(np.arange(60) // 20), SplitSettings()),
+        assign(make_pack(labels, np.arange(60) // 4), SplitSettings()),
+        assign(make_pack(labels, splits=["test"] * 6 + [""] * 54), SplitSettings()),
+    ]
+    assert len({tuple(splits) for splits in (kept, *others)}) == 6
+
+
+def test_names_that_are_python_objects_are_compared_by_what_they_say():
+    rows = SimpleNamespace(num_images=4, labels=np.full(4, -1), groups=None, classes=())
+    for said in (["train", "val", "", "test"], ["test", "", "train", "val"]):
+        rows.splits = np.array(said, dtype=object)
+        assert [part for part in assign(rows, SplitSettings()) if part] == [part or "train" for part in said]
+
+
+def test_few_splits_are_remembered():
+    for seed in range(3 * split.NUM_KEPT):
+        assign(make_pack([0] * 10), SplitSettings(seed=seed))
+    assert len(split.remembered) == split.NUM_KEPT

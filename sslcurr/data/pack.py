@@ -184,8 +184,7 @@ class _Files:
         if source.root is None:
             return cls(source, [(0, 0)] * len(source.names))
         stats = []
-        for i in range(len(source.names)):
-            path, _ = source.place(i)
+        for path in source.paths():
             try:
                 found = os.stat(path)
             except FileNotFoundError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,13 @@ class Source:
         assert self.root is not None, "embedded images have no file"
         name, frame = self.frames.get(self.names[i], (self.names[i], None))
         return self.root / name, frame
+
+    def paths(self) -> Iterator[str]:
+        """The file of each image, as text: for what is done with every file each time, a Path costs too much."""
+        assert self.root is not None, "embedded images have no file"
+        root = str(self.root)
+        for name in self.names:
+            yield os.path.join(root, self.frames[name][0] if name in self.frames else name)
 
 
 def with_free_parts(splits: list[str] | None, notes: list[str]) -> list[str] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ __all__ = ["SplitSettings", "assign", "subset"]
 
 NUM_TRIES = 100
 SLACK = 0.95
+NUM_KEPT = 8  # splits that are remembered, one for each data set and seed in use
+
+Distances = Sequence[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,33 @@ def assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
 
     Raises DataError if a class has fewer images, or fewer groups, than there are parts to divide into.
     """
+    key = _key(pack, settings)
+    if key not in remembered:
+        while len(remembered) >= NUM_KEPT:
+            remembered.pop(next(iter(remembered)))
+        remembered[key] = _assign(pack, settings)
+    return remembered[key].copy()
+
+
+remembered: dict[str, np.ndarray] = {}  # every stage of a chain asks for the split of one pack
+
+
+def _key(pack: Pack | Any, settings: SplitSettings) -> str:
+    """Names all that a split depends on; class names are in messages only, and errors are not kept."""
+    about = hashlib.sha256(repr((pack.num_images, astuple(settings))).encode())
+    for column in (pack.labels, pack.groups, pack.splits):
+        if column is None:
+            about.update(b"none")
+        else:
+            column = np.asarray(column)
+            column = column.astype(str) if column.dtype == object else column  # objects' bytes are addresses
+            about.update(f"{column.dtype.str} {column.shape}".encode())
+            about.update(column.tobytes())
+    return about.hexdigest()
+
+
+def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
+    """`assign`, not remembered."""
     splits = np.full(pack.num_images, "", dtype="<U5")
     if pack.splits is not None:
         splits[:] = pack.splits
@@ -115,8 +147,9 @@ def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     order = np.empty(len(first), dtype=np.int64)  # groups are numbered as they come, not by name
     order[np.argsort(first)] = np.arange(len(first))
     members = order[members]
-    pairs, counts = np.unique(np.stack([members, labels]), axis=1, return_counts=True)
-    num_groups = np.bincount(pairs[1], minlength=len(codes))
+    pairs, counts = np.unique(members * len(codes) + labels, return_counts=True)
+    of_group, of_class = np.divmod(pairs, len(codes))
+    num_groups = np.bincount(of_class, minlength=len(codes))
     what = "images" if len(first) == len(labels) else "groups"
     if (short := np.flatnonzero(num_groups < len(parts))).size:
         raise DataError(
@@ -125,7 +158,7 @@ def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
             "add images to it or take it out; a table with a column split can also say where they go",
         )
     images: list[list[tuple[int, int]]] = [[] for _ in first]  # of each group: class, number of images
-    for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+    for group, label, count in zip(of_group.tolist(), of_class.tolist(), counts.tolist(), strict=True):
         images[group].append((label, count))
     wanted = [*shares.values(), 1.0 - sum(shares.values())]
     for attempt in range(NUM_TRIES):
@@ -156,27 +189,44 @@ def _deal(
     lacking: dict[int, set[int]] = {}
     chosen = []
     for group, draw in zip(images, draws, strict=True):
-        candidates = set(parts)
-        for label, _ in group:
-            have.setdefault(label, [0.0] * len(shares))
-            largest.setdefault(label, 1)
-            candidates = candidates & lacking.setdefault(label, set(parts)) or candidates
-        after: dict[int, list[float]] = {part: [] for part in sorted(candidates)}
+        candidates: Sequence[int] = parts
+        distances = []  # of each class: of every part from its share if the group went elsewhere, and if it came
         for label, count in group:
-            for part, distances in after.items():
-                distances += [
-                    abs(have[label][p] - shares[p] * count + (count if p == part else 0)) / largest[label]
-                    for p in parts
-                ]
-        near = [part for part in after if blind or max(after[part]) <= SLACK]
-        part = _drawn(near, shares, draw) if near else min(after, key=lambda p: sum(d * d for d in after[p]))
+            if label not in have:
+                have[label], largest[label], lacking[label] = [0.0] * len(shares), 1, set(parts)
+            if lacking[label]:
+                candidates = [part for part in candidates if part in lacking[label]] or candidates
+            unit = largest[label]
+            left = [above - share * count for above, share in zip(have[label], shares, strict=True)]
+            distances.append(([abs(above) / unit for above in left], [abs(above + count) / unit for above in left]))
+        near = candidates if blind else _near(distances, candidates)
+        part = _drawn(near, shares, draw) if near else min(candidates, key=partial(_squares, distances))
         for label, count in group:
+            above = have[label]
             for p in parts:
-                have[label][p] += (count if p == part else 0) - shares[p] * count
-            largest[label] = max(largest[label], count)
+                above[p] += (count if p == part else 0) - shares[p] * count
+            if count > largest[label]:
+                largest[label] = count
             lacking[label].discard(part)
         chosen.append(part)
     return None if any(lacking.values()) else chosen
+
+
+def _near(distances: Distances, candidates: Sequence[int]) -> Sequence[int]:
+    """The candidates that leave every class within SLACK of its share in every part."""
+    for elsewhere, come in distances:
+        far = [part for part, distance in enumerate(elsewhere) if distance > SLACK]
+        candidates = [part for part in candidates if come[part] <= SLACK and (not far or far == [part])]
+    return candidates
+
+
+def _squares(distances: Distances, part: int) -> float:
+    """The sum of all squared distances if the group came to `part`."""
+    return sum(
+        distance * distance
+        for elsewhere, come in distances
+        for distance in (come[p] if p == part else elsewhere[p] for p in range(len(come)))
+    )
 
 
 def _drawn(parts: Sequence[int], shares: Sequence[float], draw: float) -> int:
