@@ -81,10 +81,10 @@ class BYOL(Task):
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Squared distance of unit prediction and target, 2 - 2 cosine, summed over both directions: in [0, 8]."""
-        projections = [self.head(self.backbone(view)) for view in batch.views]
-        predictions = [self.predictor(projection) for projection in projections]
         with torch.no_grad():
             targets = [self.target(view) for view in batch.views]
+        projections = [self.head(self.backbone(view)) for view in batch.views]
+        predictions = [self.predictor(projection) for projection in projections]
         with full_precision(targets[0]):
             cosines = negative_cosine(predictions[0], targets[1]) + negative_cosine(predictions[1], targets[0])
             spread = collapse(F.normalize(projections[0].float(), dim=1))

@@ -66,7 +66,6 @@ class DenseCL(MoCoV2):
         """InfoNCE of whole images and of matched places, each against its own queue."""
         config = self.config
         first, second = batch.views[0].chunk(2)
-        query, dense, features = self._encode(nn.Sequential(self.backbone, self.head), self.dense_head, first)
         with torch.no_grad():
             keys, dense_keys, key_features = in_shuffled_groups(
                 self.key_encoder,
@@ -74,6 +73,7 @@ class DenseCL(MoCoV2):
                 second,
                 config.bn_group,
             )
+        query, dense, features = self._encode(nn.Sequential(self.backbone, self.head), self.dense_head, first)
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)
             value, accuracy = info_nce(query, keys, self.queue, config.temperature)

@@ -131,9 +131,9 @@ class DINO(Task):
         config = self.config
         # The two large crops have one size: one pass for them, one for the small ones.
         sizes = (torch.cat(batch.views[:2]), *batch.views[2:])
-        features = torch.cat([self.backbone(crops) for crops in sizes])
         with torch.no_grad():
             taught = self.teacher_head.embed(self.teacher_backbone(sizes[0]))
+        features = torch.cat([self.backbone(crops) for crops in sizes])
         embeddings = self.head.embed(features)
         with full_precision(embeddings):
             frozen = tick.step < config.frozen_epochs * tick.steps_per_epoch

@@ -102,9 +102,10 @@ class MoCoV2(Task):
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """InfoNCE of the queries of the first views against the keys of the second ones and the queue."""
         first, second = batch.views[0].chunk(2)
-        query = self.head(self.backbone(first))
         encoder = self.key_encoder
+        # The keys come first: what their pass takes for a while is gone before that of the queries keeps its own.
         (keys,) = in_shuffled_groups(encoder, lambda images: (encoder(images),), second, self.config.bn_group)
+        query = self.head(self.backbone(first))
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)
             value, accuracy = info_nce(query, keys, self.queue, self.config.temperature)
