@@ -152,7 +152,7 @@ def test_batch_norm_of_keys_is_in_groups():
     config = MoCoV2.Config(image_size=4, dim=8, queue_length=16, bn_group=8)
     task = MoCoV2(nn.Sequential(Spy(3), Pixels(4)), 16, Facts(num_images=40), config)
     task.loss(batch_of(torch.rand(64, 3, 4, 4), num_images=32), Tick(0, 10, 5))
-    assert seen == [32, 8, 8, 8, 8]
+    assert seen == [8, 8, 8, 8, 32]
 
 
 # ---- SwAV
