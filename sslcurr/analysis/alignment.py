@@ -55,15 +55,22 @@ def _products(features: Tensor, reference: Tensor) -> Tensor:
     num = len(features)
     if features.device.type != "cpu":
         shifted = features - reference
-        return (shifted @ shifted.T).double()
+        return _mirrored((shifted @ shifted.T).double())
     gram = features.new_zeros(num, num, dtype=torch.float64)
     for part in _stripes(features, reference):
         for start in range(0, num, BLOCK):
             stop = start + BLOCK
             gram[start:stop, start:] += part[start:stop] @ part[start:].T
     for start in range(0, num, BLOCK):
-        gram[start + BLOCK :, start : start + BLOCK] = gram[start : start + BLOCK, start + BLOCK :].T
+        stop = start + BLOCK
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
+        gram[start:stop, start:stop] = _mirrored(gram[start:stop, start:stop])
     return gram
+
+
+def _mirrored(square: Tensor) -> Tensor:
+    """A square matrix with its upper half also below the diagonal: not every BLAS gives a @ a.T symmetric to the bit."""
+    return square.triu() + square.triu(1).T
 
 
 def _stripes(features: Tensor, reference: Tensor) -> Iterator[Tensor]:
