@@ -69,7 +69,7 @@ def _products(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def _mirrored(square: Tensor) -> Tensor:
-    """A square matrix with its upper half also below the diagonal: not every BLAS gives a @ a.T symmetric to the bit."""
+    """A square matrix with its upper half mirrored: not every BLAS gives a @ a.T symmetric to the bit."""
     return square.triu() + square.triu(1).T
 
 
