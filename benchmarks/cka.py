@@ -24,11 +24,11 @@ import records
 import timm
 import torch
 
-from sslcurr.analysis.alignment import Alignment, cka_of
-from sslcurr.analysis.layers import POOLED, layer_names
-from sslcurr.analysis.similarity import Eye, Settings
-from sslcurr.engine.checkpoints import Model
-from sslcurr.engine.spec import BackboneSpec
+from sslcurr.analysis.evaluation.similarity import Eye, Settings
+from sslcurr.analysis.measures.cka import Alignment, cka_of
+from sslcurr.backbones.layers import POOLED, layer_names
+from sslcurr.engine.models import Model
+from sslcurr.spec.stage import BackboneSpec
 
 METHODS = ("sslcurr", "pytorch-cka", "torch_cka")
 GOALS = {"torch_cka": 12.0, "pytorch-cka": 1.5}
@@ -103,7 +103,7 @@ def torch_cka(made: list[torch.nn.Module], names: list[str], images: torch.Tenso
 
 def exact(made: list[torch.nn.Module], names: list[str], images: torch.Tensor, batch: int) -> np.ndarray:
     """The same estimator in float64, slowly."""
-    from sslcurr.analysis.alignment import centre
+    from sslcurr.analysis.measures.cka import centre
 
     total = 0.0
     for part in images.split(batch):

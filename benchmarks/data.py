@@ -35,8 +35,8 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 from sklearn.datasets import load_sample_images
 
-from sslcurr.data.catalog import find
-from sslcurr.data.pack import open_pack
+from sslcurr.data.packing import open_pack
+from sslcurr.data.sources.catalog import find
 from sslcurr.data.split import SplitSettings, assign
 
 RADIOGRAPH = "RG1_UNCR.dcm"
@@ -44,8 +44,8 @@ DISTINCT = 32  # the rest are copies: decoders have no memory
 PACKING = """
 import os, resource, sys, time
 from pathlib import Path
-from sslcurr.data.catalog import find
-from sslcurr.data.pack import open_pack
+from sslcurr.data.sources.catalog import find
+from sslcurr.data.packing import open_pack
 begun = time.perf_counter()
 open_pack(find(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
 seconds = time.perf_counter() - begun

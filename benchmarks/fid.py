@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from sslcurr.analysis.frechet import frechet_distance
+from sslcurr.analysis.measures.frechet import frechet_distance
 
 DIM = 2048
 GOALS = {256: 100, 1024: 30, 4096: 5}  # images a set: times faster than pytorch-fid
@@ -134,10 +134,11 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
 
     ResNet-50, `num` images of `size` pixels, batches as the extraction has them; in a round both take turns.
     """
-    from sslcurr.analysis.features import Backbone, features_of
-    from sslcurr.engine.checkpoints import models_from
-    from sslcurr.engine.plan import Wishes, open_data, split_of
+    from sslcurr.analysis.evaluation.features import Backbone, features_of
+    from sslcurr.engine.dataset import open_data, split_of
+    from sslcurr.engine.models import models_from
     from sslcurr.engine.store import Store
+    from sslcurr.spec.request import Wishes
 
     with tempfile.TemporaryDirectory() as folder:
         images, root = (

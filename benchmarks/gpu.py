@@ -27,10 +27,12 @@ import records
 import torch
 import train as trainings
 
+from sslcurr.engine import loop
 from sslcurr.engine import train as engine
-from sslcurr.engine.report import Reporter
-from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import Store
+from sslcurr.progress import Reporter
+from sslcurr.spec import runtime
+from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.tasks import TASKS
 
 GOALS = {"of_bound": 0.95, "of_plain": 0.92, "times lightly": 3.0, "memory": 1.0}
@@ -45,11 +47,11 @@ class Waits(Reporter):
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Listen from one row to the next: the rows themselves are read, and waited for."""
-        if step == 2 * engine.FEWEST_STEPS + 1:
+        if step == 2 * loop.FEWEST_STEPS + 1:
             self.found = self._caught.__enter__()
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
-        if step == 3 * engine.FEWEST_STEPS:
+        if step == 3 * loop.FEWEST_STEPS:
             torch.cuda.set_sync_debug_mode("default")
             self._caught.__exit__(None, None, None)
             self.places = [f"{Path(one.filename).name}:{one.lineno}" for one in self.found or ()]
@@ -60,7 +62,7 @@ def waits(spec: StageSpec) -> list[str]:
     """Where the host waits for the device in the steps between two rows of the log; best nowhere."""
     heard = Waits()
     with tempfile.TemporaryDirectory() as part, suppress(trainings.Enough):
-        engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device="cuda", save_steps=10**9), heard)
+        engine.train(spec, key_of(spec), Path(part), None, runtime.Runtime(device="cuda", save_steps=10**9), heard)
     return heard.places
 
 

@@ -28,13 +28,14 @@ from PIL import Image
 from stages import Clock, now, planned, trained
 from train import make_images
 
-from sslcurr.analysis import charts
-from sslcurr.analysis.curriculum import num_alone, orderings_of, prefixes
+from sslcurr.analysis.experiments.orderings import num_alone, orderings_of, prefixes
+from sslcurr.analysis.results import style
 from sslcurr.data import split
-from sslcurr.data.source import counted
-from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.spec import key_of
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import key_of
+from sslcurr.wording import counted
 
 WARM_UP = 3  # steps of each run that are not timed
 NUM_CLASSES = 10
@@ -216,14 +217,14 @@ def against_tasks(numbers: Sequence[int], rounds: int) -> dict[str, Any]:
 
 def draw(base: Path, curves: Mapping[str, Mapping[str, Any]], *, title: str, across: str, up: str) -> None:
     """Curves over logarithmic axes, with extremes as whiskers, least-squares lines, and slopes in the legend."""
-    with charts.chart(base, 5.2, 3.6) as axes:
+    with style.chart(base, 5.2, 3.6) as axes:
         for number, (label, found) in enumerate(curves.items()):
             x, middle = np.array(found["x"], float), np.array(found["median"])
             ends = np.array([middle - found["min"], np.array(found["max"]) - middle]).clip(min=0)
-            colour = charts.COLOURS[number]
+            colour = style.COLOURS[number]
             named = label if found["slope"] is None else f"{label}: slope {found['slope']:.2f}"
             axes.errorbar(
-                x, middle, yerr=ends, fmt=charts.mark_of(number), color=colour, markersize=5, capsize=2, label=named
+                x, middle, yerr=ends, fmt=style.mark_of(number), color=colour, markersize=5, capsize=2, label=named
             )
             if found["slope"] is not None:
                 fit = np.polyfit(np.log(x), np.log(middle), 1)
@@ -236,8 +237,8 @@ def draw(base: Path, curves: Mapping[str, Mapping[str, Any]], *, title: str, acr
             axes.set_ylim(min(low, centre / 4), max(high, centre * 4))
         name_decades(axes.yaxis)
         axes.set(xlabel=f"{across} (logarithmic)", ylabel=f"{up} (logarithmic)")
-        charts.entitle(axes.figure, title)
-        charts.legend(axes.figure, axes.get_legend_handles_labels()[0])
+        style.entitle(axes.figure, title)
+        style.legend(axes.figure, axes.get_legend_handles_labels()[0])
 
 
 def logarithmic(axes: Any, places: Sequence[float]) -> None:
@@ -260,13 +261,13 @@ def name_decades(axis: Any) -> None:
 
 def draw_stages(base: Path, found: Mapping[str, Any]) -> None:
     """Stages to train against the number of tasks, with and without shared prefixes."""
-    with charts.chart(base, 5.2, 3.6) as axes:
+    with style.chart(base, 5.2, 3.6) as axes:
         lines = {
             "stages, each chain by itself": found["stages_alone"],
             "stages planned, prefixes shared": found["stages_shared"],
         }
         for number, (label, values) in enumerate(lines.items()):
-            colour, mark = charts.COLOURS[number], charts.mark_of(number)
+            colour, mark = style.COLOURS[number], style.mark_of(number)
             axes.plot(found["tasks"], values, color=colour, marker=mark, markersize=5, linewidth=1.3, label=label)
         axes.plot(
             found["tasks"], found["formula"], color="black", linestyle=":", linewidth=1, label="sum of n!/(n - k)!"
@@ -278,8 +279,8 @@ def draw_stages(base: Path, found: Mapping[str, Any]) -> None:
         name_decades(axes.yaxis)
         axes.set(xlabel="pretext tasks", ylabel="stages to train (logarithmic)")
         saved = f"sharing prefixes saves {100 * found['saved'][-1]:.0f} % at {counted(found['tasks'][-1], 'task')}"
-        charts.entitle(axes.figure, f"Stages of all orderings: {saved}")
-        charts.legend(axes.figure, axes.get_legend_handles_labels()[0])
+        style.entitle(axes.figure, f"Stages of all orderings: {saved}")
+        style.legend(axes.figure, axes.get_legend_handles_labels()[0])
 
 
 def draw_all(folder: Path, results: Mapping[str, Any], device: str) -> None:

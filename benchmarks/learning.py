@@ -23,21 +23,23 @@ import numpy as np
 import records
 import torch
 
-from sslcurr.analysis.downstream import features_of, report_split
-from sslcurr.analysis.metrics import balanced_accuracy
-from sslcurr.analysis.probes import probe_layers
+from sslcurr.analysis.evaluation.classifier import features_of, report_split
+from sslcurr.analysis.measures.classification import balanced_accuracy
+from sslcurr.analysis.measures.probes import probe_layers
 from sslcurr.backbones.build import build
 from sslcurr.backbones.checkpoint import Header, save
-from sslcurr.data.views import View
-from sslcurr.engine.feed import Feed
-from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.report import Reporter
+from sslcurr.data.views.view import View
+from sslcurr.engine.batches import Feed
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.run import train_stage
 from sslcurr.engine.selection import select
-from sslcurr.engine.spec import StageSpec, hash_of
-from sslcurr.engine.store import Store, read_json, write_whole
-from sslcurr.engine.train import Runtime
+from sslcurr.engine.store import Store
+from sslcurr.files import read_json, write_whole
+from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.stage import StageSpec, hash_of
 from sslcurr.tasks import PRETEXT
 
 UNTRAINED, CALIBRATED = "untrained", "untrained-norms-set"

@@ -21,9 +21,9 @@ from sslcurr.backbones import build, checkpoint
 from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.spec import StageSpec
-from sslcurr.engine.store import write_whole
+from sslcurr.files import write_whole
 from sslcurr.seeds import seed_for
+from sslcurr.spec.stage import StageSpec
 
 Parts = tuple[nn.Module, Callable[[list[Tensor], int], Tensor]]
 

@@ -88,9 +88,9 @@ except Enough:
 RANK = """
 import json, sys, time
 began = float(sys.argv[1])
-from sslcurr.analysis import forecast
-from sslcurr.analysis.chains import Chains
-from sslcurr.cli import rankings
+from sslcurr.analysis.experiments import forecast
+from sslcurr.analysis.experiments.chains import Chains
+from sslcurr.cli import forecast as rankings
 from sslcurr.cli.app import app
 spent = {"imports": time.monotonic() - began, "speeds": 0.0, "stages": 0.0, "forecast": 0.0}
 def timed(owner, method, name):
@@ -121,7 +121,7 @@ from overheads import most_resident, synchronized
 from sslcurr.backbones.build import build
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.device import keep_freed_memory
-from sslcurr.engine.spec import BackboneSpec
+from sslcurr.spec.stage import BackboneSpec
 if keep:
     keep_freed_memory()
 network = build(BackboneSpec(name="resnet18")).to(device)
@@ -362,8 +362,9 @@ def checkpoint(rounds: int, device: str) -> list[Row]:
     """Seconds of `Loop.save` and of `torch.save` alone, MB of the file, and the share of the time between saves."""
     from stages import Clock, planned, trained
 
+    from sslcurr.engine.loop import Loop
     from sslcurr.engine.store import Store
-    from sslcurr.engine.train import RESUME, Loop
+    from sslcurr.engine.train import RESUME
 
     rows = []
     for backbone in ("resnet18", "resnet50"):
@@ -418,8 +419,8 @@ def scan(rounds: int, device: str) -> list[Row]:
     import torch
     from stages import planned
 
+    from sslcurr.engine.batches import Feed, Scanner
     from sslcurr.engine.device import placement
-    from sslcurr.engine.feed import Feed, Scanner
     from sslcurr.engine.selection import select
     from sslcurr.engine.store import Store
     from sslcurr.engine.train import build_task
@@ -465,7 +466,7 @@ def clusters(rounds: int, device: str) -> list[Row]:
     """The share of ODC's `after_step` in its steps and of DeepCluster's `end_epoch` in its epochs, in per cent."""
     from stages import Clock, planned, trained
 
-    from sslcurr.engine.feed import Scanner
+    from sslcurr.engine.batches import Scanner
     from sslcurr.engine.store import Store
     from sslcurr.tasks.deepcluster import DeepCluster
     from sslcurr.tasks.odc import ODC

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from sslcurr.engine import train as engine
-from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.report import Reporter
-from sslcurr.engine.spec import StageSpec, key_of
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
+from sslcurr.progress import Reporter
+from sslcurr.spec import runtime as spec_runtime
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import StageSpec, key_of
 
 
 class Enough(Exception):
@@ -59,4 +61,4 @@ def planned(
 def trained(spec: StageSpec, device: str, clock: Clock, **runtime: Any) -> None:
     """Train a stage from scratch in a folder that is thrown away, until it is done or the clock has enough."""
     with tempfile.TemporaryDirectory() as part, suppress(Enough):
-        engine.train(spec, key_of(spec), Path(part), None, engine.Runtime(device=device, **runtime), clock)
+        engine.train(spec, key_of(spec), Path(part), None, spec_runtime.Runtime(device=device, **runtime), clock)

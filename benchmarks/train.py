@@ -40,13 +40,15 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sslcurr.engine import train as engine
-from sslcurr.engine.feed import Feed
-from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.report import PHASES, Reporter
+from sslcurr.engine.batches import Feed
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.selection import select
-from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import Store
+from sslcurr.progress import PHASES, Reporter
 from sslcurr.seeds import torch_generator
+from sslcurr.spec import runtime as spec_runtime
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
@@ -206,7 +208,7 @@ def timed(
         without_extras(task_class("mocov2"), clock),
         suppress(Enough),
     ):
-        runtime = engine.Runtime(device=device, save_steps=NEVER, recompute=recompute)
+        runtime = spec_runtime.Runtime(device=device, save_steps=NEVER, recompute=recompute)
         engine.train(spec, key_of(spec), Path(part), None, runtime, clock)
     return clock
 

@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sslcurr.data.views import View, make_views
+from sslcurr.data.views.draw import make_views
+from sslcurr.data.views.view import View
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PACK_SIZES = {32: 40, 64: 80, 224: 256}  # view size: size of the packed images

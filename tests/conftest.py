@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from sslcurr.data import catalog
-from sslcurr.engine.plan import Planner, Wishes
-from sslcurr.engine.spec import StageSpec
+from sslcurr.data.sources import catalog
+from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import StageSpec
 
 # One thread: the numbers of a run then do not depend on how many cores the machine has.
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sslcurr.data import catalog
+from sslcurr.data.sources import catalog
 
 SIZE = 20
 

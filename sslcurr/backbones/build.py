@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.spec.stage import BackboneSpec
 
 
 def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import build
-from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import CheckpointError
+from sslcurr.spec.stage import BackboneSpec
 
 FORMAT = "sslcurr-1"
 

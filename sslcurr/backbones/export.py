@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import build
-from sslcurr.engine.spec import BackboneSpec
 from sslcurr.errors import SpecError
+from sslcurr.spec.stage import BackboneSpec
 
 FILE = "<file>"
 SUFFIXES = {"timm": ".safetensors", "torchvision": ".pth", "onnx": ".onnx"}

@@ -16,7 +16,6 @@ from sslcurr.cli import (
     chain,
     cka,
     data,
-    exchange,
     fid,
     finetune,
     grid,
@@ -26,6 +25,7 @@ from sslcurr.cli import (
     report,
     runs,
     tasks,
+    weights,
 )
 from sslcurr.errors import Interrupted, SslcurrError
 
@@ -61,7 +61,7 @@ class App(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
         except OSError as error:
-            from sslcurr.engine.store import is_full_disk
+            from sslcurr.files import is_full_disk
 
             if not is_full_disk(error):
                 raise
@@ -113,8 +113,8 @@ app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)
 app.command("attend")(attend.attend)
 app.command("report")(report.report)
-app.command("import")(exchange.import_weights)
-app.command("export")(exchange.export)
+app.command("import")(weights.import_weights)
+app.command("export")(weights.export)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

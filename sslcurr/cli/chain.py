@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from sslcurr.cli.choices import Baseline
 from sslcurr.cli.options import Aiming, refuse_masks, shared_options
-
-
-class Baseline(StrEnum):
-    """What a fine-tuned model is compared with."""
-
-    scratch = "scratch"
 
 
 @shared_options

@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import Looking, shared_options
 from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.similarity import Similarity
-    from sslcurr.engine.plan import Data
+    from sslcurr.analysis.evaluation.similarity import Similarity
+    from sslcurr.engine.dataset import Data
 
 # More pairs than these have a row each, with so many layers in a table.
 MOST_PAIRS, MOST_LAYERS = 3, 8
-CHECKPOINT = "A backbone.safetensors, a stage's folder or its key, another project's file, a timm name, or random."
-
-
-class Split(StrEnum):
-    """Whose images are shown."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-    all = "all"
 
 
 class Estimator(StrEnum):
@@ -89,11 +80,11 @@ def cka(
     Rotations and scales of features do not count. Images pass each model once. Models may be of different networks;
     each sees the images as it was trained to.
     """
-    from sslcurr.analysis.similarity import Settings, compare
+    from sslcurr.analysis.evaluation.similarity import Settings, compare
     from sslcurr.cli.looking import largest, looked, note_sizes, opened_data
+    from sslcurr.cli.output import plotted, print_json
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import plotted, print_json
-    from sslcurr.engine.checkpoints import models_from
+    from sslcurr.engine.models import models_from
 
     if len(checkpoints) < 2:
         raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
@@ -174,7 +165,7 @@ def document_of(found: Similarity, settings: Any, data: Data) -> dict[str, Any]:
 
 def print_similarity(document: dict[str, Any], files: list[str]) -> None:
     """Layer against the same layer, and for two models layer against layer."""
-    from sslcurr.cli.results import console, print_files, table
+    from sslcurr.cli.output import console, print_files, table
 
     out = console()
     about = (
@@ -222,7 +213,7 @@ def shown(row: dict[str, Any]) -> str:
 
 def print_matrix(pair: dict[str, Any], rows: list[str], columns: list[str]) -> None:
     """All layers of one model against all of another, or for each layer its most alike where these are too many."""
-    from sslcurr.cli.results import console, table
+    from sslcurr.cli.output import console, table
 
     most = 14
     title = f"rows: {pair['a']}, columns: {pair['b']}"
@@ -247,7 +238,7 @@ def write_table(found: Similarity, folder: Path | None) -> list[str]:
     import numpy as np
     import pandas as pd
 
-    from sslcurr.engine.store import write_whole
+    from sslcurr.files import write_whole
 
     if folder is None:
         return []

@@ -13,9 +13,9 @@ from sslcurr.cli.options import check_frames, check_picture, check_writable
 from sslcurr.errors import DataError
 
 if TYPE_CHECKING:
-    from sslcurr.data.catalog import Entry
     from sslcurr.data.check import Findings
-    from sslcurr.data.source import Source
+    from sslcurr.data.sources.catalog import Entry
+    from sslcurr.data.sources.source import Source
 
 app = typer.Typer(no_args_is_help=True, help="List, explain, check, prepare and look at data sets.")
 
@@ -43,8 +43,8 @@ MOST_LINES = 20
 @app.command("list")
 def list_names(data_root: DataRoot = None, json: Json = False) -> None:
     """List the data sets that have a name, and which of them are there."""
-    from sslcurr.cli.results import console, print_json, table
-    from sslcurr.data.catalog import CATALOG
+    from sslcurr.cli.output import console, print_json, table
+    from sslcurr.data.sources.catalog import CATALOG
 
     if json:
         print_json({"datasets": [{"name": name, **_facts(name, data_root)} for name in CATALOG]})
@@ -66,7 +66,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what is known of a data set: classes, licence, where to get it, its files, and whether they are there."""
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.output import print_json
 
     facts = _facts(name, data_root)
     if json:
@@ -80,7 +80,7 @@ def show(
 
 
 def _facts(name: str, data_root: Path | None) -> dict[str, Any]:
-    from sslcurr.data.catalog import entry_of
+    from sslcurr.data.sources.catalog import entry_of
 
     entry = entry_of(name)
     there, missing = _place(name, entry, data_root)
@@ -112,7 +112,7 @@ def _facts(name: str, data_root: Path | None) -> dict[str, Any]:
 
 def _place(name: str, entry: Entry, data_root: Path | None) -> tuple[str, str]:
     """Where a data set is, and what is missing."""
-    from sslcurr.data.sets.entry import locate
+    from sslcurr.data.sources.sets.entry import locate
 
     try:
         home = locate(name, entry, data_root)
@@ -148,7 +148,7 @@ def check(
     """
     from sslcurr.cli.progress import reporting
     from sslcurr.data import check as checking
-    from sslcurr.data.catalog import find
+    from sslcurr.data.sources.catalog import find
 
     for path in (out, duplicates):
         if path is not None:
@@ -193,7 +193,7 @@ def _write_images(path: Path, source: Source, found: Findings) -> None:
 
 
 def _print_json_of(source: Source, found: Findings) -> None:
-    from sslcurr.cli.results import print_json
+    from sslcurr.cli.output import print_json
 
     print_json(
         {
@@ -223,7 +223,7 @@ def _print_json_of(source: Source, found: Findings) -> None:
 
 
 def _print_findings(source: Source, found: Findings) -> None:
-    from sslcurr.cli.results import console, table
+    from sslcurr.cli.output import console, table
 
     out = console()
     splits = [split for split in ("train", "val", "test", "") if any(split in c for c in found.counts.values())]
@@ -289,9 +289,10 @@ def prepare(
     A killed command is continued by running it again. Needs no GPU, so a cheap machine can do it beforehand.
     """
     from sslcurr.cli.options import open_store
+    from sslcurr.cli.output import print_json
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import print_json
-    from sslcurr.engine.plan import Planner, Wishes
+    from sslcurr.engine.plan import Planner
+    from sslcurr.spec.request import Wishes
 
     if download:
         _download(name, data_root)
@@ -349,8 +350,8 @@ def prepare(
 
 
 def _download(name: str, data_root: Path | None) -> None:
-    from sslcurr.data.catalog import CATALOG, entry_of
-    from sslcurr.data.sets.entry import locate
+    from sslcurr.data.sources.catalog import CATALOG, entry_of
+    from sslcurr.data.sources.sets.entry import locate
 
     entry = entry_of(name)
     if entry.downloader is None:
@@ -384,9 +385,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
 ) -> None:
     """Draw a contact sheet: a class a row, images chosen at random."""
-    from sslcurr.analysis.figures import draw_samples
+    from sslcurr.analysis.sheets.samples import draw_samples
     from sslcurr.cli.progress import reporting
-    from sslcurr.data.catalog import find
+    from sslcurr.data.sources.catalog import find
 
     check_picture(out)
     with reporting() as report:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sslcurr.cli.cka import CHECKPOINT, Split
+from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import Looking, shared_options
 from sslcurr.errors import DataError, SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.features import Sight
-    from sslcurr.engine.checkpoints import Model
-    from sslcurr.engine.plan import Data
+    from sslcurr.analysis.evaluation.features import Sight
+    from sslcurr.engine.dataset import Data
+    from sslcurr.engine.models import Model
 
 INCEPTION = "inception"
 
@@ -107,14 +107,14 @@ def fid(
     FID is 0 for endlessly many images of equal data sets, and above it for few: so all pairs have equal numbers of
     images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
     """
-    from sslcurr.analysis import distances
-    from sslcurr.analysis.features import Inception
-    from sslcurr.analysis.inception import IMAGE_SIZE
+    from sslcurr.analysis.evaluation import distances
+    from sslcurr.analysis.evaluation.features import Inception
+    from sslcurr.analysis.evaluation.inception import IMAGE_SIZE
     from sslcurr.cli.looking import looked, note_sizes, opened_data
+    from sslcurr.cli.output import plotted, print_json
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import plotted, print_json
-    from sslcurr.data.source import counted
-    from sslcurr.engine.checkpoints import models_from
+    from sslcurr.engine.models import models_from
+    from sslcurr.wording import counted
 
     first, others = named_data(folders or [], reference, datasets or [], bool(models))
     settings = distances.Settings(
@@ -227,8 +227,8 @@ def sights_of(
     texts: Sequence[str], backbones: Sequence[Model], layer: str, weights: Path | None, *, download: bool
 ) -> list[Sight]:
     """The models in the order they were named, each at the layer asked for; Inception has layers of its own."""
-    from sslcurr.analysis.features import Backbone, Inception
-    from sslcurr.analysis.inception import find_weights
+    from sslcurr.analysis.evaluation.features import Backbone, Inception
+    from sslcurr.analysis.evaluation.inception import find_weights
 
     found: list[Sight] = []
     left = iter(backbones)
@@ -279,7 +279,7 @@ def document_of(
     rows: list[dict[str, Any]], reference: str, known: dict[str, dict[str, float]], num: int, settings: Any
 ) -> dict[str, Any]:
     """The JSON document: figures by model and data set, and how they go with accuracy."""
-    from sslcurr.analysis.distances import correlations
+    from sslcurr.analysis.evaluation.distances import correlations
 
     names = [row["dataset"] for row in rows[0]["datasets"]]
     together = []
@@ -309,7 +309,7 @@ def document_of(
 
 def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
     """A row for each data set and model."""
-    from sslcurr.cli.results import console, print_files, table
+    from sslcurr.cli.output import console, print_files, table
 
     out = console()
     sizes = " or ".join(dict.fromkeys(str(model["image_size"]) for model in document["models"]))
@@ -360,7 +360,7 @@ def write_table(document: dict[str, Any], folder: Path | None) -> list[str]:
     """Write `fid.csv`, a row for each model and data set; gives the path."""
     import pandas as pd
 
-    from sslcurr.engine.store import write_whole
+    from sslcurr.files import write_whole
 
     if folder is None:
         return []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.chain import Baseline
+from sslcurr.cli.choices import Baseline
 from sslcurr.cli.options import Aiming, refuse_masks, shared_options
 from sslcurr.errors import SpecError
 

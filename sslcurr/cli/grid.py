@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.chain import Baseline
+from sslcurr.cli.choices import FAILED, Baseline
 from sslcurr.cli.options import Shared, shared_options
-from sslcurr.cli.rank import FAILED
 from sslcurr.errors import SpecError
 
 FRACTIONS = "1,0.5,0.25,0.125"
@@ -42,7 +41,7 @@ def grid(
     Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
     pretraining is done once for its column of classifiers.
     """
-    from sslcurr.analysis.grid import cells_of, check_fractions
+    from sslcurr.analysis.experiments.grid import cells_of, check_fractions
     from sslcurr.tasks import check_pretext
 
     check_pretext(tasks)
@@ -52,12 +51,12 @@ def grid(
         check_fractions(name, shares[name])
     if (shared.fraction, shared.label_fraction) != (1.0, 1.0):
         raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
-    from sslcurr.analysis.chains import Chains, Failure, Run
-    from sslcurr.analysis.forecast import forecast
-    from sslcurr.analysis.grid import Cell, Grid
+    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
+    from sslcurr.analysis.experiments.forecast import forecast
+    from sslcurr.analysis.experiments.grid import Cell, Grid
+    from sslcurr.cli.forecast import print_cost, print_grid
     from sslcurr.cli.job import note, opened, run_record
-    from sslcurr.cli.rankings import print_cost, print_grid
-    from sslcurr.cli.results import percent, plotted, print_files, print_json
+    from sslcurr.cli.output import percent, plotted, print_files, print_json
 
     numbers = range(shared.seed, shared.seed + seeds)
     cells = cells_of(shares["--label-fractions"], shares["--ssl-fractions"], baseline=baseline is not None)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.cli.options import Shared
+from sslcurr.cli.output import curves, plotted, print_files, print_json, print_plan, print_reports, print_stages
 from sslcurr.cli.progress import Lines, reporting
-from sslcurr.cli.results import curves, plotted, print_files, print_json, print_plan, print_reports, print_stages
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.chains import Chains
-    from sslcurr.analysis.regions import Regions
+    from sslcurr.analysis.evaluation.masks import Regions
+    from sslcurr.analysis.experiments.chains import Chains
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.store import Store
 
@@ -40,7 +40,7 @@ def carry_out(
     """
     from sslcurr.backbones.build import check as check_backbone
     from sslcurr.engine import plan
-    from sslcurr.engine.spec import key_of
+    from sslcurr.spec.stage import key_of
 
     with opened(shared, tasks, start) as (planner, store, report):
         parent = planner.parent
@@ -63,7 +63,7 @@ def carry_out(
 def opened(shared: Shared, tasks: Sequence[str], start: str | None) -> Iterator[tuple[Planner, Store, Lines]]:
     """The planner of a command with its data packed, the store, and the reporter, which is closed at the end."""
     from sslcurr.engine import plan
-    from sslcurr.engine.checkpoints import parent_from
+    from sslcurr.engine.models import parent_from
 
     store = shared.store()
     if not shared.dry_run:
@@ -88,9 +88,9 @@ def _run(
     layers: str,
     report: Lines,
 ) -> dict[str, Any]:
-    from sslcurr.analysis.regions import regions_of_report
+    from sslcurr.analysis.evaluation.masks import regions_of_report
     from sslcurr.engine.run import run_stages
-    from sslcurr.engine.spec import key_of, to_dict
+    from sslcurr.spec.stage import key_of, to_dict
 
     store = shared.store()
     keys = [key_of(spec) for spec in (*specs, *extra)]
@@ -163,7 +163,7 @@ def _reports(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
     """Test reports and the folders that hold their predictions, by the name of what was tested, and the names of the
     analyses of attention."""
-    from sslcurr.analysis import downstream, gaze
+    from sslcurr.analysis.evaluation import attention, classifier
 
     found: dict[str, tuple[dict[str, Any], Path]] = {}
     looked: list[str] = [regions.folder.name] if regions is not None else []
@@ -173,11 +173,11 @@ def _reports(
             if group and group[-1].spec.task == "classification":
                 last = group[-1]
                 title = name or " -> ".join(last.spec.tasks)
-                found[title] = downstream.evaluate(last.stage, last.spec, store, shared.device)
+                found[title] = classifier.evaluate(last.stage, last.spec, store, shared.device)
                 if regions is not None:
-                    seen = gaze.gaze_of(last.stage, last.spec, regions, gaze.Settings(), store, shared.device)
+                    seen = attention.gaze_of(last.stage, last.spec, regions, attention.Settings(), store, shared.device)
                     looked.append(seen.folder.name)
-                    found[title][0]["attention"] = gaze.in_short(seen)
+                    found[title][0]["attention"] = attention.in_short(seen)
     else:
         found = probes(shared, planner, parent, baseline, probe, layers)
     return {name: r for name, (r, _) in found.items()}, {name: str(f) for name, (_, f) in found.items()}, looked
@@ -187,7 +187,7 @@ def probes(
     shared: Shared, planner: Any, parent: Any, baseline: bool, probe: str, layers: str
 ) -> dict[str, tuple[dict[str, Any], Path]]:
     """Probe reports of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
-    from sslcurr.analysis import downstream
+    from sslcurr.analysis.evaluation import classifier
     from sslcurr.backbones.checkpoint import sha256_of
     from sslcurr.engine.run import weights_of
 
@@ -197,7 +197,7 @@ def probes(
     data = planner.data.spec(shared.label_fraction)
 
     def measure(weights: Path | None, digest: str) -> tuple[dict[str, Any], Path]:
-        return downstream.probe(
+        return classifier.probe(
             weights, digest, backbone, planner.data.image_size, data, probe, store, shared.device, shared.seed, layers
         )
 

@@ -12,8 +12,8 @@ from sslcurr.cli.options import Looking, Seeing
 
 if TYPE_CHECKING:
     from sslcurr.cli.progress import Lines
-    from sslcurr.engine.checkpoints import Model
-    from sslcurr.engine.plan import Data
+    from sslcurr.engine.dataset import Data
+    from sslcurr.engine.models import Model
     from sslcurr.engine.store import Stage, Store
 
 
@@ -28,8 +28,8 @@ def opened_data(
     masks: Path | None = None,
 ) -> Data:
     """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size."""
-    from sslcurr.engine import settings
-    from sslcurr.engine.plan import open_data, split_of
+    from sslcurr.engine.dataset import open_data, split_of
+    from sslcurr.spec import settings
 
     split = split_of(settings.parse(tuple(shared.settings or ()), ["data"]))
     wishes = shared.wishes(dataset, masks)

@@ -15,9 +15,9 @@ import typer
 from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
-    from sslcurr.engine.plan import Wishes
     from sslcurr.engine.store import Store
-    from sslcurr.engine.train import Runtime
+    from sslcurr.spec.request import Wishes
+    from sslcurr.spec.runtime import Runtime
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
 MASKS = (
@@ -235,7 +235,7 @@ class Shared(Drawing, Images):
 
     def wishes(self) -> Wishes:
         """What the plan takes."""
-        from sslcurr.engine.plan import Wishes
+        from sslcurr.spec.request import Wishes
 
         own = {item.name for item in fields(Wishes)}
         values = {name: value for name, value in vars(self).items() if name in own}
@@ -248,7 +248,7 @@ class Shared(Drawing, Images):
 
     def runtime(self) -> Runtime:
         """What the engine takes; imports it."""
-        from sslcurr.engine.train import Runtime
+        from sslcurr.spec.runtime import Runtime
 
         return Runtime(
             device=self.device,
@@ -287,7 +287,7 @@ class Seeing(Drawing, Images):
 
     def wishes(self, dataset: str | None, masks: Path | None = None) -> Wishes:
         """What the plan takes, to open one data set."""
-        from sslcurr.engine.plan import Wishes
+        from sslcurr.spec.request import Wishes
 
         own = {item.name for item in fields(Wishes)}
         values = {name: value for name, value in vars(self).items() if name in own}

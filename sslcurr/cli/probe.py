@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sslcurr.cli.cka import CHECKPOINT
+from sslcurr.cli.choices import CHECKPOINT
 from sslcurr.cli.options import Looking, shared_options
 
 
@@ -43,13 +43,13 @@ def probe(
     Nothing of the network is trained. Probes learn from the training images and choose their settings on the validation
     images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
     """
-    from sslcurr.analysis.embedding import embedding_of
-    from sslcurr.analysis.scores import score
+    from sslcurr.analysis.evaluation.embedding import embedding_of
+    from sslcurr.analysis.evaluation.scores import score
     from sslcurr.cli.looking import looked, note_sizes, opened_data
+    from sslcurr.cli.output import plotted, print_files, print_json
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import plotted, print_files, print_json
-    from sslcurr.engine.checkpoints import models_from
-    from sslcurr.engine.spec import in_range
+    from sslcurr.engine.models import models_from
+    from sslcurr.spec.stage import in_range
 
     in_range("--label-fraction", label_fraction, 0, 1, above=True)
     store, folder_of_plots = shared.store(), shared.plots()
@@ -88,7 +88,7 @@ def probe(
 
 def print_scores(document: dict[str, Any]) -> None:
     """A row for each model and layer; the best of each column is marked."""
-    from sslcurr.cli.results import console, percent, table
+    from sslcurr.cli.output import console, percent, table
 
     split = document["models"][0]["split"]
     columns = {

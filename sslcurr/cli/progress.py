@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.engine.report import Reporter
+from sslcurr.progress import Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sslcurr.engine.spec import StageSpec
+    from sslcurr.spec.stage import StageSpec
 
 
 def error_console() -> Console:

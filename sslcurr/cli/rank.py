@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslcurr.cli.choices import FAILED
 from sslcurr.cli.options import Aiming, Shared, given_options, refuse_masks, shared_options
 from sslcurr.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.chains import Chains, Failure, Run
-    from sslcurr.analysis.curriculum import Ordering
-    from sslcurr.analysis.ranking import Results
+    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
+    from sslcurr.analysis.experiments.ranking import Results
+    from sslcurr.analysis.results.ranking.document import Ordering
     from sslcurr.cli.progress import Lines
     from sslcurr.engine.plan import Parent
 
 # The four of the study's table (arXiv 2301.10687).
 DEFAULT_TASKS = ["relative-location", "mocov2", "swav", "rotation"]
-FAILED = 3
 ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
 
 
@@ -112,7 +112,7 @@ def rank(
     Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
     is not finite is marked, the rest goes on, and the exit code is 3.
     """
-    from sslcurr.analysis.curriculum import check_words, chosen_orderings
+    from sslcurr.analysis.experiments.orderings import check_words, chosen_orderings
     from sslcurr.tasks import check_pretext
 
     names = tasks or DEFAULT_TASKS
@@ -136,7 +136,7 @@ def rank(
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if measure is not Measure.finetune:
         refuse_masks(shared, f"--measure {measure.value}")
-    from sslcurr.analysis.chains import Chains
+    from sslcurr.analysis.experiments.chains import Chains
     from sslcurr.cli.job import opened
 
     numbers = range(shared.seed, shared.seed + seeds)
@@ -167,12 +167,12 @@ def _rank(
     watch: bool,
     report: Lines,
 ) -> None:
-    from sslcurr.analysis.curriculum import chosen_orderings
-    from sslcurr.analysis.ranking import Ranking, known_singles
+    from sslcurr.analysis.experiments.orderings import chosen_orderings
+    from sslcurr.analysis.experiments.ranking import Ranking, known_singles
+    from sslcurr.cli.forecast import print_forecast, print_partial, print_ranking
     from sslcurr.cli.job import note, run_record
-    from sslcurr.cli.rankings import print_forecast, print_partial, print_ranking
-    from sslcurr.cli.results import plotted, print_files, print_json
-    from sslcurr.engine.checkpoints import parent_from
+    from sslcurr.cli.output import plotted, print_files, print_json
+    from sslcurr.engine.models import parent_from
 
     wanted = bool(words or length)
     reference = parent_from(imagenet, chains.store, shared.backbone, shared.stem) if imagenet is not None else None
@@ -263,13 +263,13 @@ def _search(
     start: str | None,
     report: Lines,
 ) -> None:
-    from sslcurr.analysis.automatic import Search, Settings
-    from sslcurr.analysis.similarity import dissimilarity
+    from sslcurr.analysis.evaluation.similarity import dissimilarity
+    from sslcurr.analysis.experiments.search import Search, Settings
+    from sslcurr.cli.forecast import print_search
     from sslcurr.cli.job import note, run_record
-    from sslcurr.cli.rankings import print_search
-    from sslcurr.cli.results import console, plotted, print_files, print_json
-    from sslcurr.data.source import counted
+    from sslcurr.cli.output import console, plotted, print_files, print_json
     from sslcurr.engine.store import run_name
+    from sslcurr.wording import counted
 
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
@@ -372,7 +372,7 @@ class Progress:
 
     def heard(self, run: Run | Failure, results: Results) -> None:
         """A chain was measured, or failed."""
-        from sslcurr.analysis.chains import Run
+        from sslcurr.analysis.experiments.chains import Run
 
         self.done += 1
         if len(self.chains.trained) > self.num_trained:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.runs import Json, Runs
+from sslcurr.cli.choices import Json, Runs
 from sslcurr.errors import SpecError, StoreError
 
 
@@ -58,14 +58,16 @@ def report(
     The page needs nothing else: no network, no server, no other files. With --json the document that it is made of is
     printed, and the page is only written where --out says so.
     """
-    from sslcurr.analysis import report as reports
-    from sslcurr.analysis.tables import KINDS
-    from sslcurr.analysis.typeset import render
+    from sslcurr.analysis.report import gather, tables
+    from sslcurr.analysis.report import page as reports
+    from sslcurr.analysis.results.formats import render
+    from sslcurr.analysis.results.kinds import TABLE_NAMES
     from sslcurr.cli.options import check_writable
+    from sslcurr.cli.output import print_json
     from sslcurr.cli.progress import reporting
-    from sslcurr.cli.results import print_json
-    from sslcurr.data.source import counted
-    from sslcurr.engine.store import Store, write_whole
+    from sslcurr.engine.store import Store
+    from sslcurr.files import write_whole
+    from sslcurr.wording import counted
 
     if form is not None and table is None:
         raise SpecError("--format is for --table", "say which table: --table rank")
@@ -79,9 +81,9 @@ def report(
     if not runs.is_dir():
         raise StoreError(f"there is no store at {runs}", "give --runs FOLDER, or train something first")
     store = Store(runs)  # only read, so that it need not be writable
-    document = reports.gather(store, names or [])
+    document = gather.gather(store, names or [])
     if table is not None:
-        found, command = reports.printed_table(document, table.value, KINDS[table.value])
+        found, command = tables.printed_table(document, table.value, TABLE_NAMES[table.value])
         print(render(found, (form or Format.md).value, command), end="")
         return
     if out is not None or not json:

@@ -8,14 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sslcurr.cli.choices import Json, Runs
 from sslcurr.cli.options import open_store, writable_folder
 from sslcurr.errors import StoreError, did_you_mean
 
 app = typer.Typer(invoke_without_command=True, help="List, show and remove what the store holds.")
-Runs = Annotated[
-    Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store of finished stages.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 def existing(runs: Path) -> Any:
@@ -39,7 +36,7 @@ def list_runs(
     """List the runs (commands) of a store, or its stages."""
     if ctx.invoked_subcommand is not None:
         return
-    from sslcurr.cli.results import console, percent, print_json, table
+    from sslcurr.cli.output import console, percent, print_json, table
 
     store = existing(runs)
     if stages:
@@ -97,8 +94,8 @@ def show(
     """Show all that is known of a run or a stage."""
     import json as text
 
-    from sslcurr.cli.results import curves, plotted, print_json
-    from sslcurr.engine.spec import to_dict
+    from sslcurr.cli.output import curves, plotted, print_json
+    from sslcurr.spec.stage import to_dict
 
     store = existing(runs)
     records = store.all_runs()
@@ -136,8 +133,8 @@ def remove(
     json: Json = False,
 ) -> None:
     """Forget RUNS (none: only tidy), then remove the stages, analyses and packs that no run needs."""
-    from sslcurr.cli.results import print_json
-    from sslcurr.engine.store import size_of
+    from sslcurr.cli.output import print_json
+    from sslcurr.files import size_of
 
     store = existing(runs)
     records = store.all_runs()

@@ -11,7 +11,7 @@ import typer
 from sslcurr.cli.options import check_picture
 
 if TYPE_CHECKING:
-    from sslcurr.engine.spec import StageSpec
+    from sslcurr.spec.stage import StageSpec
 
 app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one with its settings.")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
@@ -22,7 +22,7 @@ def tasks(ctx: typer.Context, json: Json = False) -> None:
     """List the tasks with a line each."""
     if ctx.invoked_subcommand is not None:
         return
-    from sslcurr.cli.results import console, print_json, table
+    from sslcurr.cli.output import console, print_json, table
     from sslcurr.tasks import TASKS, task_class
 
     kinds = [task_class(name) for name in TASKS]
@@ -71,9 +71,9 @@ def show(
 
     With --out, draw what the network is given of some images.
     """
-    from sslcurr.cli.results import console, print_json, table
-    from sslcurr.engine.settings import apply, parse
+    from sslcurr.cli.output import console, print_json, table
     from sslcurr.errors import SpecError
+    from sslcurr.spec.settings import apply, parse
     from sslcurr.tasks import task_class
     from sslcurr.tasks.base import Facts, Recipe
 
@@ -100,7 +100,7 @@ def show(
         here = {**spec.config, **asdict(spec.training)}
         title = spec.data.name
         if out is not None:
-            from sslcurr.analysis.figures import draw_views
+            from sslcurr.analysis.sheets.views import draw_views
 
             draw_views(spec, out)
     paper = _values(kind.recipe(Facts(num_images=1_281_167, class_counts=(1281,) * 1000, image_size=224)))
@@ -131,7 +131,8 @@ def _plan(
     """The stage that `pretrain` would train with the same options."""
     from sslcurr.cli.options import open_store
     from sslcurr.cli.progress import reporting
-    from sslcurr.engine.plan import Planner, Wishes
+    from sslcurr.engine.plan import Planner
+    from sslcurr.spec.request import Wishes
 
     wishes = Wishes(
         dataset=dataset, data_root=data_root, image_size=image_size, seed=seed, settings=tuple(settings or ())

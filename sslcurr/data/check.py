@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sslcurr.data import read
-from sslcurr.data.parallel import Crashed, Processes, in_threads
-from sslcurr.data.source import Fault, Source
+from sslcurr.data.decode import image as decode_image
+from sslcurr.data.decode import read
+from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
+from sslcurr.data.sources.source import Fault, Source
 from sslcurr.data.split import SplitSettings, assign
 from sslcurr.errors import DataError
 
@@ -82,7 +83,7 @@ def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], No
             if dicom[i]:
                 return processes.call(partial(_described_file, *source.place(i)))
             return _described(image_at(source, i))
-        except (read.BrokenImage, Crashed) as error:
+        except (decode_image.BrokenImage, Crashed) as error:
             return str(error)
 
     with (
@@ -121,7 +122,7 @@ def _image_in(path: Path, frame: int | None) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise read.BrokenImage(f"it cannot be read: {error.strerror}") from error
+        raise decode_image.BrokenImage(f"it cannot be read: {error.strerror}") from error
     return read.decode(data, frame)
 
 

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from sslcurr.data.boxes import BOX_COLUMNS, BOX_HINT, Box, Boxes, Mask, described, of
-from sslcurr.data.folders import images_below
-from sslcurr.data.read import EXTENSIONS, LOW_BYTE_RAW_MODES, MAX_PIXELS, pillow_without_warnings
-from sslcurr.data.source import Source
-from sslcurr.data.tables import MASK_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
+from sslcurr.data.decode.image import EXTENSIONS, MAX_PIXELS
+from sslcurr.data.decode.read import LOW_BYTE_RAW_MODES, pillow_without_warnings
+from sslcurr.data.sources.boxes import BOX_COLUMNS, BOX_HINT, Box, Boxes, Mask, described, of
+from sslcurr.data.sources.folders import images_below
+from sslcurr.data.sources.source import Source
+from sslcurr.data.sources.tables import MASK_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
 from sslcurr.errors import DataError
 
 __all__ = ["Boxes", "Mask", "find", "is_squashed", "proportions", "read"]
@@ -53,7 +54,7 @@ def find(source: Source, where: Path | None = None) -> dict[str, Mask]:
     A frame `c.dcm#2` without a mask of its own has that of `c.dcm`.
 
     Raises DataError if `where` is not there, has no mask of any image, or leaves open which image one is of; and what
-    `sslcurr.data.tables.from_table` raises for masks.
+    `sslcurr.data.sources.tables.from_table` raises for masks.
     """
     if where is None:
         return _by_name(source, source.masks)

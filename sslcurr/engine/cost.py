@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslcurr.engine.report import Reporter
-from sslcurr.engine.spec import StageSpec
 from sslcurr.engine.store import Store
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import StageSpec
 
 if TYPE_CHECKING:
-    from sslcurr.engine.train import Runtime
+    from sslcurr.spec.runtime import Runtime
 
 # A forward pass alone, as a share of the forward and backward pass that a training takes for an image.
 FORWARD = 1 / 3

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sslcurr.engine.spec import Training
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Rule
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sslcurr.data import catalog, masks
-from sslcurr.data.masks import Mask
 from sslcurr.data.order import num_steps
-from sslcurr.data.pack import Pack, open_pack
-from sslcurr.data.source import counted
-from sslcurr.data.split import SplitSettings
-from sslcurr.engine import settings
+from sslcurr.engine.dataset import open_data, split_of
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.spec import BackboneSpec, DataSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
+from sslcurr.spec import settings
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import BackboneSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Facts
 
@@ -28,43 +24,6 @@ SMALL_IMAGE = 64
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 FEWEST_IMAGES = 4
 SEARCH = "search"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search"."""
-
-    dataset: str | None = None
-    data_root: Path | None = None
-    backbone: str | None = None
-    stem: str | None = None
-    image_size: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | str | None = None
-    lr_range: tuple[float, float] | None = None
-    lr_pruner: str | None = None
-    fraction: float = 1.0
-    label_fraction: float = 1.0
-    seed: int = 0
-    precision: str = "auto"
-    settings: tuple[str, ...] = ()
-    skip_broken: bool = False
-    frames: str = "refuse"
-    workers: int = 0
-    masks: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataSettings:
-    """What `--set data.NAME=VALUE` can change: the split's shares and seed, the side of the packed images, and the
-    channels of the network's input (0: 1 where all images are grey, else 3)."""
-
-    val: float = 0.15
-    test: float = 0.2
-    seed: int = 0
-    pack_size: int = 0
-    channels: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,31 +36,6 @@ class SearchSettings:
     draw: str = "log"
     fraction: float = 0.0
     epochs: int = 0
-
-
-@dataclass(frozen=True)
-class Data:
-    """The data set of a command, packed."""
-
-    pack: Pack
-    image_size: int
-    split: DataSettings
-    notes: tuple[str, ...]
-    epochs: dict[str, int]
-    masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training sees them
-
-    def spec(self, fraction: float) -> DataSpec:
-        """The images of a stage that uses `fraction` of the training split."""
-        return DataSpec(
-            fingerprint=self.pack.fingerprint,
-            pack_size=self.pack.size,
-            val=self.split.val,
-            test=self.split.test,
-            split_seed=self.split.seed,
-            fraction=fraction,
-            name=self.pack.name,
-            pack=str(self.pack.folder.resolve()),
-        )
 
 
 @dataclass(frozen=True)
@@ -334,51 +268,6 @@ class Planner:
             stages.append(stage)
             parent = parent_of(stage)
         return stages
-
-
-def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
-    """The settings of the section `data`.
-
-    Raises:
-        SpecError: such a split cannot be.
-    """
-    (found,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
-    SplitSettings(val=found.val, test=found.test, seed=found.seed)
-    return found
-
-
-def open_data(
-    wishes: Wishes,
-    split: DataSettings,
-    store: Store,
-    image_size: int | None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Data:
-    """The data set wished for, packed; `image_size` (that of a checkpoint) counts where none is wished for.
-
-    Raises:
-        SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
-    """
-    source = catalog.find(wishes.dataset, wishes.data_root, wishes.frames)
-    known = masks.find(source, wishes.masks)
-    wished = wishes.image_size
-    size = wished if wished is not None else image_size or source.image_size or 224
-    if not 8 <= size <= 4096:
-        raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
-    # A little over the training size: crops of most of the image then lose no detail to a second resize.
-    pack_size = split.pack_size or (size if source.arrays is not None else 8 * -(-size * 8 // 7 // 8))
-    pack = open_pack(
-        source,
-        pack_size,
-        store.packs,
-        workers=wishes.workers,
-        skip_broken=wishes.skip_broken,
-        progress=progress,
-    )
-    notes = list(source.notes)
-    if pack.skipped:
-        notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
-    return Data(pack, size, split, tuple(notes), source.epochs, known)
 
 
 def rates_around(training: Training, *, pretrained: bool) -> tuple[float, float]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sslcurr.engine.report import Reporter
-from sslcurr.engine.spec import StageSpec, key_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import StageSpec, key_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
         trained = True
         if spec.search is None:
             return train(spec, key, part, parent, runtime, report)
-        from sslcurr.engine.search import find_rate
+        from sslcurr.engine.lr_search import find_rate
 
         found = find_rate(spec, key, part, parent, runtime, report)
         chosen = replace(spec, search=None, training=replace(spec.training, lr=found["lr"]))

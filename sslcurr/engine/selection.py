@@ -9,8 +9,8 @@ import numpy as np
 
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.split import SplitSettings, assign, subset
-from sslcurr.engine.spec import DataSpec
 from sslcurr.errors import DataError
+from sslcurr.spec.stage import DataSpec
 
 
 @dataclass(frozen=True)

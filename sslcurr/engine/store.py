@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sslcurr.engine.spec import StageSpec, hash_of, key_of, stage_from_dict, to_dict
 from sslcurr.errors import StoreError
+from sslcurr.files import read_json, size_of, write_json
+from sslcurr.spec.stage import StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
@@ -239,62 +238,3 @@ def writing(folder: Path, waiting: Callable[[], None]) -> Iterator[Path]:
         if part.is_dir() and not any(part.iterdir()):
             part.rmdir()
         lock.release()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` so that a reader sees the old file or the whole new one."""
-    write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write a file under another name, sync it, and rename it; what was half-written is removed on failure.
-
-    Raises:
-        OSError: it cannot be written; a full disk always is one, also where a library calls it something else.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except RuntimeError:
-        ask_for_space(path.with_name(f"{path.name}.{os.getpid()}.probe"))  # torch.save says "iostream error"
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
-    """Raise the OSError of a full disk, if it is full: reserve some bytes in a file that is removed again."""
-    try:
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of the store.
-
-    Raises:
-        StoreError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file or of all files in a folder."""
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    return sum(item.stat().st_size for item in files)
-
-
-def is_full_disk(error: OSError) -> bool:
-    """Whether an error says that no space is left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

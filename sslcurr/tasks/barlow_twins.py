@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.data.views import View
+from sslcurr.data.views.view import View
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma
 from sslcurr.tasks.embedding import AsymmetricConfig, collapse, lars_training, projector, small_training
 

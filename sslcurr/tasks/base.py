@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from sslcurr.data.views import View
-from sslcurr.engine.spec import Training, in_range
+from sslcurr.data.views.view import View
+from sslcurr.spec.stage import Training, in_range
 
 VIEW_SETTINGS = {item.name for item in fields(View)}
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sslcurr.data.views import View
+from sslcurr.data.views.view import View
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, scaled_sigma, share
 from sslcurr.tasks.embedding import (
     AsymmetricConfig,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.engine.spec import Training
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick
 from sslcurr.tasks.clusters import ClusterConfig, check_clusters, kmeans, num_clusters, whitened
 

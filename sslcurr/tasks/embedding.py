@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.order import num_steps
-from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
+from sslcurr.data.views.view import View
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Tick, ViewConfig, limited
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.engine.spec import Training
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig, full_precision, positive, share
 from sslcurr.tasks.embedding import collapse, small_training
 

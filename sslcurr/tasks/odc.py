@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.engine.spec import Training
 from sslcurr.errors import SpecError
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, share
 from sslcurr.tasks.clusters import ClusterConfig, check_clusters, halves, kmeans, means, nearest, num_clusters
 from sslcurr.tasks.embedding import collapse

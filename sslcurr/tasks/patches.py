@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslcurr.data.views import View
+from sslcurr.data.views.view import View
 from sslcurr.errors import SpecError
 from sslcurr.tasks.base import ViewConfig, share
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.engine.spec import Training
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig
 
 

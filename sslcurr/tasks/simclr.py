@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.data.views import View
+from sslcurr.data.views.view import View
 from sslcurr.tasks.base import (
     Batch,
     Facts,

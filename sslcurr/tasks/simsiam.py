@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import nn
 
-from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
+from sslcurr.data.views.view import View
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Task, Tick, ViewConfig, full_precision, scaled_sigma
 from sslcurr.tasks.embedding import collapse, negative_cosine, projector, small_training
 

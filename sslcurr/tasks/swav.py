@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.data.views import View
-from sslcurr.engine.spec import Training
+from sslcurr.data.views.view import View
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, limited, positive, scaled_sigma
 from sslcurr.tasks.embedding import MultiCropConfig, collapse, crops_for, enqueue, projector, small_training
 

@@ -1,0 +1,1 @@
+"""Measures of trained stages and of other checkpoints, kept in the store."""

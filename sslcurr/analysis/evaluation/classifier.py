@@ -1,0 +1,187 @@
+"""How good a stage is at the target task: the test report of a fine-tuned model, or of a probe on frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslcurr.analysis.measures.classification import classification_report
+from sslcurr.engine.selection import Selection, select
+from sslcurr.engine.store import Stage, Store
+from sslcurr.errors import SpecError
+from sslcurr.files import read_json, write_whole
+from sslcurr.spec.stage import BackboneSpec, DataSpec, StageSpec, hash_of, to_dict
+
+# Raised when the reports of the same weights and images come out differently.
+VERSION = 1
+# 2: linear probes are trained ten times closer to their optimum.
+PROBE_VERSION = 2
+
+
+def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[dict[str, Any], Path]:
+    """The test report of a `classification` stage, and the folder of it with `predictions.csv`.
+
+    The split is `test`, or `val` for data without test images.
+    """
+    inputs = {
+        "version": VERSION,
+        "weights": stage.record["weights_sha256"],
+        "stage": stage.key,
+        "data": hash_of(spec.data),
+    }
+    folder = store.analysis("classification", inputs, lambda part: _evaluate(stage, spec, part, device))
+    return read_json(folder / "done.json"), folder
+
+
+def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import load_file
+
+    from sslcurr.backbones.checkpoint import load_into
+    from sslcurr.engine.batches import Feed, Scanner
+    from sslcurr.engine.device import placement
+    from sslcurr.engine.train import build_task
+    from sslcurr.tasks.classification import Classification
+
+    selection = select(spec.data, labelled=True)
+    split = report_split(selection)
+    where = placement(device, spec.training.precision)
+    task = build_task(spec, selection, None)
+    assert isinstance(task, Classification)
+    load_into(task.backbone, stage.weights)
+    task.head.load_state_dict(load_file(stage.folder / "head.safetensors"))
+    task.to(where.device)
+    scan = Scanner(Feed(selection, spec.backbone, where.device), task.fixed_view(task.config), where.autocast)
+    logits = scan(task.logits(), split)
+    return write_report(part, selection, split, torch.softmax(logits.double().cpu(), dim=1).numpy())
+
+
+def probe(
+    weights: Path | None,
+    weights_sha256: str,
+    backbone: BackboneSpec,
+    image_size: int,
+    data: DataSpec,
+    kind: str,
+    store: Store,
+    device: str,
+    seed: int = 0,
+    layers: str = "*",
+) -> tuple[dict[str, Any], Path]:
+    """The test report of a probe (`knn` or `linear`) on frozen features of a checkpoint, and its folder.
+
+    Every stage of the network and its pooled output whose name `layers` matches (`pooled`, `layer*`) are probed; the
+    layer with the best balanced accuracy on the validation images is reported, all of them are listed under `layers`.
+    `weights` None is the untrained backbone.
+
+    Raises:
+        SpecError: no layer has such a name.
+    """
+    inputs = {
+        "version": PROBE_VERSION,
+        "weights": weights_sha256,
+        "backbone": to_dict(backbone),
+        "image_size": image_size,
+        "data": hash_of(data),
+        "probe": kind,
+        **({} if layers == "*" else {"layers": layers}),
+    }
+    folder = store.analysis(
+        kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed, layers)
+    )
+    return read_json(folder / "done.json"), folder
+
+
+def _probe(
+    weights: Path | None,
+    backbone: BackboneSpec,
+    image_size: int,
+    data: DataSpec,
+    kind: str,
+    part: Path,
+    device: str,
+    seed: int,
+    layers: str,
+) -> dict[str, Any]:
+    from fnmatch import fnmatchcase
+
+    from sslcurr.analysis.measures.probes import probe_layers
+
+    selection = select(data, labelled=True)
+    split = report_split(selection)
+    found = features_of(weights, backbone, image_size, selection, device, seed)
+    wanted = {name: features for name, features in found.items() if fnmatchcase(name, layers)}
+    if not wanted:
+        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
+    best, results = probe_layers(wanted, kind, len(selection.pack.classes), split)
+    report = write_report(part, selection, split, results[best].probabilities)
+    chosen = {"probe": kind, "layer": best, **results[best].setting}
+    tried = {name: {"val_balanced_accuracy": result.validation, **result.setting} for name, result in results.items()}
+    return {**report, **chosen, "layers": tried}
+
+
+def features_of(
+    weights: Path | None,
+    backbone: BackboneSpec,
+    image_size: int,
+    selection: Selection,
+    device: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Layer -> `Features` of the labelled images, for a checkpoint or (weights None) an untrained backbone."""
+    import torch
+
+    from sslcurr.analysis.measures.probes import Features
+    from sslcurr.backbones.build import StageFeatures, build
+    from sslcurr.backbones.checkpoint import load_into
+    from sslcurr.data.views.view import View
+    from sslcurr.engine.batches import Feed, Scanner
+    from sslcurr.engine.device import placement
+    from sslcurr.seeds import seed_for
+
+    torch.manual_seed(seed_for(seed, "init", "backbone"))
+    network = build(backbone)
+    if weights is not None:
+        load_into(network, weights)
+    where = placement(device, "32")
+    module = StageFeatures(network.to(where.device))
+    scan = Scanner(Feed(selection, backbone, where.device), View(size=image_size, crop="center"))
+    x: dict[str, NDArray[Any]] = {}
+    for name in ("train", "val", "test"):
+        if len(selection.rows[name]):
+            x[name] = scan(module, name).cpu().numpy()
+    y = {name: selection.labels(name) for name in ("train", "val", "test")}
+    edges = np.cumsum([0, *module.widths])
+    return {
+        layer: Features({split: values[:, edges[i] : edges[i + 1]] for split, values in x.items()}, y)
+        for i, layer in enumerate(module.names)
+    }
+
+
+def report_split(selection: Selection) -> str:
+    """The split that is reported: `test` where there are test images, else `val`, else `train`."""
+    return next(name for name in ("test", "val", "train") if len(selection.rows[name]))
+
+
+def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> dict[str, Any]:
+    """Write `predictions.csv` into `part`; gives the report."""
+    import pandas as pd
+
+    pack, rows = selection.pack, selection.rows[split]
+    labels = pack.labels[rows]
+    classes: Sequence[str] = pack.classes
+    table = pd.DataFrame(
+        {
+            "path": [pack.names[row] for row in rows],
+            "label": [classes[label] for label in labels],
+            "prediction": [classes[c] for c in probabilities.argmax(axis=1)],
+            **{f"probability_{name}": probabilities[:, c] for c, name in enumerate(classes)},
+        }
+    )
+    write_whole(part / "predictions.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    groups = pack.groups[rows] if pack.groups is not None else None
+    return {"split": split, **classification_report(labels, probabilities, classes, groups)}

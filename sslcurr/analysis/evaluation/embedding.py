@@ -1,0 +1,129 @@
+"""Features on a plane: PCA, t-SNE or UMAP of what a model gives for images, to look at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslcurr.analysis.evaluation.features import Backbone, Progress, drawn, features_of
+from sslcurr.engine.dataset import Data
+from sslcurr.engine.models import Model
+from sslcurr.engine.store import Store
+from sslcurr.errors import DataError, SpecError
+from sslcurr.files import read_json, write_whole
+
+# Raised when the same features come out at other places.
+VERSION = 1
+MOST_IMAGES = 3000
+FEWEST_IMAGES = 4
+PERPLEXITY, NEIGHBOURS = 30.0, 15
+
+
+def embed(
+    features: NDArray[np.floating[Any]], method: str, seed: int = 0
+) -> tuple[NDArray[np.float64], list[float] | None]:
+    """Points of a plane for [N, D] features.
+
+    t-SNE (https://jmlr.org/papers/v9/vandermaaten08a.html) starts from the first two principal components, with a
+    perplexity of 30, a quarter of the images at most; UMAP (https://arxiv.org/abs/1802.03426) has 15 neighbours. Both
+    keep neighbours together; how far groups lie apart in them means little.
+
+    Args:
+        features: four images or more.
+        method: one of `METHODS`.
+        seed: of what is random in it.
+
+    Returns:
+        [N, 2], and for PCA the shares of the variance that both axes hold.
+
+    Raises:
+        SpecError: the package umap-learn is not installed.
+    """
+    from sklearn.decomposition import PCA
+
+    features = np.asarray(features, dtype=np.float64)
+    if method == "pca":
+        model = PCA(n_components=2, svd_solver="full")
+        with np.errstate(invalid="ignore"):  # features that are all equal have no variance to share
+            points = model.fit_transform(features)
+        shares = np.nan_to_num(model.explained_variance_ratio_)
+        return points, [float(share) for share in shares]
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+
+        perplexity = min(PERPLEXITY, len(features) / 4)
+        start = "pca" if np.ptp(features, axis=0).any() else "random"
+        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(features).astype(float), None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it has to say of packages that it does not need
+            from umap import UMAP
+    except ImportError as error:
+        raise SpecError("UMAP needs the package umap-learn", "pip install 'sslcurr[umap]', or take tsne") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a seed keeps it on one core
+        start = "random" if len(features) < 12 else "pca"
+        model = UMAP(n_neighbors=min(NEIGHBOURS, len(features) - 1), random_state=seed, n_jobs=1, init=start)
+        return np.asarray(model.fit_transform(features), dtype=float), None
+
+
+def embedding_of(
+    model: Model,
+    data: Data,
+    method: str,
+    store: Store,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[Path]]:
+    """The pooled features of a model's images on a plane: of the test images, or all where there are none.
+
+    Returns:
+        `method`, `layer`, `split`, `num_images`, `explained` and `points`, the path of a CSV with path, label, x and y;
+        and the analyses that were needed.
+
+    Raises:
+        DataError: there are fewer than four images.
+    """
+    rows, split = _rows(data, seed)
+    if len(rows) < FEWEST_IMAGES:
+        raise DataError(f"{data.pack.name} has {len(rows)} images to draw, and a plane needs four", "give more images")
+    sight = Backbone(model)
+    features, source = features_of(
+        sight, data, split=split, most=MOST_IMAGES, seed=seed, store=store, device=device, progress=progress
+    )
+    inputs = {"version": VERSION, "features": source.name, "method": method, "seed": seed}
+
+    def work(part: Path) -> dict[str, Any]:
+        points, explained = embed(np.asarray(features), method, seed)
+        _write(part / "points.csv", points, [data.pack.names[row] for row in rows], _labels(data, rows))
+        return {"method": method, "explained": explained}
+
+    folder = store.analysis("embedding", inputs, work)
+    record = read_json(folder / "done.json")
+    about = {"layer": sight.layer, "split": split, "num_images": len(rows), "points": str(folder / "points.csv")}
+    return {**record, **about}, [source, folder]
+
+
+def _rows(data: Data, seed: int) -> tuple[NDArray[np.integer], str]:
+    try:
+        return drawn(data, "test", MOST_IMAGES, seed), "test"
+    except DataError:
+        return drawn(data, "all", MOST_IMAGES, seed), "all"
+
+
+def _labels(data: Data, rows: NDArray[np.integer]) -> list[str]:
+    return [data.pack.classes[label] if label >= 0 else "" for label in data.pack.labels[rows]]
+
+
+def _write(path: Path, points: NDArray[np.float64], names: Sequence[str], labels: Sequence[str]) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"path": names, "label": labels, "x": points[:, 0], "y": points[:, 1]})
+    write_whole(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))

@@ -1,0 +1,1 @@
+"""Many chains over one store: rankings, orderings, searches, grids."""

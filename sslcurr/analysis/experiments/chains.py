@@ -1,0 +1,341 @@
+"""Many chains over one store: each stage once, each chain measured at the target task, failures kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslcurr.analysis.evaluation import attention as gaze
+from sslcurr.analysis.evaluation import classifier
+from sslcurr.analysis.evaluation.attention import Gaze
+from sslcurr.analysis.evaluation.masks import regions_of_report
+from sslcurr.analysis.measures import attention, intervals
+from sslcurr.analysis.measures.intervals import Floats
+from sslcurr.analysis.results.ranking.document import Ordering
+from sslcurr.backbones.build import check as check_backbone
+from sslcurr.backbones.checkpoint import sha256_of
+from sslcurr.engine.cost import image_passes
+from sslcurr.engine.plan import Parent, Planner, input_sizes
+from sslcurr.engine.run import check_parent, train_or_wait, weights_of
+from sslcurr.engine.store import Stage, Store
+from sslcurr.errors import TrainingError
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import StageSpec, key_of
+
+if TYPE_CHECKING:
+    from sslcurr.spec.runtime import Runtime
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One chain at one seed, measured.
+
+    Attributes:
+        ordering: its pretext tasks; none for the baseline.
+        seed: of weights, order and views.
+        balanced_accuracy: on the test images.
+        validation: balanced accuracy on the validation images; None without any.
+        correct: [N], 1 where a test image is named rightly.
+        key: of the last stage; None for a probe of an untrained network.
+        folder: of the report, with `predictions.csv`.
+        gaze: where the fine-tuned model looks, where masks are known.
+    """
+
+    ordering: Ordering
+    seed: int
+    balanced_accuracy: float
+    validation: float | None
+    correct: NDArray[np.float64]
+    key: str | None
+    folder: Path
+    gaze: Gaze | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As documented for `--json`."""
+        return {
+            "seed": self.seed,
+            "balanced_accuracy": self.balanced_accuracy,
+            "validation": self.validation,
+            "key": self.key,
+            "predictions": str(self.folder / "predictions.csv"),
+            **({"attention": attention.mean_of(self.gaze.inside[None])} if self.gaze is not None else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A chain that could not be trained at one seed, and why."""
+
+    ordering: Ordering
+    seed: int
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As documented for `--json`."""
+        return {"ordering": list(self.ordering), "seed": self.seed, "reason": self.reason}
+
+
+class Chains:
+    """Trains and measures chains of one data set and one measure.
+
+    Args:
+        planner: resolves stages; its seed is replaced by that of each chain.
+        store: where stages and reports are kept.
+        runtime: called once, when the first stage has to be trained.
+        report: hears what happens.
+        measure: `finetune` (classification, all weights trained), `linear` or `knn` (probes of frozen features).
+        layers: the layers that a probe looks at, a pattern of names.
+        device: as `--device`.
+
+    Where masks are known, and chains end with classification, it is also seen how much of their attention lies inside.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        store: Store,
+        runtime: Callable[[], Runtime],
+        report: Reporter,
+        *,
+        measure: str = "finetune",
+        layers: str = "*",
+        device: str = "auto",
+    ) -> None:
+        self.planner = planner
+        self.store = store
+        self.report = report
+        self.measure = measure
+        self.layers = layers
+        self.device = device
+        self.failed: dict[str, str] = {}  # key -> reason
+        self.trained: list[StageSpec] = []
+        self.needed: dict[str, StageSpec] = {}
+        self.folders: dict[str, Path] = {}
+        self._make_runtime = runtime
+        self._runtime: Runtime | None = None
+        self._checked: set[str] = set()
+        self.selection = planner.selection("classification")
+        self.split = classifier.report_split(self.selection)
+        # Read before any training: a mask that cannot be is a mistake to hear of now.
+        self.regions = regions_of_report(planner, store, report.note) if measure == "finetune" else None
+        if self.regions is not None:
+            self.folders[self.regions.folder.name] = self.regions.folder
+        self.looks = gaze.Settings()
+
+    # ---- what the test images are
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """[N] class numbers of the test images."""
+        return self.selection.labels(self.split)
+
+    @property
+    def groups(self) -> NDArray[np.integer] | None:
+        """[N] group numbers of the test images, if there are any."""
+        groups = self.selection.pack.groups
+        return None if groups is None else groups[self.selection.rows[self.split]]
+
+    # ---- stages
+
+    def specs(self, ordering: Ordering, seed: int, parent: Parent | None = None, **wishes: Any) -> list[StageSpec]:
+        """The stages of a chain, with classification at its end where that is the measure."""
+        tasks = [*ordering, *(["classification"] if self.measure == "finetune" else [])]
+        return self.planner.wishing(seed=seed, **wishes).chain(tasks, parent)
+
+    def check_network(self, tasks: Sequence[str]) -> None:
+        """Refuse, before any training, a backbone that cannot see views as small as those of `tasks`.
+
+        Raises:
+            SpecError: it cannot.
+        """
+        specs = [self.specs((task,), self.planner.wishes.seed) for task in tasks]
+        check_backbone(specs[0][0].backbone, {size for chain in specs for spec in chain for size in input_sizes(spec)})
+
+    def passes(self, spec: StageSpec) -> float:
+        """Image passes that a stage takes."""
+        planner = self.planner.wishing(fraction=spec.data.fraction, label_fraction=spec.data.fraction)
+        return image_passes(spec, len(planner.selection(spec.task).rows["train"]))
+
+    def stage(self, specs: Sequence[StageSpec]) -> Stage | str:
+        """The last of `specs`, trained if it is not there, the ones before only if they are needed for it; a reason
+        where it or one before cannot be trained."""
+        spec = specs[-1]
+        key = key_of(spec)
+        self.needed[key] = spec
+        stage = self.store.find(key)
+        if stage is not None:
+            if key not in self._checked:
+                check_parent(stage, self.store, self.report)
+                self._checked.add(key)
+            return stage
+        if key in self.failed:
+            return self.failed[key]
+        if len(specs) > 1:
+            parent = self.stage(specs[:-1])
+            if isinstance(parent, str):
+                self.failed[key] = parent
+                return parent
+        if self._runtime is None:
+            self._runtime = self._make_runtime()
+        try:
+            stage, trained = train_or_wait(spec, self.store, self._runtime, self.report)
+        except TrainingError as error:
+            self.failed[key] = str(error)
+            return self.failed[key]
+        if trained:
+            self.trained.append(spec)
+        self.report.stage_ends(spec, key, reused=False)
+        return stage
+
+    def missing(self, specs: Sequence[StageSpec]) -> bool:
+        """Whether the last stage of a chain is still to be trained."""
+        return bool(specs) and self.store.find(key_of(specs[-1])) is None
+
+    def keys(self, ordering: Ordering, seed: int) -> list[str]:
+        """The keys of a chain's stages."""
+        return [key_of(spec) for spec in self.specs(ordering, seed)]
+
+    def expect(self, orderings: Sequence[Ordering], seeds: Sequence[int], reference: Parent | None = None) -> None:
+        """Note the stages of chains as needed before they are trained; `reference` is fine-tuned too."""
+        for seed in seeds:
+            self.need([self.specs(ordering, seed) for ordering in orderings])
+            if reference is not None:
+                self.need([self.specs((), seed, reference)])
+
+    def need(self, chains: Sequence[Sequence[StageSpec]]) -> None:
+        """Note stages as needed."""
+        self.needed |= {key_of(spec): spec for specs in chains for spec in specs}
+
+    # ---- measures
+
+    def run(self, ordering: Ordering, seed: int, parent: Parent | None = None, **wishes: Any) -> Run | Failure:
+        """Train what is missing of a chain and measure it.
+
+        Args:
+            ordering: the pretext tasks; none for the baseline.
+            parent: where it starts, if not where the planner does.
+            wishes: other wishes than the planner's, such as `fraction`.
+        """
+        specs = self.specs(ordering, seed, parent, **wishes)
+        stage: Stage | str | None = self.stage(specs) if specs else None
+        if isinstance(stage, str):
+            return Failure(ordering, seed, stage)
+        return self._measured(ordering, seed, specs, stage, parent, **wishes)
+
+    def known(self, ordering: Ordering, seed: int) -> Run | None:
+        """The measured chain if its last stage is in the store; nothing is trained."""
+        specs = self.specs(ordering, seed)
+        stage = self.store.find(key_of(specs[-1])) if specs else None
+        if specs and stage is None:
+            return None
+        return self._measured(ordering, seed, specs, stage, None)
+
+    def _measured(
+        self,
+        ordering: Ordering,
+        seed: int,
+        specs: Sequence[StageSpec],
+        stage: Stage | None,
+        parent: Parent | None,
+        **wishes: Any,
+    ) -> Run:
+        looks = None
+        if self.measure == "finetune":
+            assert stage is not None
+            report, folder = classifier.evaluate(stage, specs[-1], self.store, self.device)
+            if self.regions is not None:
+                looks = gaze.gaze_of(stage, specs[-1], self.regions, self.looks, self.store, self.device)
+                self.folders[looks.folder.name] = looks.folder
+            validation = stage.record["metrics"].get("val_balanced_accuracy")
+        else:
+            start = self.planner.parent if parent is None else parent
+            report, folder = self.probed(stage, self.measure, start, seed, **wishes)
+            # Without validation images a probe chooses its layer on the training images: that measures nothing.
+            judged = len(self.selection.rows["val"]) > 0
+            validation = report["layers"][report["layer"]]["val_balanced_accuracy"] if judged else None
+        self.folders[folder.name] = folder
+        key = stage.key if stage is not None else None
+        return Run(ordering, seed, report["balanced_accuracy"], validation, correct_of(folder), key, folder, looks)
+
+    def probed(
+        self, stage: Stage | None, kind: str, start: Parent, seed: int, **wishes: Any
+    ) -> tuple[dict[str, Any], Path]:
+        """The probe report of a stage's frozen features, or of those at the start of all chains, and its folder."""
+        planner = self.planner.wishing(seed=seed, **wishes)
+        weights: Path | None
+        if stage is not None:
+            weights, digest = stage.weights, stage.record["weights_sha256"]
+        elif start.key is not None:
+            weights = weights_of(start.key, start.source, self.store)
+            digest = sha256_of(weights)
+        else:
+            weights, digest = None, f"untrained, seed {seed}"
+        report, folder = classifier.probe(
+            weights,
+            digest,
+            planner.backbone(start),
+            planner.data.image_size,
+            planner.data.spec(planner.wishes.label_fraction),
+            kind,
+            self.store,
+            self.device,
+            seed,
+            self.layers,
+        )
+        self.folders[folder.name] = folder
+        return report, folder
+
+
+def correct_of(folder: Path) -> NDArray[np.float64]:
+    """[N], 1 where the predictions of a report are right, in data order."""
+    import pandas as pd
+
+    table = pd.read_csv(folder / "predictions.csv", dtype={"label": str, "prediction": str}, keep_default_na=False)
+    return (table["label"] == table["prediction"]).to_numpy(dtype=float)
+
+
+def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
+    """Balanced accuracies of the runs that did not fail."""
+    return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
+
+
+def paired_difference(
+    a: Sequence[Run | Failure], b: Sequence[Run | Failure], labels: NDArray[Any], groups: NDArray[Any] | None
+) -> tuple[float, Floats] | None:
+    """The mean of b minus a over the seeds that both have, and its resamples; None where they have none in common."""
+    first, second = ({run.seed: run for run in runs if isinstance(run, Run)} for runs in (a, b))
+    seeds = [seed for seed in first if seed in second]
+    if not seeds:
+        return None
+    runs = {"a": [first[seed] for seed in seeds], "b": [second[seed] for seed in seeds]}
+    columns = resampled_of(runs, labels, groups)
+    return float(np.mean(accuracies_of(runs["b"])) - np.mean(accuracies_of(runs["a"]))), columns["b"] - columns["a"]
+
+
+def resampled_of(
+    runs: Mapping[Name, Sequence[Run | Failure]], labels: NDArray[Any], groups: NDArray[Any] | None
+) -> dict[Name, Floats]:
+    """`curriculum.resampled_accuracies` by name, for chains of which not every run failed.
+
+    Args:
+        runs: of each chain over the seeds, in the same order; some may still be missing at the end.
+        labels, groups: of the test images.
+    """
+    measured = {name: each for name, each in runs.items() if accuracies_of(each)}
+    if not measured:
+        return {}
+    num_seeds = max(len(each) for each in measured.values())
+    correct = np.full((len(measured), num_seeds, len(labels)), np.nan)
+    for place, each in enumerate(measured.values()):
+        for number, run in enumerate(each):
+            if isinstance(run, Run):
+                correct[place, number] = run.correct
+    columns = intervals.resampled_accuracies(labels, correct, groups)
+    return dict(zip(measured, columns.T, strict=True))

@@ -1,0 +1,1 @@
+"""Pure functions on arrays: accuracies with intervals, probes, CKA, distances, attention."""

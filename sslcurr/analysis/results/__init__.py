@@ -1,0 +1,1 @@
+"""What commands found: typed documents, and the tables and charts that are made of them."""

@@ -1,0 +1,1 @@
+"""The document, tables and charts of probes of frozen features."""

@@ -1,0 +1,1 @@
+"""The document, tables and charts of the search for an ordering."""

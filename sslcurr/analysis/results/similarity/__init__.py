@@ -1,0 +1,1 @@
+"""The document, tables and charts of the similarity of models."""

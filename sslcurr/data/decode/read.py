@@ -1,0 +1,331 @@
+"""Image files to 8-bit arrays: JPEG, PNG, TIFF, BMP, WebP and DICOM of any depth, turned upright, without transparency.
+
+What comes out is always uint8 [H, W, 1] (grey) or [H, W, 3] (colour), and grey is judged by content, not by the file's
+mode. More than 8 bits a channel are windowed, never clipped: Pillow's own conversion turns a 16-bit X-ray white.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from sslcurr.data.decode.depth import window
+from sslcurr.data.decode.image import MAX_PIXELS, PICTURES, BrokenImage
+from sslcurr.errors import DataError
+
+__all__ = [
+    "MAX_PIXELS",
+    "BrokenImage",
+    "decode",
+    "decode_small",
+    "pillow_without_warnings",
+    "read_image",
+    "resize",
+    "to_grey_if_equal",
+    "window",
+]
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+
+"""The largest image that is decoded, in pixels: 23,170 x 23,170, or 1.6 GB in memory as RGB.
+
+Pillow warns from 89 megapixels on, which whole-slide and panorama images exceed; a header that claims more than this is
+taken for broken or hostile."""
+
+SMALLEST_DRAFT = 2
+"""A JPEG that is to become smaller is decoded to this many times its target size at least."""
+
+REDUCING_GAP = 2.0
+"""Any other is first reduced by whole pixels to at least this many times the size, in a third of the time."""
+
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+_OTHER_ORDER = "L" if sys.byteorder == "big" else "B"
+# Pillow has no colour mode of 16 bits: its unpacker keeps the high byte of each sample. Unpacking the same bytes in the
+# other byte order keeps the low byte, and the two together are the sample.
+LOW_BYTE_RAW_MODES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
+}
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
+_opening = threading.Lock()
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The image in a file, uint8 [H, W, 1] if its content is grey, else [H, W, 3]; see `decode`.
+
+    Raises DataError, naming the file and the reason, if it cannot be read or decoded.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        with pillow_without_warnings():
+            return decode(data)
+    except BrokenImage as error:
+        hint = "replace the file or take it out of the data set"
+        raise DataError(f"{path} cannot be decoded: {error}", hint) from error
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether the name leaves it open; archives export DICOM under bare numbers."""
+    return path.suffix.lower() not in PICTURES
+
+
+@contextmanager
+def pillow_without_warnings() -> Iterator[None]:
+    """Keeps Pillow's remarks on odd metadata from the user.
+
+    For the thread that starts others, not inside them: Python's warning filters belong to the whole process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def decode(data: bytes, frame: int | None = None) -> np.ndarray:
+    """The image in the bytes of a file, uint8 [H, W, 1] if its content is grey, else [H, W, 3].
+
+    EXIF orientation is applied; transparency is composited over black; of several frames the first is taken. Samples
+    of more than 8 bits are mapped to 0..255 between the percentiles 0.1 and 99.9 of the image's own values (colour
+    channels together, so that hues stay), or between its least and greatest value where the percentiles coincide; a
+    constant image becomes zeros. A 16-bit CMYK TIFF is an exception: the high byte of each sample is taken.
+
+    DICOM has its own rules, which `dicom.decode_dicom` states, and is the only kind that heeds `frame`: the number of
+    the frame to take, from 0; with None, several frames are an error.
+
+    Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one; DataError if reading it needs
+    a package that is not installed.
+    """
+    array, orientation, _ = _load(data, frame, None)
+    return to_grey_if_equal(_upright(array, orientation))
+
+
+def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.ndarray, int, int]:
+    """The image squashed to uint8 [size, size, C], and its true upright height and width in pixels.
+
+    It is `resize(decode(data, frame), size)`, but for a JPEG much larger than `size`: one is decoded at a half, a
+    quarter or an eighth of its size, which is quicker and changes some pixels by a level or two. Raises as `decode`.
+    """
+    array, orientation, reduced = _load(data, frame, size)
+    if reduced is None:
+        image = to_grey_if_equal(_upright(array, orientation))
+        return resize(image, size), *image.shape[:2]
+    # The last row and column may stand for less than the others, and turning first would bring them to another side.
+    box, width, height = reduced
+    small = _upright(_resized(to_grey_if_equal(array), size, box), orientation)
+    return small, *((width, height) if orientation >= 5 else (height, width))
+
+
+def _load(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, tuple[Box, int, int] | None]:
+    """The image as stored, uint8 [H, W, C], and its EXIF orientation.
+
+    With a size, a JPEG may come reduced, though not to less than that size; then the third is the part of the array
+    that is image, to fractions of a pixel, and the width and height that it has in full. Else the third is None.
+    """
+    # dicom imports this module, and is small itself: pydicom is imported only when a DICOM file is met.
+    from sslcurr.data.decode import dicom
+
+    if not data:
+        raise BrokenImage("the file is empty")
+    if dicom.looks_like_dicom(data):
+        return dicom.decode_dicom(data, frame), 1, None
+    try:
+        with _open(data) as image:
+            _check_size(image)
+            width, height = image.size
+            least = 0 if size is None else SMALLEST_DRAFT * size
+            drafted = image.draft(None, (least, least)) if least else None  # None for all but JPEG
+            reduced = None if drafted is None or image.size == (width, height) else (drafted[1], width, height)
+            deep = _load_deep_colour(image, data)
+            if deep is None:
+                image.load()
+                deep = _load_deep_grey(image)
+            array = window(deep) if deep is not None else _load_8_bit(image)
+            orientation = _orientation(image)
+    except UnidentifiedImageError as error:
+        raise BrokenImage("not an image, or not of a known kind (JPEG, PNG, TIFF, BMP, WebP, DICOM)") from error
+    except MemoryError as error:
+        raise BrokenImage("there is not enough memory to decode it") from error
+    except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+        # This is what Pillow's plugins raise on damaged files; OSError has no errno then, as nothing is read from disk.
+        if isinstance(error, BrokenImage):
+            raise
+        raise BrokenImage(" ".join(str(error).split()) or type(error).__name__) from error
+    except (struct.error, zlib.error) as error:
+        raise BrokenImage(str(error)) from error
+    return array, orientation, reduced
+
+
+def has_grey_header(path: Path) -> bool:
+    """Whether the header says grey; also True for what cannot be opened, about which nothing is known yet.
+
+    Raises DataError for a DICOM file if pydicom is missing.
+    """
+    from sslcurr.data.decode import dicom
+
+    try:
+        with path.open("rb") as file:
+            if dicom.looks_like_dicom(file.read(132)):
+                return dicom.has_grey_header(path)
+        with path.open("rb") as file, _open(file) as image:
+            # Pillow opens PNG with 16-bit grey and alpha as RGBA.
+            return image.mode in GREY_MODES
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, OverflowError, struct.error, zlib.error):
+        return True
+
+
+def to_grey_if_equal(image: np.ndarray) -> np.ndarray:
+    """Drops two channels of [H, W, 3] whose three channels are equal everywhere; anything else is returned as it is."""
+    if image.shape[2] != 3:
+        return image
+    red = image[..., 0]
+    # The first row decides for nearly all colour images, without a pass over the rest.
+    if not np.array_equal(red[0], image[0, :, 1]):
+        return image
+    if np.array_equal(red, image[..., 1]) and np.array_equal(red, image[..., 2]):
+        return np.ascontiguousarray(image[..., :1])
+    return image
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, C] squashed to [size, size, C] with antialiasing; returned as it is if it has that size already."""
+    if image.shape[:2] == (size, size):
+        return image
+    return _resized(image, size, None)
+
+
+def _resized(image: np.ndarray, size: int, box: Box | None) -> np.ndarray:
+    """uint8 [H, W, C], or the part of it between left, top, right and bottom, to [size, size, C]."""
+    flat = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.
+    small = np.asarray(flat.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=REDUCING_GAP))
+    return small.reshape(size, size, image.shape[2])
+
+
+def _open(source: bytes | IO[bytes]) -> ImageFile.ImageFile:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    # Pillow's own limit is a global that warns; ours is checked by `_check_size`. Reading a header takes microseconds.
+    with _opening:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(file, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(image: ImageFile.ImageFile) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} that are read")
+    if width == 0 or height == 0:
+        raise BrokenImage(f"its header says {width} x {height} pixels")
+
+
+def _load_deep_colour(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
+    """Colour, or grey with alpha, of 16 bits a channel as floats or uint16 [H, W, C]; None if it is another kind."""
+    raw_modes = {_raw_mode(tile) for tile in image.tile}
+    if raw_modes == {"LA;16B"}:
+        # Four bytes a pixel: grey high, grey low, alpha high, alpha low. RGBA unpacks them unchanged.
+        parts = np.asarray(_reopened(image, data, "RGBA")).astype(np.uint16)
+        samples = parts[..., 0::2] << 8 | parts[..., 1::2]
+    elif len(raw_modes) == 1 and (raw_mode := raw_modes.pop()) in LOW_BYTE_RAW_MODES:
+        low = np.asarray(_reopened(image, data, LOW_BYTE_RAW_MODES[raw_mode]))
+        image.load()
+        samples = np.asarray(image).astype(np.uint16) << 8 | low
+    else:
+        tags = getattr(image, "tag_v2", {})
+        if image.mode not in GREY_MODES and tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
+            # Pillow takes the bytes of such planes for 8-bit samples and returns noise.
+            raise BrokenImage(
+                "TIFF with more than 8 bits a channel in separate planes; save it with interleaved channels"
+            )
+        return None
+    if image.mode == "RGBX":
+        samples = samples[..., :3]
+    if samples.shape[2] in (2, 4):
+        return samples[..., :-1] * (samples[..., -1:] / 65535.0)
+    return samples
+
+
+def _raw_mode(tile: tuple) -> str:
+    arguments = tile[3]
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _reopened(image: ImageFile.ImageFile, data: bytes, raw_mode: str) -> ImageFile.ImageFile:
+    """The same image, its samples unpacked by another raw mode."""
+    again = _open(data)
+    again.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in again.tile
+    ]
+    again.load()
+    return again
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF orientation of a loaded image, 1 to 8; what else there may be is taken for 1, which is upright."""
+    try:
+        orientation = image.getexif().get(274, 1)
+    except (ValueError, OSError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error):
+        return 1  # damaged metadata does not make a good image a broken one
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (3, 4, 7):
+        array = array[::-1]
+    if orientation in (2, 3, 7):
+        array = array[:, ::-1]
+    if orientation in (5, 7):
+        array = array.swapaxes(0, 1)
+    if orientation in (6, 8):
+        array = np.rot90(array, 1 if orientation == 8 else -1)
+    return np.ascontiguousarray(array)
+
+
+def _load_deep_grey(image: ImageFile.ImageFile) -> np.ndarray | None:
+    """A loaded grey image of 16 or 32 bits as [H, W, 1] in its own type; None if it has 8 bits or colour."""
+    if image.mode not in DEEP_MODES:
+        return None
+    tags = getattr(image, "tag_v2", {})
+    unsigned = image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,)
+    inverted = tags.get(262) == 0
+    values = np.asarray(image)
+    if unsigned:
+        values = values.view(np.uint32)
+    if inverted:  # white is zero, which Pillow heeds for 8 bits only
+        values = -values.astype(np.float64)
+    return values[..., None]
+
+
+def _load_8_bit(image: Image.Image) -> np.ndarray:
+    if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
+        alpha = rgba[..., 3:].astype(np.uint16)
+        if alpha.min() == 255:
+            return rgba[..., :3]
+        return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., None]
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -1,0 +1,537 @@
+"""Making a pack: decoding images side by side, going on after a kill, telling what is broken."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from sslcurr.data.decode import image as decode_image
+from sslcurr.data.decode import read
+from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
+from sslcurr.data.pack import FORMAT, Pack, load_pack
+from sslcurr.data.sources.source import Source
+from sslcurr.errors import DataError
+from sslcurr.wording import and_more
+
+FLUSH_ROWS = 512
+
+
+FLUSH_SECONDS = 2.0
+
+
+COPY_BYTES = 2**26
+
+
+NUM_HEADERS = 64
+
+
+NO_LABEL = -1
+
+
+Progress = Callable[[int, int], None]
+
+
+def open_pack(
+    source: Source,
+    size: int,
+    root: Path,
+    *,
+    workers: int = 0,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """The pack of a source at `size` pixels, found under the folder `root` or made there.
+
+    Files that changed since (by size or time) make a new pack, which takes over what it can from older ones. A pack
+    that another process is making is waited for. `workers` threads decode, one a core for 0; they do not change the
+    result.
+    `progress` is called with the number of images done and the number of all, from the calling thread.
+
+    Broken files raise DataError, after all have been tried, and the source's faults at once, unless `skip_broken`
+    leaves them out (they are listed in `broken.txt` in the pack's folder). DataError is also raised for files that
+    vanish or change meanwhile or may not be read, and before anything is decoded for a disk without the room. What is
+    done by then is kept for the next call.
+    """
+    if size < 1:
+        raise DataError(f"the pack size must be at least 1 pixel, got {size}")
+    if not source.names:
+        raise DataError(f"the data set {source.name} has no images")
+    if source.faults and not skip_broken:
+        fault = source.faults[0]
+        raise DataError(
+            f"{source.name}: {fault.name} {fault.reason}" + and_more(len(source.faults)),
+            "sslcurr data check lists them all; --skip-broken goes on without them",
+        )
+    files = _Files.of(source)
+    slug = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")[:40] or "pack"
+    folder = root / f"{slug}-{files.key(size)[:12]}"
+    if not (folder / "pack.json").is_file():
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if not (folder / "pack.json").is_file():
+                _make(files, size, folder, workers or os.cpu_count() or 1, skip_broken, progress)
+    pack = load_pack(folder)
+    if pack.skipped and not skip_broken:
+        lines = (folder / "broken.txt").read_text(encoding="utf-8").splitlines()
+        name, _, reason = lines[0].partition("\t")
+        raise _broken_error(name, reason, len(lines))
+    return pack
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A decoded image: true height and width, whether its content is grey, and the sha256 of the file's bytes."""
+
+    height: int
+    width: int
+    is_grey: bool
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A source with the size in bytes and the time of each of its files; both are 0 for embedded images."""
+
+    source: Source
+    stats: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, source: Source) -> _Files:
+        if source.root is None:
+            return cls(source, [(0, 0)] * len(source.names))
+        stats = []
+        for path in source.paths():
+            try:
+                found = os.stat(path)
+            except FileNotFoundError as error:
+                raise DataError(f"{path} is not there any more", "run the command again") from error
+            stats.append((found.st_size, found.st_mtime_ns))
+        return cls(source, stats)
+
+    @property
+    def place(self) -> str:
+        """Where the files are, so that packs of the same folder find each other."""
+        return str(self.source.root.resolve()) if self.source.root is not None else f"embedded:{self.source.name}"
+
+    def key(self, size: int) -> str:
+        """Names the pack: the hash of all that could change it. Not of `skip_broken`: see `_Part.fill`."""
+        source = self.source
+        embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
+        about = [FORMAT, size, source.name, self.place, source.classes, embedded]
+        lists = [source.names, self.stats, source.labels, source.groups, source.splits]
+        return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
+
+    def guess_channels(self) -> int:
+        """1 if the headers of a few images say grey, else 3. A first guess, to save room: see `_Part.widen`."""
+        if self.source.arrays is not None:
+            return 1 if self.source.arrays.ndim == 3 or self.source.arrays.shape[3] == 1 else 3
+        some = np.linspace(0, len(self.source.names) - 1, min(NUM_HEADERS, len(self.source.names))).round().astype(int)
+        return 1 if all(read.has_grey_header(self.source.place(i)[0]) for i in some.tolist()) else 3
+
+    def decode(self, i: int, size: int, processes: Processes) -> tuple[np.ndarray, _Row]:
+        """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError, Crashed."""
+        if self.source.arrays is not None:
+            image = self.source.arrays[i]
+            small = read.resize(read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), size)
+            digest = hashlib.sha256(image.tobytes())
+            return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
+        path, frame = self.source.place(i)
+        work = partial(_read, path, frame, self.stats[i], size)
+        return processes.call(work) if read.may_be_dicom(path) else work()
+
+    def num_dicom(self, rows: Sequence[int]) -> int:
+        """How many of these images may be DICOM files."""
+        return 0 if self.source.root is None else sum(read.may_be_dicom(self.source.place(i)[0]) for i in rows)
+
+
+def _read(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tuple[np.ndarray, _Row]:
+    """The image in a file, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            data = file.read()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if (found.st_size, found.st_mtime_ns) != stat or len(data) != found.st_size:
+        raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
+    small, height, width = read.decode_small(data, size, frame)
+    digest = hashlib.sha256(data)
+    if frame is not None:
+        digest.update(f"#{frame}".encode())
+    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
+
+
+def _broken_error(name: str, reason: str, count: int) -> DataError:
+    return DataError(
+        f"{name} cannot be decoded: {reason}{and_more(count)}", "--skip-broken goes on without such images"
+    )
+
+
+def _make(files: _Files, size: int, folder: Path, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+    """Makes the pack, or goes on making it, and publishes it. The caller holds the lock."""
+    part = folder.with_name(folder.name + ".part")
+    if not (part / "pack.json").is_file():
+        with _Part.opened(files, size, part) as opened:
+            opened.fill(workers, skip_broken, progress)
+            opened.finish()
+    # From here on nothing can fail but the machine, and then it is done again.
+    about = json.loads((part / "pack.json").read_text(encoding="utf-8"))
+    for name in {"rows.jsonl", "part.json", "pixels.bin"} - {about["pixels"]}:
+        (part / name).unlink(missing_ok=True)
+    os.replace(part, folder)
+    _sync_folder(folder.parent)
+
+
+class _InColour(Exception):
+    """An image in colour, in a part with one channel."""
+
+
+class _Part:
+    """A pack in the making."""
+
+    def __init__(self, files: _Files, size: int, folder: Path) -> None:
+        self.files = files
+        self.folder = folder
+        # The length of the file says how many channels it has, whenever it was widened.
+        channels = (folder / "pixels.bin").stat().st_size // (len(files.source.names) * size * size)
+        self.shape = (channels, size, size)
+        self.broken: dict[int, str] = {}
+        self.rows = self._read_rows()
+        self.fresh: list[tuple[int, _Row]] = []
+        self.flushed = time.monotonic()
+        self.pixels = os.open(folder / "pixels.bin", os.O_RDWR)
+        self.lines = (folder / "rows.jsonl").open("ab")
+
+    @classmethod
+    def opened(cls, files: _Files, size: int, folder: Path) -> _Part:
+        """Takes up the part in `folder`, or starts it; DataError, and nothing left, if the disk has not the room."""
+        if (folder / "part.json").is_file():
+            return cls(files, size, folder)
+        channels = files.guess_channels()
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        try:
+            _reserve(folder / "pixels.bin", len(files.source.names) * channels * size * size)
+            (folder / "rows.jsonl").touch()
+            _write_json(folder / "part.json", {"format": FORMAT})
+        except (OSError, DataError):
+            shutil.rmtree(folder)
+            raise
+        return cls(files, size, folder)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an image."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def widen(self) -> None:
+        """Makes three channels of one: an image in colour was met where the first headers had all said grey."""
+        self._flush()
+        narrow, num_images = self.row_bytes, len(self.files.source.names)
+        wide = self.folder / "wide.bin"
+        wide.unlink(missing_ok=True)
+        _reserve(wide, num_images * 3 * narrow)
+        with wide.open("r+b") as file:
+            for i in self.rows:
+                _write_at(file.fileno(), i * 3 * narrow, os.pread(self.pixels, narrow, i * narrow) * 3)
+            os.fsync(file.fileno())
+        os.replace(wide, self.folder / "pixels.bin")
+        before, self.pixels = self.pixels, os.open(self.folder / "pixels.bin", os.O_RDWR)
+        os.close(before)
+        self.shape = (3, *self.shape[1:])
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._flush()
+        finally:
+            os.close(self.pixels)
+            self.lines.close()
+
+    def _read_rows(self) -> dict[int, _Row]:
+        """The images that are done. A last line that was torn by a kill is cut off, so that the next starts its own."""
+        rows: dict[int, _Row] = {}
+        path = self.folder / "rows.jsonl"
+        whole = 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                i, *row = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            rows[i] = _Row(*row)
+            whole += len(line)
+        os.truncate(path, whole)
+        return rows
+
+    def fill(self, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+        """Decodes what is not there yet; DataError if files are broken, unless they may be skipped.
+
+        Broken files get no line and are tried again by the next call, so a part is the same with and without
+        `skip_broken`, and whoever is told about them goes on from where the first call ended.
+        """
+        num_images = len(self.files.source.names)
+
+        def report() -> None:
+            if progress is not None:
+                progress(len(self.rows) + len(self.broken), num_images)
+
+        report()
+        while True:
+            try:
+                for i, row in self._take_over():
+                    self._note(i, row)
+                    report()
+                todo = [i for i in range(num_images) if i not in self.rows and i not in self.broken]
+                # `closing`, for a traceback would keep the generator, and its threads, beyond the end of the files.
+                with (
+                    read.pillow_without_warnings(),
+                    Processes.for_dicom(self.files.num_dicom(todo), workers) as processes,
+                    closing(in_threads(partial(self._decode, processes), todo, workers)) as results,
+                ):
+                    for i, result in results:
+                        if isinstance(result, _Row):
+                            self._note(i, result)
+                        else:
+                            self.broken[i] = result
+                        report()
+                break
+            except _InColour:
+                self.widen()
+        self._flush()
+        if self.broken and (not skip_broken or not self.rows):
+            first = min(self.broken)
+            error = _broken_error(self.files.source.names[first], self.broken[first], len(self.broken))
+            if not self.rows:
+                error.hint = "not one image of the data set can be decoded"
+            raise error
+
+    def _decode(self, processes: Processes, i: int) -> _Row | str:
+        """Decodes image i and writes its pixels; the reason if it is broken. Runs in a thread."""
+        try:
+            image, row = self.files.decode(i, self.shape[1], processes)
+        except (decode_image.BrokenImage, Crashed) as error:
+            return str(error)
+        self._write(i, image.transpose(2, 0, 1), row.is_grey)
+        return row
+
+    def _write(self, i: int, image: np.ndarray, is_grey: bool) -> None:
+        """Writes uint8 [C, S, S] as row i, in the number of channels that the part has; _InColour if they are few."""
+        if len(image) != self.shape[0]:
+            if not is_grey:
+                raise _InColour
+            image = np.broadcast_to(image[:1], self.shape)
+        _write_at(self.pixels, i * self.row_bytes, image.tobytes())
+
+    def _note(self, i: int, row: _Row) -> None:
+        self.rows[i] = row
+        self.fresh.append((i, row))
+        if len(self.fresh) >= FLUSH_ROWS or time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Pixels first, then the lines that vouch for them."""
+        if self.fresh:
+            os.fsync(self.pixels)
+            for i, row in self.fresh:
+                self.lines.write(json.dumps([i, row.height, row.width, row.is_grey, row.sha256]).encode() + b"\n")
+            self.lines.flush()
+            os.fsync(self.lines.fileno())
+        # Last, so that Ctrl-C in between loses nothing: a line that is there twice does no harm.
+        self.fresh = []
+        self.flushed = time.monotonic()
+
+    def _take_over(self) -> Iterator[tuple[int, _Row]]:
+        """Copies images whose files have not changed from older packs of the same place and size."""
+        if self.files.source.root is None:
+            return
+        for older in sorted(self.folder.parent.glob("*/pack.json")):
+            about = json.loads(older.read_text(encoding="utf-8"))
+            same = {"format": FORMAT, "place": self.files.place, "size": self.shape[1]}
+            if older.parent.suffix == ".part" or any(about.get(key) != value for key, value in same.items()):
+                continue
+            try:
+                pack = load_pack(older.parent)
+            except DataError:
+                continue  # a damaged one; the files themselves are there
+            with np.load(older.parent / "rows.npz", allow_pickle=False) as arrays:
+                stats, is_grey, sha256 = arrays["stats"], arrays["is_grey"], arrays["sha256"]
+            place_of = {name: place for place, name in enumerate(pack.names)}
+            for i, (name, stat) in enumerate(zip(self.files.source.names, self.files.stats, strict=True)):
+                place = place_of.get(name)
+                if i in self.rows or place is None or tuple(stats[place].tolist()) != stat:
+                    continue
+                grey = bool(is_grey[place])
+                self._write(i, pack.images[place], grey)
+                height, width = int(pack.heights[place]), int(pack.widths[place])
+                yield i, _Row(height, width, grey, sha256[place].tobytes().hex())
+
+    def finish(self) -> None:
+        """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
+        source = self.files.source
+        kept = sorted(self.rows)
+        rows = [self.rows[i] for i in kept]
+        channels = 1 if all(row.is_grey for row in rows) else 3
+        pixels = "pixels.bin"
+        if len(kept) < len(source.names) or channels < self.shape[0]:
+            pixels = "compact.bin"
+            self._compact(self.folder / pixels, kept, channels)
+        code_of = {name: code for code, name in enumerate(source.classes)}
+        labels = [source.labels[i] for i in kept]
+        groups = [source.groups[i] for i in kept] if source.groups is not None else None
+        splits = [source.splits[i] for i in kept] if source.splits is not None else None
+        arrays = {
+            "heights": np.array([row.height for row in rows], dtype=np.int32),
+            "widths": np.array([row.width for row in rows], dtype=np.int32),
+            "labels": np.array([NO_LABEL if label is None else code_of[label] for label in labels], dtype=np.int64),
+            "is_grey": np.array([row.is_grey for row in rows]),
+            "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
+            "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
+        }
+        if groups is not None:
+            arrays["groups"] = _codes(groups)
+        if splits is not None:
+            arrays["splits"] = np.array(splits, dtype="<U5")
+        names = [source.names[i] for i in kept]
+        with (self.folder / "rows.npz").open("wb") as file:
+            # The stubs take the first array for an option.
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        _write_json(self.folder / "names.json", names)
+        broken = [(fault.name, fault.reason) for fault in source.faults]
+        broken += [(source.names[i], reason) for i, reason in sorted(self.broken.items())]
+        # A line each: names of files may hold tabs and line ends.
+        lines = ("\t".join(" ".join(text.split()) for text in pair) + "\n" for pair in broken)
+        _write_text(self.folder / "broken.txt", "".join(lines))
+        about = {
+            "format": FORMAT,
+            "name": source.name,
+            "place": self.files.place,
+            "size": self.shape[1],
+            "channels": channels,
+            "num_images": len(kept),
+            "skipped": len(self.broken) + len(source.faults),
+            "classes": source.classes,
+            "fingerprint": _fingerprint(names, rows, labels, groups, splits, source.classes),
+            "pixels": pixels,
+        }
+        _write_json(self.folder / "pack.json", about)
+
+    def _compact(self, path: Path, kept: Sequence[int], channels: int) -> None:
+        """Writes the kept rows, in order, with that many channels. OSError if the disk has not the room."""
+        num_rows = max(1, COPY_BYTES // self.row_bytes)
+        area = self.shape[1] * self.shape[2]
+        path.unlink(missing_ok=True)
+        try:
+            _reserve(path, len(kept) * channels * area)
+        except (OSError, DataError):
+            path.unlink(missing_ok=True)
+            raise
+        everything = np.memmap(
+            self.folder / "pixels.bin", dtype=np.uint8, mode="r", shape=(len(self.files.source.names), *self.shape)
+        )
+        with path.open("r+b") as file:
+            for start in range(0, len(kept), num_rows):
+                file.write(everything[kept[start : start + num_rows], :channels].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _codes(groups: Sequence[str]) -> np.ndarray:
+    """Codes of groups by sorted name, int64 [N]; each empty name is a group of its own, after the others."""
+    code_of = {name: code for code, name in enumerate(sorted({group for group in groups if group}))}
+    codes = []
+    next_code = len(code_of)
+    for group in groups:
+        if group:
+            codes.append(code_of[group])
+        else:
+            codes.append(next_code)
+            next_code += 1
+    return np.array(codes, dtype=np.int64)
+
+
+def _fingerprint(
+    names: Sequence[str],
+    rows: Sequence[_Row],
+    labels: Sequence[str | None],
+    groups: Sequence[str] | None,
+    splits: Sequence[str] | None,
+    classes: Sequence[str],
+) -> str:
+    """sha256 over the contents, in the order of the names; no path, time or pack size."""
+    digest = hashlib.sha256(json.dumps([FORMAT, list(classes)]).encode())
+    for i, (name, row, label) in enumerate(zip(names, rows, labels, strict=True)):
+        group = groups[i] if groups is not None else None
+        split = splits[i] if splits is not None else None
+        digest.update(json.dumps([name, row.sha256, label, group, split]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _reserve(path: Path, num_bytes: int) -> None:
+    """Makes a file of that length whose blocks are its own: a full disk is a DataError now, not a SIGBUS later."""
+    free = shutil.disk_usage(path.parent).free
+    if num_bytes > free:
+        raise DataError(
+            f"the pack needs {_megabytes(num_bytes)} in {path.parent.parent}, and {_megabytes(free)} are free",
+            "free some space, give --runs on another disk, or a smaller --image-size",
+        )
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        else:  # macOS
+            os.ftruncate(descriptor, num_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.2f} MB"
+
+
+def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Written whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

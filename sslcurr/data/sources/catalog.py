@@ -1,0 +1,130 @@
+"""Where images come from: a data set by name, a folder of images, or a table that lists them.
+
+`find` only looks at names and tables; no image is opened here, but for the number of frames of DICOM files on request.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from sslcurr.data.sources.boxes import Mask
+from sslcurr.data.sources.folders import from_folder
+from sslcurr.data.sources.sets import isic, packaged, photographs, xray
+from sslcurr.data.sources.sets.entry import Entry, locate
+from sslcurr.data.sources.source import Source
+from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_table
+from sslcurr.errors import DataError, did_you_mean
+
+__all__ = ["CATALOG", "FRAMES", "Entry", "Source", "entry_of", "find"]
+
+DEFAULT = "fashion"
+
+CATALOG: dict[str, Entry] = {
+    "fashion": packaged.FASHION,
+    "digits": packaged.DIGITS,
+    "elpv": packaged.ELPV,
+    "isic2019": isic.ISIC2019,
+    "isic2020": isic.ISIC2020,
+    "covid": xray.COVID,
+    "covid-4": xray.COVID_4,
+    "chestxray14": xray.CHESTXRAY14,
+    "cifar10": photographs.CIFAR10_ENTRY,
+    "imagenet": photographs.IMAGENET_ENTRY,
+    "voc2007": photographs.VOC2007_ENTRY,
+    "coco": photographs.COCO_ENTRY,
+    "places365": photographs.PLACES365_ENTRY,
+    "plantvillage": photographs.PLANTVILLAGE_ENTRY,
+}
+
+FRAMES = ("refuse", "first", "all")
+"""What becomes of a DICOM file with several frames."""
+
+
+def find(dataset: str | None, data_root: Path | None = None, frames: str = "refuse") -> Source:
+    """The source that a `--dataset` names: a data set of the catalog, a folder of images, or a table of them.
+
+    None means the embedded Fashion-MNIST. A named data set is looked for in `data_root` (None: the working directory),
+    see `locate`. A relative path is looked for in the working directory, then in `data_root`. A catalog name wins over
+    a folder of the same name; `./name` is the folder. `frames` is one of `FRAMES`.
+
+    Raises DataError if there is no such data set or its files are missing, if a folder has no images or an empty class,
+    and if a table lacks its path column, names a file twice, or contradicts itself about splits.
+    """
+    source = _find(DEFAULT if dataset is None else dataset, data_root)
+    return source if frames == "refuse" else _with_frames(source, every=frames == "all")
+
+
+def entry_of(name: str) -> Entry:
+    """A data set of the catalog. Raises DataError if there is none of that name."""
+    if name not in CATALOG:
+        raise DataError(f"unknown data set {name!r}", did_you_mean(name, CATALOG))
+    return CATALOG[name]
+
+
+def _find(dataset: str, data_root: Path | None) -> Source:
+    if dataset in CATALOG:
+        entry = CATALOG[dataset]
+        return entry.loader(locate(dataset, entry, data_root))
+    path = _look_up(dataset, data_root)
+    if path.is_dir():
+        return from_folder(path)
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise DataError(f"{dataset} is a file, but not a table", f"give a folder or a {', '.join(TABLE_SUFFIXES)} file")
+    return from_table(path)
+
+
+def _look_up(dataset: str, data_root: Path | None) -> Path:
+    """The existing folder or file, absolute."""
+    given = Path(dataset).expanduser()
+    candidates = [given] if given.is_absolute() or data_root is None else [given, data_root.expanduser() / given]
+    for candidate in candidates:
+        if dataset and candidate.exists():
+            return candidate.resolve()
+    is_table = given.suffix.lower() in TABLE_SUFFIXES
+    if is_table or "/" in dataset or os.sep in dataset or dataset.startswith((".", "~")):
+        kind = "table" if is_table else "folder"
+        places = " or ".join(str(candidate.absolute()) for candidate in candidates)
+        raise DataError(f"the {kind} {dataset} is not there", f"looked for {places}")
+    raise DataError(
+        f"unknown data set {dataset!r}",
+        f"{did_you_mean(dataset, CATALOG)}; or give a folder of images, or a .csv or .parquet table",
+    )
+
+
+def _with_frames(source: Source, *, every: bool) -> Source:
+    """DICOM files of several frames as their first frame, or as an image a frame, which stay together in a group."""
+    from sslcurr.data.decode.dicom import num_frames
+    from sslcurr.data.decode.image import BrokenImage
+
+    if source.root is None:
+        return source
+    rows: list[int] = []
+    names: list[str] = []
+    alone: list[str] = []  # groups of the images that have none: the frames of one file are of one patient
+    frames: dict[str, tuple[str, int]] = {}
+    masks: dict[str, Mask] = {}
+    for i, name in enumerate(source.names):
+        try:
+            count = num_frames(source.root / name)
+        except (BrokenImage, OSError):
+            count = 1  # decoding it says what is wrong with it, and --skip-broken leaves it out
+        taken = [f"{name}#{frame + 1}" for frame in range(count if every else 1)] if count > 1 else [name]
+        frames |= {each: (name, frame) for frame, each in enumerate(taken)} if count > 1 else {}
+        rows += [i] * len(taken)
+        names += taken
+        masks |= dict.fromkeys(taken, source.masks[name]) if name in source.masks else {}
+        alone += [name if len(taken) > 1 else ""] * len(taken)
+    if not frames:
+        return source
+    groups = alone if source.groups is None else [source.groups[i] or own for i, own in zip(rows, alone, strict=True)]
+    return replace(
+        source,
+        names=names,
+        labels=[source.labels[i] for i in rows],
+        groups=groups if any(groups) else None,
+        splits=None if source.splits is None else [source.splits[i] for i in rows],
+        frames=frames,
+        masks=masks,
+    )

@@ -1,0 +1,172 @@
+"""From the rows of a data set's own tables to its images: rows met twice, files not there, images that are copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sslcurr.data.sources.boxes import Mask
+from sslcurr.data.sources.folders import images_below
+from sslcurr.data.sources.source import Fault, Source, with_free_parts
+from sslcurr.data.sources.tables import check_groups, csv_rows, read_columns
+from sslcurr.errors import DataError
+from sslcurr.wording import and_more, counted
+
+__all__ = ["Row", "images_by_stem", "marked", "rows_of", "source_of"]
+
+DUPLICATES = "duplicates.csv"
+"""Images of which only the first of each row is used: the form of ISIC 2020's list, and what `sslcurr data check
+--duplicates` writes."""
+
+AS_PUBLISHED = "take the file as it was published"
+YES, NO = {"1", "1.0", "true"}, {"0", "0.0", "false", ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table says of an image: its identifier there, its label (None: none), its group and its split."""
+
+    key: str
+    label: str | None = None
+    group: str = ""
+    split: str = ""
+
+
+def rows_of(table: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file, by column.
+
+    Raises DataError if one of `columns` is missing or a row has nothing in the first.
+    """
+    found = read_columns(table)
+    for column in columns:
+        if column not in found:
+            raise DataError(f"{table} has no column {column}", AS_PUBLISHED)
+    names = [name for name in found if name]
+    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*(found[name] for name in names), strict=True)]
+    for number, row in enumerate(rows, start=1):
+        if not row[columns[0]]:
+            raise DataError(f"{table} has nothing under {columns[0]} in row {number}", AS_PUBLISHED)
+    return rows
+
+
+def marked(row: Mapping[str, str], columns: Iterable[str]) -> str | None:
+    """The one column that a one-hot row marks with 1, None if it marks none.
+
+    Raises ValueError, with what is wrong, if it marks several or has other numbers.
+    """
+    chosen = []
+    for column in columns:
+        cell = row[column].lower()
+        if cell not in YES | NO:
+            raise ValueError(f"has {row[column]!r} under {column}, neither 0 nor 1")
+        if cell in YES:
+            chosen.append(column)
+    if len(chosen) > 1:
+        raise ValueError(f"is marked as {' and '.join(chosen)}")
+    return chosen[0] if chosen else None
+
+
+def images_by_stem(home: Path, *folders: str) -> dict[str, str]:
+    """Name without extension -> path relative to `home`, of the images at any depth below the first folder that has
+    any. Of one image in several formats the first by name is taken.
+    """
+    for folder in folders:
+        images = images_below(home, folder)
+        if images:
+            found: dict[str, str] = {}
+            for name in images:
+                found.setdefault(PurePosixPath(name).stem, name)
+            return found
+    return {}
+
+
+def source_of(
+    name: str,
+    home: Path,
+    rows: Iterable[Row],
+    files: Mapping[str, str],
+    *,
+    table: Path,
+    classes: Sequence[str],
+    image_size: int,
+    faults: Sequence[Fault] = (),
+    notes: Sequence[str] = (),
+    masks: Mapping[str, Mask] | None = None,
+) -> Source:
+    """The images that `rows` list, in their order, `files` saying where each identifier lies.
+
+    Equal rows count once; rows that contradict each other, and files that are not there, become faults; copies that a
+    list of duplicates names, and files that no row names, are left out. All are counted in the notes. `masks` are by
+    identifier, too.
+    """
+    said, faults = list(notes), list(dict.fromkeys(faults))
+    first: dict[str, Row] = {}
+    contradicted: set[str] = {fault.name for fault in faults}
+    num_repeated = 0
+    for row in rows:
+        before = first.setdefault(row.key, row)
+        if before is row:
+            continue
+        num_repeated += before == row
+        if before != row and row.key not in contradicted:
+            contradicted.add(row.key)
+            faults.append(Fault(row.key, f"is listed twice in {table.name}, and differently"))
+    if num_repeated:
+        said.append(f"{counted(num_repeated, 'row')} of {table.name} repeated: counted once")
+    kept = [row for key, row in first.items() if key not in contradicted]
+    missing = [row.key for row in kept if row.key not in files]
+    kept = [row for row in kept if row.key in files]
+    # Of those that are there, lest a copy be left out in favour of nothing.
+    copies = _copies(home, {row.key: place + len(kept) * (row.label is None) for place, row in enumerate(kept)})
+    if copies:
+        said.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
+    kept = [row for row in kept if row.key not in copies]
+    faults += [Fault(key, "is not there") for key in missing]
+    if not kept:
+        why = f": {faults[0].name} {faults[0].reason}{and_more(len(faults))}" if faults else ""
+        raise DataError(f"{table} lists no image that can be used{why}", f"see sslcurr data show {name}")
+    num_others = sum(key not in first and key not in contradicted for key in files)
+    if num_others:
+        said.append(f"{counted(num_others, 'image')} left out: {table.name} does not list them")
+    num_unlabelled = sum(row.label is None for row in kept)
+    if num_unlabelled and num_unlabelled < len(kept):
+        said.append(f"{counted(num_unlabelled, 'image')} without a label: used for pretraining only")
+    names = [files[row.key] for row in kept]
+    groups, splits = [row.group for row in kept], [row.split for row in kept]
+    check_groups(groups, splits, names, table)
+    return Source(
+        name=name,
+        root=home,
+        names=names,
+        labels=[row.label for row in kept],
+        groups=groups if any(groups) else None,
+        splits=with_free_parts(splits, said),
+        arrays=None,
+        image_size=image_size,
+        classes=tuple(classes),
+        faults=tuple(faults),
+        notes=tuple(said),
+        masks={files[row.key]: masks[row.key] for row in kept if row.key in masks} if masks else {},
+    )
+
+
+def _copies(home: Path, place_of: Mapping[str, int]) -> set[str]:
+    """The images that lists of duplicates make copies of another one; the first row, one with a label if any, stays."""
+    tables = [path for path in sorted(home.glob("*.csv")) if path.name.lower().endswith(DUPLICATES)]
+    root: dict[str, str] = {}
+
+    def first_of(key: str) -> str:
+        while root.setdefault(key, key) != key:
+            key = root[key]
+        return key
+
+    for table in tables:
+        for cells in csv_rows(table)[1:]:
+            names = [cell.strip() for cell in cells]
+            keys = [name if name in place_of else PurePosixPath(name).stem for name in names]
+            keys = [key for key in keys if key in place_of]
+            for key in keys[1:]:
+                first, second = sorted((first_of(keys[0]), first_of(key)), key=place_of.__getitem__)
+                root[second] = first
+    return {key for key in root if first_of(key) != key}

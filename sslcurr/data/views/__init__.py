@@ -1,0 +1,1 @@
+"""What the network is shown: views drawn and rendered in batches."""

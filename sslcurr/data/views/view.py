@@ -1,0 +1,104 @@
+"""What a view of an image is: crop, size and the distribution of its parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from sslcurr.data.views import transfer
+from sslcurr.errors import SpecError, did_you_mean
+
+CROPS = ("center", "random", "whole")
+
+
+def _check(holds: bool, name: str, value: object, law: str) -> None:
+    if not holds:
+        raise SpecError(f"view setting {name} cannot be {value!r}", f"{name} must be {law}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """How one kind of view is made; a batch holds `count` of them for each image.
+
+    Raises SpecError for a setting that cannot be.
+    """
+
+    size: int  # output height and width in pixels
+    count: int = 1
+    crop: str = "random"  # "random": RandomResizedCrop in true geometry; "center": largest centred square; "whole": all
+    scale: tuple[float, float] = (0.2, 1.0)  # share of the true area
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width over height
+    horizontal_flip: float = 0.0  # this and what follows without a unit are probabilities
+    vertical_flip: float = 0.0
+    rotation: float = 0.0  # degrees, uniform in +- rotation
+    jitter: float = 0.0  # probability of the next four together, in random order
+    brightness: float = 0.4  # factors are uniform in 1 +- this, and never negative
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1  # share of the colour circle, uniform in +- this
+    gray: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # in pixels of the view
+    solarize: float = 0.0
+    solarize_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("size", "count"):
+            value = getattr(self, name)
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            _check(is_whole and value >= 1, name, value, "a whole number, 1 or more")
+        if self.crop not in CROPS:
+            raise SpecError(f"view setting crop cannot be {self.crop!r}", did_you_mean(str(self.crop), CROPS))
+        for name in ("scale", "ratio", "blur_sigma"):
+            value = getattr(self, name)
+            is_range = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+            top = 1.0 if name == "scale" else math.inf
+            law = "two numbers, the first above 0 and the second not below it" + (", at most 1" if top == 1.0 else "")
+            _check(is_range and 0.0 < value[0] <= value[1] <= top, name, value, law)
+            object.__setattr__(self, name, tuple(value))  # a list is what JSON makes of a tuple
+        for name in ("horizontal_flip", "vertical_flip", "jitter", "gray", "blur", "solarize", "solarize_threshold"):
+            value = getattr(self, name)
+            _check(_is_number(value) and 0.0 <= value <= 1.0, name, value, "a number from 0 to 1")
+        for name, top in (("rotation", 180.0), ("hue", 0.5)):
+            value = getattr(self, name)
+            _check(_is_number(value) and 0.0 <= value <= top, name, value, f"a number from 0 to {top:g}")
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            _check(_is_number(value) and value >= 0.0, name, value, "a number, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    """The random numbers of M views: what `draw` drew. Crop-major: first come the first views of all images.
+
+    An operation that is not applied has its neutral value, so what is here says all that is done.
+    """
+
+    image: Tensor  # int64 [M], the image in the batch
+    box: Tensor  # float32 [M, 4]: top, left, height and width in pixels of the true image
+    true_size: Tensor  # float32 [M, 2]: height and width of the true image in pixels
+    flip: Tensor  # bool [M, 2]: horizontal, vertical
+    angle: Tensor  # float32 [M], degrees counter-clockwise
+    factor: Tensor  # float32 [M, 4]: brightness, contrast, saturation, hue (as colour.OPERATIONS)
+    order: Tensor  # int64 [M, 4]: which of the four comes first, second, third and fourth; -1 for none
+    gray: Tensor  # bool [M]
+    sigma: Tensor  # float32 [M], pixels of the view; 0 for no blur
+    solarize: Tensor  # bool [M]
+    # The same on the CPU: which views need which operation is read there, so that no accelerator is waited for.
+    host: Parameters | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Parameters:
+        """The same parameters on `device`, sent in one piece; they remember the ones on the CPU."""
+        if torch.device(device).type == "cpu":
+            return self if self.host is None else self.host
+        host = self if self.host is None else self.host
+        names = [field.name for field in fields(self) if field.name != "host"]
+        tensors = transfer.send([getattr(host, name) for name in names], torch.device(device), non_blocking)
+        return replace(host, host=host, **dict(zip(names, tensors, strict=True)))

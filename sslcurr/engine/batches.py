@@ -1,0 +1,126 @@
+"""From a pack to batches of views on the training device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslcurr.data.views.draw import make_views
+from sslcurr.data.views.view import View
+from sslcurr.engine.selection import Selection
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import BackboneSpec
+from sslcurr.tasks.base import Batch
+
+# A pack moves to the device's memory when it takes less than this share of what is free there.
+DEVICE_SHARE = 0.4
+
+
+class Feed:
+    """Batches and scans of a selection of images, with the normalisation and channels of a backbone."""
+
+    def __init__(self, selection: Selection, backbone: BackboneSpec, device: torch.device) -> None:
+        self.selection = selection
+        self.backbone = backbone
+        self.device = device
+        self.resident = self._to_device()
+
+    def seen_by(self, backbone: BackboneSpec) -> Feed:
+        """The same images for another backbone; what lies on the device is shared."""
+        other = copy.copy(self)
+        other.backbone = backbone
+        return other
+
+    def _to_device(self) -> Tensor | None:
+        images = self.selection.pack.images
+        if self.device.type != "cuda" or images.nbytes > DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        resident = torch.empty(images.shape, dtype=torch.uint8, device=self.device)
+        for start in range(0, len(images), 4096):
+            chunk = np.ascontiguousarray(images[start : start + 4096])
+            resident[start : start + len(chunk)] = torch.from_numpy(chunk).to(self.device)
+        return resident
+
+    def images(self, rows: np.ndarray) -> Tensor:
+        """[N, C, S, S] uint8 images of the pack's `rows` on the device."""
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
+        images = torch.from_numpy(np.ascontiguousarray(self.selection.pack.images[rows]))
+        if self.device.type == "cuda":
+            images = images.pin_memory()
+        return images.to(self.device, non_blocking=True)
+
+    def views(self, rows: np.ndarray, views: Sequence[View], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """One tensor a `View`, [count * N, channels, size, size], crop-major."""
+        return self._views_of(self.images(rows), rows, views, generator)
+
+    def _views_of(
+        self, images: Tensor, rows: np.ndarray, views: Sequence[View], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        pack = self.selection.pack
+        return make_views(
+            images,
+            torch.from_numpy(pack.heights[rows]),
+            torch.from_numpy(pack.widths[rows]),
+            views,
+            generator,
+            mean=self.backbone.mean,
+            std=self.backbone.std,
+            channels=self.backbone.channels,
+        )
+
+    def batch(
+        self, places: np.ndarray, views: Sequence[View], generator: torch.Generator, report: Reporter | None = None
+    ) -> Batch:
+        """The training batch of the images at `places` of the training rows; `report` hears of its parts."""
+        report = report or Reporter()
+        rows = self.selection.rows["train"][places]
+        with report.phase("host to device"):
+            images = self.images(rows)
+            index = torch.from_numpy(places).to(self.device, non_blocking=True)
+            labels = torch.from_numpy(self.selection.pack.labels[rows]).to(self.device, non_blocking=True)
+        with report.phase("views"):
+            made = self._views_of(images, rows, views, generator)
+        return Batch(views=made, index=index, labels=labels)
+
+    def fixed(self, split: str, view: View, batch_size: int = 256) -> Iterator[Tensor]:
+        """The fixed views of a split in data order, a batch at a time."""
+        rows = self.selection.rows[split]
+        for start in range(0, len(rows), batch_size):
+            yield self.views(rows[start : start + batch_size], [view], torch.Generator())[0]
+
+
+class Scanner:
+    """`scan(module, split)`: [N, D] outputs for the fixed view of every image, in evaluation mode and data order."""
+
+    def __init__(
+        self, feed: Feed, view: View, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
+        self.feed = feed
+        self.view = view
+        self.autocast = autocast
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, split: str = "train") -> Tensor:
+        """Apply `module` to every image of the split; its modes are put back afterwards."""
+        modes = {part: part.training for part in module.modules()}
+        module.eval()
+        try:
+            outputs = []
+            for images in self.feed.fixed(split, self.view):
+                with self.autocast():
+                    outputs.append(module(images).float())
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
+        return torch.cat(outputs) if outputs else torch.empty(0, 0)
+
+    def labels(self, split: str = "train") -> Tensor:
+        """[N] class numbers, -1 where there is none."""
+        return torch.from_numpy(self.feed.selection.labels(split))

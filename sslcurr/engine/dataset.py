@@ -1,0 +1,101 @@
+"""The data set of a command: found, packed and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sslcurr.data import masks
+from sslcurr.data.masks import Mask
+from sslcurr.data.pack import Pack
+from sslcurr.data.packing import open_pack
+from sslcurr.data.sources import catalog
+from sslcurr.data.split import SplitSettings
+from sslcurr.engine.store import Store
+from sslcurr.errors import SpecError
+from sslcurr.spec import settings
+from sslcurr.spec.request import Wishes
+from sslcurr.spec.stage import DataSpec
+from sslcurr.wording import counted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSettings:
+    """What `--set data.NAME=VALUE` can change: the split's shares and seed, the side of the packed images, and the
+    channels of the network's input (0: 1 where all images are grey, else 3)."""
+
+    val: float = 0.15
+    test: float = 0.2
+    seed: int = 0
+    pack_size: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data set of a command, packed."""
+
+    pack: Pack
+    image_size: int
+    split: DataSettings
+    notes: tuple[str, ...]
+    epochs: dict[str, int]
+    masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training sees them
+
+    def spec(self, fraction: float) -> DataSpec:
+        """The images of a stage that uses `fraction` of the training split."""
+        return DataSpec(
+            fingerprint=self.pack.fingerprint,
+            pack_size=self.pack.size,
+            val=self.split.val,
+            test=self.split.test,
+            split_seed=self.split.seed,
+            fraction=fraction,
+            name=self.pack.name,
+            pack=str(self.pack.folder.resolve()),
+        )
+
+
+def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
+    """The settings of the section `data`.
+
+    Raises:
+        SpecError: such a split cannot be.
+    """
+    (found,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
+    SplitSettings(val=found.val, test=found.test, seed=found.seed)
+    return found
+
+
+def open_data(
+    wishes: Wishes,
+    split: DataSettings,
+    store: Store,
+    image_size: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Data:
+    """The data set wished for, packed; `image_size` (that of a checkpoint) counts where none is wished for.
+
+    Raises:
+        SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
+    """
+    source = catalog.find(wishes.dataset, wishes.data_root, wishes.frames)
+    known = masks.find(source, wishes.masks)
+    wished = wishes.image_size
+    size = wished if wished is not None else image_size or source.image_size or 224
+    if not 8 <= size <= 4096:
+        raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
+    # A little over the training size: crops of most of the image then lose no detail to a second resize.
+    pack_size = split.pack_size or (size if source.arrays is not None else 8 * -(-size * 8 // 7 // 8))
+    pack = open_pack(
+        source,
+        pack_size,
+        store.packs,
+        workers=wishes.workers,
+        skip_broken=wishes.skip_broken,
+        progress=progress,
+    )
+    notes = list(source.notes)
+    if pack.skipped:
+        notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
+    return Data(pack, size, split, tuple(notes), source.epochs, known)

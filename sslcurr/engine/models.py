@@ -1,0 +1,304 @@
+"""Any checkpoint by what a person calls it: a stage, a file of ours or of another project, a timm name, `random`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sslcurr.engine.plan import SCRATCH, Parent, parent_of
+from sslcurr.engine.run import weights_of
+from sslcurr.engine.store import Stage, Store
+from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
+from sslcurr.spec.stage import BackboneSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sslcurr.backbones.foreign import Conversion
+
+RANDOM = "random"
+# Raised when the same foreign file is turned into other weights.
+IMPORT_VERSION = 1
+SMALL_STEM_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone with its weights, to be looked at.
+
+    Attributes:
+        title: what tables call it; unlike the others of the same command.
+        backbone: the network.
+        image_size: side of the views it was trained with, in pixels; None if nobody knows.
+        weights: the checkpoint; None is an untrained network.
+        digest: sha256 of the weights, or what the untrained network was drawn from.
+        stage: the stage it is, if it is one.
+        seed: of an untrained network.
+    """
+
+    title: str
+    backbone: BackboneSpec
+    image_size: int | None
+    weights: Path | None
+    digest: str
+    stage: Stage | None = None
+    seed: int = 0
+
+    def network(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, on the CPU."""
+        import torch
+
+        from sslcurr.backbones.build import build
+        from sslcurr.backbones.checkpoint import load_into
+        from sslcurr.seeds import seed_for
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self.seed, "init", "backbone"))
+            network = build(self.backbone)
+        if self.weights is not None:
+            load_into(network, self.weights)
+        return network.eval()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What analyses of it are keyed by, with the image size that they use."""
+        from sslcurr.spec.stage import to_dict
+
+        return {"weights": self.digest, "backbone": to_dict(self.backbone)}
+
+
+def parent_from(text: str | None, store: Store, backbone: str | None = None, stem: str | None = None) -> Parent:
+    """Where a chain starts; None is scratch.
+
+    Args:
+        text: a checkpoint file of ours or of another project, a stage's folder, the beginning of a stage's key, or the
+            name of a timm network whose weights are on this machine.
+        store: keeps what files of other projects were turned into.
+        backbone: the network that a foreign file holds; None finds it out.
+        stem: its stem, where that cannot be told from the weights.
+
+    Raises:
+        StoreError, CheckpointError: there is no such stage or file, or it does not fit.
+    """
+    from sslcurr.backbones.checkpoint import is_ours
+
+    if text is None:
+        return SCRATCH
+    path = Path(text).expanduser()
+    if path.is_dir() and (path / "backbone.safetensors").is_file():
+        path = path / "backbone.safetensors"
+    if path.is_dir():
+        raise CheckpointError(f"{text} is a folder without a backbone.safetensors", "give a file, or a stage's folder")
+    if not path.exists():
+        if path.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin") or "/" in text:
+            raise CheckpointError(f"there is no checkpoint at {text}", "give a file, a stage's key or a timm name")
+        return _by_name(text, store, stem)
+    stage = store.find(path.resolve().parent.name)
+    if stage is not None and stage.weights.resolve() == path.resolve():
+        return parent_of(stage.spec)
+    if not is_ours(path):
+        path = imported(path, store, backbone, stem)
+    return _parent_at(path)
+
+
+def _parent_at(path: Path) -> Parent:
+    from sslcurr.backbones.checkpoint import read_header, sha256_of
+
+    header = read_header(path)
+    return Parent(
+        key=f"sha256:{sha256_of(path)}",
+        lineage=header.tasks,
+        source=str(path.resolve()),
+        backbone=header.backbone,
+        image_size=header.image_size,
+    )
+
+
+def _by_name(text: str, store: Store, stem: str | None) -> Parent:
+    """A stage by its key, or else a timm network by its name."""
+    try:
+        return parent_of(store.resolve(text).spec)
+    except StoreError as error:
+        import timm
+
+        name = text.partition(".")[0]
+        if not timm.is_model(name):
+            if re.fullmatch("[0-9a-f]{4,16}", text):
+                raise
+            near = did_you_mean(name, timm.list_models()[:]) if len(name) > 3 else ""
+            near = f"{near} or " if near.startswith("did you mean") else ""
+            raise StoreError(
+                f"{text!r} is no file, no stage of {store.root} and no timm network",
+                f"{near}see sslcurr runs --stages",
+            ) from error
+    if stem not in (None, "imagenet"):
+        raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")
+    weights, about = timm_weights(text), timm.get_pretrained_cfg(text)
+    assert about is not None
+    seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
+    return _parent_at(imported(weights, store, name, None, title=text, seen=seen))
+
+
+def timm_weights(name: str) -> Path:
+    """The file with timm's weights of a network, if this machine has it; nothing is downloaded.
+
+    Raises:
+        CheckpointError: it has not, or there are none.
+    """
+    import timm
+    import torch
+    from huggingface_hub import try_to_load_from_cache
+
+    about = timm.get_pretrained_cfg(name)
+    architecture = name.partition(".")[0]
+    if about is None or not (about.hf_hub_id or about.url or about.file):
+        known = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]
+        hint = did_you_mean(name, known) if known else "give a checkpoint file, or random for an untrained network"
+        raise CheckpointError(f"timm has no weights named {name!r}", hint)
+    places = [Path(about.file)] if about.file else []
+    if about.hf_hub_id:
+        found = [try_to_load_from_cache(about.hf_hub_id, each) for each in ("model.safetensors", "pytorch_model.bin")]
+        places += [Path(each) for each in found if isinstance(each, str)]
+    if about.url:
+        places.append(Path(torch.hub.get_dir()) / "checkpoints" / str(about.url).rpartition("/")[2])
+    for place in places:
+        if place.is_file():
+            return place
+    raise CheckpointError(
+        f"the weights of {name} are not on this machine",
+        f"where there is a network: python -c \"import timm; timm.create_model('{name}', pretrained=True)\"; "
+        f"or compare with an untrained one: random:{architecture}",
+    )
+
+
+# ---- other projects' files
+
+
+def imported(
+    path: Path,
+    store: Store,
+    backbone: str | None = None,
+    stem: str | None = None,
+    title: str | None = None,
+    seen: dict[str, Any] | None = None,
+) -> Path:
+    """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there.
+
+    `seen` says the `mean`, `std` and `image_size` it was trained with, where these are known.
+    """
+    from sslcurr.backbones.checkpoint import sha256_of
+
+    inputs = {"version": IMPORT_VERSION, "file": sha256_of(path), "backbone": backbone, "stem": stem, "title": title}
+    inputs |= {"seen": seen} if seen is not None else {}
+
+    def work(part: Path) -> dict[str, Any]:
+        conversion, spec = conversion_of(path, backbone, stem)
+        size = None
+        if seen is not None:
+            size = int(seen["image_size"])
+            if len(seen["mean"]) == spec.channels:
+                spec = replace(spec, mean=tuple(seen["mean"]), std=tuple(seen["std"]))
+        write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem, image_size=size)
+        return {"from": str(path), "layout": conversion.layout, "matched": len(conversion.matched)}
+
+    return store.kept(store.imports, "import", inputs, work) / "backbone.safetensors"
+
+
+def conversion_of(
+    path: Path,
+    backbone: str | None = None,
+    stem: str | None = None,
+    *,
+    unsafe_pickle: bool = False,
+    allow_missing: bool = False,
+) -> tuple[Conversion, BackboneSpec]:
+    """The weights of a foreign file as those of a backbone, which is found out where it is not named.
+
+    Raises:
+        CheckpointError: it cannot be read, or does not fit.
+    """
+    from sslcurr.backbones import foreign, foreign_read
+
+    state = foreign_read.read_state(path, unsafe_pickle=unsafe_pickle)
+    spec = foreign.named(state, backbone, stem=stem) if backbone is not None else foreign.guess(state, stem=stem)
+    return foreign.convert(state, spec, allow_missing=allow_missing), spec
+
+
+def write_import(
+    conversion: Conversion, spec: BackboneSpec, path: Path, *, title: str, image_size: int | None = None
+) -> None:
+    """Write converted weights as a checkpoint of ours; `title` stands for the tasks it went through."""
+    from sslcurr.backbones import checkpoint
+
+    size = image_size or (224 if spec.stem == "imagenet" else SMALL_STEM_SIZE)
+    checkpoint.save_weights(conversion.weights, checkpoint.Header(backbone=spec, image_size=size, tasks=(title,)), path)
+
+
+# ---- models to be looked at
+
+
+def models_from(
+    texts: Sequence[str], store: Store, *, backbone: str | None = None, stem: str | None = None, seed: int = 0
+) -> list[Model]:
+    """Models by what a person calls them; `random` (or `random:NAME`) is an untrained network.
+
+    `random` alone is of the network `backbone`, or else of the first of the others.
+
+    Raises:
+        SpecError, StoreError, CheckpointError: something among them is not there or does not fit.
+    """
+    found: list[Model | None] = [
+        None if text.partition(":")[0] == RANDOM else model_of(parent_from(text, store, backbone, stem), store, text)
+        for text in texts
+    ]
+    first = next((model for model in found if model is not None), None)
+    models = []
+    for text, model in zip(texts, found, strict=True):
+        if model is None:
+            name = text.partition(":")[2] or backbone
+            if name is not None:
+                like = first.backbone if first is not None else BackboneSpec(name=name)
+                spec = replace(like, name=name, stem=stem or ("imagenet" if name != like.name else like.stem))
+            elif first is not None:
+                spec = first.backbone
+            else:
+                raise SpecError(f"{text} says nothing about the network", "give random:resnet50, or --backbone")
+            size = first.image_size if first is not None else None
+            model = Model(f"untrained {spec.name}", spec, size, None, f"untrained, seed {seed}", seed=seed)
+        models.append(model)
+    return titled(models)
+
+
+def model_of(parent: Parent, store: Store, text: str = "") -> Model:
+    """A stage or a checkpoint file as a model."""
+    from sslcurr.backbones.checkpoint import sha256_of
+
+    assert parent.key is not None
+    assert parent.backbone is not None
+    weights = weights_of(parent.key, parent.source, store)
+    stage = None if parent.source else store.find(parent.key)
+    digest = stage.record["weights_sha256"] if stage is not None else sha256_of(weights)
+    title = " -> ".join(parent.lineage) or Path(text).stem
+    return Model(title, parent.backbone, parent.image_size, weights, digest, stage)
+
+
+def titled(models: Sequence[Model]) -> list[Model]:
+    """Models with titles that differ: equal ones are told apart by seeds, keys or numbers."""
+    titles = [model.title for model in models]
+    found = []
+    for number, model in enumerate(models):
+        title = model.title
+        if titles.count(title) > 1:
+            same = [other for other in models if other.title == title]
+            seeds = [other.stage.spec.seed for other in same if other.stage is not None]
+            if len(set(seeds)) == len(same) and model.stage is not None:
+                title = f"{title} (seed {model.stage.spec.seed})"
+            elif len({other.digest for other in same}) == len(same) and model.stage is not None:
+                title = f"{title} ({model.stage.key[:6]})"
+            else:
+                title = f"{title} ({number + 1})"
+        found.append(replace(model, title=title))
+    return found

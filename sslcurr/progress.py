@@ -1,0 +1,42 @@
+"""What the engine tells while it works. The command line draws it; a library caller may stay silent."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from sslcurr.spec.stage import StageSpec
+
+# Where the time of a training goes; the rest is the loop's own.
+PHASES = ("views", "host to device", "forward", "backward", "optimizer", "after_step", "logging")
+
+
+class Reporter:
+    """Hears what happens; this one says nothing."""
+
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
+        """A stage is about to be trained, from `step` on (above 0 after a resume)."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A context around each of `PHASES` of a step, for whoever measures them."""
+        return nullcontext()
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        """An optimizer step was done; `loss` is given where it was read from the device."""
+
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch ended; `metrics` are those of the task's validation, if it has one."""
+
+    def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
+        """A stage is in the store."""
+
+    def search_begins(self, spec: StageSpec, key: str) -> None:
+        """Learning rates are about to be tried for a stage."""
+
+    def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
+        """A search is about to try a learning rate; `number` is from 0, `step` as in `stage_begins`."""
+
+    def trial_ends(self, number: int, lr: float, result: str) -> None:
+        """A learning rate was tried, stopped early or failed."""
+
+    def note(self, text: str) -> None:
+        """A remark that a person should see, one line."""

@@ -1,0 +1,1 @@
+"""What is asked for: stages, settings, requests, and where they run."""

@@ -1,0 +1,31 @@
+"""What a person asks of a command, before the plan fills in the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search"."""
+
+    dataset: str | None = None
+    data_root: Path | None = None
+    backbone: str | None = None
+    stem: str | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | str | None = None
+    lr_range: tuple[float, float] | None = None
+    lr_pruner: str | None = None
+    fraction: float = 1.0
+    label_fraction: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    settings: tuple[str, ...] = ()
+    skip_broken: bool = False
+    frames: str = "refuse"
+    workers: int = 0
+    masks: Path | None = None

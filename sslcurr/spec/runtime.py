@@ -1,0 +1,28 @@
+"""Where and how a stage runs: nothing of it changes what is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """Where and how a stage runs: nothing here changes what is asked for.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        save_minutes: longest time between two saves within an epoch.
+        save_steps: save after each so many steps, whatever it costs; 0 leaves it to the clock.
+        log_steps: steps between two rows of `metrics.csv`; 0 chooses about 50 an epoch, on a GPU not oftener than every
+            eighth step: the host waits for the device to read them.
+        tensorboard: also write TensorBoard events into the stage's folder.
+        recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
+            less memory, more time.
+    """
+
+    device: str = "auto"
+    save_minutes: float = 5.0
+    save_steps: int = 0
+    log_steps: int = 0
+    tensorboard: bool = False
+    recompute: bool = False

@@ -1,0 +1,28 @@
+"""Words that messages, tables and charts share: numbers of things, arrows, names that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def and_more(count: int) -> str:
+    """What follows the first of `count` things."""
+    return f", and {count - 1:,} more" if count > 1 else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def arrow(names: Sequence[str]) -> str:
+    """Tasks in their order."""
+    return " -> ".join(names)
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A name that fits: its middle is left out where it does not, as names often differ at their ends."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return f"{text[: most - 1 - tail]}…{text[-tail:]}"

@@ -1,0 +1,518 @@
+"""Charts: the numbers on them are those of the document, and no document breaks them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sslcurr.analysis.results import charts, kinds, style
+from sslcurr.analysis.results.probing import figures as probing_figures
+from sslcurr.analysis.results.ranking import figures as standings
+from sslcurr.analysis.results.ranking import tree
+from sslcurr.analysis.results.training import curves
+from sslcurr.analysis.results.training import figures as plots
+from sslcurr.engine.store import Stage
+from sslcurr.errors import SpecError
+from sslcurr.spec.stage import LrSearch, to_dict
+from tests import REPOSITORY
+
+RESULTS = REPOSITORY / "docs" / "results"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Name -> matplotlib figure of all that is drawn; nothing is written."""
+    figures: dict[str, Any] = {}
+    monkeypatch.setattr(charts, "save", lambda figure, base, formats: figures.update({base.name: figure}))
+    return figures
+
+
+def entry(mean: float | None, seeds: int = 2, **more: Any) -> dict[str, Any]:
+    """A measured chain as `rank` describes it."""
+    values = [] if mean is None else [mean + 0.01 * (2 * n - seeds + 1) for n in range(seeds)]
+    runs = [{"seed": n, "balanced_accuracy": value, "validation": None, "key": "k"} for n, value in enumerate(values)]
+    interval = None if mean is None or seeds == 1 else [mean - 0.05, mean + 0.04]
+    return {"mean": mean, "std": None, "interval": interval, "validation": mean, "runs": runs, **more}
+
+
+def ordering(names: str, kind: str, mean: float | None, **more: Any) -> dict[str, Any]:
+    row = {"ordering": names.split(), "kind": kind, "full": False, "uncertain": False, "best": False}
+    return row | entry(mean) | more
+
+
+def ranking(**more: Any) -> dict[str, Any]:
+    """Three tasks and three orderings; b and c cannot be told apart."""
+    document = {
+        "dataset": "a_$data$_<set>",
+        "split": "test",
+        "measure": "finetune",
+        "seeds": [0, 1],
+        "num_images": 90,
+        "tasks": [{"task": name, **entry(mean)} for name, mean in (("a", 0.5), ("b", 0.6), ("c", 0.7))],
+        "baselines": {"scratch": entry(0.55), "ImageNet": entry(0.8)},
+        "curriculum": ["a", "b", "c"],
+        "ties": [["b", "c"]],
+        "orderings": [
+            ordering("a b", "curriculum", 0.62),
+            ordering("b a", "anti-curriculum", 0.64, best=True),
+            ordering("a b c", "curriculum", None, uncertain=True),
+        ],
+        "failed": [],
+    }
+    return document | more
+
+
+def marks(axes: Any, name: str) -> list[tuple[float, float]]:
+    """Where points of that gid lie."""
+    return [
+        (x, y)
+        for line in axes.lines
+        if line.get_gid() == name
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    ]
+
+
+def ticks(axis: Any) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def written(figure: Any) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+# ---- rank
+
+
+def test_single_tasks_stand_in_curriculum_order_at_their_accuracies(drawn, tmp_path):
+    document = ranking()
+    document["tasks"].reverse()  # the order is the curriculum's, not the table's
+    kinds.draw("rank", document, tmp_path)
+    axes = drawn["singles"].axes[0]
+    assert ticks(axes.yaxis) == ["a", "b", "c"]
+    assert axes.yaxis_inverted()
+    assert sorted(marks(axes, "mean"), key=lambda mark: mark[1]) == [(50, 0), (60, 1), (70, 2)]
+    assert sorted(x for x, _ in marks(axes, "interval")) == pytest.approx([45, 54, 55, 64, 65, 74])
+    tie = [y for _, y in marks(axes, "tie")]
+    assert (round(min(tie)), round(max(tie))) == (1, 2)
+    assert {round(x, 6) for x, _ in marks(axes, "baseline")} == {55, 80}
+    assert sorted(x for x, _ in marks(axes, "seed")) == pytest.approx([49, 51, 59, 61, 69, 71])
+
+
+def test_rows_of_the_table_are_sorted_within_blocks(drawn, tmp_path):
+    kinds.draw("rank", ranking(), tmp_path)
+    axes = drawn["orderings"].axes[0]
+    assert ticks(axes.yaxis) == ["ImageNet", "scratch", "c", "b", "a", "b → a", "a → b", "a → b → c ?"]
+    places = axes.get_yticks()
+    assert list(places) == sorted(places)
+    known = {y: x for x, y in marks(axes, "mean") if not np.isnan(x)}
+    assert [known[place] for place in places[:-1]] == pytest.approx([80, 55, 70, 60, 50, 64, 62])
+    looks = {line.get_ydata()[0]: line.get_marker() for line in axes.lines if line.get_gid() == "mean"}
+    assert [looks[place] for place in places[5:7]] == ["v", "o"]
+    assert marks(axes, "best") == [(70, places[2]), (64, places[5])]
+    assert [text.get_text() for text in axes.texts] == ["failed"]
+    assert "may be chance" in written(drawn["orderings"])
+
+
+def test_attention_has_a_panel_with_the_coverage(drawn, tmp_path):
+    document = ranking(attention={"coverage": 0.2, "masks": "m"})
+    for number, row in enumerate([*document["tasks"], *document["orderings"]]):
+        row["attention"] = {"mean": 0.3 + number / 100, "std": None, "interval": None}
+    kinds.draw("rank", document, tmp_path)
+    axes = drawn["orderings"].axes[1]
+    known = [x for x, _ in marks(axes, "mean") if not np.isnan(x)]
+    assert known == pytest.approx([32, 31, 30, 34, 33, 35])  # c b a, b-a, a-b, a-b-c
+    assert [x for x, _ in marks(axes, "coverage")] == [20, 20]
+
+
+def test_long_blocks_keep_their_curricula():
+    names = [f"t{n}" for n in range(80)]
+    rows = [ordering(f"{name} z", "mixed", n / 100) for n, name in enumerate(names)]
+    rows[0]["kind"] = "curriculum"  # the worst of all
+    kept, left_out = standings.table_of(ranking(orderings=rows))
+    labels = [row.label for row in kept]
+    assert left_out == 80 - standings.MOST_ROWS
+    assert labels[5] == "t79 → z"
+    assert labels[-1] == "t0 → z"
+    assert "t1 → z" not in labels
+
+
+def test_the_tree_counts_chains_through_each_stage(drawn, tmp_path):
+    root = tree.tree_of(ranking())
+    counts = {" ".join(node.prefix): node.chains for node in root.walk()}
+    assert counts == {"": 0, "a": 3, "a b": 2, "a b c": 1, "b": 2, "b a": 1, "c": 1}
+    kinds.draw("rank", ranking(), tmp_path)
+    axes = drawn["tree"].axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert sorted(texts) == [
+        "a 50.0 (x 3)",
+        "a 64.0",
+        "b 60.0 (x 2)",
+        "b 62.0 (x 2)",
+        "c 70.0",
+        "c failed",
+        "scratch 55.0",
+    ]
+    assert len(marks(axes, "shared")) == 3
+    assert len(marks(axes, "once")) == 3
+    assert len(marks(axes, "root")) == 1
+
+
+def test_the_tree_of_all_orderings_of_four_tasks(drawn, tmp_path):
+    document = json.loads((RESULTS / "cxr-orderings.json").read_text())
+    root = tree.tree_of(document)
+    by_length = {n: [node for node in root.walk() if len(node.prefix) == n] for n in (1, 2, 3)}
+    assert [len(nodes) for nodes in by_length.values()] == [4, 12, 24]
+    assert {n: {node.chains for node in nodes} for n, nodes in by_length.items()} == {1: {10}, 2: {3}, 3: {1}}
+    leaves = sorted(node.place for node in by_length[3])
+    assert leaves == list(range(24))
+    kinds.draw("rank", document, tmp_path)
+    assert len(drawn["tree"].axes[0].texts) == 41
+    assert drawn["tree"].get_size_inches()[0] <= style.WIDEST
+
+
+def test_a_stage_that_was_only_a_step_has_no_accuracy(drawn, tmp_path):
+    kinds.draw("rank", ranking(orderings=[ordering("c a b", "mixed", 0.5)]), tmp_path)
+    texts = [text.get_text() for text in drawn["tree"].axes[0].texts]
+    assert "a" in texts
+    assert "b 50.0" in texts
+
+
+# ---- search, grid, train
+
+
+def test_the_search_shows_every_look(drawn, tmp_path):
+    document = json.loads((RESULTS / "cxr-search.json").read_text())
+    kinds.draw("search", document, tmp_path)
+    above, below = drawn["search"].axes
+    looks = [candidate for rung in document["rungs"] for candidate in rung["candidates"]]
+    for gid, kept in (("kept", True), ("dropped", False)):
+        expected = sorted(100 * look["score"] for look in looks if look["kept"] is kept)
+        assert sorted(x for x, _ in marks(above, gid)) == pytest.approx(expected)
+        faces = {line.get_markerfacecolor() == "white" for line in above.lines if line.get_gid() == gid}
+        assert faces == {not kept}  # filled: kept
+    chosen = [" (found)" if row["ordering"] == document["ordering"] else "" for row in document["finalists"]]
+    assert chosen.count(" (found)") == 1
+    names = [" → ".join(row["ordering"]) for row in document["finalists"]]
+    assert ticks(below.yaxis) == [name + mark for name, mark in zip(names, chosen, strict=True)]
+    whiskers = [path.vertices[:, 0] for lines in below.collections for path in lines.get_paths()]
+    expected = [[100 * (row["mean"] - row["std"]), 100 * (row["mean"] + row["std"])] for row in document["finalists"]]
+    assert np.sort(whiskers, axis=1) == pytest.approx(np.array(expected))
+    shown = {text.get_text() for text in drawn["search"].legends[0].get_texts()}
+    assert {"short look, 1 seed", "all epochs, 2 seeds"} <= shown
+    kinds.draw("search", document | {"split": "val"}, tmp_path)
+    assert "val images" in drawn["search"].axes[1].get_xlabel()
+    assert [x for x, _ in marks(below, "finalist")] == [100 * row["mean"] for row in document["finalists"]]
+    assert ticks(above.yaxis)[:4] == ["swav", "mocov2", "relative-location", "rotation"]
+
+
+def cell(labels: float, images: float | None, mean: float | None, std: float | None = None) -> dict[str, Any]:
+    return {"label_fraction": labels, "ssl_fraction": images, "mean": mean, "std": std, "interval": None, "runs": []}
+
+
+def test_the_grid_leaves_blank_what_was_not_measured(drawn, tmp_path):
+    document = {
+        "dataset": "d",
+        "split": "test",
+        "tasks": ["a", "b"],
+        "seeds": [0, 1],
+        "ssl_fractions": [1.0, 0.5],
+        "label_fractions": [1.0, 0.5],
+        "baseline": "scratch",
+        "cells": [
+            cell(1, None, 0.5),
+            cell(1, 1, 0.61, 0.012),
+            cell(0.5, None, None),
+            cell(0.5, 1, 0.4),
+            cell(0.5, 0.5, 0.3),
+        ],
+    }
+    kinds.draw("grid", document, tmp_path)
+    axes = drawn["grid"].axes[0]
+    assert (ticks(axes.xaxis), ticks(axes.yaxis)) == (["scratch", "100", "50"], ["100", "50"])
+    texts = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "50.0", (1, 0): "61.0 ± 1.2", (2, 0): "", (0, 1): "failed", (1, 1): "40.0", (2, 1): "30.0"}
+    shown = axes.images[0].get_array()
+    assert np.ma.filled(shown, -1) == pytest.approx(np.array([[50, 61, -1], [-1, 40, 30]]))
+
+
+def report(counts: list[list[int]], **more: Any) -> dict[str, Any]:
+    names = [f"class_{n} $x$ <with a long name>" for n in range(len(counts))]
+    return {"split": "test", "balanced_accuracy": 0.5, "confusion_matrix": counts, "classes": names, **more}
+
+
+def test_confusions_are_counts_on_shares_of_their_row(drawn, tmp_path):
+    kinds.draw("train", {"stages": [], "downstream": report([[8, 2], [0, 0]]), "baseline": report([[3]])}, tmp_path)
+    axes = drawn["confusion"].axes[0]
+    assert np.ma.filled(axes.images[0].get_array(), -1) == pytest.approx(np.array([[0.8, 0.2], [-1, -1]]))
+    assert [text.get_text() for text in axes.texts] == ["8", "2", "0", "0"]
+    # The report's dark mode turns black ink round, which on a cell it must not.
+    assert [text.get_color() for text in axes.texts[:2]] == [style.LIGHT, style.DARK]
+    assert [text.get_text() for text in drawn["confusion-baseline"].axes[0].texts] == ["3"]
+
+
+# ---- cka, fid, probe, attend
+
+
+def similarity(models: int) -> dict[str, Any]:
+    titles = [f"model_$a$_<{n}>" for n in range(models)]
+    pairs = [
+        {
+            "a": a,
+            "b": b,
+            "layers": [
+                {"layer": "x", "cka": 0.9, "interval": [0.8, 0.95]},
+                {"layer": "y", "cka": None, "interval": None},
+            ],
+            "matrix": [[0.9, 0.2], [0.1, None]],
+        }
+        for a, b in itertools.combinations(titles, 2)
+    ]
+    about = {"dataset": "d", "split": "test", "num_images": 9, "estimator": "unbiased", "kernel": "linear"}
+    return {**about, "models": [{"title": title, "layers": ["x", "y"]} for title in titles], "pairs": pairs}
+
+
+def test_similarities_of_layers(drawn, tmp_path):
+    kinds.draw("cka", similarity(2), tmp_path)
+    assert sorted(drawn) == ["layers", "matrix"]
+    assert drawn["layers"].axes[0].lines[0].get_ydata() == pytest.approx([0.9, np.nan], nan_ok=True)
+    shown = drawn["matrix"].axes[0]
+    assert np.ma.filled(shown.images[0].get_array(), -1) == pytest.approx(np.array([[0.9, 0.2], [0.1, -1]]))
+    assert shown.get_ylabel() == "model_$a$_<0>"
+    assert shown.get_xlabel() == "model_$a$_<1>"
+    drawn.clear()
+    kinds.draw("cka", similarity(3), tmp_path)
+    assert sorted(drawn) == ["layers", "matrix-1-2", "matrix-1-3", "matrix-2-3"]
+
+
+def distances(value: float | None = 2.0) -> dict[str, Any]:
+    def figure(mean: float | None) -> Any:
+        return None if mean is None else {"mean": mean, "sd": 0.1, "values": [mean - 1, mean + 1]}
+
+    def model(name: str, factor: float) -> dict[str, Any]:
+        found = [{"dataset": "s", "normalised": figure(value and factor * value)}, {"dataset": "t", "normalised": None}]
+        return {"model": name, "layer": "pooled", "datasets": found}
+
+    models = [model("m", 1), model("n", 3)]
+    accuracies = {"": {"m": 0.9, "n": 0.1}}
+    return {"reference": "r", "num_images": 1000, "draws": 2, "models": models, "accuracies": accuracies}
+
+
+def test_distances_are_sorted_by_accuracy(drawn, tmp_path):
+    kinds.draw("fid", distances(), tmp_path)
+    axes = drawn["by-model"].axes[0]
+    assert ticks(axes.xaxis) == ["n", "m"]
+    assert "rising accuracy" in axes.get_xlabel()
+    assert [bar.get_height() for bar in axes.patches] == [6, 2]
+    assert [bar.get_height() for bar in drawn["by-dataset"].axes[0].patches] == [6, 2]
+
+
+def probing(labels: bool = True) -> dict[str, Any]:
+    def layer(value: float | None) -> dict[str, Any]:
+        found = {"validation": 0.5, "balanced_accuracy": value, "interval": [0.3, 0.7]} if labels else None
+        return {"num_features": 4, "knn": found, "linear": None, "rankme": 7.5, "logme": None, "h_score": None}
+
+    layers = [{"x": layer(0.4), "y": layer(0.6)}, {"y": layer(None), "z": layer(0.5)}]
+    return {"dataset": "d", "models": [{"model": "same_$name$", "split": "test", "layers": found} for found in layers]}
+
+
+def test_probes_over_layers(drawn, tmp_path):
+    kinds.draw("probe", probing(), tmp_path)
+    assert sorted(drawn) == ["probe-knn"]
+    axes = drawn["probe-knn"].axes[0]
+    assert ticks(axes.xaxis) == ["x", "y", "z"]
+    first, second = (line.get_ydata() for line in axes.lines)
+    assert first == pytest.approx([40, 60, np.nan], nan_ok=True)
+    assert second == pytest.approx([np.nan, np.nan, 50], nan_ok=True)
+    drawn.clear()
+    kinds.draw("probe", probing(labels=False), tmp_path)
+    assert sorted(drawn) == ["rankme"]
+    assert drawn["rankme"].axes[0].lines[0].get_ydata() == pytest.approx([7.5, 7.5, np.nan], nan_ok=True)
+
+
+def attending(mean: float | None = 0.6) -> dict[str, Any]:
+    shared = {"attention": {"mean": mean, "std": None, "interval": None}, "coverage": 0.2}
+    shared["classes"] = {
+        "k": {"num_images": 4, "attention": 0.5, "interval": [0.4, 0.7], "coverage": 0.1, "pointing": 1.0},
+        "none": {"num_images": 0, "attention": None, "interval": None, "coverage": None, "pointing": None},
+    }
+    about = {"dataset": "d", "split": "test", "method": "gradcam", "layer": "layer4", "num_images": 4}
+    return {**about, "chains": [{"chain": "a -> $b$", **shared}]}
+
+
+def test_attention_by_class_with_its_coverage(drawn, tmp_path):
+    kinds.draw("attend", attending(), tmp_path)
+    axes = drawn["attention"].axes[0]
+    assert ticks(axes.yaxis) == ["all images", "k (4)", "none"]
+    assert marks(axes, "attention") == [(60, 0), (50, 1)]
+    assert sorted({x for x, _ in marks(axes, "coverage")}) == [10, 20]
+
+
+# ---- embeddings and stages
+
+
+def test_an_embedding_names_the_largest_classes(drawn, tmp_path):
+    labels = np.concatenate([np.repeat(np.arange(25), 2), [24, 24, -1]])
+    points = np.arange(2.0 * len(labels)).reshape(-1, 2)
+    classes = [f"c{n}" for n in range(25)]
+    probing_figures.draw_embedding(tmp_path / "e", points, labels, classes, title="t", method="t-SNE")
+    axes = drawn["e"].axes[0]
+    names = {group.get_label(): group for group in axes.collections}
+    assert len(names) == probing_figures.MOST_CLASSES + 1  # with those without a label
+    assert "c24 (4)" in names
+    assert "6 other classes (12)" in names
+    assert "no label (1)" in names
+    assert names["c0 (2)"].get_offsets().tolist() == points[:2].tolist()
+    assert list(axes.get_xticks()) == []
+    probing_figures.draw_embedding(
+        tmp_path / "p", points, labels, classes, title="t", method="PCA", explained=[0.5, 0.25]
+    )
+    assert drawn["p"].axes[0].get_ylabel() == "PCA 2 (25.0 % of the variance)"
+
+
+def test_long_logs_are_means_of_their_parts():
+    values = np.arange(1000.0)[:, None]
+    thin = curves.thinned(values, 400)
+    assert len(thin) == 400
+    assert [thin[0, 0], thin[-1, 0]] == pytest.approx([np.mean([0, 1]), np.mean([997, 998, 999])])
+    assert np.all(np.diff(thin[:, 0]) > 0)
+    assert curves.thinned(values[:400], 400).tolist() == values[:400].tolist()
+
+
+@pytest.fixture
+def stage(small_stage, tmp_path) -> Stage:
+    """A finished stage with its log, its validation and its search."""
+    spec = small_stage("classification", search=LrSearch(low=0.001, high=1.0))
+    spec = replace(spec, training=replace(spec.training, lr=0.05))
+    folder = tmp_path / "0123456789abcdef"
+    (folder / "search").mkdir(parents=True)
+    (folder / "stage.json").write_text(json.dumps(to_dict(spec)))
+    (folder / "metrics.csv").write_text("step,epoch,lr,loss,seconds\n0,0.5,0.1,2.0,1\n1,1.0,0.05,1.5,2\n")
+    (folder / "epochs.csv").write_text("epoch,step,val_loss,val_balanced_accuracy\n0,1,1.8,0.4\n")
+    rows = "0,0.01,finished,0.5,val_balanced_accuracy\n1,0.1,pruned,,m\n2,0.9,failed,,m\n3,0.2,pruned,0.3,m\n"
+    (folder / "search" / "search.csv").write_text(f"trial,lr,state,value,measure\n{rows}")
+    (folder / "search" / "found.json").write_text('{"lr": 0.01}')
+    return Stage("0123456789abcdef", folder)
+
+
+def test_curves_of_a_stage(drawn, stage, tmp_path):
+    found = plots.draw_stages({"1. a_$task$": stage}, tmp_path)
+    assert [figure.base.name for figure in found] == list(drawn) == [f"curves-{stage.key}", f"search-{stage.key}"]
+    loss, accuracy, rate = drawn[f"curves-{stage.key}"].axes
+    assert marks(loss, "loss") == [(0.5, 2.0), (1.0, 1.5)]
+    assert list(loss.lines[1].get_xydata()[0]) == [1.0, 1.8]  # the first epoch ends at 1
+    assert marks(accuracy, "val_balanced_accuracy") == [(1.0, 40.0)]
+    assert marks(rate, "rate") == [(0.5, 0.1), (1.0, 0.05)]
+    axes = drawn[f"search-{stage.key}"].axes[0]
+    assert marks(axes, "finished") == [(0.01, 0.5)]
+    assert marks(axes, "pruned") == [(0.2, 0.3)]
+    assert {x for x, _ in marks(axes, "chosen")} == {0.01}
+    assert {x for x, _ in marks(axes, "recipe")} == {0.05}
+    assert axes.get_xscale() == "log"
+
+
+def test_a_stage_without_a_log_is_not_drawn(drawn, stage, tmp_path):
+    for path in (stage.folder / "metrics.csv", stage.folder / "search" / "search.csv"):
+        path.unlink()
+    assert plots.draw_stages({"t": stage}, tmp_path) == []
+    assert drawn == {}
+
+
+# ---- every kind
+
+SEARCHED = {
+    "dataset": "d",
+    "split": "test",
+    "measure": "knn",
+    "seeds": [0],
+    "rungs": [
+        {
+            "length": 1,
+            "short": True,
+            "seeds": 1,
+            "candidates": [{"ordering": ["a"], "epochs": 1, "score": None, "kept": False}],
+            "not_afforded": [["$b$"]],
+        }
+    ],
+    "finalists": [{"ordering": ["a"], "mean": None, "std": None}],
+}
+GRID = {
+    "dataset": "$d$",
+    "split": "test",
+    "tasks": ["a"],
+    "seeds": [0],
+    "ssl_fractions": [n / 10 for n in range(1, 11)],
+    "label_fractions": [1.0],
+    "baseline": None,
+    "cells": [cell(1.0, n / 10, 0.5, 0.1) for n in range(1, 11)],
+}
+MANY = report((np.arange(900).reshape(30, 30) % 7).tolist())
+NAMES = ["a_$long$_<task>_name_that_goes_on_" * 2, "b", "c"]
+LONG = ranking(
+    tasks=[{"task": name, **entry(0.5, seeds=1)} for name in NAMES],
+    curriculum=NAMES,
+    orderings=[
+        {**ordering("b c", "tied", 0.5), "ordering": [NAMES[n] for n in order]}
+        for order in itertools.permutations(range(3))
+    ],
+)
+DOCUMENTS = {
+    "rank": [ranking(), LONG, ranking(orderings=None, ties=[])],
+    "search": [SEARCHED],
+    "grid": [GRID],
+    "train": [{"downstream": MANY, "baseline": None}, {"baseline": report([[0]])}],
+    "cka": [similarity(2), similarity(5)],
+    "fid": [distances(), distances(200)],
+    "probe": [probing(), probing(labels=False)],
+    "attend": [attending(), {**attending(), "chains": 9 * attending()["chains"]}],
+}
+EMPTY: dict[str, list[dict[str, Any]]] = {
+    "rank": [
+        ranking(tasks=[], curriculum=[], ties=[], baselines={}, orderings=[]),
+        ranking(tasks=[], curriculum=[], ties=[], baselines={}, orderings=[ordering("a b", "mixed", None)]),
+    ],
+    "search": [{**SEARCHED, "rungs": [], "finalists": []}],
+    "grid": [{**GRID, "cells": []}, {**GRID, "cells": [cell(1.0, 0.5, None)]}],
+    "train": [{"stages": []}],
+    "cka": [{**similarity(2), "models": [], "pairs": []}],
+    "fid": [distances(None)],
+    "probe": [{"dataset": "d", "models": []}],
+    "attend": [{**attending(), "chains": []}, attending(None)],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.FIGURES))
+def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path):
+    for number, document in enumerate(DOCUMENTS[kind]):
+        folders = [tmp_path / f"{number}-{again}" for again in range(2)]
+        for folder in folders:
+            folder.mkdir()
+            found = kinds.draw(kind, document, folder)
+            expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FORMATS}
+            assert found
+            assert {path.name for path in folder.iterdir()} == expected
+        for path in folders[0].iterdir():
+            assert path.read_bytes() == (folders[1] / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.FIGURES))
+def test_nothing_measured_is_not_drawn(kind, tmp_path):
+    for document in EMPTY[kind]:
+        assert kinds.draw(kind, document, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_formats_asked_for(tmp_path):
+    found = kinds.draw("rank", ranking(), tmp_path, formats=("svg",))
+    assert {path.name for path in tmp_path.iterdir()} == {f"{figure.base.name}.svg" for figure in found}
+    text = (tmp_path / "singles.svg").read_text()
+    assert "a_$data$_&lt;set&gt;" in text  # text stays text, and dollars are no mathematics
+
+
+def test_an_unknown_kind_is_a_mistake(tmp_path):
+    with pytest.raises(SpecError, match="'gird'"):
+        kinds.draw("gird", {}, tmp_path)

@@ -1,0 +1,177 @@
+"""The store: whole or not at all, shared between processes, and tidy."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from datetime import datetime
+
+import pytest
+
+from sslcurr.engine.run import run_stages
+from sslcurr.engine.store import Store, now
+from sslcurr.errors import StoreError
+from sslcurr.files import is_full_disk, write_whole
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import key_of
+from tests.spec.test_spec import SPEC
+
+
+def work(part):
+    (part / "backbone.safetensors").write_bytes(b"weights")
+    (part / "resume.pt").write_bytes(b"state")
+    return {"weights_sha256": "x", "parent": None, "metrics": {}, "seconds": 1.0}
+
+
+def silent():
+    return None
+
+
+def test_a_stage_is_found_only_when_it_is_whole(tmp_path):
+    store, key = Store(tmp_path), key_of(SPEC)
+
+    def broken(part):
+        work(part)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        store.run(SPEC, broken, silent)
+    assert store.find(key) is None
+    assert store.all() == []
+    assert (tmp_path / "stages" / f"{key}.part" / "resume.pt").exists()
+    (tmp_path / "stages" / key).mkdir()  # an empty folder of that name is no stage
+    assert store.find(key) is None
+    (tmp_path / "stages" / key).rmdir()
+    stage = store.run(SPEC, work, silent)
+    assert stage.key == key
+    assert stage.spec == SPEC or key_of(stage.spec) == key
+    assert not (stage.folder / "resume.pt").exists()
+    assert not (tmp_path / "stages" / f"{key}.part").exists()
+
+
+def test_what_is_there_is_not_done_again(tmp_path):
+    store = Store(tmp_path)
+    store.run(SPEC, work, silent)
+    store.run(SPEC, lambda part: pytest.fail("done twice"), silent)
+
+
+def test_two_at_once_share_the_work(tmp_path):
+    store, started, go, waited, done = Store(tmp_path), threading.Event(), threading.Event(), [], []
+
+    def slow(part):
+        started.set()
+        go.wait(20)
+        done.append("slow")
+        return work(part)
+
+    first = threading.Thread(target=lambda: store.run(SPEC, slow, silent))
+    first.start()
+    started.wait(20)
+
+    def other():
+        Store(tmp_path).run(SPEC, lambda part: done.append("other") or work(part), lambda: (waited.append(1), go.set()))
+
+    second = threading.Thread(target=other)
+    second.start()
+    first.join(30)
+    second.join(30)
+    assert done == ["slow"]
+    assert waited == [1]
+
+
+def test_a_key_can_be_shortened_but_not_guessed(tmp_path):
+    store = Store(tmp_path)
+    stage = store.run(SPEC, work, silent)
+    assert store.resolve(stage.key[:6]).key == stage.key
+    for text in ("ffff", stage.key[:2]):
+        with pytest.raises(StoreError) as error:
+            store.resolve(text)
+        assert error.value.hint
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    store = Store(tmp_path)
+    stage = store.run(SPEC, work, silent)
+    (stage.folder / "done.json").write_text('{"key": ')
+    with pytest.raises(StoreError, match=r"cannot read .*done\.json"):
+        _ = stage.record
+
+
+def test_a_missing_parent_is_an_error_never_a_start_from_scratch(tmp_path):
+    with pytest.raises(StoreError, match="stage 0123456789abcdef to start from is not in"):
+        run_stages([SPEC], Store(tmp_path), None, Reporter())
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "resume.pt"
+    write_whole(path, b"old")
+
+    def fails(temporary):
+        temporary.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as error:
+        write_whole(path, fails)
+    assert is_full_disk(error.value)
+    assert not is_full_disk(OSError(errno.EACCES, "other"))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["resume.pt"]
+
+
+def test_a_full_disk_is_called_so_whatever_a_library_calls_it(tmp_path, monkeypatch):
+    """torch.save says "iostream error"; whether the disk is full is asked of the disk."""
+
+    def fails(temporary):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    with pytest.raises(RuntimeError, match="iostream"):
+        write_whole(tmp_path / "resume.pt", fails)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space") as error:
+        write_whole(tmp_path / "resume.pt", fails)
+    assert is_full_disk(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_no_run_needs_is_removed(tmp_path):
+    store = Store(tmp_path)
+    kept = store.run(SPEC, work, silent)
+    folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
+    other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
+    needed = {"stages": [kept.key], "analyses": [folder.name], "packs": []}
+    record = {"asked": {"a": 1}, **needed, "created": now()}
+    name = store.note_run(record)
+    assert json.loads((folder / "done.json").read_text()) == {"x": 1}
+    found = {path.name.removesuffix(".lock") for path in store.unneeded()}
+    assert found == {other.name}
+    assert kept.folder in store.unneeded(without={name})
+    store.remove(store.unneeded())
+    assert store.all_analyses() == [folder]
+    assert store.find(kept.key) is not None
+
+
+def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_their_files(tmp_path):
+    store = Store(tmp_path)
+    dates = {
+        "b": "2026-03-01T10:00:00+0000",
+        "a": "2026-03-01T10:30:00.250+02:00",
+        "c": "2026-03-01T10:00:00.001+00:00",
+    }
+    names = {}
+    for number, (word, date) in enumerate(dates.items()):
+        names[word] = store.note_run({"asked": {"is": word}, "created": date})
+        store.keep_result({"asked": {"is": word}}, "rank", {"is": word})
+        os.utime(store.runs / f"{names[word]}.json", (number, number))
+    assert list(store.all_runs()) == [names["a"], names["b"], names["c"]]  # half past eight, ten, and a little later
+    assert store.result(names["b"]) == ("rank", {"is": "b"})
+    store.forget({names["b"]})
+    assert store.result(names["b"]) is None
+    assert store.result(names["a"]) == ("rank", {"is": "a"})
+    earlier, later = now(), now()
+    assert datetime.fromisoformat(earlier) <= datetime.fromisoformat(later)
