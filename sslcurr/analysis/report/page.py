@@ -15,8 +15,8 @@ from typing import Any
 from sslcurr.analysis.report.pictures import MOST_BYTES, Picture, drawn_stages, pictures
 from sslcurr.analysis.report.svg import sparkline
 from sslcurr.analysis.report.tables import dataset_table, device_table, hours, run_table, settings_table
+from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.kinds import tables
-from sslcurr.analysis.results.table import share
 from sslcurr.analysis.results.training.tables import stage_table
 from sslcurr.engine.store import Store
 from sslcurr.wording import counted

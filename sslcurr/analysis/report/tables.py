@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.kinds import tables
-from sslcurr.analysis.results.table import Column, Table, general, share
+from sslcurr.analysis.results.table import Column, Table, general
 from sslcurr.analysis.results.training.tables import stage_table
 from sslcurr.errors import StoreError
 from sslcurr.wording import counted

@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from sslcurr.analysis.results.table import (
+from msgspec import UnsetType
+
+from sslcurr.analysis.results.estimate import (
     INTERVAL,
-    Column,
-    Document,
-    Row,
+    Estimate,
+    Failure,
+    Summary,
     between,
-    count,
+    ends_of,
     plus_minus,
     share,
     spread,
 )
+from sslcurr.analysis.results.table import Column, Row, count
 from sslcurr.wording import arrow, counted
 
 # ---- what several have in common
 
 
-def ends_of(interval: Sequence[float] | None, name: str = "") -> Row:
-    """The ends of an interval as two values of a row."""
-    low, high = interval if interval is not None else (None, None)
-    return {f"{name}low": low, f"{name}high": high}
-
-
-def summary_of(row: Mapping[str, Any]) -> Row:
+def summary_of(chain: Summary) -> Row:
     """What every measured chain has, as values of a row."""
     return {
-        "mean": row["mean"],
-        "std": row["std"],
-        **ends_of(row["interval"]),
-        "validation": row["validation"],
-        "num_seeds": len(row["runs"]),
+        "mean": chain.mean,
+        "std": chain.std,
+        **ends_of(chain.interval),
+        "validation": chain.validation,
+        "num_seeds": len(chain.runs),
     }
 
 
-def by_seed(row: Mapping[str, Any]) -> Row:
+def by_seed(chain: Summary) -> Row:
     """The accuracy at each seed, as values of a row."""
-    return {f"seed_{run['seed']}": run["balanced_accuracy"] for run in row["runs"]}
+    return {f"seed_{run.seed}": run.balanced_accuracy for run in chain.runs}
 
 
-def attention_of(row: Mapping[str, Any], prefix: str = "attention") -> Row:
+def attention_of(attention: Estimate | UnsetType) -> Row:
     """The attention inside masks, as values of a row; none where no masks are known."""
-    found = row.get("attention")
-    if found is None:
+    if isinstance(attention, UnsetType):
         return {}
-    covered = {f"{prefix}_coverage": found["coverage"]} if "coverage" in found else {}
     return {
-        prefix: found["mean"],
-        f"{prefix}_std": found.get("std"),
-        **ends_of(found["interval"], f"{prefix}_"),
-        **covered,
+        "attention": attention.mean,
+        "attention_std": attention.std,
+        **ends_of(attention.interval, "attention_"),
     }
 
 
@@ -92,17 +85,14 @@ def places_of_highest(rows: Sequence[Row], name: str) -> frozenset[int]:
     return frozenset(i for i, value in enumerate(values) if len(known) > 1 and value == max(known))
 
 
-def about_images(document: Document) -> str:
+def about_images(dataset: str, num_images: int, split: str) -> str:
     """The data set and how many of its images are reported."""
-    return f"{document['dataset']}, {counted(document['num_images'], document['split'] + ' image')}"
+    return f"{dataset}, {counted(num_images, split + ' image')}"
 
 
-def failures(document: Document) -> list[str]:
+def failures(failed: Sequence[Failure]) -> list[str]:
     """A sentence for each chain that failed."""
     return [
-        f"failed: {arrow(failure['ordering']) or 'no pretext task'}, seed {failure['seed']}: {failure['reason']}"
-        for failure in document.get("failed", ())
+        f"failed: {arrow(failure.ordering) or 'no pretext task'}, seed {failure.seed}: {failure.reason}"
+        for failure in failed
     ]
-
-
-# ---- the kinds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +16,15 @@ import numpy as np
 from sslcurr.files import write_whole
 
 Formats = Sequence[str]
-
-
 # Okabe and Ito's (https://jfly.uni-koeln.de/color/) without their yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
 DASHES = ("-", "--", "-.", ":")
-
-
 GREY = "#777777"
-
-
 # Numbers on coloured cells: a page that turns black ink round in its dark mode leaves these as they are.
 DARK, LIGHT = "#111111", "#ffffff"
-
-
 FORMATS = ("png", "svg")
-
-
 WIDEST = 7.0  # inches: 9 points can still be read when that is printed half as wide
-
-
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -67,6 +51,71 @@ class Figure:
 
     base: Path
     title: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart that is ready to be drawn: into files, or on axes of a figure of your own.
+
+    Attributes:
+        name: of its files, without suffix; one of a document's charts.
+        title: what it shows, in a line of plain text.
+        width, height: inches, before the lines of the title and the legend.
+        paint: draws on matplotlib axes (on a figure, where there are several panels); gives the entries of the legend.
+        panels: whether it has several panels.
+    """
+
+    name: str
+    title: str
+    width: float
+    height: float
+    paint: Callable[[Any], Sequence[Any]]
+    panels: bool = False
+
+    def draw(self, axes: Any = None) -> Any:
+        """Draw on matplotlib `axes`, or on a new figure; gives the axes, or a list of them where it has several panels.
+
+        Given axes are replaced by panels where it has several; the axes must then be those of a grid of subplots.
+        """
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            if axes is None:
+                sheet = self._sheet()
+                return sheet.axes if self.panels else sheet.axes[0]
+            lines = "\n".join(textwrap.wrap(self.title, 60))
+            if self.panels:
+                place = axes.figure.add_subfigure(axes.get_subplotspec())
+                axes.remove()
+                handles = self.paint(place)
+                place.suptitle(lines)
+                if handles:
+                    place.legend(handles=handles, loc="outside lower left")
+                return place.axes
+            handles = self.paint(axes)
+            axes.set_title(lines, loc="left")
+            if handles:
+                axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2))
+            return axes
+
+    def save(self, folder: Path, formats: Formats = FORMATS) -> Figure:
+        """Write it to an existing folder as PNG, SVG or both; the same chart gives the same bytes."""
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            save(self._sheet(), folder / self.name, formats)
+        return Figure(folder / self.name, self.title)
+
+    def _sheet(self) -> Any:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Sheet
+
+        sheet = Sheet(figsize=(self.width, self.height), layout="constrained")
+        FigureCanvasAgg(sheet)
+        handles = self.paint(sheet if self.panels else sheet.add_subplot())
+        entitle(sheet, self.title)
+        legend(sheet, handles)
+        return sheet
 
 
 @contextmanager

@@ -4,55 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-INTERVAL = "95 % interval"
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Document = Mapping[str, Any]
 Row = dict[str, Any]
-
-
-def share(value: float | None) -> str:
-    """A share as a percentage, without its sign."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def spread(mean: float | None, std: float | None) -> str:
-    """A mean in percent with its spread over seeds."""
-    if mean is None:
-        return "failed"
-    return share(mean) if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
-
-
-def between(low: float | None, high: float | None) -> str:
-    """An interval of shares, in percent."""
-    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def points(mean: float | None, low: float | None, high: float | None) -> str:
-    """A difference of shares in points, with its interval."""
-    if mean is None:
-        return "-"
-    return f"{100 * mean:+.1f}" + ("" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})")
-
-
-def measured(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A number such as CKA, with its interval."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
-
-
-def plus_minus(digits: int, factor: float = 1.0) -> Callable[..., str]:
-    """Shows a mean with a standard deviation."""
-
-    def shown(mean: float | None, deviation: float | None = None) -> str:
-        if mean is None:
-            return "-"
-        text = f"{factor * mean:.{digits}f}"
-        return text if deviation is None else f"{text} ± {factor * deviation:.{digits}f}"
-
-    return shown
 
 
 def general(value: float | None) -> str:
@@ -113,6 +71,7 @@ class Table:
         best_cells: (row, column) places of the cells that are marked.
         breaks: places of the rows before which a line is drawn.
         records: the rows of the CSV file where these are others than `rows`: one for each value.
+        detail: whether it is left out in a terminal, where `--json`, `--plot` and `report --table` have it.
     """
 
     name: str
@@ -124,6 +83,7 @@ class Table:
     best_cells: frozenset[tuple[int, int]] = frozenset()
     breaks: frozenset[int] = frozenset()
     records: list[Row] = field(default_factory=list)
+    detail: bool = False
 
     def cells(self) -> list[list[str]]:
         """Every row as it is shown."""
@@ -132,3 +92,9 @@ class Table:
     def raw(self) -> list[Row]:
         """Every row as a CSV file has it: all values, nothing rounded."""
         return self.records or self.rows
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas data frame of `raw`: all values, nothing rounded."""
+        import pandas as pd
+
+        return pd.DataFrame(self.raw())

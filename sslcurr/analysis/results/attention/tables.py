@@ -10,11 +10,11 @@ from sslcurr.analysis.results.columns import (
     ATTENTION_BETWEEN,
     BETWEEN,
     attention_of,
-    ends_of,
     places_of_highest,
     same_columns,
 )
-from sslcurr.analysis.results.table import INTERVAL, Column, Document, Table, between, count, share
+from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, share
+from sslcurr.analysis.results.table import Column, Document, Table, count
 from sslcurr.wording import counted
 
 

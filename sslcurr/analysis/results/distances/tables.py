@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.columns import same_columns
-from sslcurr.analysis.results.table import Column, Document, Row, Table, plus_minus, share
+from sslcurr.analysis.results.estimate import plus_minus, share
+from sslcurr.analysis.results.table import Column, Document, Row, Table
 from sslcurr.wording import counted
 
 

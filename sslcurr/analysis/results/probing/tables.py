@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.columns import ends_of, places_of_highest
-from sslcurr.analysis.results.table import INTERVAL, Column, Document, Row, Table, between, count, measured, share
+from sslcurr.analysis.results.columns import places_of_highest
+from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, measured, share
+from sslcurr.analysis.results.table import Column, Document, Row, Table, count
 
 
 def tables(document: Document, title: str) -> Iterator[Table]:

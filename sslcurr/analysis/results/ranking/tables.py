@@ -13,14 +13,14 @@ from sslcurr.analysis.results.columns import (
     attention_columns,
     attention_of,
     by_seed,
-    ends_of,
     failures,
     places_of_highest,
     same_columns,
     seeds_column,
     summary_of,
 )
-from sslcurr.analysis.results.table import INTERVAL, Column, Document, Row, Table, between, points, share, spread
+from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, points, share, spread
+from sslcurr.analysis.results.table import Column, Document, Row, Table
 from sslcurr.wording import arrow, counted
 
 PREDICTORS = {

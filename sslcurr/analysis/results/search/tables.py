@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.columns import failures, same_columns
-from sslcurr.analysis.results.table import Column, Document, Row, Table, count, points, share, spread
+from sslcurr.analysis.results.estimate import points, share, spread
+from sslcurr.analysis.results.table import Column, Document, Row, Table, count
 from sslcurr.wording import arrow, counted
 
 

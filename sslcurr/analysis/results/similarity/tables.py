@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sslcurr.analysis.results.columns import ends_of
-from sslcurr.analysis.results.table import INTERVAL, Column, Document, Row, Table, measured
+from sslcurr.analysis.results.estimate import INTERVAL, ends_of, measured
+from sslcurr.analysis.results.table import Column, Document, Row, Table
 
 # More layers than these are rows, not columns; more pairs than those beside each other are rows, too.
 MOST_LAYERS, MOST_PAIRS, MOST_CELLS = 8, 4, 14

@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sslcurr.analysis.results.columns import (
-    BETWEEN,
-    attention_columns,
-    attention_of,
-    ends_of,
-    places_of_highest,
-    same_columns,
-)
+from sslcurr.analysis.results.columns import BETWEEN, attention_columns, attention_of, places_of_highest, same_columns
+from sslcurr.analysis.results.estimate import INTERVAL, ends_of, measured, plus_minus, share
 from sslcurr.analysis.results.similarity.tables import MOST_CELLS
-from sslcurr.analysis.results.table import (
-    INTERVAL,
-    Column,
-    Document,
-    Row,
-    Table,
-    count,
-    general,
-    measured,
-    plus_minus,
-    share,
-)
+from sslcurr.analysis.results.table import Column, Document, Row, Table, count, general
 from sslcurr.wording import arrow, counted
 
 

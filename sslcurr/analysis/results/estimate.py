@@ -1,0 +1,126 @@
+"""Estimates with their standard deviation and interval, and how they are written: the only place that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import UNSET, UnsetType
+
+from sslcurr.analysis.results.document import Part
+
+INTERVAL = "95 % interval"
+Interval = tuple[float, float]
+
+
+class Difference(Part, frozen=True, kw_only=True):
+    """A difference of balanced accuracies (shares of 1).
+
+    Attributes:
+        mean: None where there is nothing to compare.
+        interval: ends of the 95 % interval; None where it is not known.
+    """
+
+    mean: float | None
+    interval: Interval | None
+
+
+class Estimate(Part, frozen=True, kw_only=True):
+    """A mean over seeds.
+
+    Attributes:
+        mean: None where nothing was measured.
+        std: standard deviation over seeds (n - 1); None for fewer than two.
+        interval: ends of the 95 % interval; None where it is not known.
+    """
+
+    mean: float | None
+    std: float | None
+    interval: Interval | None
+
+
+class Run(Part, frozen=True, kw_only=True):
+    """One chain at one seed.
+
+    Attributes:
+        seed: of weights, order and views.
+        balanced_accuracy: on the reported images, a share of 1.
+        validation: balanced accuracy on the validation images; None without any.
+        key: of the last stage; None for a probe of an untrained network.
+        predictions: path of the table with every prediction.
+        attention: share of the attention inside the masks, where masks are known.
+    """
+
+    seed: int
+    balanced_accuracy: float
+    validation: float | None
+    key: str | None
+    predictions: str
+    attention: float | UnsetType | None = UNSET
+
+
+class Summary(Estimate, frozen=True, kw_only=True):
+    """A chain measured over seeds; `validation` is the mean balanced accuracy on the validation images."""
+
+    validation: float | None
+    attention: Estimate | UnsetType = UNSET
+    runs: list[Run]
+
+
+class Failure(Part, frozen=True, kw_only=True):
+    """A chain that could not be trained at one seed, and why."""
+
+    ordering: list[str]
+    seed: int
+    reason: str
+
+
+# ---- how they are written
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage, without its sign."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def spread(mean: float | None, std: float | None) -> str:
+    """A mean in percent with its standard deviation over seeds."""
+    if mean is None:
+        return "failed"
+    return share(mean) if std is None else f"{100 * mean:.1f} ± {100 * std:.1f}"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """An interval of shares, in percent."""
+    return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def points(mean: float | None, low: float | None, high: float | None) -> str:
+    """A difference of shares in points, with its interval."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:+.1f}" + ("" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})")
+
+
+def measured(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number such as CKA, with its interval."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+
+
+def plus_minus(digits: int, factor: float = 1.0) -> Callable[..., str]:
+    """Shows a mean with a standard deviation."""
+
+    def shown(mean: float | None, deviation: float | None = None) -> str:
+        if mean is None:
+            return "-"
+        text = f"{factor * mean:.{digits}f}"
+        return text if deviation is None else f"{text} ± {factor * deviation:.{digits}f}"
+
+    return shown
+
+
+def ends_of(interval: Sequence[float] | None, name: str = "") -> dict[str, float | None]:
+    """The ends of an interval as two values of a row."""
+    low, high = interval if interval is not None else (None, None)
+    return {f"{name}low": low, f"{name}high": high}

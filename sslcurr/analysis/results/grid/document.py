@@ -1,0 +1,59 @@
+"""The document of `sslcurr grid`: a chain on shares of the images and of the labels, the study's Table 1."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sslcurr.analysis.results.document import Document, Part
+from sslcurr.analysis.results.estimate import Difference, Failure, Summary
+
+
+class Cell(Summary, frozen=True, kw_only=True):
+    """A chain on one pair of shares, measured over seeds.
+
+    Attributes:
+        label_fraction: share of the labels.
+        ssl_fraction: share of the images of pretraining; None without pretraining.
+    """
+
+    first: ClassVar[tuple[str, ...]] = ("label_fraction", "ssl_fraction")
+
+    label_fraction: float
+    ssl_fraction: float | None
+
+
+class Halving(Part, frozen=True, kw_only=True):
+    """What half the labels and half the images of pretraining cost in balanced accuracy; None where not known."""
+
+    labels: Difference | None
+    images: Difference | None
+
+
+class GridDocument(Document, frozen=True, kw_only=True):
+    """A chain on shares of the images and of the labels.
+
+    Attributes:
+        dataset: its name.
+        split: whose images are reported.
+        ssl_fractions: shares of the images of pretraining.
+        label_fractions: shares of the labels.
+        baseline: `scratch`, or None without one.
+        tasks: the pretext tasks in their order.
+        seeds: those of every chain.
+        cells: a row for each pair of shares.
+        halving: the slopes of a plane through all cells.
+        failed: the chains that could not be trained.
+    """
+
+    kind: ClassVar[str] = "grid"
+
+    dataset: str
+    split: str
+    ssl_fractions: list[float]
+    label_fractions: list[float]
+    baseline: str | None
+    tasks: list[str]
+    seeds: list[int]
+    cells: list[Cell]
+    halving: Halving
+    failed: list[Failure]
