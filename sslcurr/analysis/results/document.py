@@ -7,6 +7,7 @@ here: `document.py` with its class, `tables.py` and `figures.py` with what is ma
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -17,21 +18,27 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.table import Table
 
 
+# Plain JSON values whose names are not ours: a task's settings, a document within a document, names of layers.
+Json = dict[str, Any]
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a document. Its JSON has the fields in their order, without those that are `UNSET`.
 
     Attributes:
         first: fields that stand before those that a class inherits.
         last: fields that stand behind those that its subclasses add.
+        unprinted: fields that tables show and the JSON, whose names are fixed, has not.
     """
 
     first: ClassVar[tuple[str, ...]] = ()
     last: ClassVar[tuple[str, ...]] = ()
+    unprinted: ClassVar[tuple[str, ...]] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As plain values for `json.dumps`."""
         names = dict.fromkeys((*self.first, *(n for n in self.__struct_fields__ if n not in self.last), *self.last))
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names if name not in self.unprinted}
         return {name: _plain(value) for name, value in values.items() if value is not UNSET}
 
 
@@ -56,11 +63,13 @@ class Document(Part, frozen=True, kw_only=True):
 
     def tables(self, title: str = "") -> list[Table]:
         """The tables, the main ones first; `title` is that of the run, such as `rotation -> classification`."""
-        return list(_sibling(self, "tables").tables(self, title))
+        module = _sibling(self, "tables")
+        return list(module.tables(self, title)) if module is not None else []
 
     def figures(self) -> dict[str, Chart]:
         """The charts by name, each with `draw(axes)` and `save(folder)`."""
-        return {chart.name: chart for chart in _sibling(self, "figures").charts(self)}
+        module = _sibling(self, "figures")
+        return {chart.name: chart for chart in module.charts(self)} if module is not None else {}
 
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""
@@ -69,8 +78,9 @@ class Document(Part, frozen=True, kw_only=True):
 
 
 def _sibling(document: Document, name: str) -> Any:
-    """The module `name` beside that of a document's class."""
-    return importlib.import_module(f"{type(document).__module__.rpartition('.')[0]}.{name}")
+    """The module `name` beside that of a document's class; None where there is none."""
+    path = f"{type(document).__module__.rpartition('.')[0]}.{name}"
+    return importlib.import_module(path) if importlib.util.find_spec(path) is not None else None
 
 
 def _plain(value: Any) -> Any:

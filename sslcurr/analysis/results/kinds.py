@@ -32,6 +32,20 @@ from sslcurr.errors import SpecError, StoreError, did_you_mean
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
+    "plan": "sslcurr.analysis.results.plan.document:PlanDocument",
+    "tasks": "sslcurr.analysis.results.tasks.document:TasksDocument",
+    "task": "sslcurr.analysis.results.tasks.document:TaskDocument",
+    "datasets": "sslcurr.analysis.results.catalog.document:DatasetsDocument",
+    "dataset": "sslcurr.analysis.results.catalog.document:DatasetDocument",
+    "check": "sslcurr.analysis.results.catalog.document:CheckDocument",
+    "pack": "sslcurr.analysis.results.catalog.document:PackDocument",
+    "import": "sslcurr.analysis.results.weights.document:ImportDocument",
+    "export": "sslcurr.analysis.results.weights.document:ExportDocument",
+    "runs": "sslcurr.analysis.results.inventory.document:RunsDocument",
+    "run": "sslcurr.analysis.results.inventory.document:RunDocument",
+    "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
+    "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
+    "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
 }
 TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
     "train": training_tables.tables,

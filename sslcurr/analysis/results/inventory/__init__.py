@@ -1,0 +1,1 @@
+"""What a store holds: runs, stages, and what is removed."""

@@ -1,0 +1,144 @@
+"""The documents of `sslcurr runs`: runs, stages, one of them, and what was removed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import UNSET, UnsetType
+
+from sslcurr.analysis.results.document import Document, Json, Part
+
+
+class RunRow(Part, frozen=True, kw_only=True):
+    """A run: a command and what it needs of the store.
+
+    Attributes:
+        run: its name.
+        asked: what tells it apart from other runs.
+        title: what it is about.
+        dataset, seed: of its stages.
+        stages, analyses, packs: keys and names of what it needs.
+        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured.
+        finished: whether it came to its end.
+        command: the command line, word by word; unset in records of old versions of `data prepare`.
+        created: when it was begun, ISO 8601.
+    """
+
+    run: str
+    asked: Json
+    title: str
+    dataset: str
+    seed: int
+    stages: list[str]
+    analyses: list[str]
+    packs: list[str]
+    balanced_accuracy: float | None
+    finished: bool
+    command: list[str] | UnsetType = UNSET
+    created: str
+
+
+class RunsDocument(Document, frozen=True, kw_only=True):
+    """The runs of a store, the one begun first first."""
+
+    kind: ClassVar[str] = "runs"
+
+    runs: list[RunRow]
+
+
+class StageRow(Part, frozen=True, kw_only=True):
+    """A finished stage.
+
+    Attributes:
+        key: in the store.
+        task, tasks: what it was trained by, and all that its weights went through.
+        dataset, seed: of its training.
+        checkpoint: the weights of its backbone.
+        num_images: training images.
+        metrics: measures at its end.
+        seconds: that its training took.
+        device, precision, versions: where it was trained.
+    """
+
+    key: str
+    task: str
+    tasks: list[str]
+    dataset: str
+    seed: int
+    checkpoint: str
+    num_images: int
+    metrics: dict[str, float]
+    seconds: float
+    device: str
+    precision: str
+    versions: dict[str, str]
+
+
+class StagesDocument(Document, frozen=True, kw_only=True):
+    """The finished stages of a store, oldest first."""
+
+    kind: ClassVar[str] = "stages"
+
+    stages: list[StageRow]
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, place: int) -> StageRow:
+        return self.stages[place]
+
+
+class RunDocument(Document, frozen=True, kw_only=True):
+    """All that is known of a run; its JSON is that of its row, with `found`.
+
+    Attributes:
+        row: the run.
+        found: the document of its command; None where it did not come so far.
+    """
+
+    kind: ClassVar[str] = "run"
+
+    row: RunRow
+    found: Json | None
+
+    def to_json(self) -> Json:
+        """The row, what was found, and how this document was made."""
+        plain = super().to_json()
+        return {**plain.pop("row"), **plain}
+
+
+class StageDocument(Document, frozen=True, kw_only=True):
+    """All that is known of a stage; its JSON is that of its row, with `asked` and `happened`.
+
+    Attributes:
+        row: the stage.
+        asked: all that decides its result, as in `stage.json`.
+        happened: its record, as in `done.json`.
+    """
+
+    kind: ClassVar[str] = "stage"
+
+    row: StageRow
+    asked: Json
+    happened: Json
+
+    def to_json(self) -> Json:
+        """The row, what was asked for, what happened, and how this document was made."""
+        plain = super().to_json()
+        return {**plain.pop("row"), **plain}
+
+
+class RemovalDocument(Document, frozen=True, kw_only=True):
+    """What was removed from a store.
+
+    Attributes:
+        forgotten: names of runs.
+        removed: path -> bytes of what no run needs any more.
+        dry_run: whether nothing was really removed.
+    """
+
+    kind: ClassVar[str] = "removal"
+
+    forgotten: list[str]
+    removed: dict[str, int]
+    dry_run: bool

@@ -1,0 +1,95 @@
+"""Tables of what a store holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from sslcurr.analysis.results.estimate import share
+from sslcurr.analysis.results.inventory.document import (
+    RemovalDocument,
+    RunDocument,
+    RunRow,
+    RunsDocument,
+    StageDocument,
+    StagesDocument,
+)
+from sslcurr.analysis.results.table import Column, Table, count
+from sslcurr.wording import arrow
+
+InventoryDocument = RunsDocument | StagesDocument | RunDocument | StageDocument | RemovalDocument
+
+
+def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
+    """A row for each run or stage."""
+    if isinstance(document, RunsDocument):
+        yield _runs(document)
+    elif isinstance(document, StagesDocument):
+        yield _stages(document)
+
+
+def closing_lines(document: InventoryDocument) -> list[str]:
+    """All that is known of one run or stage, a value a line; the bytes of what was removed."""
+    if isinstance(document, RunDocument | StageDocument):
+        return [
+            f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in document.to_json().items()
+            if key not in ("found", "schema", "invocation")
+        ]
+    if isinstance(document, RemovalDocument):
+        lines = [f"{size / 2**20:10.1f} MiB  {path}" for path, size in document.removed.items()]
+        verb = "would free" if document.dry_run else "freed"
+        return [*lines, f"{verb} {sum(document.removed.values()) / 2**20:.1f} MiB"]
+    return []
+
+
+def _runs(document: RunsDocument) -> Table:
+    rows = [
+        {
+            "run": run.run,
+            "title": run.title,
+            "dataset": run.dataset,
+            "seed": run.seed,
+            "state": _state(run),
+            "begun": run.created[:16],
+        }
+        for run in document.runs
+    ]
+    columns = (
+        Column("run", ("run",)),
+        Column("chain", ("title",)),
+        Column("data", ("dataset",)),
+        Column("seed", ("seed",), count),
+        Column("balanced accuracy", ("state",), str),
+        Column("begun", ("begun",)),
+    )
+    return Table("runs", "", columns, rows)
+
+
+def _state(run: RunRow) -> str:
+    if not run.finished:
+        return "unfinished"
+    return "-" if run.balanced_accuracy is None else f"{share(run.balanced_accuracy)} %"
+
+
+def _stages(document: StagesDocument) -> Table:
+    rows = [
+        {
+            "key": stage.key,
+            "chain": arrow(stage.tasks),
+            "dataset": stage.dataset,
+            "num_images": stage.num_images,
+            "seed": stage.seed,
+            "seconds": stage.seconds,
+        }
+        for stage in document.stages
+    ]
+    columns = (
+        Column("stage", ("key",)),
+        Column("chain", ("chain",)),
+        Column("data", ("dataset",)),
+        Column("images", ("num_images",), count),
+        Column("seed", ("seed",), count),
+        Column("seconds", ("seconds",), lambda value: f"{value:,.1f}"),
+    )
+    return Table("stages", "", columns, rows)

@@ -1,0 +1,1 @@
+"""The plan of a command: what it would train, with every value resolved."""

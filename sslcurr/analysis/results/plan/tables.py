@@ -1,0 +1,22 @@
+"""Tables of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sslcurr.analysis.results.plan.document import PlanDocument
+from sslcurr.analysis.results.table import Column, Table
+
+
+def tables(document: PlanDocument, title: str) -> Iterator[Table]:
+    """A row for each stage."""
+    rows = []
+    for stage in document.stages:
+        settings = ", ".join(f"{name} {value}" for name, value in stage.resolved.items())
+        state = "have" if stage.reused else "train"
+        rows.append({"task": stage.task, "key": stage.key, "state": state, "settings": settings})
+    columns = tuple(
+        Column(title, (name,))
+        for title, name in (("stage", "task"), ("key", "key"), ("", "state"), ("resolved to", "settings"))
+    )
+    yield Table("plan", f"plan, store {document.store}", columns, rows)

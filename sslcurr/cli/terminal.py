@@ -1,0 +1,186 @@
+"""Tables in a terminal: cells are text, never markup; names wrap, numbers never do, and nothing is cut or vanishes.
+
+A table that is too wide for the terminal first wraps its names; where its numbers do not fit beside each other either,
+it is printed as several tables with the same names on the left. In a pipe or a file each row is one line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sslcurr.analysis.results.table import Table
+
+# Characters between two columns, and at the two ends of a row; a word of a name that is longer than this may be broken.
+GAP, EDGES, LONGEST_WORD = 3, 2, 24
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The console of results: as wide as the terminal, and without an end in a pipe or a file."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 100_000)
+
+
+def print_line(text: str, style: str = "") -> None:
+    """A line of plain text, wrapped at words in a terminal."""
+    from rich.text import Text
+
+    console().print(Text(text, style=style), soft_wrap=not sys.stdout.isatty())
+
+
+def print_path(text: str) -> None:
+    """A line that may be copied: a path or a command, never wrapped by us."""
+    print(text)
+
+
+def print_table(table: Table, *, stderr: bool = False) -> None:
+    """A table with its title and notes."""
+    out = console(stderr=stderr)
+    width = out.width if out.is_terminal else None
+    if table.title:
+        out.print(_text(table.title, "bold"))
+    grid = Grid.of(table)
+    for columns, widths in grid.parts(width):
+        out.print(grid.drawn(columns, widths))
+    for note in table.notes:
+        out.print(_text(note, "red" if note.startswith("failed: ") else ""))
+    if not table.notes:
+        return
+    out.print()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a table as text, and where lines and marks go.
+
+    Attributes:
+        heads: the names of the columns.
+        cells: [rows][columns].
+        numeric: whether a column holds numbers.
+        best: places of the rows that are marked.
+        best_cells: (row, column) places of the cells that are marked.
+        breaks: places of the rows before which a line is drawn.
+    """
+
+    heads: list[str]
+    cells: list[list[str]]
+    numeric: list[bool]
+    best: frozenset[int]
+    best_cells: frozenset[tuple[int, int]]
+    breaks: frozenset[int]
+
+    @classmethod
+    def of(cls, table: Table) -> Grid:
+        """The grid of a table; line ends within cells become spaces."""
+        return cls(
+            heads=[" ".join(column.title.split()) for column in table.columns],
+            cells=[[" ".join(cell.split()) for cell in row] for row in table.cells()],
+            numeric=[column.numeric for column in table.columns],
+            best=table.best,
+            best_cells=table.best_cells,
+            breaks=table.breaks,
+        )
+
+    def parts(self, width: int | None) -> list[tuple[list[int], list[int]]]:
+        """The columns that are printed beside each other, with their widths; None is as wide as need be."""
+        natural = [self._longest(column, whole=True) for column in range(len(self.heads))]
+        every = list(range(len(self.heads)))
+        if width is None or _total(natural) <= width:
+            return [(every, natural)]
+        least = [
+            max(self._longest(c, whole=True, heads=False), _longest_word(self.heads[c]))
+            if self.numeric[c]
+            else min(self._longest(c, whole=False), LONGEST_WORD)
+            for c in every
+        ]
+        names = next((place for place in every if self.numeric[place]), len(every)) or 1
+        labels, others = every[:names], every[names:]
+
+        def fits(group: Sequence[int]) -> bool:
+            return len(group) == 1 or _total([least[c] for c in (*labels, *group)]) <= width
+
+        # As few parts as there can be, of about as many columns each.
+        for num_parts in range(1, len(others) + 1):
+            groups = _split_evenly(others, num_parts)
+            if all(fits(group) for group in groups):
+                break
+        else:
+            groups = [[]]
+        return [
+            ([*labels, *group], _stretched([*labels, *group], natural, least, self.numeric, width)) for group in groups
+        ]
+
+    def drawn(self, columns: Sequence[int], widths: Sequence[int]) -> Any:
+        """These columns as a table of rich."""
+        from rich import box
+        from rich.table import Table as Drawn
+
+        drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column, width in zip(columns, widths, strict=True):
+            justify: Any = "right" if self.numeric[column] else "left"
+            drawn.add_column(_text(self.heads[column]), justify=justify, width=width, overflow="fold")
+        for place, row in enumerate(self.cells):
+            if place in self.breaks:
+                drawn.add_section()
+            marked = [place in self.best or (place, column) in self.best_cells for column in columns]
+            drawn.add_row(*(_text(row[c], "bold" if bold else "") for c, bold in zip(columns, marked, strict=True)))
+        return drawn
+
+    def _longest(self, column: int, *, whole: bool, heads: bool = True) -> int:
+        """The longest cell of a column, or its longest word."""
+        cells = [*([self.heads[column]] if heads else []), *(row[column] for row in self.cells)]
+        return max(1, *(_width(cell) if whole else _longest_word(cell) for cell in cells))
+
+
+def _text(text: str, style: str = "") -> Any:
+    from rich.text import Text
+
+    return Text(text, style=style)
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _longest_word(text: str) -> int:
+    return max((_width(word) for word in text.split()), default=1)
+
+
+def _split_evenly(columns: Sequence[int], num_parts: int) -> list[list[int]]:
+    ends = [len(columns) * part // num_parts for part in range(num_parts + 1)]
+    return [list(columns[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1) + EDGES
+
+
+def _stretched(
+    columns: Sequence[int], natural: Sequence[int], least: Sequence[int], numeric: Sequence[bool], width: int
+) -> list[int]:
+    """Widths of columns that fit: numbers have what they need, names share the rest by what they lack."""
+    widths = {column: min(least[column], natural[column]) for column in columns}
+    room = width - _total(list(widths.values()))
+    while room > 0:
+        short = [column for column in columns if widths[column] < natural[column]]
+        if not short:
+            break
+        # The column that lacks most grows first, so that no name is broken while another has room to spare.
+        column = max(short, key=lambda c: (not numeric[c], natural[c] - widths[c]))
+        widths[column] += 1
+        room -= 1
+    while room < 0 and (wide := [c for c in columns if not numeric[c] and widths[c] > 8]):
+        column = max(wide, key=lambda c: widths[c])
+        widths[column] -= 1
+        room += 1
+    return [widths[column] for column in columns]
