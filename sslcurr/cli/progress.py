@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import Reporter
@@ -12,6 +13,7 @@ from sslcurr.progress import Reporter
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sslcurr.analysis.results.table import Table
     from sslcurr.spec.stage import StageSpec
 
 
@@ -27,7 +29,8 @@ class Lines(Reporter):
 
     def __init__(self) -> None:
         self.console = error_console()
-        self.said: dict[str, str] = {}
+        self.described: dict[str, str] = {}  # task -> its settings as they were told last
+        self.files: list[Path] = []
         self.bar: Any = None
         self.task: Any = None
 
@@ -38,9 +41,9 @@ class Lines(Reporter):
         going_on = f", going on at step {step} of {total_steps}" if step else ""
         self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
         settings = ", ".join(f"{name} {short(value)}" for name, value in describe(spec).items())
-        if self.said.get(spec.task) != settings:  # of many chains, once for each task
+        if self.described.get(spec.task) != settings:  # of many chains, once for each task
             self.console.print(f"  {settings}", style="dim", markup=False)
-            self.said[spec.task] = settings
+            self.described[spec.task] = settings
         self._open_bar(spec.task, total_steps, step)
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
@@ -90,9 +93,15 @@ class Lines(Reporter):
             self.bar.stop()
             self.bar = None
 
-    def packing(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
-        """A bar for decoding images."""
-        return self.counting("decoding images")
+    def wrote(self, path: Path) -> None:
+        """Remember a file that was asked for; the command names it below its tables."""
+        self.files.append(path)
+
+    def results_so_far(self, table: Table) -> None:
+        """Print a table of what is measured so far on stderr."""
+        from sslcurr.cli.terminal import print_table
+
+        print_table(table, stderr=True)
 
     @contextmanager
     def counting(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
