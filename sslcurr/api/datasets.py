@@ -84,7 +84,7 @@ def _place(name: str, entry: Entry, data_root: Path | None) -> tuple[str, str]:
     return str(home or f"in the package {entry.package}"), ""
 
 
-def check(session: Session, name: str, *, out: Path | None, duplicates: Path | None) -> CheckDocument:
+def check(session: Session, name: str, *, out: Path | None = None, duplicates: Path | None = None) -> CheckDocument:
     """Open every image of a data set and look for what would stop or falsify a training.
 
     Args:
@@ -215,7 +215,7 @@ def _download(name: str, data_root: Path | None) -> None:
         ) from error
 
 
-def sample(session: Session, name: str, out: Path, *, num_images: int, num_classes: int) -> None:
+def sample(session: Session, name: str, out: Path, *, num_images: int = 8, num_classes: int = 30) -> Path:
     """Draw a contact sheet of a data set, a class a row, images chosen at random by the seed."""
     from sslcurr.analysis.sheets.samples import draw_samples
     from sslcurr.data.sources.catalog import find
@@ -226,4 +226,4 @@ def sample(session: Session, name: str, out: Path, *, num_images: int, num_class
     left_out = draw_samples(source, out, num_images=num_images, num_classes=num_classes, seed=request.seed)
     for note in (*source.notes, *left_out):
         session.reporter.note(note)
-    session.reporter.wrote(out)
+    return out

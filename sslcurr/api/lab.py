@@ -6,8 +6,28 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, get_type_hints
 
+from sslcurr.api.options import (
+    PATHS,
+    AttendOptions,
+    ChainOptions,
+    CheckOptions,
+    CkaOptions,
+    ExportOptions,
+    FidOptions,
+    FinetuneOptions,
+    GridOptions,
+    ImportOptions,
+    Options,
+    ProbeOptions,
+    RankOptions,
+    SampleOptions,
+    SearchOptions,
+    StartOptions,
+    TaskOptions,
+    option_names,
+)
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.progress import Reporter
@@ -23,6 +43,7 @@ if TYPE_CHECKING:
         PackDocument,
     )
     from sslcurr.analysis.results.distances.document import DistancesDocument
+    from sslcurr.analysis.results.document import Document
     from sslcurr.analysis.results.forecast.document import ForecastDocument, SearchForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.inventory.document import (
@@ -35,52 +56,12 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.plan.document import PlanDocument
     from sslcurr.analysis.results.probing.document import ProbeDocument
     from sslcurr.analysis.results.ranking.document import RankDocument
+    from sslcurr.analysis.results.report.document import ReportDocument
     from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.analysis.results.tasks.document import TaskDocument, TasksDocument
     from sslcurr.analysis.results.training.document import TrainDocument
     from sslcurr.analysis.results.weights.document import ExportDocument, ImportDocument
-
-
-class Options(TypedDict, total=False):
-    """What can be asked for, of a `Lab` or of one call: the options of the command line, under the same names.
-
-    docs/commands.md explains them. `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder
-    for charts.
-    """
-
-    dataset: str | Path | None
-    data_root: str | Path | None
-    image_size: int | None
-    skip_broken: bool
-    frames: str
-    masks: str | Path | None
-    fraction: float
-    label_fraction: float
-    backbone: str | None
-    stem: str | None
-    epochs: int | None
-    batch_size: int | None
-    lr: float | str | None
-    lr_range: tuple[float, float] | None
-    lr_pruner: str | None
-    seed: int
-    settings: Sequence[str]
-    precision: str
-    device: str
-    workers: int
-    save_minutes: float
-    tensorboard: bool
-    recompute: bool
-    plot: str | Path | None
-
-
-PATHS = ("data_root", "masks", "plot")
-
-
-def option_names() -> frozenset[str]:
-    """The names of all options."""
-    return frozenset(Options.__annotations__)
 
 
 class Lab:
@@ -116,18 +97,22 @@ class Lab:
         self.reporter = reporter or Reporter()
         self.invocation = tuple(invocation if invocation is not None else sys.argv)
         self.options: Options = options
-        self.session({})
+        self._call(Options, {})
 
-    def session(self, changes: Options) -> Session:
-        """The options of one call: those of this object with `changes`.
+    def _call(self, kind: Any, options: Any) -> tuple[Session, dict[str, Any]]:
+        """The session of a call, and those of its options that are its own; `kind` is a TypedDict of all it takes.
 
         Raises:
-            SpecError: there is no such option.
+            SpecError: there is no such option, or a path cannot be.
         """
-        options: dict[str, Any] = {**self.options, **changes}
-        for name in options:
-            if name not in option_names():
-                raise SpecError(f"there is no option {name!r}", did_you_mean(name, option_names()))
+        known = option_names() | frozenset(get_type_hints(kind))
+        for name in {**self.options, **options}:
+            if name not in known:
+                raise SpecError(f"there is no option {name!r}", did_you_mean(name, known))
+        general = {name: value for name, value in options.items() if name in option_names()}
+        return self._session({**self.options, **general}), {n: v for n, v in options.items() if n not in general}
+
+    def _session(self, options: dict[str, Any]) -> Session:
         for name in PATHS:
             if options.get(name) is not None:
                 options[name] = Path(options[name]).expanduser()
@@ -151,154 +136,229 @@ class Lab:
 
     # ---- training
 
-    def pretrain(self, task: str, *, start: str | None = None, **options: Unpack[Options]) -> TrainDocument:
-        """Train a backbone by one pretext task, without labels, from the checkpoint `start` or from scratch."""
+    def pretrain(self, task: str, **options: Unpack[StartOptions]) -> TrainDocument:
+        """Train a backbone by one pretext task, without labels."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        return training.train(session, training.pretraining(session, task, start))
+        session, how = self._call(StartOptions, options)
+        return training.train(session, training.pretraining(session, task, **how))
 
-    def plan_pretrain(self, task: str, *, start: str | None = None, **options: Unpack[Options]) -> PlanDocument:
-        """What `pretrain` would do, with every value resolved."""
+    def plan_pretrain(self, task: str, **options: Unpack[StartOptions]) -> PlanDocument:
+        """What `pretrain` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        return training.plan(session, training.pretraining(session, task, start))
+        session, how = self._call(StartOptions, options)
+        return training.plan(session, training.pretraining(session, task, **how))
 
-    def chain(
-        self,
-        tasks: Sequence[str],
-        *,
-        finetune: bool = True,
-        baseline: bool = False,
-        start: str | None = None,
-        **options: Unpack[Options],
-    ) -> TrainDocument:
-        """Train a backbone by `tasks`, each starting from the one before, then fine-tune it and report the test split.
-
-        Args:
-            tasks: pretext tasks in their order.
-            finetune: end with classification.
-            baseline: also train classification from scratch, to compare.
-            start: a checkpoint or the key of a stage to start from.
-        """
+    def chain(self, tasks: Sequence[str], **options: Unpack[ChainOptions]) -> TrainDocument:
+        """Train a backbone by `tasks`, each starting from the one before, fine-tune it and report the test split."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        target = training.chain(session, tasks, finetune=finetune, baseline=baseline, start=start)
-        return training.train(session, target)
+        session, how = self._call(ChainOptions, options)
+        return training.train(session, training.chain(session, tasks, **how))
 
-    def plan_chain(
-        self,
-        tasks: Sequence[str],
-        *,
-        finetune: bool = True,
-        baseline: bool = False,
-        start: str | None = None,
-        **options: Unpack[Options],
-    ) -> PlanDocument:
-        """What `chain` would do, with every value resolved."""
+    def plan_chain(self, tasks: Sequence[str], **options: Unpack[ChainOptions]) -> PlanDocument:
+        """What `chain` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        target = training.chain(session, tasks, finetune=finetune, baseline=baseline, start=start)
-        return training.plan(session, target)
+        session, how = self._call(ChainOptions, options)
+        return training.plan(session, training.chain(session, tasks, **how))
 
-    def finetune(
-        self,
-        checkpoint: str | None = None,
-        *,
-        probe: str | None = None,
-        layers: str = "*",
-        baseline: bool = False,
-        **options: Unpack[Options],
-    ) -> TrainDocument:
-        """Train classification from a checkpoint (None: from scratch) and report the test split.
-
-        Args:
-            checkpoint: a file, a stage's folder or its key.
-            probe: `knn` or `linear` classifies frozen features instead; None trains all weights.
-            layers: the layers that a probe looks at, a pattern of names.
-            baseline: also report the same from scratch.
-        """
+    def finetune(self, checkpoint: str | None = None, **options: Unpack[FinetuneOptions]) -> TrainDocument:
+        """Train classification from a checkpoint (None: from scratch) and report the test split."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        target = training.finetuning(session, checkpoint, probe=probe, layers=layers, baseline=baseline)
-        return training.train(session, target)
+        session, how = self._call(FinetuneOptions, options)
+        return training.train(session, training.finetuning(session, checkpoint, **how))
 
-    def plan_finetune(
-        self,
-        checkpoint: str | None = None,
-        *,
-        probe: str | None = None,
-        layers: str = "*",
-        baseline: bool = False,
-        **options: Unpack[Options],
-    ) -> PlanDocument:
-        """What `finetune` would do, with every value resolved."""
+    def plan_finetune(self, checkpoint: str | None = None, **options: Unpack[FinetuneOptions]) -> PlanDocument:
+        """What `finetune` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session = self.session(options)
-        target = training.finetuning(session, checkpoint, probe=probe, layers=layers, baseline=baseline)
-        return training.plan(session, target)
+        session, how = self._call(FinetuneOptions, options)
+        return training.plan(session, training.finetuning(session, checkpoint, **how))
 
     # ---- orderings
 
-    def rank(
-        self,
-        tasks: Sequence[str] = (),
-        *,
-        seeds: int = 3,
-        orderings: str | Sequence[str] = (),
-        length: int | None = None,
-        measure: str = "finetune",
-        layers: str = "*",
-        start: str | None = None,
-        imagenet: str | None = None,
-        watch: bool = False,
-        **options: Unpack[Options],
-    ) -> RankDocument:
+    def rank(self, tasks: Sequence[str] = (), **options: Unpack[RankOptions]) -> RankDocument:
         """Train each task alone, rank the tasks by balanced accuracy, and measure orderings of them.
 
-        Args:
-            tasks: pretext tasks; none are the four of the study.
-            seeds: how many, from the option `seed` on.
-            orderings: words (curriculum, anti, full, pairs, triples, all) or orderings such as `"mocov2,swav"`.
-            length: most tasks of what a word stands for; alone: all orderings.
-            measure: `finetune`, or `linear` or `knn` on frozen features.
-            layers: the layers that a probe looks at, a pattern of names.
-            start: a checkpoint that every chain starts from.
-            imagenet: ImageNet weights, or others, to compare with.
-            watch: tell the reporter the table so far after every chain.
-
-        Returns:
-            The ranking; chains that could not be trained are in `failed`.
+        No tasks are the four of the study. Chains that could not be trained are in `failed` of the document.
         """
-        from sslcurr.api import orderings as api
+        from sslcurr.api import orderings
 
-        ranking = api.Ranking.of(
-            self.session(options), tasks, seeds, orderings, length, measure, layers, start, imagenet
-        )
-        return ranking.run(watch=watch)
+        session, how = self._call(RankOptions, options)
+        return orderings.rank(session, tasks, **how)
 
-    def plan_rank(
-        self,
-        tasks: Sequence[str] = (),
-        *,
-        seeds: int = 3,
-        orderings: str | Sequence[str] = (),
-        length: int | None = None,
-        measure: str = "finetune",
-        layers: str = "*",
-        start: str | None = None,
-        imagenet: str | None = None,
-        **options: Unpack[Options],
-    ) -> ForecastDocument:
+    def plan_rank(self, tasks: Sequence[str] = (), **options: Unpack[RankOptions]) -> ForecastDocument:
         """What `rank` would train, and how long it would take."""
-        from sslcurr.api import orderings as api
+        from sslcurr.api import orderings
 
-        ranking = api.Ranking.of(
-            self.session(options), tasks, seeds, orderings, length, measure, layers, start, imagenet
-        )
-        return ranking.forecast()
+        session, how = self._call(RankOptions, options)
+        return orderings.plan_rank(session, tasks, **how)
+
+    def search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchDocument:
+        """Find a good ordering without training them all: `sslcurr rank --search`."""
+        from sslcurr.api import orderings
+
+        session, how = self._call(SearchOptions, options)
+        return orderings.search(session, tasks, **how)
+
+    def plan_search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchForecastDocument:
+        """What `search` would spend at most."""
+        from sslcurr.api import orderings
+
+        session, how = self._call(SearchOptions, options)
+        return orderings.plan_search(session, tasks, **how)
+
+    def grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> GridDocument:
+        """Train a chain on shares of the images and of the labels."""
+        from sslcurr.api import orderings
+
+        session, how = self._call(GridOptions, options)
+        return orderings.grid(session, tasks, **how)
+
+    def plan_grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> ForecastDocument:
+        """What `grid` would train, and how long it would take."""
+        from sslcurr.api import orderings
+
+        session, how = self._call(GridOptions, options)
+        return orderings.plan_grid(session, tasks, **how)
+
+    # ---- what models have learnt
+
+    def cka(self, checkpoints: Sequence[str], **options: Unpack[CkaOptions]) -> SimilarityDocument:
+        """How alike models are, layer by layer (CKA)."""
+        from sslcurr.api import models
+
+        session, how = self._call(CkaOptions, options)
+        return models.cka(session, checkpoints, **how)
+
+    def fid(self, reference: str, datasets: Sequence[str], **options: Unpack[FidOptions]) -> DistancesDocument:
+        """How far data sets are from a reference in the features of models (FID, KID)."""
+        from sslcurr.api import models
+
+        session, how = self._call(FidOptions, options)
+        return models.fid(session, reference, datasets, **how)
+
+    def probe(self, checkpoints: Sequence[str], **options: Unpack[ProbeOptions]) -> ProbeDocument:
+        """What frozen features are worth, layer by layer."""
+        from sslcurr.api import models
+
+        session, how = self._call(ProbeOptions, options)
+        return models.probe(session, checkpoints, **how)
+
+    def attend(self, names: Sequence[str], **options: Unpack[AttendOptions]) -> AttentionDocument:
+        """How much of what fine-tuned models attend to lies inside masks; `names` are runs, or keys of stages."""
+        from sslcurr.api import models
+
+        session, how = self._call(AttendOptions, options)
+        return models.attend(session, names, **how)
+
+    # ---- weights
+
+    def import_weights(self, file: str | Path, **options: Unpack[ImportOptions]) -> ImportDocument:
+        """Turn another project's checkpoint into one of ours."""
+        from sslcurr.api import weights
+
+        session, how = self._call(ImportOptions, options)
+        return weights.import_weights(session, Path(file), **how)
+
+    def export(self, checkpoint: str, **options: Unpack[ExportOptions]) -> ExportDocument:
+        """Write a checkpoint for other programs; a fine-tuned stage goes with its classifier."""
+        from sslcurr.api import weights
+
+        session, how = self._call(ExportOptions, options)
+        return weights.export(session, checkpoint, **how)
+
+    # ---- the store
+
+    def runs(self) -> RunsDocument:
+        """The runs (commands) of the store, the one begun first first."""
+        from sslcurr.api import stores
+
+        return stores.runs(self._call(Options, {})[0])
+
+    def stages(self) -> StagesDocument:
+        """The finished stages of the store, oldest first."""
+        from sslcurr.api import stores
+
+        return stores.stages(self._call(Options, {})[0])
+
+    def show(self, name: str, **options: Unpack[Options]) -> RunDocument | StageDocument:
+        """All that is known of a run, or of the stage whose key begins with `name`."""
+        from sslcurr.api import stores
+
+        return stores.show(self._call(Options, options)[0], name)
+
+    def result(self, name: str) -> Document:
+        """The document of a run's command.
+
+        Raises:
+            StoreError: there is no such run, or it did not come so far.
+        """
+        from sslcurr.api import stores
+
+        return stores.result(self._call(Options, {})[0], name)
+
+    def remove(self, names: Sequence[str] = (), *, dry_run: bool = False) -> RemovalDocument:
+        """Forget runs, then remove the stages, analyses and packs that no run needs; `dry_run` only says which."""
+        from sslcurr.api import stores
+
+        return stores.remove(self._call(Options, {})[0], names, dry_run=dry_run)
+
+    def report(self, names: Sequence[str] = (), *, out: str | Path | None = None) -> ReportDocument:
+        """All that the store holds, or these runs of it; `out` is a file for the page, HTML."""
+        from sslcurr.api import stores
+
+        return stores.report(self._call(Options, {})[0], names, out=None if out is None else Path(out))
+
+    # ---- tasks and data
+
+    def tasks(self) -> TasksDocument:
+        """The tasks that can be trained."""
+        from sslcurr.api import tasks
+
+        return tasks.tasks(self._call(Options, {})[0])
+
+    def task(self, name: str, **options: Unpack[TaskOptions]) -> TaskDocument:
+        """A task's settings: the paper's, and those its recipe gives for a data set or a size of one."""
+        from sslcurr.api import tasks
+
+        session, how = self._call(TaskOptions, options)
+        return tasks.task(session, name, **how)
+
+    def datasets(self, **options: Unpack[Options]) -> DatasetsDocument:
+        """The data sets that have a name, and which of them are there."""
+        from sslcurr.api import datasets
+
+        return datasets.datasets(self._call(Options, options)[0])
+
+    def dataset(self, name: str, **options: Unpack[Options]) -> DatasetDocument:
+        """What is known of a data set that has a name."""
+        from sslcurr.api import datasets
+
+        return datasets.dataset(self._call(Options, options)[0], name)
+
+    def check(self, name: str, **options: Unpack[CheckOptions]) -> CheckDocument:
+        """Open every image of a data set and look for what would stop or falsify a training."""
+        from sslcurr.api import datasets
+
+        session, how = self._call(CheckOptions, options)
+        return datasets.check(session, name, **how)
+
+    def prepare(
+        self, dataset: str | None = None, *, download: bool = False, **options: Unpack[Options]
+    ) -> PackDocument:
+        """Decode a data set once, to the pack that trainings of this image size use."""
+        from sslcurr.api import datasets
+
+        chosen: Options = {**options, "dataset": dataset} if dataset is not None else options
+        return datasets.prepare(self._call(Options, chosen)[0], download=download)
+
+    def sample(self, name: str, out: str | Path, **options: Unpack[SampleOptions]) -> Path:
+        """Draw a contact sheet of a data set, a class a row; gives the file."""
+        from sslcurr.api import datasets
+
+        session, how = self._call(SampleOptions, options)
+        return datasets.sample(session, name, Path(out), **how)

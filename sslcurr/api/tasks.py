@@ -31,7 +31,12 @@ def tasks(session: Session) -> TasksDocument:
 
 
 def task(
-    session: Session, name: str, *, num_images: int | None, num_classes: int | None, out: Path | None
+    session: Session,
+    name: str,
+    *,
+    num_images: int | None = None,
+    num_classes: int | None = None,
+    out: Path | None = None,
 ) -> TaskDocument:
     """A task's settings: the paper's (for ImageNet), and those its recipe gives here.
 

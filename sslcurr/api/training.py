@@ -37,7 +37,7 @@ class Target:
     layers: str = "*"
 
 
-def pretraining(session: Session, task: str, start: str | None) -> Target:
+def pretraining(session: Session, task: str, *, start: str | None = None) -> Target:
     """`sslcurr pretrain`."""
     from sslcurr.tasks import check_pretext
 
@@ -45,7 +45,9 @@ def pretraining(session: Session, task: str, start: str | None) -> Target:
     return Target(tasks=(task,), start=start)
 
 
-def chain(session: Session, tasks: Sequence[str], *, finetune: bool, baseline: bool, start: str | None) -> Target:
+def chain(
+    session: Session, tasks: Sequence[str], *, finetune: bool = True, baseline: bool = False, start: str | None = None
+) -> Target:
     """`sslcurr chain`.
 
     Raises:
@@ -59,7 +61,9 @@ def chain(session: Session, tasks: Sequence[str], *, finetune: bool, baseline: b
     return Target(tasks=(*tasks, *([CLASSIFICATION] if finetune else [])), start=start, baseline=finetune and baseline)
 
 
-def finetuning(session: Session, checkpoint: str | None, *, probe: str | None, layers: str, baseline: bool) -> Target:
+def finetuning(
+    session: Session, checkpoint: str | None, *, probe: str | None = None, layers: str = "*", baseline: bool = False
+) -> Target:
     """`sslcurr finetune`; `probe` is `knn`, `linear` or None, which trains all weights.
 
     Raises:

@@ -21,7 +21,7 @@ SMALLEST, LARGEST = 8, 4096
 
 
 def import_weights(
-    session: Session, file: Path, *, out: Path | None, allow_missing: bool, unsafe_pickle: bool
+    session: Session, file: Path, *, out: Path | None = None, allow_missing: bool = False, unsafe_pickle: bool = False
 ) -> ImportDocument:
     """Turn another project's checkpoint into one of ours.
 
@@ -67,7 +67,9 @@ def import_weights(
     )
 
 
-def export(session: Session, checkpoint: str, *, form: str, out: Path | None, backbone_only: bool) -> ExportDocument:
+def export(
+    session: Session, checkpoint: str, *, form: str = "timm", out: Path | None = None, backbone_only: bool = False
+) -> ExportDocument:
     """Write a checkpoint for other programs; a fine-tuned stage goes with its classifier.
 
     Args:
