@@ -14,7 +14,10 @@ from sslcurr.api.session import Session
 from sslcurr.errors import StoreError
 
 if TYPE_CHECKING:
-    pass
+    from sslcurr.analysis.results.document import Document, Json
+    from sslcurr.analysis.results.report.document import ReportDocument
+    from sslcurr.engine.store import Stage, Store
+    from sslcurr.spec.record import RunRecord
 
 
 def runs(session: Session) -> RunsDocument:
@@ -45,3 +48,126 @@ def show(session: Session, name: str) -> RunDocument | StageDocument:
         raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
     plain = None if result is None else result[1]
     return session.finished(RunDocument(row=_run_row(name, records[name]), found=plain))
+
+
+def result(session: Session, name: str) -> Document:
+    """The document of a run's command.
+
+    Raises:
+        StoreError: there is no such run, or it did not come so far.
+    """
+    from sslcurr.analysis.results.kinds import decode
+
+    store = session.existing_store()
+    _check_names(store, [name])
+    kept = store.result(name)
+    if kept is None:
+        raise StoreError(f"what run {name} found is not known yet", "run its command again")
+    return decode(*kept)
+
+
+def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalDocument:
+    """Forget runs, then remove what no run needs.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    from sslcurr.files import size_of
+
+    store = session.existing_store()
+    _check_names(store, names)
+    forgotten = set(names)
+    paths = store.unneeded(without=forgotten)
+    sizes = {str(path): size_of(path) for path in paths}
+    if not dry_run:
+        store.forget(forgotten)
+        store.remove(paths)
+    return session.finished(RemovalDocument(forgotten=sorted(forgotten), removed=sizes, dry_run=dry_run))
+
+
+def _check_names(store: Store, names: Sequence[str]) -> None:
+    records = store.all_runs()
+    for name in names:
+        if name not in records:
+            hint = did_you_mean(name, records) if records else ""
+            raise StoreError(f"there is no run {name!r} in {store.root}", hint)
+
+
+def report(session: Session, names: Sequence[str], *, out: Path | None) -> ReportDocument:
+    """All that a store holds, or some of its runs; `out` is a file for the page, HTML.
+
+    Raises:
+        SpecError, StoreError: the file cannot be written; there is no such store or run.
+    """
+    from sslcurr.analysis.report import page as pages
+    from sslcurr.analysis.report.gather import gather
+    from sslcurr.files import check_writable, write_whole
+    from sslcurr.wording import counted
+
+    if out is not None:
+        check_writable(out)
+    store = session.existing_store()
+    document = gather(store, names)
+    if out is not None:
+        page = pages.page(document, store)
+        write_whole(out, page.html.encode())
+        session.reporter.wrote(out)
+        if page.left_out:
+            session.reporter.note(f"{counted(len(page.left_out), 'figure')} left out, so that the page stays small")
+    return session.finished(document)
+
+
+# ---- what they are made of
+
+
+def _run_row(name: str, record: RunRecord) -> RunRow:
+    return msgspec.convert({"run": name, **msgspec.to_builtins(record)}, RunRow)
+
+
+def _stage_row(stage: Stage) -> StageRow:
+    spec, record = stage.spec, stage.record
+    return StageRow(
+        key=stage.key,
+        task=spec.task,
+        tasks=list(spec.tasks),
+        dataset=spec.data.name,
+        seed=spec.seed,
+        checkpoint=str(stage.weights),
+        num_images=record.num_images,
+        metrics=record.metrics,
+        seconds=record.seconds,
+        device=record.device,
+        precision=record.precision,
+        versions=record.versions,
+    )
+
+
+def _shown_stage(session: Session, stage: Stage) -> StageDocument:
+    from sslcurr.files import read_json
+    from sslcurr.spec.stage import to_dict
+
+    _draw_stages(session, [stage])
+    return StageDocument(
+        row=_stage_row(stage), asked=to_dict(stage.spec), happened=read_json(stage.folder / "done.json")
+    )
+
+
+def _draw(session: Session, store: Store, name: str, kind: str, plain: Json) -> None:
+    """Draw what a run found, and the curves of the stages of a training."""
+    from sslcurr.analysis.results.kinds import decode
+
+    session.draw(decode(kind, plain))
+    if kind == "train":
+        keys = store.all_runs()[name].stages
+        _draw_stages(session, [stage for key in keys if (stage := store.find(key)) is not None])
+
+
+def _draw_stages(session: Session, stages: Sequence[Stage]) -> None:
+    from sslcurr.analysis.results.training.curves import stage_charts
+    from sslcurr.wording import arrow
+
+    folder = session.plots()
+    if folder is not None:
+        for stage in stages:
+            for chart in stage_charts(arrow(stage.spec.tasks), stage):
+                session.wrote(chart.save(folder))
