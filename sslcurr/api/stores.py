@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sslcurr.analysis.results.inventory.document import (
+    RemovalDocument,
     RunDocument,
+    RunRow,
     RunsDocument,
     StageDocument,
+    StageRow,
     StagesDocument,
 )
 from sslcurr.api.session import Session
-from sslcurr.errors import StoreError
+from sslcurr.errors import StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from sslcurr.analysis.results.document import Document, Json
