@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from sslcurr.cli.progress import reporting
+from sslcurr.cli.progress import Lines
 
 if TYPE_CHECKING:
     from sslcurr.api.lab import Lab
-    from sslcurr.progress import Reporter
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
 MASKS = (
@@ -118,11 +117,16 @@ class MachineOptions:
     workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
     json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
 
+    @functools.cached_property
+    def reporter(self) -> Lines:
+        """Tells progress on stderr, and knows the files that were written."""
+        return Lines()
+
     @contextmanager
     def lab(self) -> Iterator[Lab]:
         """The library with these options; its reporter is closed at the end."""
-        with reporting() as reporter:
-            yield lab_of(self, reporter)
+        with self.reporter:
+            yield lab_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +277,7 @@ class ModelOptions(DatasetOptions):
     seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
 
 
-def lab_of(options: MachineOptions, reporter: Reporter) -> Lab:
+def lab_of(options: MachineOptions) -> Lab:
     """The library with the options of a command."""
     from sslcurr.api.lab import Lab, option_names
 
@@ -284,23 +288,7 @@ def lab_of(options: MachineOptions, reporter: Reporter) -> Lab:
     if values.get("lr_range") is not None:
         low, _, high = values["lr_range"].partition(",")
         values["lr_range"] = (float(low), float(high))
-    return Lab(options.runs, reporter=reporter, invocation=["sslcurr", *sys.argv[1:]], **values)
-
-
-def given_options(shared: TrainingOptions) -> list[str]:
-    """The shared options that differ from their defaults, as arguments, but for those of printing and `--dry-run`."""
-    arguments: list[str] = []
-    for item in fields(shared):
-        value = getattr(shared, item.name)
-        if value == item.default or item.name in ("dry_run", "json", "plot") or value is None:
-            continue
-        name = "--set" if item.name == "settings" else f"--{item.name.replace('_', '-')}"
-        if value is True:
-            arguments.append(name)
-        else:
-            for each in value if isinstance(value, list) else [value]:
-                arguments += [name, str(each)]
-    return arguments
+    return Lab(options.runs, reporter=options.reporter, invocation=["sslcurr", *sys.argv[1:]], **values)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from sslcurr.cli.options import DrawingOptions, MachineOptions
 from sslcurr.cli.terminal import print_line, print_path, print_table
 
 if TYPE_CHECKING:
@@ -16,18 +19,28 @@ if TYPE_CHECKING:
 MOST_FILES = 6
 
 
-def show(document: Document, *, as_json: bool, files: Sequence[Path] | None = None) -> None:
-    """Print a document.
+# The exit code of a command of which a part failed.
+FAILED = 3
 
-    Args:
-        document: what a command found.
-        as_json: as one JSON document; `files` come last in it.
-        files: those that were drawn; None for a command that draws nothing.
+
+def show(document: Document, options: MachineOptions) -> None:
+    """Print a document as tables, or as one JSON document where `options` say so; files that were drawn are named.
+
+    Raises:
+        typer.Exit: chains of it failed.
     """
-    if as_json:
-        paths = {} if files is None else {"files": [str(path) for path in files]}
+    files = options.reporter.files
+    if options.json:
+        paths = {"files": [str(path) for path in files]} if isinstance(options, DrawingOptions) else {}
         print_json({**document.to_json(), **paths})
-        return
+    else:
+        print_document(document, files)
+    if getattr(document, "failed", None):
+        raise typer.Exit(FAILED)
+
+
+def print_document(document: Document, files: Sequence[Path] = ()) -> None:
+    """The tables of a document, what comes below them, and where files were written."""
     for table in document.tables():
         if not table.detail:
             print_table(table)

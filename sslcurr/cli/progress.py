@@ -87,6 +87,13 @@ class Lines(Reporter):
         """Print a line."""
         self.console.print(text, markup=False)
 
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+        sys.stderr.flush()
+
     def close(self) -> None:
         """Close the bar, also after an error."""
         if self.bar is not None:
@@ -147,14 +154,3 @@ def short(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "-".join(short(item) for item in value)
     return str(value)
-
-
-@contextmanager
-def reporting() -> Iterator[Lines]:
-    """The reporter of a command; closed when the command ends, however it does."""
-    lines = Lines()
-    try:
-        yield lines
-    finally:
-        lines.close()
-        sys.stderr.flush()

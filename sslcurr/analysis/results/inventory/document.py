@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Json, Part
@@ -142,3 +143,7 @@ class RemovalDocument(Document, frozen=True, kw_only=True):
     forgotten: list[str]
     removed: dict[str, int]
     dry_run: bool
+
+    def done(self) -> RemovalDocument:
+        """This document of a removal that was carried out."""
+        return msgspec.structs.replace(self, dry_run=False)
