@@ -313,6 +313,18 @@ class Lab:
 
         return stores.report(self._call(Options, {})[0], names, out=None if out is None else Path(out))
 
+    def table_text(self, name: str, names: Sequence[str] = (), *, form: str = "md") -> str:
+        """A table for a paper, of the newest run that has it or of the run that is named.
+
+        Args:
+            name: rank, orderings, search, grid, cka, fid, probe, attend, train or stages.
+            names: runs.
+            form: md, latex or csv.
+        """
+        from sslcurr.api import stores
+
+        return stores.table_text(self._call(Options, {})[0], name, names, form=form)
+
     # ---- tasks and data
 
     def tasks(self) -> TasksDocument:

@@ -11,14 +11,12 @@ import msgspec
 from sslcurr.analysis.results.inventory.document import (
     RemovalDocument,
     RunDocument,
-    RunRow,
     RunsDocument,
     StageDocument,
-    StageRow,
     StagesDocument,
 )
 from sslcurr.api.session import Session
-from sslcurr.errors import StoreError, did_you_mean
+from sslcurr.errors import SpecError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from sslcurr.analysis.results.document import Document, Json
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
 def runs(session: Session) -> RunsDocument:
     """The runs of a store, the one begun first first."""
     records = session.existing_store().all_runs()
-    return session.finished(RunsDocument(runs=[_run_row(name, record) for name, record in records.items()]))
+    return session.finished(RunsDocument(runs=[_run(name, record) for name, record in records.items()]))
 
 
 def stages(session: Session) -> StagesDocument:
     """The finished stages of a store, oldest first."""
-    return session.finished(StagesDocument(stages=[_stage_row(stage) for stage in session.existing_store().all()]))
+    return session.finished(StagesDocument(stages=[_stage(stage) for stage in session.existing_store().all()]))
 
 
 def show(session: Session, name: str) -> RunDocument | StageDocument:
@@ -54,7 +52,7 @@ def show(session: Session, name: str) -> RunDocument | StageDocument:
     elif session.plots() is not None:
         raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
     plain = None if result is None else result[1]
-    return session.finished(RunDocument(row=_run_row(name, records[name]), found=plain))
+    return session.finished(msgspec.structs.replace(_run(name, records[name]), found=plain))
 
 
 def result(session: Session, name: str) -> Document:
@@ -124,16 +122,32 @@ def report(session: Session, names: Sequence[str], *, out: Path | None) -> Repor
     return session.finished(document)
 
 
+def table_text(session: Session, name: str, names: Sequence[str], *, form: str) -> str:
+    """A table as text, with the command line that makes its numbers again.
+
+    Raises:
+        SpecError, StoreError: several runs are named; no run has such a table.
+    """
+    from sslcurr.analysis.report.gather import gather
+    from sslcurr.analysis.report.tables import printed_table
+    from sslcurr.analysis.results.formats import render
+
+    if name != "stages" and len(names) > 1:
+        raise SpecError(f"--table {name} is of one run, and {len(names)} are named", "give one --run")
+    table, command = printed_table(gather(session.existing_store(), names), name)
+    return render(table, form, command)
+
+
 # ---- what they are made of
 
 
-def _run_row(name: str, record: RunRecord) -> RunRow:
-    return msgspec.convert({"run": name, **msgspec.to_builtins(record)}, RunRow)
+def _run(name: str, record: RunRecord) -> RunDocument:
+    return msgspec.convert({"run": name, **msgspec.to_builtins(record)}, RunDocument)
 
 
-def _stage_row(stage: Stage) -> StageRow:
+def _stage(stage: Stage) -> StageDocument:
     spec, record = stage.spec, stage.record
-    return StageRow(
+    return StageDocument(
         key=stage.key,
         task=spec.task,
         tasks=list(spec.tasks),
@@ -154,9 +168,8 @@ def _shown_stage(session: Session, stage: Stage) -> StageDocument:
     from sslcurr.spec.stage import to_dict
 
     _draw_stages(session, [stage])
-    return StageDocument(
-        row=_stage_row(stage), asked=to_dict(stage.spec), happened=read_json(stage.folder / "done.json")
-    )
+    happened = read_json(stage.folder / "done.json")
+    return msgspec.structs.replace(_stage(stage), asked=to_dict(stage.spec), happened=happened)
 
 
 def _draw(session: Session, store: Store, name: str, kind: str, plain: Json) -> None:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sslcurr.cli.choices import CHECKPOINT, Split
-from sslcurr.cli.options import Looking, shared_options
-from sslcurr.errors import SpecError
-
-if TYPE_CHECKING:
-    from sslcurr.analysis.evaluation.similarity import Similarity
-    from sslcurr.engine.dataset import Data
-
-# More pairs than these have a row each, with so many layers in a table.
-MOST_PAIRS, MOST_LAYERS = 3, 8
+from sslcurr.cli.options import ModelOptions, shared_options
+from sslcurr.cli.output import show
 
 
 class Estimator(StrEnum):
@@ -73,190 +63,23 @@ def cka(
         ),
     ] = 0,
     *,
-    shared: Looking,
+    shared: ModelOptions,
 ) -> None:
     """How alike are models, layer by layer? Centred kernel alignment (CKA): 1 alike, 0 unrelated.
 
     Rotations and scales of features do not count. Images pass each model once. Models may be of different networks;
     each sees the images as it was trained to.
     """
-    from sslcurr.analysis.evaluation.similarity import Settings, compare
-    from sslcurr.cli.looking import largest, looked, note_sizes, opened_data
-    from sslcurr.cli.output import plotted, print_json
-    from sslcurr.cli.progress import reporting
-    from sslcurr.engine.models import models_from
-
-    if len(checkpoints) < 2:
-        raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
-    settings = Settings(
-        layers=layers,
-        split=split.value,
-        num_images=num_images,
-        estimator=estimator.value,
-        kernel=kernel.value,
-        pool=pool.value,
-        batch_size=batch_size,
-        seed=shared.seed,
-    )
-    store, folder = shared.store(), shared.plots()
-    with reporting() as report:
-        models = models_from(checkpoints, store, backbone=shared.backbone, stem=shared.stem, seed=shared.seed)
-        note_sizes(shared, models, report)
-        data = opened_data(shared, dataset, store, report, largest(models))
-        with report.counting("comparing") as progress:
-            found = compare(
-                models, data, settings, store, shared.device, image_size=shared.image_size, progress=progress
-            )
-        for title, names in found.undefined().items():
-            shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            report.note(f"{title} gives the same features for all images, so CKA is not defined, at {shown_names}")
-        document = document_of(found, settings, data)
-        looked(store, "cka", document, models, [data], [found.folder])
-        files = [*write_table(found, folder), *plotted("cka", document, folder)]
-    if shared.json:
-        print_json({**document, "files": files})
-    else:
-        print_similarity(document, files)
-
-
-def number(value: float) -> float | None:
-    """A value for JSON; None where it is not defined."""
-    return None if math.isnan(value) else float(value)
-
-
-def document_of(found: Similarity, settings: Any, data: Data) -> dict[str, Any]:
-    """The JSON document of a comparison."""
-    pairs = []
-    for a, b in itertools.combinations(range(len(found.models)), 2):
-        pair = found.pair(a, b)
-        layers = [
-            {
-                "layer": name,
-                "cka": number(pair.value[i, j]),
-                "interval": None
-                if pair.low is None or pair.high is None or math.isnan(pair.value[i, j])
-                else [float(pair.low[i, j]), float(pair.high[i, j])],
-            }
-            for name, i, j in found.same_layers(a, b)
-        ]
-        pairs.append(
-            {
-                "a": found.models[a].title,
-                "b": found.models[b].title,
-                "layers": layers,
-                "matrix": [[number(value) for value in row] for row in pair.value],
-            }
+    with shared.lab() as lab:
+        document = lab.cka(
+            checkpoints,
+            dataset=dataset,
+            split=split.value,
+            num_images=num_images,
+            layers=layers,
+            estimator=estimator.value,
+            kernel=kernel.value,
+            pool=pool.value,
+            batch_size=batch_size,
         )
-    return {
-        "dataset": data.pack.name,
-        "split": settings.split,
-        "num_images": found.num_images,
-        "num_batches": found.num_batches,
-        "estimator": settings.estimator,
-        "kernel": settings.kernel,
-        "pool": settings.pool,
-        "models": [
-            {"title": m.title, "backbone": m.backbone.name, "weights": m.digest, "layers": list(names)}
-            for m, names in zip(found.models, found.layers, strict=True)
-        ],
-        "pairs": pairs,
-    }
-
-
-def print_similarity(document: dict[str, Any], files: list[str]) -> None:
-    """Layer against the same layer, and for two models layer against layer."""
-    from sslcurr.cli.output import console, print_files, table
-
-    out = console()
-    about = (
-        f"CKA ({document['estimator']}, {document['kernel']}) on {document['num_images']} images of "
-        f"{document['dataset']} ({document['split']}), {document['num_batches']} "
-        f"batch{'' if document['num_batches'] == 1 else 'es'}"
-    )
-    out.print(about, markup=False)
-    pairs = [pair for pair in document["pairs"] if pair["layers"]]
-    names = list(dict.fromkeys(row["layer"] for pair in pairs for row in pair["layers"]))
-    if 0 < len(pairs) <= MOST_PAIRS:
-        heads = [f"{pair['a']}\n{pair['b']}" for pair in pairs]
-        rows = table("layer", *heads, right=heads)
-        for name in names:
-            found = [next((row for row in pair["layers"] if row["layer"] == name), None) for pair in pairs]
-            rows.add_row(name, *("" if row is None else shown(row) for row in found))
-        out.print(rows)
-    elif pairs:  # a row for each, so many layers at a time
-        for start in range(0, len(names), MOST_LAYERS):
-            some = names[start : start + MOST_LAYERS]
-            rows = table("models", *some, right=some)
-            for pair in pairs:
-                by = {row["layer"]: row["cka"] for row in pair["layers"]}
-                values = [by.get(name) for name in some]
-                cells = ["-" if value is None else f"{value:.3f}" for value in values]
-                rows.add_row(f"{pair['a']} | {pair['b']}", *cells)
-            out.print(rows)
-        if document["num_batches"] > 3:
-            out.print("95 % intervals over batches: --json, or cka.csv of --plot")
-    layers = {model["title"]: model["layers"] for model in document["models"]}
-    for pair in document["pairs"]:
-        if len(document["pairs"]) > 1 and pair["layers"]:
-            continue  # of many models of one network the same layers are what is asked; the rest: --json, --plot
-        print_matrix(pair, layers[pair["a"]], layers[pair["b"]])
-    print_files(files)
-
-
-def shown(row: dict[str, Any]) -> str:
-    """A value with its interval."""
-    if row["cka"] is None:
-        return "-"
-    interval = row["interval"]
-    return f"{row['cka']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-
-
-def print_matrix(pair: dict[str, Any], rows: list[str], columns: list[str]) -> None:
-    """All layers of one model against all of another, or for each layer its most alike where these are too many."""
-    from sslcurr.cli.output import console, table
-
-    most = 14
-    title = f"rows: {pair['a']}, columns: {pair['b']}"
-    if len(columns) <= most:
-        made = table("layer", *columns, right=columns, title=title)
-        for name, values in zip(rows, pair["matrix"], strict=True):
-            made.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
-    else:
-        made = table(f"layer of {pair['a']}", f"most alike of {pair['b']}", "CKA", right=["CKA"])
-        for name, values in zip(rows, pair["matrix"], strict=True):
-            best = (
-                max((v, j) for j, v in enumerate(values) if v is not None)
-                if any(v is not None for v in values)
-                else None
-            )
-            made.add_row(name, *(("-", "-") if best is None else (columns[best[1]], f"{best[0]:.3f}")))
-    console().print(made)
-
-
-def write_table(found: Similarity, folder: Path | None) -> list[str]:
-    """Write `cka.csv`, a row for each pair of layers of each pair of models; gives the path."""
-    import numpy as np
-    import pandas as pd
-
-    from sslcurr.files import write_whole
-
-    if folder is None:
-        return []
-    rows = []
-    for a, b in itertools.combinations(range(len(found.models)), 2):
-        one = found.pair(a, b)
-        for (i, j), value in np.ndenumerate(one.value):
-            interval = {} if one.low is None or one.high is None else {"low": one.low[i, j], "high": one.high[i, j]}
-            rows.append(
-                {
-                    "a": found.models[a].title,
-                    "b": found.models[b].title,
-                    "layer_a": found.layers[a][i],
-                    "layer_b": found.layers[b][j],
-                    "cka": value,
-                    **interval,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    write_whole(folder / "cka.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
-    return [str(folder / "cka.csv")]
+        show(document, shared)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from sslcurr import __version__
 from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
@@ -29,6 +28,7 @@ from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
 from sslcurr.tasks.base import Facts, Task
+from sslcurr.version import __version__
 
 
 def train(

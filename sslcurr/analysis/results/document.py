@@ -35,10 +35,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     last: ClassVar[tuple[str, ...]] = ()
     unprinted: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def printed_names(cls) -> list[str]:
+        """The names of the JSON in their order."""
+        middle = (name for name in cls.__struct_fields__ if name not in cls.last)
+        return [name for name in dict.fromkeys((*cls.first, *middle, *cls.last)) if name not in cls.unprinted]
+
     def to_json(self) -> Json:
         """As plain values for `json.dumps`."""
-        names = dict.fromkeys((*self.first, *(n for n in self.__struct_fields__ if n not in self.last), *self.last))
-        values = {name: getattr(self, name) for name in names if name not in self.unprinted}
+        values = {name: getattr(self, name) for name in self.printed_names()}
         return {name: _plain(value) for name, value in values.items() if value is not UNSET}
 
 

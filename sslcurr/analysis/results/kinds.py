@@ -13,7 +13,7 @@ from sslcurr.analysis.results.attention import figures as attention_figures
 from sslcurr.analysis.results.attention import tables as attention_tables
 from sslcurr.analysis.results.distances import figures as distance_figures
 from sslcurr.analysis.results.distances import tables as distance_tables
-from sslcurr.analysis.results.document import Document
+from sslcurr.analysis.results.document import Document, Json, Part
 from sslcurr.analysis.results.probing import figures as probing_figures
 from sslcurr.analysis.results.probing import tables as probing_tables
 from sslcurr.analysis.results.ranking import figures as ranking_figures
@@ -28,6 +28,7 @@ from sslcurr.analysis.results.table import Table
 from sslcurr.analysis.results.training import figures as training_figures
 from sslcurr.analysis.results.training import tables as training_tables
 from sslcurr.errors import SpecError, StoreError, did_you_mean
+from sslcurr.files import read_json
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
@@ -106,6 +107,44 @@ def decode(kind: str, plain: Any) -> Document:
         raise StoreError(
             f"a result of kind {kind} is damaged ({error})", "run its command again: what was trained is kept"
         ) from error
+
+
+def load_result(path: str | Path, kind: str | None = None) -> Document:
+    """A document from a file: one that a store keeps under `results`, or one that a command printed with `--json`.
+
+    Args:
+        path: the file.
+        kind: of the document; a file of a store says it itself.
+
+    Raises:
+        StoreError, SpecError: it cannot be read, or it is not known of which kind it is.
+    """
+    plain = read_json(Path(path))
+    if isinstance(plain, dict) and plain.keys() == {"kind", "document"}:
+        return decode(plain["kind"], plain["document"])
+    if kind is None:
+        raise SpecError(f"{path} does not say of which kind it is", f"give one: {', '.join(sorted(KINDS))}")
+    return decode(kind, plain)
+
+
+def json_schema(kind: str) -> Json:
+    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of a kind's documents, as `--json` prints them.
+
+    Raises:
+        SpecError: there is no such kind.
+    """
+    schema = msgspec.json.schema(document_class(kind))
+    parts = {part.__name__: part for part in _subclasses(Part)}
+    for name, definition in schema["$defs"].items():
+        if name in parts and "properties" in definition:
+            printed = parts[name].printed_names()
+            definition["properties"] = {field: definition["properties"][field] for field in printed}
+            definition["required"] = [field for field in printed if field in definition.get("required", ())]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _subclasses(kind: type[Part]) -> list[type[Part]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_subclasses(child))]
 
 
 def tables(kind: str, document: Plain, title: str = "") -> list[Table]:
