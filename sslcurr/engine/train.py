@@ -13,7 +13,6 @@ from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, keep_freed_memory, placement
-from sslcurr.engine.fabric import Fabric
 from sslcurr.engine.log import Progress, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
@@ -44,17 +43,17 @@ def train(
     """
     where = placement(runtime.device, spec.training.precision)
     keep_freed_memory()
-    fabric = Fabric(accelerator=where.accelerator, devices=where.devices, precision=where.fabric_precision)
+    if where.device.type == "cuda":
+        torch.cuda.set_device(where.device)  # so that what names no GPU uses this one too
     selection = select(spec.data, labelled=task_class(spec.task).labelled)
     task = build_task(spec, selection, parent)
     if runtime.recompute:
         recompute_stages(task.backbone)
     if where.channels_last:
         task = task.to(memory_format=torch.channels_last)
-    model = fabric.setup_module(task)
+    task = task.to(where.device)
     optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
-    stepper = fabric.setup_optimizers(optimizer)
-    feed = Feed(selection, spec.backbone, fabric.device)
+    feed = Feed(selection, spec.backbone, where.device)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
     progress = Progress()
     if not load_resume(part / RESUME, task, optimizer, progress):
@@ -66,7 +65,7 @@ def train(
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()
-                out, batch = one_step(loop, fabric, model, stepper, feed, places, tick)
+                out, batch = one_step(loop, where, feed, places, tick)
                 with report.phase("after_step"):
                     task.after_step(batch, out, tick)
                 with report.phase("logging"):

@@ -194,7 +194,10 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean of minus the cosine of the rows of [N, D] predictions and targets; no gradient reaches the target."""
-    return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
+    from lightly.loss import NegativeCosineSimilarity
+
+    value: Tensor = NegativeCosineSimilarity()(prediction.float(), target.detach().float())
+    return value
 
 
 def collapse(embeddings: Tensor) -> Tensor:
