@@ -44,13 +44,16 @@ MOST_LINES = 20
 def list_names(data_root: DataRoot = None, json: Json = False) -> None:
     """List the data sets that have a name, and which of them are there."""
     from sslcurr.cli.output import console, print_json, table
+    from sslcurr.cli.progress import print_notes
     from sslcurr.data.sources.catalog import CATALOG
 
+    usable, notes = CATALOG.listing()
+    print_notes(notes)
     if json:
-        print_json({"datasets": [{"name": name, **_facts(name, data_root)} for name in CATALOG]})
+        print_json({"datasets": [{"name": name, **_facts(name, data_root)} for name in usable]})
         return
     rows = table("name", "what", "images", "classes", "licence", "there", right=("images", "classes"))
-    for name, entry in CATALOG.items():
+    for name, entry in usable.items():
         classes = str(entry.num_classes or "-")
         rows.add_row(
             name, entry.title, f"{entry.num_images:,}", classes, entry.licence, _place(name, entry, data_root)[0]
@@ -118,7 +121,7 @@ def _place(name: str, entry: Entry, data_root: Path | None) -> tuple[str, str]:
         home = locate(name, entry, data_root)
     except DataError as error:
         return "no", str(error)
-    return str(home or f"in the package {entry.package}"), ""
+    return str(home or f"in the package {entry.package or name.partition('/')[0]}"), ""
 
 
 @app.command()
@@ -355,7 +358,7 @@ def _download(name: str, data_root: Path | None) -> None:
 
     entry = entry_of(name)
     if entry.downloader is None:
-        able = ", ".join(known for known, each in CATALOG.items() if each.downloader is not None)
+        able = ", ".join(each for each, other in CATALOG.listing()[0].items() if other.downloader is not None)
         raise DataError(
             f"{name} cannot be downloaded by torchvision", f"sslcurr data show {name} says how to get it; {able} can"
         )

@@ -23,9 +23,12 @@ def tasks(ctx: typer.Context, json: Json = False) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from sslcurr.cli.output import console, print_json, table
-    from sslcurr.tasks import TASKS, task_class
+    from sslcurr.cli.progress import print_notes
+    from sslcurr.tasks import TASKS
 
-    kinds = [task_class(name) for name in TASKS]
+    usable, notes = TASKS.listing()
+    kinds = list(usable.values())
+    print_notes(notes)
     if json:
         print_json(
             {"tasks": [{"task": k.name, "version": k.version, "summary": k.summary, "paper": k.paper} for k in kinds]}
