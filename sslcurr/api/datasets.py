@@ -30,7 +30,10 @@ def datasets(session: Session) -> DatasetsDocument:
     """The data sets that have a name."""
     from sslcurr.data.sources.catalog import CATALOG
 
-    rows = [_facts(name, session.request.data_root) for name in CATALOG]
+    entries, notes = CATALOG.listing()
+    for note in notes:
+        session.reporter.note(note)
+    rows = [_facts(name, session.request.data_root) for name in entries]
     return session.finished(DatasetsDocument(datasets=rows))
 
 
@@ -81,7 +84,7 @@ def _place(name: str, entry: Entry, data_root: Path | None) -> tuple[str, str]:
         home = locate(name, entry, data_root)
     except DataError as error:
         return "no", str(error)
-    return str(home or f"in the package {entry.package}"), ""
+    return str(home or f"in the package {entry.package or name.partition('/')[0]}"), ""
 
 
 def check(session: Session, name: str, *, out: Path | None = None, duplicates: Path | None = None) -> CheckDocument:
@@ -196,7 +199,7 @@ def _download(name: str, data_root: Path | None) -> None:
 
     entry = entry_of(name)
     if entry.downloader is None:
-        able = ", ".join(other for other, each in CATALOG.items() if each.downloader is not None)
+        able = ", ".join(other for other, each in CATALOG.listing()[0].items() if each.downloader is not None)
         raise DataError(
             f"{name} cannot be downloaded by torchvision", f"sslcurr data show {name} says how to get it; {able} can"
         )

@@ -23,10 +23,12 @@ NUM_IMAGES, NUM_CLASSES, IMAGE_SIZE = 1000, 2, 224
 
 def tasks(session: Session) -> TasksDocument:
     """The tasks that can be trained."""
-    from sslcurr.tasks import TASKS, task_class
+    from sslcurr.tasks import TASKS
 
-    kinds = [task_class(name) for name in TASKS]
-    rows = [TaskRow(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds]
+    kinds, notes = TASKS.listing()
+    for note in notes:
+        session.reporter.note(note)
+    rows = [TaskRow(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
     return session.finished(TasksDocument(tasks=rows))
 
 

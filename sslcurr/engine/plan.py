@@ -76,7 +76,7 @@ class Planner:
         self.parent = parent or SCRATCH
         self.settings = settings.parse(wishes.settings, [*tasks, "data", SEARCH])
         # All mistakes that can be seen without the images are said before they are decoded.
-        for task in self.settings.keys() & TASKS.keys():
+        for task in [section for section in self.settings if section in TASKS]:
             kind = task_class(task)
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
             given = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
