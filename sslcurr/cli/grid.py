@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.api.options import GridOptions
 from sslcurr.cli.choices import Baseline
 from sslcurr.cli.options import TrainingOptions, shared_options
 from sslcurr.cli.output import show
@@ -42,7 +43,7 @@ def grid(
     Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
     pretraining is done once for its column of classifiers.
     """
-    shares = {
+    shares: GridOptions = {
         "ssl_fractions": _fractions("--ssl-fractions", ssl_fractions),
         "label_fractions": _fractions("--label-fractions", label_fractions),
     }

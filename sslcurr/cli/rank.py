@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.api.options import MeasureOptions
 from sslcurr.cli.choices import Start
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show
@@ -97,7 +98,13 @@ def rank(
     Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
     is not finite is marked, the rest goes on, and the exit code is 3.
     """
-    measured = {"seeds": seeds, "measure": measure.value, "layers": layers, "length": length, "start": start}
+    measured: MeasureOptions = {
+        "seeds": seeds,
+        "measure": measure.value,
+        "layers": layers,
+        "length": length,
+        "start": start,
+    }
     if not search and (beam, budget, score, penalty) != (2, 0.25, Score.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
