@@ -1,4 +1,4 @@
-"""Where lightly's losses and heads are used, and that the reasons for not using the others hold (docs/architecture.md)."""
+"""Where lightly's losses and heads are used, and that the reasons for leaving the others out hold (architecture.md)."""
 
 from __future__ import annotations
 
