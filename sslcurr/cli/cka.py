@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import Looking, shared_options
 from sslcurr.errors import SpecError
-
-if TYPE_CHECKING:
-    from sslcurr.analysis.evaluation.similarity import Similarity
-    from sslcurr.engine.dataset import Data
 
 # More pairs than these have a row each, with so many layers in a table.
 MOST_PAIRS, MOST_LAYERS = 3, 8
@@ -80,7 +73,9 @@ def cka(
     Rotations and scales of features do not count. Images pass each model once. Models may be of different networks;
     each sees the images as it was trained to.
     """
-    from sslcurr.analysis.evaluation.similarity import Settings, compare
+    from sslcurr.analysis.evaluation.similarity import CkaSettings, compare, document_of
+    from sslcurr.analysis.results.formats import write_csv
+    from sslcurr.analysis.results.similarity.tables import csv_tables
     from sslcurr.cli.looking import largest, looked, note_sizes, opened_data
     from sslcurr.cli.output import plotted, print_json
     from sslcurr.cli.progress import reporting
@@ -88,7 +83,7 @@ def cka(
 
     if len(checkpoints) < 2:
         raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
-    settings = Settings(
+    settings = CkaSettings(
         layers=layers,
         split=split.value,
         num_images=num_images,
@@ -104,63 +99,20 @@ def cka(
         note_sizes(shared, models, report)
         data = opened_data(shared, dataset, store, report, largest(models))
         with report.counting("comparing") as progress:
-            found = compare(
+            similarity = compare(
                 models, data, settings, store, shared.device, image_size=shared.image_size, progress=progress
             )
-        for title, names in found.undefined().items():
-            shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            report.note(f"{title} gives the same features for all images, so CKA is not defined, at {shown_names}")
-        document = document_of(found, settings, data)
-        looked(store, "cka", document, models, [data], [found.folder])
-        files = [*write_table(found, folder), *plotted("cka", document, folder)]
+        for remark in similarity.remarks():
+            report.note(remark)
+        document = document_of(similarity, settings, data)
+        plain = document.to_json()
+        looked(store, "cka", plain, models, [data], [similarity.folder])
+        files = [] if folder is None else [str(write_csv(table, folder)) for table in csv_tables(document)]
+        files += plotted("cka", plain, folder)
     if shared.json:
-        print_json({**document, "files": files})
+        print_json({**plain, "files": files})
     else:
-        print_similarity(document, files)
-
-
-def number(value: float) -> float | None:
-    """A value for JSON; None where it is not defined."""
-    return None if math.isnan(value) else float(value)
-
-
-def document_of(found: Similarity, settings: Any, data: Data) -> dict[str, Any]:
-    """The JSON document of a comparison."""
-    pairs = []
-    for a, b in itertools.combinations(range(len(found.models)), 2):
-        pair = found.pair(a, b)
-        layers = [
-            {
-                "layer": name,
-                "cka": number(pair.value[i, j]),
-                "interval": None
-                if pair.low is None or pair.high is None or math.isnan(pair.value[i, j])
-                else [float(pair.low[i, j]), float(pair.high[i, j])],
-            }
-            for name, i, j in found.same_layers(a, b)
-        ]
-        pairs.append(
-            {
-                "a": found.models[a].title,
-                "b": found.models[b].title,
-                "layers": layers,
-                "matrix": [[number(value) for value in row] for row in pair.value],
-            }
-        )
-    return {
-        "dataset": data.pack.name,
-        "split": settings.split,
-        "num_images": found.num_images,
-        "num_batches": found.num_batches,
-        "estimator": settings.estimator,
-        "kernel": settings.kernel,
-        "pool": settings.pool,
-        "models": [
-            {"title": m.title, "backbone": m.backbone.name, "weights": m.digest, "layers": list(names)}
-            for m, names in zip(found.models, found.layers, strict=True)
-        ],
-        "pairs": pairs,
-    }
+        print_similarity(plain, files)
 
 
 def print_similarity(document: dict[str, Any], files: list[str]) -> None:
@@ -231,32 +183,3 @@ def print_matrix(pair: dict[str, Any], rows: list[str], columns: list[str]) -> N
             )
             made.add_row(name, *(("-", "-") if best is None else (columns[best[1]], f"{best[0]:.3f}")))
     console().print(made)
-
-
-def write_table(found: Similarity, folder: Path | None) -> list[str]:
-    """Write `cka.csv`, a row for each pair of layers of each pair of models; gives the path."""
-    import numpy as np
-    import pandas as pd
-
-    from sslcurr.files import write_whole
-
-    if folder is None:
-        return []
-    rows = []
-    for a, b in itertools.combinations(range(len(found.models)), 2):
-        one = found.pair(a, b)
-        for (i, j), value in np.ndenumerate(one.value):
-            interval = {} if one.low is None or one.high is None else {"low": one.low[i, j], "high": one.high[i, j]}
-            rows.append(
-                {
-                    "a": found.models[a].title,
-                    "b": found.models[b].title,
-                    "layer_a": found.layers[a][i],
-                    "layer_b": found.layers[b][j],
-                    "cka": value,
-                    **interval,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    write_whole(folder / "cka.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
-    return [str(folder / "cka.csv")]

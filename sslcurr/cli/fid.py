@@ -11,14 +11,10 @@ from typer.core import TyperCommand
 
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import Looking, shared_options
-from sslcurr.errors import DataError, SpecError, did_you_mean
+from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.evaluation.features import Sight
     from sslcurr.engine.dataset import Data
-    from sslcurr.engine.models import Model
-
-INCEPTION = "inception"
 
 
 class ManyValues(TyperCommand):
@@ -108,16 +104,17 @@ def fid(
     images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
     """
     from sslcurr.analysis.evaluation import distances
-    from sslcurr.analysis.evaluation.features import Inception
+    from sslcurr.analysis.evaluation.features import INCEPTION, FeatureExtractor, InceptionExtractor, extractors_of
     from sslcurr.analysis.evaluation.inception import IMAGE_SIZE
+    from sslcurr.analysis.results.distances.tables import csv_tables
+    from sslcurr.analysis.results.formats import write_csv
     from sslcurr.cli.looking import looked, note_sizes, opened_data
     from sslcurr.cli.output import plotted, print_json
     from sslcurr.cli.progress import reporting
     from sslcurr.engine.models import models_from
-    from sslcurr.wording import counted
 
     first, others = named_data(folders or [], reference, datasets or [], bool(models))
-    settings = distances.Settings(
+    settings = distances.FidSettings(
         split=split.value, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=shared.seed
     )
     store, folder = shared.store(), shared.plots()
@@ -131,8 +128,10 @@ def fid(
             seed=shared.seed,
         )
         note_sizes(shared, backbones, report)
-        sights = sights_of(texts, backbones, layer, inception_weights, download=download)
-        given = None if accuracy is None else accuracies_of(accuracy, [sight.title for sight in sights])
+        extractors = extractors_of(texts, backbones, layer, inception_weights, download=download)
+        accuracies = (
+            None if accuracy is None else distances.read_accuracies(accuracy, [each.title for each in extractors])
+        )
         packs: dict[tuple[str, int | None, bool], Data] = {}
 
         def data_of(name: str, size: int | None, exact: bool = False) -> Data:
@@ -141,58 +140,40 @@ def fid(
                 packs[key] = opened_data(shared, name, store, report, size, exact=exact)
             return packs[key]
 
-        def looks(sight: Sight) -> tuple[int, bool]:
+        def size_of(extractor: FeatureExtractor) -> tuple[int, bool]:
             """The size of what a model is shown, and whether packs have just that size."""
-            if isinstance(sight, Inception):
+            if isinstance(extractor, InceptionExtractor):
                 return IMAGE_SIZE, True
             # A model of which nobody knows what it was trained on sees all data sets at the size of the reference.
-            return shared.image_size or sight.image_size or data_of(first, None).image_size, False
+            return shared.image_size or extractor.image_size or data_of(first, None).image_size, False
 
-        size, exact = looks(sights[0])
-        num = distances.common_number(
-            data_of(first, size, exact), [data_of(name, size, exact) for name in others], settings
-        )
+        names = [first, *others]
+        opened = [data_of(name, *size_of(extractors[0])) for name in names]
+        num = distances.common_number(opened[0], opened[1:], settings)
+        title, *titles = distances.titles_of(names, opened)
         rows, used = [], []
-        for sight in sights:
-            size, exact = looks(sight)
-            with report.counting(f"features of {sight.title}") as progress:
-                found, analyses = distances.measure(
-                    sight,
-                    data_of(first, size, exact),
-                    [data_of(name, size, exact) for name in others],
-                    num,
-                    settings,
-                    store,
-                    shared.device,
-                    progress,
+        for extractor in extractors:
+            base, *compared = [data_of(name, *size_of(extractor)) for name in names]
+            with report.counting(f"features of {extractor.title}") as progress:
+                row, analyses = distances.measure(
+                    extractor, base, compared, num, settings, store, shared.device, progress, titles=titles
                 )
-            rows.append({"model": sight.title, "layer": sight.layer, "image_size": size, **found})
+            rows.append(row)
             used += analyses
-            if num < found["num_features"]:
-                report.note(
-                    f"{counted(num, 'image')} of each side, fewer than the {found['num_features']} features of "
-                    f"{sight.title}: FID is then far above its value for many images; compare normalised, or by KID"
-                )
-            if extrapolate and num < 4 * found["num_features"]:
-                report.note(
-                    f"to estimate the distance for endlessly many images {sight.title} needs "
-                    f"{4 * found['num_features']:,} of each side; with {num:,} it may be far off, above the raw one too"
-                )
-            if found["halves"]["fid"]["mean"] == 0:
-                report.note(f"the halves of the reference are equal to {sight.title}: nothing can be divided by 0")
-        stages = {model.title: model.stage for model in backbones if model.stage is not None}
-        known = distances.accuracies_in(store, stages) if given is None else given
-        title, *titles = titles_of([first, *others], [data_of(name, size, exact) for name in (first, *others)])
-        for row in rows:
-            for entry, name in zip(row["datasets"], titles, strict=True):
-                entry["dataset"] = name
-        document = document_of(rows, title, known, num, settings)
-        looked(store, "fid", document, backbones, list(packs.values()), used, of=f"{title}: {', '.join(titles)}")
-        files = [*write_table(document, folder), *plotted("fid", document, folder)]
+            for remark in distances.remarks_of(row, num, extrapolate=extrapolate):
+                report.note(remark)
+        if accuracies is None:
+            stages = {model.title: model.stage for model in backbones if model.stage is not None}
+            accuracies = distances.accuracies_in(store, stages)
+        document = distances.document_of(title, rows, accuracies, num, settings)
+        plain = document.to_json()
+        looked(store, "fid", plain, backbones, list(packs.values()), used, of=f"{title}: {', '.join(titles)}")
+        files = [] if folder is None else [str(write_csv(table, folder)) for table in csv_tables(document)]
+        files += plotted("fid", plain, folder)
     if shared.json:
-        print_json({**document, "files": files})
+        print_json({**plain, "files": files})
     else:
-        print_distances(document, files)
+        print_distances(plain, files)
 
 
 def named_data(
@@ -212,99 +193,6 @@ def named_data(
     if not others:
         raise SpecError(f"nothing is named to compare with {first}", "give another data set, or --datasets NAME...")
     return first, others
-
-
-def titles_of(names: Sequence[str], data: Sequence[Data]) -> list[str]:
-    """Short names of data sets, or those they were given by where two are alike."""
-    short = [each.pack.name for each in data]
-    return [
-        name if short.count(title) > 1 and names.count(name) == 1 else title
-        for name, title in zip(names, short, strict=True)
-    ]
-
-
-def sights_of(
-    texts: Sequence[str], backbones: Sequence[Model], layer: str, weights: Path | None, *, download: bool
-) -> list[Sight]:
-    """The models in the order they were named, each at the layer asked for; Inception has layers of its own."""
-    from sslcurr.analysis.evaluation.features import Backbone, Inception
-    from sslcurr.analysis.evaluation.inception import find_weights
-
-    found: list[Sight] = []
-    left = iter(backbones)
-    for text in texts:
-        if text == INCEPTION:
-            if layer != "pooled" and backbones:
-                raise SpecError(f"the models have no layer {layer!r} in common", "leave out --layer, or inception")
-            found.append(Inception(find_weights(weights, download=download), layer))
-        else:
-            found.append(Backbone(next(left), layer))
-    return found
-
-
-def accuracies_of(path: Path, titles: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Data set ("" is any) -> model -> accuracy, from a table.
-
-    Raises:
-        DataError: it cannot be read, or does not fit the models.
-    """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read {path} ({error})", "give a CSV file with the columns model and accuracy"
-        ) from error
-    missing = {"model", "accuracy"} - set(table.columns)
-    if missing:
-        raise DataError(f"{path} has no column {sorted(missing)[0]}", "it needs the columns model and accuracy")
-    if not len(table):
-        raise DataError(f"{path} has no rows", "it needs one for each model")
-    found: dict[str, dict[str, float]] = {}
-    for line in table.to_dict("records"):
-        name = str(line["model"])
-        if name not in titles:
-            raise DataError(
-                f"{path} names a model {name!r} that is not among those compared", did_you_mean(name, titles)
-            )
-        value = pd.to_numeric(line["accuracy"], errors="coerce")
-        if not pd.notna(value):
-            raise DataError(f"the accuracy of {name} in {path} is {line['accuracy']!r}", "give a number")
-        found.setdefault(str(line.get("dataset", "")), {})[name] = float(value)
-    return found
-
-
-def document_of(
-    rows: list[dict[str, Any]], reference: str, known: dict[str, dict[str, float]], num: int, settings: Any
-) -> dict[str, Any]:
-    """The JSON document: figures by model and data set, and how they go with accuracy."""
-    from sslcurr.analysis.evaluation.distances import correlations
-
-    names = [row["dataset"] for row in rows[0]["datasets"]]
-    together = []
-    for place, name in enumerate(names):
-        # Accuracies on the data set itself, or else on the only one of which they are known.
-        where = name if name in known else next(iter(known)) if len(known) == 1 else None
-        if where is None:
-            continue
-        pairs = [
-            (row["datasets"][place]["normalised"]["mean"], known[where][row["model"]])
-            for row in rows
-            if row["model"] in known[where] and row["datasets"][place]["normalised"] is not None
-        ]
-        found = correlations([distance for distance, _ in pairs], [accuracy for _, accuracy in pairs])
-        if found is not None:
-            together.append({"dataset": name, "accuracy_on": where or None, **found})
-    return {
-        "reference": reference,
-        "split": settings.split,
-        "num_images": num,
-        "draws": settings.halves,
-        "models": rows,
-        "accuracies": known,
-        "correlations": together,
-    }
 
 
 def print_distances(document: dict[str, Any], files: Sequence[str]) -> None:
@@ -354,27 +242,3 @@ def shown(figure: dict[str, Any] | None, digits: int, factor: float = 1.0) -> st
         return "-"
     spread = "" if figure["sd"] is None else f" ± {factor * figure['sd']:.{digits}f}"
     return f"{factor * figure['mean']:.{digits}f}{spread}"
-
-
-def write_table(document: dict[str, Any], folder: Path | None) -> list[str]:
-    """Write `fid.csv`, a row for each model and data set; gives the path."""
-    import pandas as pd
-
-    from sslcurr.files import write_whole
-
-    if folder is None:
-        return []
-    lines: list[dict[str, Any]] = []
-    for model in document["models"]:
-        for entry in [{"dataset": f"halves of {document['reference']}", **model["halves"]}, *model["datasets"]]:
-            line = {"model": model["model"], "layer": model["layer"], "dataset": entry["dataset"]}
-            for name in ("fid", "normalised", "kid", "extrapolated"):
-                figure = entry.get(name)
-                if figure is not None:
-                    line |= {name: figure["mean"], f"{name}_sd": figure["sd"]}
-            for where, known in document["accuracies"].items():
-                line[f"accuracy on {where}" if where else "accuracy"] = known.get(model["model"])
-            lines.append(line)
-    frame = pd.DataFrame(lines)
-    write_whole(folder / "fid.csv", lambda path: frame.to_csv(path, index=False, float_format="%.8g"))
-    return [str(folder / "fid.csv")]

@@ -44,7 +44,7 @@ def probe(
     images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
     """
     from sslcurr.analysis.evaluation.embedding import embedding_of
-    from sslcurr.analysis.evaluation.scores import score
+    from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score
     from sslcurr.cli.looking import looked, note_sizes, opened_data
     from sslcurr.cli.output import plotted, print_files, print_json
     from sslcurr.cli.progress import reporting
@@ -60,23 +60,24 @@ def probe(
         rows, folders, packs, planes = [], [], [], []
         for model in models:
             data = opened_data(shared, dataset, store, report, model.image_size)
-            found, folder = score(
+            scores, folder = score(
                 model, data, label_fraction, layers, store, shared.device, image_size=shared.image_size
             )
-            rows.append({"model": model.title, "backbone": model.backbone.name, "weights": model.digest, **found})
+            rows.append(scores)
             folders.append(folder)
             packs.append(data)
             if plane is not None:
                 with report.counting(f"features of {model.title}") as progress:
-                    laid, needed = embedding_of(
+                    embedding, needed = embedding_of(
                         model, data, plane, store, device=shared.device, seed=shared.seed, progress=progress
                     )
-                planes.append({"model": model.title, **laid})
+                planes.append(embedding)
                 folders += needed
-        if len(packs[0].pack.classes) < 2:
-            report.note(f"{packs[0].pack.name} has no labels: only RankMe can be computed")
-        document = {"dataset": packs[0].pack.name, "label_fraction": label_fraction, "models": rows}
-        document |= {"embeddings": planes} if planes else {}
+        for remark in remarks_of(packs[0]):
+            report.note(remark)
+        document = document_of(
+            rows, planes, dataset=packs[0].pack.name, label_fraction=label_fraction, seed=shared.seed
+        ).to_json()
         looked(store, "probe", document, models, packs, folders)
         files = plotted("probe", document, folder_of_plots)
     if shared.json:
