@@ -24,7 +24,7 @@ import records
 import timm
 import torch
 
-from sslcurr.analysis.evaluation.similarity import Eye, Settings
+from sslcurr.analysis.evaluation.similarity import CkaSettings, GramExtractor
 from sslcurr.analysis.measures.cka import Alignment, cka_of
 from sslcurr.backbones.layers import POOLED, layer_names
 from sslcurr.engine.models import Model
@@ -65,16 +65,16 @@ def ours(made: list[torch.nn.Module], layers: str, images: torch.Tensor, batch: 
     MADE[:] = made
     spec, device = BackboneSpec(name="resnet50"), images.device
     models = [Known(str(i), spec, images.shape[-1], None, str(i)) for i in range(2)]
-    eyes = [Eye(model, Settings(layers=layers), device, images.shape[-1]) for model in models]
+    extractors = [GramExtractor(model, CkaSettings(layers=layers), device, images.shape[-1]) for model in models]
     alignment: Alignment | None = None
     for part in images.split(batch):
         part = part.contiguous(memory_format=torch.channels_last)
-        grams = torch.stack([gram for eye in eyes for gram in eye.grams(part)])
+        grams = torch.stack([gram for extractor in extractors for gram in extractor.grams(part)])
         alignment = alignment or Alignment(len(grams))
         alignment.add(grams)
     assert alignment is not None
     found = cka_of(alignment.sums.sum(axis=0))
-    return found[: len(eyes[0].names), len(eyes[0].names) :]
+    return found[: len(extractors[0].names), len(extractors[0].names) :]
 
 
 def loader(images: torch.Tensor, batch: int) -> Any:

@@ -134,7 +134,6 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
 
     ResNet-50, `num` images of `size` pixels, batches as the extraction has them; in a round both take turns.
     """
-    from sslcurr.analysis.evaluation.features import Backbone, features_of
     from sslcurr.engine.dataset import open_data, split_of
     from sslcurr.engine.models import models_from
     from sslcurr.engine.store import Store
@@ -156,7 +155,7 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
         rows = []
         for number in range(rounds + 1):
             start = time.perf_counter()
-            features_of(Backbone(model), data, split="all", most=num, seed=number, store=store, device=device)
+            extract(BackboneExtractor(model), data, split="all", most=num, seed=number, store=store, device=device)
             ours = num / (time.perf_counter() - start)
             start = time.perf_counter()
             with torch.inference_mode():

@@ -7,9 +7,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from sslcurr.errors import SpecError, StoreError
+
+Content = TypeVar("Content")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -57,6 +61,18 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
+
+
+def read_as(path: Path, kind: type[Content]) -> Content:
+    """The content of a JSON file of the store as a value of a type.
+
+    Raises:
+        StoreError: it is missing, damaged, or of something else.
+    """
+    try:
+        return msgspec.convert(read_json(path), kind)
+    except msgspec.ValidationError as error:
         raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
 
 

@@ -7,20 +7,30 @@ pair has equal numbers of images, and distances are divided by that of random di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.features import Sight, features_of
+from sslcurr.analysis.evaluation.features import FeatureExtractor, extract
 from sslcurr.analysis.measures.frechet import Moments, extrapolated_distance, frechet_distance, halves, kernel_distance
+from sslcurr.analysis.results.distances.document import (
+    Correlation,
+    DatasetDistances,
+    Distance,
+    Distances,
+    DistancesDocument,
+    ModelDistances,
+    NormalisedDistances,
+)
+from sslcurr.analysis.results.document import Json, Part
 from sslcurr.engine.dataset import Data
 from sslcurr.engine.selection import rows_of
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import DataError
-from sslcurr.files import read_json
+from sslcurr.errors import DataError, did_you_mean
+from sslcurr.files import read_as, read_json
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.stage import in_range
 from sslcurr.wording import counted
@@ -32,9 +42,12 @@ FEWEST_IMAGES = 2
 # Draws are from so many images of a data set at least, where it has them.
 POOL = 2000
 
+# Data set ("" is any) -> model -> accuracy, a share of 1.
+Accuracies = dict[str, dict[str, float]]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class FidSettings:
     """How distances are measured.
 
     Attributes:
@@ -57,7 +70,7 @@ class Settings:
             in_range("--num-images", self.num_images, FEWEST_IMAGES)
 
 
-def common_number(reference: Data, others: Sequence[Data], settings: Settings) -> int:
+def common_number(reference: Data, others: Sequence[Data], settings: FidSettings) -> int:
     """Images of each side of each pair.
 
     Raises:
@@ -84,34 +97,46 @@ def common_number(reference: Data, others: Sequence[Data], settings: Settings) -
     return settings.num_images
 
 
+class MeasuredDistances(Part, frozen=True, kw_only=True):
+    """What the store keeps of the distances in the features of one model; data sets have no names in it.
+
+    Attributes:
+        num_features: of an image.
+        halves: of two halves of the reference.
+        datasets: of each data set, in the order of the analysis.
+    """
+
+    num_features: int
+    halves: Distances
+    datasets: list[NormalisedDistances]
+
+
 def measure(
-    sight: Sight,
+    extractor: FeatureExtractor,
     reference: Data,
     others: Sequence[Data],
     num: int,
-    settings: Settings,
+    settings: FidSettings,
     store: Store,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Any], list[Path]]:
+    *,
+    titles: Sequence[str] = (),
+) -> tuple[ModelDistances, list[Path]]:
     """Distances of `others` to the reference in the features of one model, and the analyses they rest on.
 
     Args:
         num: images of each side of each pair, from `common_number`.
-
-    Returns:
-        `num_features`; `halves`, the distance of two halves of the reference; `datasets`, for each of the others its
-        name, `fid`, `normalised` (fid over that of the halves of the same draw), `kid` and, if asked for,
-        `extrapolated`. Each figure has a `mean`, the standard deviation `sd` over draws, and its `values`.
+        titles: what the data sets are called, from `titles_of`; the names of their packs where none are given.
     """
     folders: list[Path] = []
 
-    def of(data: Data, most: int) -> NDArray[np.float32]:
-        features, folder = features_of(
-            sight,
+    def features_of(data: Data) -> NDArray[np.float32]:
+        features, folder = extract(
+            extractor,
             data,
             split=settings.split,
-            most=most,
+            most=max(2 * num, POOL),
             seed=settings.seed,
             store=store,
             device=device,
@@ -120,131 +145,284 @@ def measure(
         folders.append(folder)
         return features
 
-    most = max(2 * num, POOL)
-    base = of(reference, most)
-    found: list[NDArray[np.float32] | None] = []
-    for data in others:
-        same = data.pack.fingerprint == reference.pack.fingerprint
-        found.append(None if same else of(data, most))
+    base = features_of(reference)
+    features = [None if data.pack.fingerprint == reference.pack.fingerprint else features_of(data) for data in others]
     inputs = {
         "version": VERSION,
         "features": [folder.name for folder in folders],
-        "reference_at": [place for place, features in enumerate(found) if features is None],
+        "reference_at": [place for place, each in enumerate(features) if each is None],
         "num_images": num,
         "halves": settings.halves,
         "extrapolate": settings.extrapolate,
         "seed": settings.seed,
     }
 
-    def work(part: Path) -> dict[str, Any]:
-        return _measure(base, found, [data.pack.fingerprint for data in others], num, settings)
+    def work(part: Path) -> Json:
+        return _measure(base, features, [data.pack.fingerprint for data in others], num, settings).to_json()
 
     folder = store.analysis("fid", inputs, work)
-    folders.append(folder)
-    report = read_json(folder / "done.json")
-    for row, data in zip(report["datasets"], others, strict=True):
-        row["dataset"] = data.pack.name
-    return report, folders
+    measured = read_as(folder / "done.json", MeasuredDistances)
+    names = titles or [data.pack.name for data in others]
+    distances = ModelDistances(
+        model=extractor.title,
+        layer=extractor.layer,
+        image_size=reference.image_size,
+        num_features=measured.num_features,
+        halves=measured.halves,
+        datasets=[
+            DatasetDistances(**structs.asdict(row), dataset=name)
+            for row, name in zip(measured.datasets, names, strict=True)
+        ],
+    )
+    return distances, [*folders, folder]
 
 
 def _measure(
     base: NDArray[np.float32],
-    found: Sequence[NDArray[np.float32] | None],
+    others: Sequence[NDArray[np.float32] | None],
     names: Sequence[str],
     num: int,
-    settings: Settings,
-) -> dict[str, Any]:
-    """The figures; `names` seed what is drawn of each data set, so that it does not depend on the others."""
-    figures = ["fid", "kid", *(["extrapolated"] if settings.extrapolate else [])]
-    own: dict[str, list[Any]] = {name: [] for name in figures}
-    rows: list[dict[str, list[Any]]] = [{name: [] for name in [*figures, "normalised"]} for _ in found]
+    settings: FidSettings,
+) -> MeasuredDistances:
+    """The distances; `names` seed what is drawn of each data set, so that it does not depend on the others."""
+    of_halves = Draws()
+    of_others = [Draws() for _ in others]
     for number in range(settings.halves):
         first, second = halves(len(base), num, numpy_generator(settings.seed, "halves", number))
         left, right = base[np.sort(first)], base[np.sort(second)]
         # Beyond d images a covariance is all that is needed, and it is computed once for all pairs.
-        left_moments = Moments.of(left)
-        between = frechet_distance(left_moments, Moments.of(right))
-        own["fid"].append(between)
-        own["kid"].append(kernel_distance(left, right))
-        if settings.extrapolate:
-            own["extrapolated"].append(extrapolated_distance(left, right, seed=settings.seed).value)
-        for place, features in enumerate(found):
-            row = rows[place]
+        moments = Moments.of(left)
+        between = of_halves.add(left, moments, right, settings)
+        for features, name, draws in zip(others, names, of_others, strict=True):
             if features is None:  # the reference itself: its other half
-                for name in figures:
-                    row[name].append(own[name][-1])
+                draws.add_last_of(of_halves)
             else:
-                generator = numpy_generator(settings.seed, "drawn", names[place], number)
-                drawn = features[np.sort(generator.permutation(len(features))[:num])]
-                assert len(drawn) == num
-                row["fid"].append(frechet_distance(left_moments, Moments.of(drawn)))
-                row["kid"].append(kernel_distance(left, drawn))
-                if settings.extrapolate:
-                    row["extrapolated"].append(extrapolated_distance(left, drawn, seed=settings.seed).value)
-            row["normalised"].append(row["fid"][-1] / between if between > 0 else None)
-    return {
-        "num_features": int(base.shape[1]),
-        "halves": {name: spread(values) for name, values in own.items()},
-        "datasets": [{name: spread(values) for name, values in row.items()} for row in rows],
-    }
+                generator = numpy_generator(settings.seed, "drawn", name, number)
+                sample = features[np.sort(generator.permutation(len(features))[:num])]
+                assert len(sample) == num
+                draws.add(left, moments, sample, settings)
+            draws.normalised.append(draws.fid[-1] / between if between > 0 else None)
+    return MeasuredDistances(
+        num_features=int(base.shape[1]),
+        halves=of_halves.distances(),
+        datasets=[draws.normalised_distances() for draws in of_others],
+    )
 
 
-def spread(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean and standard deviation (None of a single value) of a figure over draws; None where one is not defined."""
-    known = [float(value) for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return {"mean": float(np.mean(known)), "sd": deviation, "values": known}
+@dataclass(frozen=True)
+class Draws:
+    """The distances of one set of images to a half of the reference, a value for each draw."""
+
+    fid: list[float] = field(default_factory=list)
+    kid: list[float] = field(default_factory=list)
+    extrapolated: list[float] = field(default_factory=list)
+    normalised: list[float | None] = field(default_factory=list)
+
+    def add(
+        self, left: NDArray[np.float32], moments: Moments, right: NDArray[np.float32], settings: FidSettings
+    ) -> float:
+        """Add the distances of two samples; `moments` are those of `left`. Gives the Fréchet distance."""
+        self.fid.append(frechet_distance(moments, Moments.of(right)))
+        self.kid.append(kernel_distance(left, right))
+        if settings.extrapolate:
+            self.extrapolated.append(extrapolated_distance(left, right, seed=settings.seed).value)
+        return self.fid[-1]
+
+    def add_last_of(self, other: Draws) -> None:
+        """Add the distances that were last added to others."""
+        self.fid.append(other.fid[-1])
+        self.kid.append(other.kid[-1])
+        self.extrapolated.extend(other.extrapolated[-1:])
+
+    def distances(self) -> Distances:
+        """Over all draws."""
+        extrapolated = _distance(self.extrapolated) if self.extrapolated else UNSET
+        return Distances(fid=_distance(self.fid), kid=_distance(self.kid), extrapolated=extrapolated)
+
+    def normalised_distances(self) -> NormalisedDistances:
+        """Over all draws, with those that are divided by the distance of the halves."""
+        defined = [value for value in self.normalised if value is not None]
+        normalised = _distance(defined) if len(defined) == len(self.normalised) else None
+        return NormalisedDistances(**structs.asdict(self.distances()), normalised=normalised)
 
 
-# ---- distance and accuracy
+def _distance(values: Sequence[float]) -> Distance:
+    values = [float(value) for value in values]
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Distance(mean=float(np.mean(values)), sd=deviation, values=values)
 
 
-def correlations(distances: Sequence[float], accuracies: Sequence[float]) -> dict[str, Any] | None:
-    """Spearman's and Kendall's correlation of distance and accuracy over models, with p-values; None below three."""
+def remarks_of(distances: ModelDistances, num: int, *, extrapolate: bool) -> list[str]:
+    """What a person should know of the distances in the features of a model.
+
+    Args:
+        num: images of each side of each pair.
+        extrapolate: whether the distance for endlessly many images was estimated.
+    """
+    title, num_features = distances.model, distances.num_features
+    sentences = []
+    if num < num_features:
+        sentences.append(
+            f"{counted(num, 'image')} of each side, fewer than the {num_features} features of {title}: FID is then far "
+            f"above its value for many images; compare normalised, or by KID"
+        )
+    if extrapolate and num < 4 * num_features:
+        sentences.append(
+            f"to estimate the distance for endlessly many images {title} needs {4 * num_features:,} of each side; with "
+            f"{num:,} it may be far off, above the raw one too"
+        )
+    if distances.halves.fid.mean == 0:
+        sentences.append(f"the halves of the reference are equal to {title}: nothing can be divided by 0")
+    return sentences
+
+
+# ---- the document
+
+
+def document_of(
+    reference: str,
+    models: Sequence[ModelDistances],
+    accuracies: Accuracies,
+    num: int,
+    settings: FidSettings,
+) -> DistancesDocument:
+    """The document of all models.
+
+    Args:
+        reference: what it is called, from `titles_of`.
+        models: of the same data sets.
+        accuracies: of the models, from `read_accuracies` or `accuracies_in`.
+        num: images of each side of each pair.
+        settings: how distances were measured.
+    """
+    return DistancesDocument(
+        reference=reference,
+        split=settings.split,
+        num_images=num,
+        draws=settings.halves,
+        models=list(models),
+        accuracies=accuracies,
+        correlations=_correlations(models, accuracies),
+        dataset=reference,
+        seeds=[settings.seed],
+    )
+
+
+def titles_of(names: Sequence[str], data: Sequence[Data]) -> list[str]:
+    """Short names of data sets, or those a person gave where two are alike."""
+    short = [each.pack.name for each in data]
+    return [
+        name if short.count(title) > 1 and names.count(name) == 1 else title
+        for name, title in zip(names, short, strict=True)
+    ]
+
+
+def _correlations(models: Sequence[ModelDistances], accuracies: Accuracies) -> list[Correlation]:
+    correlations = []
+    for place, dataset in enumerate(models[0].datasets):
+        name = dataset.dataset
+        # Accuracies on the data set itself, or else on the only one of which there are any.
+        where = name if name in accuracies else next(iter(accuracies)) if len(accuracies) == 1 else None
+        if where is None:
+            continue
+        pairs = [
+            (distance.mean, accuracies[where][model.model])
+            for model in models
+            if model.model in accuracies[where] and (distance := model.datasets[place].normalised) is not None
+        ]
+        correlation = _correlation(name, where or None, pairs)
+        if correlation is not None:
+            correlations.append(correlation)
+    return correlations
+
+
+def _correlation(dataset: str, accuracy_on: str | None, pairs: Sequence[tuple[float, float]]) -> Correlation | None:
+    """Spearman's and Kendall's correlation of distance and accuracy, with p-values; None below three models."""
     from scipy.stats import kendalltau, spearmanr
 
-    if len(distances) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
+    distances, accuracies = [distance for distance, _ in pairs], [accuracy for _, accuracy in pairs]
+    if len(pairs) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
         return None
     spearman, kendall = spearmanr(distances, accuracies), kendalltau(distances, accuracies)
-    return {
-        "num_models": len(distances),
-        "spearman": float(spearman.statistic),
-        "spearman_p": float(spearman.pvalue),
-        "kendall": float(kendall.statistic),
-        "kendall_p": float(kendall.pvalue),
-    }
+    return Correlation(
+        dataset=dataset,
+        accuracy_on=accuracy_on,
+        num_models=len(pairs),
+        spearman=float(spearman.statistic),
+        spearman_p=float(spearman.pvalue),
+        kendall=float(kendall.statistic),
+        kendall_p=float(kendall.pvalue),
+    )
 
 
-def accuracies_in(store: Store, stages: Mapping[str, Stage]) -> dict[str, dict[str, float]]:
+# ---- accuracies
+
+
+def read_accuracies(path: Path, titles: Sequence[str]) -> Accuracies:
+    """Accuracies from a table with the columns model, accuracy and, where they differ, dataset ("" is any).
+
+    Args:
+        path: a CSV file.
+        titles: of the models that are compared.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the models.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path} ({error})", "give a CSV file with the columns model and accuracy"
+        ) from error
+    missing = {"model", "accuracy"} - set(table.columns)
+    if missing:
+        raise DataError(f"{path} has no column {sorted(missing)[0]}", "it needs the columns model and accuracy")
+    if not len(table):
+        raise DataError(f"{path} has no rows", "it needs one for each model")
+    accuracies: Accuracies = {}
+    for line in table.to_dict("records"):
+        name = str(line["model"])
+        if name not in titles:
+            raise DataError(
+                f"{path} names a model {name!r} that is not among those compared", did_you_mean(name, titles)
+            )
+        value = pd.to_numeric(line["accuracy"], errors="coerce")
+        if not pd.notna(value):
+            raise DataError(f"the accuracy of {name} in {path} is {line['accuracy']!r}", "give a number")
+        accuracies.setdefault(str(line.get("dataset", "")), {})[name] = float(value)
+    return accuracies
+
+
+def accuracies_in(store: Store, stages: Mapping[str, Stage]) -> Accuracies:
     """Balanced accuracies of what was fine-tuned from stages, as far as the store holds their reports.
 
     Args:
         stages: by model.
 
     Returns:
-        Data set -> model -> mean over the classification stages that start from the model's stage.
+        Means over the classification stages that start from the model's stage.
     """
     reports = _reports(store)
-    found: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     for child in store.all():
         spec = child.spec
         if spec.task != "classification" or child.key not in reports:
             continue
         for model, stage in stages.items():
             if spec.parent == stage.key:
-                found.setdefault(spec.data.name, {}).setdefault(model, []).append(reports[child.key])
+                values.setdefault(spec.data.name, {}).setdefault(model, []).append(reports[child.key])
     return {
-        dataset: {model: float(np.mean(values)) for model, values in by_model.items()}
-        for dataset, by_model in found.items()
+        dataset: {model: float(np.mean(each)) for model, each in by_model.items()}
+        for dataset, by_model in values.items()
     }
 
 
 def _reports(store: Store) -> dict[str, float]:
     """Key of a classification stage -> balanced accuracy of its report."""
-    found = {}
+    reports = {}
     for folder in store.all_analyses():
         if folder.name.startswith("classification-"):
-            found[read_json(folder / "inputs.json")["stage"]] = read_json(folder / "done.json")["balanced_accuracy"]
-    return found
+            reports[read_json(folder / "inputs.json")["stage"]] = read_json(folder / "done.json")["balanced_accuracy"]
+    return reports

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.features import Backbone, Progress, drawn, features_of
+from sslcurr.analysis.evaluation.features import BackboneExtractor, Progress, drawn, extract
+from sslcurr.analysis.results.document import Json, Part
+from sslcurr.analysis.results.probing.document import Embedding
 from sslcurr.engine.dataset import Data
 from sslcurr.engine.models import Model
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
-from sslcurr.files import read_json, write_whole
+from sslcurr.files import read_as, write_whole
 
 # Raised when the same features come out at other places.
 VERSION = 1
@@ -72,6 +74,13 @@ def embed(
         return np.asarray(model.fit_transform(features), dtype=float), None
 
 
+class Plane(Part, frozen=True, kw_only=True):
+    """What the store keeps of a plane beside its points: how it was made, and shares of the variance of both axes."""
+
+    method: str
+    explained: list[float] | None
+
+
 def embedding_of(
     model: Model,
     data: Data,
@@ -81,12 +90,10 @@ def embedding_of(
     device: str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], list[Path]]:
-    """The pooled features of a model's images on a plane: of the test images, or all where there are none.
+) -> tuple[Embedding, list[Path]]:
+    """The pooled features of a model's images on a plane, and the analyses that were needed.
 
-    Returns:
-        `method`, `layer`, `split`, `num_images`, `explained` and `points`, the path of a CSV with path, label, x and y;
-        and the analyses that were needed.
+    The images are those of the test split, or all where it has none.
 
     Raises:
         DataError: there are fewer than four images.
@@ -94,21 +101,29 @@ def embedding_of(
     rows, split = _rows(data, seed)
     if len(rows) < FEWEST_IMAGES:
         raise DataError(f"{data.pack.name} has {len(rows)} images to draw, and a plane needs four", "give more images")
-    sight = Backbone(model)
-    features, source = features_of(
-        sight, data, split=split, most=MOST_IMAGES, seed=seed, store=store, device=device, progress=progress
+    extractor = BackboneExtractor(model)
+    features, source = extract(
+        extractor, data, split=split, most=MOST_IMAGES, seed=seed, store=store, device=device, progress=progress
     )
     inputs = {"version": VERSION, "features": source.name, "method": method, "seed": seed}
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> Json:
         points, explained = embed(np.asarray(features), method, seed)
         _write(part / "points.csv", points, [data.pack.names[row] for row in rows], _labels(data, rows))
-        return {"method": method, "explained": explained}
+        return Plane(method=method, explained=explained).to_json()
 
     folder = store.analysis("embedding", inputs, work)
-    record = read_json(folder / "done.json")
-    about = {"layer": sight.layer, "split": split, "num_images": len(rows), "points": str(folder / "points.csv")}
-    return {**record, **about}, [source, folder]
+    plane = read_as(folder / "done.json", Plane)
+    embedding = Embedding(
+        model=model.title,
+        method=plane.method,
+        explained=plane.explained,
+        layer=extractor.layer,
+        split=split,
+        num_images=len(rows),
+        points=str(folder / "points.csv"),
+    )
+    return embedding, [source, folder]
 
 
 def _rows(data: Data, seed: int) -> tuple[NDArray[np.integer], str]:

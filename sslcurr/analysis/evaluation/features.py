@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslcurr.analysis.evaluation.inception import IMAGE_SIZE, inception
+from sslcurr.analysis.evaluation.inception import IMAGE_SIZE, find_weights, inception
+from sslcurr.analysis.results.document import Json
 from sslcurr.backbones.build import StageFeatures, stage_names
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.backbones.fuse import folded
@@ -30,10 +31,11 @@ from sslcurr.spec.stage import BackboneSpec, hash_of
 
 # Raised when the same weights and images give other features.
 VERSION = 1
+INCEPTION = "inception"
 Progress = Callable[[int, int], None]
 
 
-class Sight(Protocol):
+class FeatureExtractor(Protocol):
     """A model at one layer: what gives features."""
 
     @property
@@ -46,18 +48,24 @@ class Sight(Protocol):
 
     @property
     def image_size(self) -> int | None:
-        """Side of the images it looks at, in pixels; None leaves it to the data set."""
+        """Side of the images it takes, in pixels; None leaves it to the data set."""
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What its features are keyed by."""
 
-    def look(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
-        """A function from rows of the pack to their features, [N] -> [N, D]."""
+    def prepare(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
+        """A function from rows of the pack to their features, [N] -> [N, D].
+
+        Args:
+            feed: the images of the pack.
+            size: side of the views, in pixels.
+            device: where features are computed.
+        """
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BackboneExtractor:
     """A backbone at the layer `pooled` or at one of its stages, average-pooled; images as it was trained on."""
 
     model: Model
@@ -74,12 +82,12 @@ class Backbone:
         return self.model.image_size
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """As `Sight`."""
+    def identity(self) -> dict[str, object]:
+        """As `FeatureExtractor`."""
         return {**self.model.identity, "layer": self.layer}
 
-    def look(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
-        """As `Sight`.
+    def prepare(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
+        """As `FeatureExtractor`.
 
         Raises:
             SpecError: the network has no such layer.
@@ -93,17 +101,17 @@ class Backbone:
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(2, self.model.backbone.channels, size, size, generator=generator)
         module = StageFeatures(folded(self.model.network, kept, example).to(device), [self.layer]).eval()
-        mine, view = feed.seen_by(self.model.backbone), View(size=size, crop="center")
+        normalised, view = feed.seen_by(self.model.backbone), View(size=size, crop="center")
 
-        def see(rows: NDArray[Any]) -> Tensor:
-            (images,) = mine.views(rows, [view], torch.Generator())
+        def features(rows: NDArray[Any]) -> Tensor:
+            (images,) = normalised.views(rows, [view], torch.Generator())
             return module(images.contiguous(memory_format=torch.channels_last))
 
-        return see
+        return features
 
 
 @dataclass(frozen=True)
-class Inception:
+class InceptionExtractor:
     """The network of the usual FID, with its own preprocessing."""
 
     weights: Path
@@ -112,14 +120,41 @@ class Inception:
     image_size: int | None = IMAGE_SIZE
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """As `Sight`."""
+    def identity(self) -> dict[str, object]:
+        """As `FeatureExtractor`."""
         return {"weights": sha256_of(self.weights), "inception": self.layer}
 
-    def look(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
-        """As `Sight`."""
+    def prepare(self, feed: Feed, size: int, device: torch.device) -> Callable[[NDArray[Any]], Tensor]:
+        """As `FeatureExtractor`."""
         network = inception(self.weights, self.layer, device)
         return lambda rows: network(feed.images(rows))
+
+
+def extractors_of(
+    texts: Sequence[str], models: Sequence[Model], layer: str, weights: Path | None = None, *, download: bool = False
+) -> list[FeatureExtractor]:
+    """Extractors in the order of `texts`, each at one layer; Inception has layers of its own.
+
+    Args:
+        texts: what a person called them; `inception` is the network of the usual FID, the others are `models`.
+        models: without Inception, in the same order.
+        layer: such as `pooled` or `layer3`.
+        weights: torch-fidelity's weights of the Inception network; None takes them from where it keeps them.
+        download: fetches them where they are absent.
+
+    Raises:
+        SpecError: Inception and other models have no such layer in common. CheckpointError: there are no such weights.
+    """
+    extractors: list[FeatureExtractor] = []
+    others = iter(models)
+    for text in texts:
+        if text != INCEPTION:
+            extractors.append(BackboneExtractor(next(others), layer))
+        elif layer != POOLED and models:
+            raise SpecError(f"the models have no layer {layer!r} in common", "leave out --layer, or inception")
+        else:
+            extractors.append(InceptionExtractor(find_weights(weights, download=download), layer))
+    return extractors
 
 
 def drawn(data: Data, split: str, most: int, seed: int) -> NDArray[np.integer]:
@@ -131,8 +166,8 @@ def drawn(data: Data, split: str, most: int, seed: int) -> NDArray[np.integer]:
     return numpy_generator(seed, "features").permutation(rows_of(data.spec(1.0), split, data.pack))[:most]
 
 
-def features_of(
-    sight: Sight,
+def extract(
+    extractor: FeatureExtractor,
     data: Data,
     *,
     split: str,
@@ -152,7 +187,7 @@ def features_of(
     spec, order = data.spec(1.0), drawn(data, split, most, seed)
     inputs = {
         "version": VERSION,
-        **sight.identity,
+        **extractor.identity,
         "image_size": data.image_size,
         "data": hash_of(spec),
         "split": split,
@@ -160,12 +195,12 @@ def features_of(
         "seed": seed,
     }
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> Json:
         where = placement(device, "32")
         plain = BackboneSpec(name="resnet18")  # its normalisation is replaced by that of the model
         feed = Feed(select(spec, labelled=False, pack=data.pack), plain, where.device)
-        see = sight.look(feed, data.image_size, where.device)
-        num_features = _write(see, order, part / "features.npy", sight, where.device, progress)
+        features = extractor.prepare(feed, data.image_size, where.device)
+        num_features = _write(features, order, part / "features.npy", extractor, where.device, progress)
         return {"num_images": len(order), "num_features": num_features}
 
     folder = store.analysis("features", inputs, work)
@@ -173,10 +208,10 @@ def features_of(
 
 
 def _write(
-    see: Callable[[NDArray[Any]], Tensor],
+    features: Callable[[NDArray[Any]], Tensor],
     order: NDArray[Any],
     path: Path,
-    sight: Sight,
+    extractor: FeatureExtractor,
     device: torch.device,
     progress: Progress | None,
 ) -> int:
@@ -185,13 +220,13 @@ def _write(
     size = 256 if device.type == "cuda" else 64
     for start in range(0, len(order), size):
         with torch.no_grad():
-            found = see(order[start : start + size]).float().cpu().numpy()
-        if not np.isfinite(found).all():
-            raise not_finite(sight.title, sight.layer)
+            batch = features(order[start : start + size]).float().cpu().numpy()
+        if not np.isfinite(batch).all():
+            raise not_finite(extractor.title, extractor.layer)
         if file is None:
-            shape = (len(order), found.shape[1])
+            shape = (len(order), batch.shape[1])
             file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        file[start : start + size] = found
+        file[start : start + size] = batch
         if progress is not None:
             progress(min(start + size, len(order)), len(order))
     file.flush()

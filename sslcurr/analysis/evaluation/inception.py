@@ -69,7 +69,7 @@ def inception(weights: Path, layer: str, device: torch.device) -> Callable[[Tens
         raise SpecError("the Inception network needs torch-fidelity", "pip install 'sslcurr[fid]'") from error
     from sslcurr.backbones.foreign_read import read_state
 
-    # It loads a file without looking at what the file would run; so it gets one that holds the tensors only.
+    # It unpickles any file, which may run code; so it gets a file that holds the tensors only.
     state = read_state(weights)
     with tempfile.TemporaryDirectory() as folder:
         safe = Path(folder) / "weights.pth"
@@ -82,8 +82,8 @@ def inception(weights: Path, layer: str, device: torch.device) -> Callable[[Tens
             ) from error
     network = network.to(device)
 
-    def see(images: Tensor) -> Tensor:
-        features: Tensor = network(images.expand(-1, 3, -1, -1))[0]
-        return features
+    def features(images: Tensor) -> Tensor:
+        outputs: list[Tensor] = network(images.expand(-1, 3, -1, -1))
+        return outputs[0]
 
-    return see
+    return features

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from sslcurr.analysis.evaluation.classifier import features_of, report_split
 from sslcurr.analysis.measures import feature_scores
 from sslcurr.analysis.measures.classification import balanced_accuracy
 from sslcurr.analysis.measures.intervals import bootstrap_interval
-from sslcurr.analysis.measures.probes import PROBES, Features
+from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_knn, probe_linear
+from sslcurr.analysis.results.document import Json, Part
+from sslcurr.analysis.results.estimate import Interval
+from sslcurr.analysis.results.probing.document import (
+    Embedding,
+    KnnProbe,
+    LayerScores,
+    LinearProbe,
+    ModelScores,
+    ProbeDocument,
+)
 from sslcurr.backbones.layers import not_finite
 from sslcurr.engine.dataset import Data
 from sslcurr.engine.models import Model
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
-from sslcurr.files import read_json
+from sslcurr.files import read_as
 from sslcurr.spec.stage import hash_of
 
 # Raised when the same features give other scores.
 VERSION = 1
+
+
+class KeptScores(Part, frozen=True, kw_only=True):
+    """What the store keeps of the scores of a model.
+
+    Attributes:
+        split: whose images probes are reported on.
+        layers: name -> scores, in the order of the network.
+    """
+
+    split: str
+    layers: dict[str, LayerScores]
 
 
 def score(
@@ -35,7 +58,7 @@ def score(
     device: str = "auto",
     *,
     image_size: int | None = None,
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[ModelScores, Path]:
     """Scores of a model's layers, and the analysis that holds them.
 
     Probes learn from the training images, choose on the validation images and are reported on the test images, with a
@@ -60,54 +83,98 @@ def score(
         "layers": layers,
     }
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> Json:
         selection = select(spec, labelled=labelled, pack=data.pack)
         if len(selection.rows["train"]) < 4:
             raise DataError(f"{data.pack.name} has too few training images to score features", "give more images")
-        found = features_of(model.weights, model.backbone, size, selection, device, model.seed)
-        wanted = {name: features for name, features in found.items() if fnmatchcase(name, layers)}
+        features = features_of(model.weights, model.backbone, size, selection, device, model.seed)
+        wanted = {name: each for name, each in features.items() if fnmatchcase(name, layers)}
         if not wanted:
-            raise SpecError(f"no layer of {model.backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
-        for name, features in wanted.items():
-            if not np.isfinite(features.x["train"]).all():
+            raise SpecError(
+                f"no layer of {model.backbone.name} is named {layers!r}", f"there are {', '.join(features)}"
+            )
+        for name, each in wanted.items():
+            if not np.isfinite(each.x["train"]).all():
                 raise not_finite(model.title, name)
-        return {"split": report_split(selection), "layers": _scores(wanted, selection, labelled=labelled)}
+        scores = _scores(wanted, selection, labelled=labelled)
+        return KeptScores(split=report_split(selection), layers=scores).to_json()
 
     folder = store.analysis("scores", inputs, work)
-    return read_json(folder / "done.json"), folder
+    kept = read_as(folder / "done.json", KeptScores)
+    scores = ModelScores(
+        model=model.title, backbone=model.backbone.name, weights=model.digest, split=kept.split, layers=kept.layers
+    )
+    return scores, folder
 
 
-def _scores(layers: dict[str, Features], selection: Selection, *, labelled: bool) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def document_of(
+    models: Sequence[ModelScores],
+    embeddings: Sequence[Embedding],
+    *,
+    dataset: str,
+    label_fraction: float,
+    seed: int,
+) -> ProbeDocument:
+    """The document of all models; it has no embeddings where there are none."""
+    return ProbeDocument(
+        dataset=dataset,
+        label_fraction=label_fraction,
+        models=list(models),
+        embeddings=list(embeddings) or UNSET,
+        seeds=[seed],
+    )
+
+
+def remarks_of(data: Data) -> list[str]:
+    """What a person should know of the scores on a data set."""
+    return [] if len(data.pack.classes) > 1 else [f"{data.pack.name} has no labels: only RankMe can be computed"]
+
+
+def _scores(layers: dict[str, Features], selection: Selection, *, labelled: bool) -> dict[str, LayerScores]:
+    scores: dict[str, LayerScores] = {}
     for name, features in layers.items():
         # The pooled output of a ResNet is its last stage, pooled.
-        twin = next((other for other in found if np.array_equal(features.x["train"], layers[other].x["train"])), None)
-        found[name] = found[twin] if twin is not None else _scores_of(features, selection, labelled=labelled)
-    return found
+        twin = next((other for other in scores if np.array_equal(features.x["train"], layers[other].x["train"])), None)
+        scores[name] = scores[twin] if twin is not None else _scores_of(features, selection, labelled=labelled)
+    return scores
 
 
-def _scores_of(features: Features, selection: Selection, *, labelled: bool) -> dict[str, Any]:
+def _scores_of(features: Features, selection: Selection, *, labelled: bool) -> LayerScores:
     x, y = features.x["train"], features.y["train"]
-    result: dict[str, Any] = {"num_features": int(x.shape[1])}
-    varies = bool(np.ptp(x, axis=0).any())
-    result["rankme"] = feature_scores.rankme(x) if np.any(x) else None
-    if not labelled:
-        return {**result, "knn": None, "linear": None, "logme": None, "h_score": None}
-    split = report_split(selection)
+    rankme = feature_scores.rankme(x) if np.any(x) else None
+    knn: KnnProbe | None = None
+    linear: LinearProbe | None = None
+    if labelled and np.ptp(x, axis=0).any():
+        num_classes, split = len(selection.pack.classes), report_split(selection)
+        nearest = probe_knn(features, num_classes, split)
+        validation, accuracy, interval = _accuracy(nearest, features, selection, split)
+        knn = KnnProbe(
+            validation=validation,
+            balanced_accuracy=accuracy,
+            interval=interval,
+            neighbours=int(nearest.setting["neighbours"]),
+        )
+        regression = probe_linear(features, num_classes, split)
+        validation, accuracy, interval = _accuracy(regression, features, selection, split)
+        linear = LinearProbe(
+            validation=validation, balanced_accuracy=accuracy, interval=interval, C=regression.setting["C"]
+        )
+    return LayerScores(
+        num_features=int(x.shape[1]),
+        rankme=rankme,
+        knn=knn,
+        linear=linear,
+        logme=feature_scores.logme(x, y) if labelled else None,
+        h_score=feature_scores.h_score(x, y) if labelled else None,
+    )
+
+
+def _accuracy(
+    result: ProbeResult, features: Features, selection: Selection, split: str
+) -> tuple[float | None, float, Interval]:
+    """Balanced accuracy of a probe on the validation images and on the reported ones, and the latter's interval."""
+    labels, predictions = features.y[split], result.probabilities.argmax(axis=1)
     groups = selection.pack.groups
-    for kind, probe in PROBES.items():
-        if not varies:
-            result[kind] = None
-            continue
-        measured = probe(features, len(selection.pack.classes), split)
-        labels, predictions = features.y[split], measured.probabilities.argmax(axis=1)
-        own = None if groups is None else groups[selection.rows[split]]
-        result[kind] = {
-            "validation": measured.validation if len(features.y["val"]) else None,
-            "balanced_accuracy": balanced_accuracy(labels, predictions),
-            "interval": list(bootstrap_interval(labels, predictions, own)),
-            **measured.setting,
-        }
-    result["logme"] = feature_scores.logme(x, y)
-    result["h_score"] = feature_scores.h_score(x, y)
-    return result
+    interval = bootstrap_interval(labels, predictions, None if groups is None else groups[selection.rows[split]])
+    validation = result.validation if len(features.y["val"]) else None
+    return validation, balanced_accuracy(labels, predictions), interval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sslcurr.analysis.measures.cka import FEWEST, Alignment, Estimates, estimates, linear_gram, rbf_gram
+from sslcurr.analysis.results.document import Json, Part
+from sslcurr.analysis.results.estimate import Interval
+from sslcurr.analysis.results.similarity.document import (
+    ComparedModel,
+    LayerSimilarity,
+    ModelPair,
+    SimilarityDocument,
+)
 from sslcurr.backbones.fuse import folded
 from sslcurr.backbones.layers import POOLED, Taps, layer_names, not_finite
 from sslcurr.data.views.view import View
@@ -24,7 +34,7 @@ from sslcurr.engine.plan import parent_of
 from sslcurr.engine.selection import rows_of, select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
-from sslcurr.files import read_json
+from sslcurr.files import read_as
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.stage import hash_of, in_range
 
@@ -37,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class CkaSettings:
     """How models are compared.
 
     Attributes:
@@ -82,28 +92,28 @@ class Similarity:
     Attributes:
         models: in the order asked for.
         layers: of each model.
-        found: over the layers of all models, one after the other.
+        estimates: over the layers of all models, one after the other.
         num_images, num_batches: it rests on.
         folder: of the analysis.
     """
 
     models: tuple[Model, ...]
     layers: tuple[tuple[str, ...], ...]
-    found: Estimates
+    estimates: Estimates
     num_images: int
     num_batches: int
     folder: Path
 
     def place(self, model: int) -> slice:
-        """Where a model's layers are in `found`."""
+        """Where a model's layers are in `estimates`."""
         start = sum(len(names) for names in self.layers[:model])
         return slice(start, start + len(self.layers[model]))
 
     def pair(self, a: int, b: int) -> Estimates:
         """Layers of model a (rows) against those of model b (columns)."""
         rows, columns = self.place(a), self.place(b)
-        ends = (None if end is None else end[rows, columns] for end in (self.found.low, self.found.high))
-        return Estimates(self.found.value[rows, columns], *ends)
+        ends = (None if end is None else end[rows, columns] for end in (self.estimates.low, self.estimates.high))
+        return Estimates(self.estimates.value[rows, columns], *ends)
 
     def same_layers(self, a: int, b: int) -> list[tuple[str, int, int]]:
         """Layers that both models have: name, place in a, place in b."""
@@ -112,19 +122,34 @@ class Similarity:
 
     def undefined(self) -> dict[str, list[str]]:
         """Model -> its layers that give the same features for all images, if there are any."""
-        own = np.isnan(np.diagonal(self.found.value))
-        found = {}
-        for number, model in enumerate(self.models):
-            absent = [name for name, lacks in zip(self.layers[number], own[self.place(number)], strict=True) if lacks]
-            if absent:
-                found[model.title] = absent
-        return found
+        is_constant = np.isnan(np.diagonal(self.estimates.value))
+        by_model = {}
+        for number, (model, names) in enumerate(zip(self.models, self.layers, strict=True)):
+            constant = [name for name, each in zip(names, is_constant[self.place(number)], strict=True) if each]
+            if constant:
+                by_model[model.title] = constant
+        return by_model
+
+    def remarks(self) -> list[str]:
+        """What a person should know of it, a sentence for each model with layers where CKA is not defined."""
+        sentences = []
+        for title, names in self.undefined().items():
+            shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            sentences.append(f"{title} gives the same features for all images, so CKA is not defined, at {shown}")
+        return sentences
+
+
+class Comparison(Part, frozen=True, kw_only=True):
+    """What the store keeps of a comparison beside its sums: the layers of each model and the number of batches."""
+
+    layers: list[list[str]]
+    num_batches: int
 
 
 def compare(
     models: Sequence[Model],
     data: Data,
-    settings: Settings,
+    settings: CkaSettings,
     store: Store,
     device: str = "auto",
     *,
@@ -167,19 +192,19 @@ def compare(
         "seed": settings.seed,
     }
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> Json:
         # Of equal size; a little more than asked for where a batch would have fewer than the fewest.
         batches = np.array_split(order, min(-(-len(order) // batch_size), len(order) // FEWEST))
         names, sums, counts = _compare(models, sizes, data, batches, settings, device, progress)
         np.savez(part / "hsic.npz", sums=sums, counts=counts)
-        return {"layers": names, "num_batches": len(batches)}
+        return Comparison(layers=names, num_batches=len(batches)).to_json()
 
     folder = store.analysis("cka", inputs, work)
-    record = read_json(folder / "done.json")
-    with np.load(folder / "hsic.npz") as held:
-        found = estimates(held["sums"], held["counts"], seed=settings.seed)
-    layers = tuple(tuple(names) for names in record["layers"])
-    return Similarity(tuple(models), layers, found, len(order), record["num_batches"], folder)
+    kept = read_as(folder / "done.json", Comparison)
+    with np.load(folder / "hsic.npz") as arrays:
+        values = estimates(arrays["sums"], arrays["counts"], seed=settings.seed)
+    layers = tuple(tuple(names) for names in kept.layers)
+    return Similarity(tuple(models), layers, values, len(order), kept.num_batches, folder)
 
 
 def _compare(
@@ -187,40 +212,40 @@ def _compare(
     sizes: Sequence[int],
     data: Data,
     batches: Sequence[NDArray[Any]],
-    settings: Settings,
+    settings: CkaSettings,
     device: str,
     progress: Progress | None,
 ) -> tuple[list[list[str]], NDArray[Any], NDArray[Any]]:
     """Layers of each model, and the sums of an `Alignment` with their counts."""
     where = placement(device, "32")
     base = Feed(select(data.spec(1.0), labelled=False, pack=data.pack), models[0].backbone, where.device)
-    eyes = []
+    extractors = []
     for model, size in zip(models, sizes, strict=True):
         feed, view = base.seen_by(model.backbone), View(size=size, crop="center")
-        eyes.append((feed, view, Eye(model, settings, where.device, size)))
+        extractors.append((feed, view, GramExtractor(model, settings, where.device, size)))
     alignment: Alignment | None = None
     for number, rows in enumerate(batches):
-        seen: dict[Any, Tensor] = {}  # models that want the same views share them
+        inputs: dict[object, Tensor] = {}  # models that want the same views share them
         grams: list[Tensor] = []
-        for feed, view, eye in eyes:
-            wanted = (view, feed.backbone.channels, feed.backbone.mean, feed.backbone.std)
-            if wanted not in seen:
+        for feed, view, extractor in extractors:
+            kind = (view, feed.backbone.channels, feed.backbone.mean, feed.backbone.std)
+            if kind not in inputs:
                 (images,) = feed.views(np.sort(rows), [view], torch.Generator())
-                seen[wanted] = images.contiguous(memory_format=torch.channels_last)
-            grams += eye.grams(seen[wanted])
+                inputs[kind] = images.contiguous(memory_format=torch.channels_last)
+            grams += extractor.grams(inputs[kind])
         if alignment is None:
             alignment = Alignment(len(grams), settings.estimator)
         alignment.add(torch.stack(grams))
         if progress is not None:
             progress(number + 1, len(batches))
     assert alignment is not None
-    return [eye.names for _, _, eye in eyes], alignment.sums, alignment.counts
+    return [extractor.names for _, _, extractor in extractors], alignment.sums, alignment.counts
 
 
-class Eye:
-    """A model that gives the Gram matrices of its layers; each is computed as its layer is passed, and nothing kept."""
+class GramExtractor:
+    """Gives the Gram matrices of a model's layers, each computed as its layer is passed; no features are kept."""
 
-    def __init__(self, model: Model, settings: Settings, device: torch.device, size: int) -> None:
+    def __init__(self, model: Model, settings: CkaSettings, device: torch.device, size: int) -> None:
         self.model = model
         self.settings = settings
         wanted = layer_names(model.network(), settings.layers)
@@ -228,9 +253,9 @@ class Eye:
         modules = [name for name in wanted if name != POOLED]
         self.network: nn.Module = folded(model.network, modules, example).to(device)
         self.names: list[str] = []
-        self.found: list[Tensor] = []
+        self.matrices: list[Tensor] = []
         self.bandwidths: dict[str, Tensor] = {}
-        self.taps = Taps(self.network, wanted, self._see)
+        self.taps = Taps(self.network, wanted, self._add)
 
     def grams(self, images: Tensor) -> list[Tensor]:
         """[n, n] of each layer, for [n, C, H, W] images.
@@ -238,30 +263,30 @@ class Eye:
         Raises:
             SpecError: features that are not finite.
         """
-        self.names, self.found = [], []
+        self.names, self.matrices = [], []
         with self.taps:
             self.taps(images)
-        if not self.found:
+        if not self.matrices:
             raise SpecError(
                 f"images pass no layer of {self.model.title} that is named {self.settings.layers!r}",
                 "name other layers",
             )
-        finite = torch.stack([gram.sum() for gram in self.found]).isfinite().tolist()
+        finite = torch.stack([gram.sum() for gram in self.matrices]).isfinite().tolist()
         if not all(finite):
             raise not_finite(self.model.title, self.names[finite.index(False)])
-        return self.found
+        return self.matrices
 
-    def _see(self, name: str, output: Tensor, again: bool) -> None:
+    def _add(self, name: str, output: Tensor, again: bool) -> None:
         self.names.append(name)
         if again and self.settings.kernel == "linear":
-            self.found.append(self.found[-1])
+            self.matrices.append(self.matrices[-1])
             return
         features = flat(output, self.settings.pool)
         if self.settings.kernel == "linear":
-            self.found.append(linear_gram(features))
+            self.matrices.append(linear_gram(features))
         else:
             gram, self.bandwidths[name] = rbf_gram(features, self.bandwidths.get(name))
-            self.found.append(gram)
+            self.matrices.append(gram)
 
 
 def flat(output: Tensor, pool: str) -> Tensor:
@@ -273,6 +298,55 @@ def flat(output: Tensor, pool: str) -> Tensor:
     return output.flatten(1)
 
 
+def document_of(similarity: Similarity, settings: CkaSettings, data: Data) -> SimilarityDocument:
+    """The document of a comparison on the images of `data`."""
+    return SimilarityDocument(
+        dataset=data.pack.name,
+        split=settings.split,
+        num_images=similarity.num_images,
+        num_batches=similarity.num_batches,
+        estimator=settings.estimator,
+        kernel=settings.kernel,
+        pool=settings.pool,
+        models=[
+            ComparedModel(title=model.title, backbone=model.backbone.name, weights=model.digest, layers=list(names))
+            for model, names in zip(similarity.models, similarity.layers, strict=True)
+        ],
+        pairs=[_pair(similarity, a, b) for a, b in itertools.combinations(range(len(similarity.models)), 2)],
+        seeds=[settings.seed],
+    )
+
+
+def _pair(similarity: Similarity, a: int, b: int) -> ModelPair:
+    pair = similarity.pair(a, b)
+    rows, columns = pair.value.shape
+    matrix = [[_number(value) for value in row] for row in pair.value]
+    intervals: list[list[Interval | None]] | None = None
+    if pair.low is not None and pair.high is not None:
+        low, high = pair.low, pair.high
+        intervals = [[_interval(low[i, j], high[i, j]) for j in range(columns)] for i in range(rows)]
+    return ModelPair(
+        a=similarity.models[a].title,
+        b=similarity.models[b].title,
+        layers=[
+            LayerSimilarity(layer=name, cka=matrix[i][j], interval=None if intervals is None else intervals[i][j])
+            for name, i, j in similarity.same_layers(a, b)
+        ],
+        matrix=matrix,
+        matrix_interval=intervals,
+    )
+
+
+def _number(value: float) -> float | None:
+    """A value for JSON; None where it is not defined."""
+    return None if math.isnan(value) else float(value)
+
+
+def _interval(low: float, high: float) -> Interval | None:
+    """The ends of an interval; None where some resamples hold only batches in which CKA is not defined."""
+    return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
+
+
 def dissimilarity(data: Data, store: Store, device: str = "auto") -> Callable[[Stage, Stage], float]:
     """A function of two stages: one minus the mean CKA of their layers, on the validation images of `data`.
 
@@ -281,10 +355,10 @@ def dissimilarity(data: Data, store: Store, device: str = "auto") -> Callable[[S
 
     def between(a: Stage, b: Stage) -> float:
         models = [model_of(parent_of(stage.spec), store) for stage in (a, b)]
-        found = compare(models, data, Settings(split="val", pool="avg"), store, device)
-        pair = found.pair(0, 1)
-        values = [pair.value[i, j] for _, i, j in found.same_layers(0, 1)]
-        known = [value for value in values if np.isfinite(value)]
-        return 1.0 - float(np.mean(known)) if known else 1.0
+        similarity = compare(models, data, CkaSettings(split="val", pool="avg"), store, device)
+        pair = similarity.pair(0, 1)
+        values = [pair.value[i, j] for _, i, j in similarity.same_layers(0, 1)]
+        finite = [value for value in values if np.isfinite(value)]
+        return 1.0 - float(np.mean(finite)) if finite else 1.0
 
     return between

@@ -144,12 +144,12 @@ class Alignment:
                 f"CKA needs {FEWEST} images in a batch, got {grams.shape[-1]}", "give more images, or --split all"
             )
         rows = centre(grams, self.estimator)
-        found = (rows @ rows.T).cpu().numpy()
+        products = (rows @ rows.T).cpu().numpy()
         if self.num_batches < GROUPS:
-            self.sums = np.concatenate([self.sums, found[None]])
+            self.sums = np.concatenate([self.sums, products[None]])
             self.counts = np.append(self.counts, 1.0)
         else:
-            self.sums[self.num_batches % GROUPS] += found
+            self.sums[self.num_batches % GROUPS] += products
             self.counts[self.num_batches % GROUPS] += 1
         self.num_batches += 1
 
@@ -173,9 +173,9 @@ def cka_of(sums: NDArray[Any]) -> NDArray[np.float64]:
 
     Values are not clipped: unbiased estimates of unrelated features lie around 0, on both sides.
     """
-    own = np.diagonal(sums, axis1=-2, axis2=-1)
+    diagonal = np.diagonal(sums, axis1=-2, axis2=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.sqrt(own[..., :, None] * own[..., None, :])
+        scale = np.sqrt(diagonal[..., :, None] * diagonal[..., None, :])
         return np.where(scale > 0, sums / scale, np.nan)
 
 
@@ -191,10 +191,10 @@ def estimates(
         return Estimates(value, None, None)
     generator = numpy_generator(seed, "bootstrap of batches")
     drawn = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=num_resamples)
-    own = drawn @ np.diagonal(sums, axis1=1, axis2=2)
+    diagonal = drawn @ np.diagonal(sums, axis1=1, axis2=2)
     low, high = np.empty_like(value), np.empty_like(value)
     with np.errstate(divide="ignore", invalid="ignore"):
         for row in range(len(value)):
-            resampled = (drawn @ sums[:, row]) / np.sqrt(own[:, row, None] * own)
+            resampled = (drawn @ sums[:, row]) / np.sqrt(diagonal[:, row, None] * diagonal)
             low[row], high[row] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Estimates(value, low, high)

@@ -73,8 +73,8 @@ def logme(features: NDArray[Any], labels: NDArray[Any]) -> float:
     targets = np.eye(len(counts))[index]
     inside = u.T @ targets
     rest = np.sum((targets - u @ inside) ** 2, axis=0)
-    found = _evidence(s**2 / s[0] ** 2 if len(s) else s, inside**2, rest, len(x))
-    return float(np.mean(found)) / len(x)
+    evidence = _evidence(s**2 / s[0] ** 2 if len(s) else s, inside**2, rest, len(x))
+    return float(np.mean(evidence)) / len(x)
 
 
 def h_score(features: NDArray[Any], labels: NDArray[Any], *, shrinkage: bool = True) -> float:
@@ -180,9 +180,9 @@ def _evidence(s2: Floats, inside: Floats, rest: Floats, n: int) -> Floats:
 
     best: Floats = at(rest + inside.sum(axis=0), 0.0)  # q infinite: the features are of no use
     grid = np.geomspace(LEAST, MOST, 201)[:, None]
-    found = at(grid / (grid + s2) @ inside + rest, np.log1p(s2 / grid).sum(axis=1, keepdims=True))
-    best = np.maximum(best, found.max(axis=0))
-    for c, q in enumerate(grid[found.argmax(axis=0), 0]):
+    values = at(grid / (grid + s2) @ inside + rest, np.log1p(s2 / grid).sum(axis=1, keepdims=True))
+    best = np.maximum(best, values.max(axis=0))
+    for c, q in enumerate(grid[values.argmax(axis=0), 0]):
         part = inside[:, c]
         for _ in range(MAX_ITERATIONS):
             noise = q / (q + s2)

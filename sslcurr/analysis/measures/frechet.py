@@ -163,23 +163,23 @@ def _reduced(rows: NDArray[np.floating], mean: Floats) -> Floats:
 class _Set:
     """One side of a distance. Factors F are of the scatter matrix, F^T F = (n - 1) S."""
 
-    def __init__(self, given: ArrayLike | Moments) -> None:
-        self.moments = given if isinstance(given, Moments) else None
-        self.given = given.rows if isinstance(given, Moments) else _checked(given)
-        self.num = given.num if isinstance(given, Moments) else len(self.given)  # type: ignore[arg-type]
+    def __init__(self, features: ArrayLike | Moments) -> None:
+        self.moments = features if isinstance(features, Moments) else None
+        self.rows = features.rows if isinstance(features, Moments) else _checked(features)
+        self.num = features.num if isinstance(features, Moments) else len(self.rows)  # type: ignore[arg-type]
         _enough(self.num)
-        self.dim = given.dim if isinstance(given, Moments) else self.given.shape[1]  # type: ignore[union-attr]
-        self.short = self.given is not None and self.num <= self.dim
+        self.dim = features.dim if isinstance(features, Moments) else self.rows.shape[1]  # type: ignore[union-attr]
+        self.short = self.rows is not None and self.num <= self.dim
         self.trace = 0.0  # of the scatter matrix
         if self.short:
-            assert self.given is not None
-            self.mean = _mean(self.given)
-            self.factor = _reduced(self.given, self.mean)
+            assert self.rows is not None
+            self.mean = _mean(self.rows)
+            self.factor = _reduced(self.rows, self.mean)
             self.trace = float(np.vdot(self.factor, self.factor))
         else:
             if self.moments is None:
-                assert self.given is not None
-                self.moments = Moments.of(self.given)
+                assert self.rows is not None
+                self.moments = Moments.of(self.rows)
             self.mean = self.moments._mean
             self.scatter = self.moments._scatter
             self.trace = float(np.trace(self.scatter))
@@ -188,8 +188,8 @@ class _Set:
 
     def equals(self, other: _Set) -> bool:
         """Whether the sets are known to be the same, row by row or in their moments."""
-        if self.given is not None and other.given is not None:
-            return self.given is other.given or np.array_equal(self.given, other.given)
+        if self.rows is not None and other.rows is not None:
+            return self.rows is other.rows or np.array_equal(self.rows, other.rows)
         if self.short or other.short or self.num != other.num:
             return False
         return np.array_equal(self.mean, other.mean) and np.array_equal(self.scatter, other.scatter)
@@ -206,23 +206,23 @@ class _Set:
             vector = self.factor[int(np.argmax(np.einsum("ij,ij->i", self.factor, self.factor)))]
         else:
             vector = self.scatter[int(np.argmax(np.diag(self.scatter)))]
-        found = 0.0
+        length = 0.0
         for _ in range(6):
             norm = float(np.linalg.norm(vector))
             if norm == 0:
-                return found
+                return length
             vector = vector / norm
             vector = self.factor.T @ (self.factor @ vector) if self.short else self.scatter @ vector
-            found = float(np.linalg.norm(vector))
-        return found
+            length = float(np.linalg.norm(vector))
+        return length
 
     def good_factor(self) -> Floats:
         """The rows, the R of their QR decomposition, or, without rows, the pivoted Cholesky factor."""
         if self.short:
             return self.factor
-        if self.given is not None:
+        if self.rows is not None:
             upper = np.zeros((0, self.dim))
-            for rows in _blocks(self.given, max(NUM_ROWS, 2 * self.dim)):
+            for rows in _blocks(self.rows, max(NUM_ROWS, 2 * self.dim)):
                 centred = np.subtract(rows, self.mean, dtype=np.float64)
                 upper = np.asarray(np.linalg.qr(np.concatenate([upper, centred]), mode="r"))
             return upper
@@ -312,12 +312,12 @@ def frechet_distance(a: ArrayLike | Moments, b: ArrayLike | Moments) -> float:
         of_means = 0.0
     traces = first.trace / (first.num - 1) + second.trace / (second.num - 1)
     scale = 2 / math.sqrt((first.num - 1) * (second.num - 1))
-    found = None if first.short and second.short else _quick_nuclear_norm(first, second)
-    if found is not None:
-        value = of_means + traces - scale * found[0]
-        if scale * found[1] > max(PRECISE * value, PRECISE_OF_TRACES * traces):
-            found = None
-    norm, error = found or _good_nuclear_norm(first, second)
+    quick = None if first.short and second.short else _quick_nuclear_norm(first, second)
+    if quick is not None:
+        value = of_means + traces - scale * quick[0]
+        if scale * quick[1] > max(PRECISE * value, PRECISE_OF_TRACES * traces):
+            quick = None
+    norm, error = quick or _good_nuclear_norm(first, second)
     of_covariances = traces - scale * norm
     if of_covariances <= ROUNDING * traces + scale * error:
         of_covariances = 0.0

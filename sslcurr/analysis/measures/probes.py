@@ -30,7 +30,7 @@ class Features:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found at one layer.
+    """The result of a probe at one layer.
 
     Attributes:
         validation: balanced accuracy on the validation images, by which it was chosen.
@@ -66,11 +66,11 @@ def knn_probabilities(
     votes = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / TEMPERATURE)
     one_hot = np.eye(num_classes)[bank_labels[index]] * votes[:, :, None]
     sums = np.cumsum(one_hot, axis=1)
-    found = {}
+    shares = {}
     for number in neighbours:
         chosen = sums[:, min(number, most) - 1]
-        found[number] = chosen / chosen.sum(axis=1, keepdims=True)
-    return found
+        shares[number] = chosen / chosen.sum(axis=1, keepdims=True)
+    return shares
 
 
 def probe_knn(features: Features, num_classes: int, report_on: str) -> ProbeResult:

@@ -23,6 +23,8 @@ from sslcurr.wording import counted
 
 # Points of a small curve, stages that are drawn in full, stages that have a row.
 MOST_STAGES = 1500
+# Tables that are folded away.
+FOLDED = ("matrix", "alike", "confusion")
 
 SECTIONS = {
     "rank": "Rankings and orderings",
@@ -149,8 +151,8 @@ def card(run: Mapping[str, Any]) -> dict[str, Any]:
     made = tables(run["kind"], run["document"], run["title"]) if run["kind"] is not None else []
     return {
         **run,
-        "tables": [table for table in made if table.name not in ("matrix", "confusion")],
-        "folded": [table for table in made if table.name in ("matrix", "confusion")],
+        "tables": [table for table in made if table.name not in FOLDED],
+        "folded": [table for table in made if table.name in FOLDED],
         "known_kind": run["kind"] is None or bool(made),
         "chain_command": (run["document"] or {}).get("command"),
     }

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.results.style import (
-    COLOURS,
-    DARK,
-    DASHES,
-    FORMATS,
-    LIGHT,
-    WIDEST,
-    Figure,
-    chart,
-    entitle,
-    legend,
-    mark_of,
-)
+from sslcurr.analysis.results.estimate import Interval
+from sslcurr.analysis.results.style import COLOURS, DARK, DASHES, LIGHT, WIDEST, Chart, mark_of
 from sslcurr.wording import shortened
 
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
@@ -32,61 +20,81 @@ MOST_NAMES, MOST_NUMBERS = 40, 12
 RANGE = 30
 
 
-def draw_lines(
-    base: Path,
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float] | None, Sequence[float] | None]],
-    names: Sequence[str],
+class Line(NamedTuple):
+    """Values at places, NaN where there is none, and the ends of their intervals, where these are known."""
+
+    values: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+class Bar(NamedTuple):
+    """A value and the ends of its whisker."""
+
+    value: float
+    low: float
+    high: float
+
+
+def line_chart(
+    name: str,
+    lines: Mapping[str, Line],
+    places: Sequence[str],
     *,
     title: str,
     across: str,
     up: str,
     shares: bool = True,
-    formats: Sequence[str] = FORMATS,
-) -> Figure:
-    """A line for each of `lines`, title -> values and ends of their intervals, over places that have `names`.
+) -> Chart:
+    """A line for each of `lines`, by its title, over `places` that have names.
 
     `shares` are at most 1, and their intervals are bands; of other values intervals are whiskers.
     """
-    with chart(base, max(4.8, min(WIDEST, 1.5 + 0.32 * len(names))), 3.8, formats) as axes:
-        places = np.arange(len(names))
-        for number, (label, (values, low, high)) in enumerate(lines.items()):
-            colour = COLOURS[number % len(COLOURS)]
+
+    def paint(axes: Any) -> Sequence[Any]:
+        for number, (label, line) in enumerate(lines.items()):
             # Side by side where there are whiskers, which would hide each other.
             shift = 0.0 if shares else (number - (len(lines) - 1) / 2) * min(0.08, 0.5 / len(lines))
-            axes.plot(
-                places + shift,
-                values,
-                color=colour,
-                marker=mark_of(number),
-                linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
-                markersize=4,
-                linewidth=1.3,
-                label=shortened(label, 60),
-            )
-            if low is not None and high is not None and shares:
-                axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-            elif low is not None and high is not None:
-                axes.vlines(places + shift, low, high, color=colour, linewidth=1)
-        _name_places(axes.xaxis, names)
-        _turn_if_long(axes, names)
-        if len(names) == 1:
+            _draw_line(axes, line, number, label, shift, bands=shares)
+        _name_places(axes.xaxis, places)
+        _turn_if_long(axes, places)
+        if len(places) == 1:
             axes.set_xlim(-0.5, 0.5)
+        what = up
         if shares:
-            finite = [v for values, low, high in lines.values() for each in (values, low, high) for v in each or []]
-            finite = [value for value in finite if np.isfinite(value)]
+            finite = [v for line in lines.values() for each in line for v in each or [] if np.isfinite(v)]
             # From a round tenth below: lines that all lie near 1 are not pressed together.
             axes.set_ylim(np.floor(10 * min([1.0, *finite]) - 0.3) / 10, max([1.02, *finite]))
             bottom = axes.get_ylim()[0]
-            up = up if bottom <= 0 else f"{up} (axis from {bottom:.1f})"
-        axes.set(xlabel=_thinned(across, names), ylabel=up)
+            what = up if bottom <= 0 else f"{up} (axis from {bottom:.1f})"
+        axes.set(xlabel=_thinned(across, places), ylabel=what)
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-        entitle(axes.figure, title)
-        legend(axes.figure, axes.get_legend_handles_labels()[0])
-    return Figure(base, title)
+        return labelled(axes)
+
+    return Chart(name, title, max(4.8, min(WIDEST, 1.5 + 0.32 * len(places))), 3.8, paint)
 
 
-def draw_matrix(
-    base: Path,
+def _draw_line(axes: Any, line: Line, number: int, label: str, shift: float, *, bands: bool) -> None:
+    """One of several lines, moved to the right by `shift` places."""
+    places, colour = np.arange(len(line.values)), COLOURS[number % len(COLOURS)]
+    axes.plot(
+        places + shift,
+        line.values,
+        color=colour,
+        marker=mark_of(number),
+        linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
+        markersize=4,
+        linewidth=1.3,
+        label=shortened(label, 60),
+    )
+    if line.low is not None and line.high is not None and bands:
+        axes.fill_between(places, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+    elif line.low is not None and line.high is not None:
+        axes.vlines(places + shift, line.low, line.high, color=colour, linewidth=1)
+
+
+def matrix_chart(
+    name: str,
     values: NDArray[Any],
     rows: Sequence[str],
     columns: Sequence[str],
@@ -95,17 +103,15 @@ def draw_matrix(
     across: str,
     down: str,
     what: str,
-    formats: Sequence[str] = FORMATS,
-) -> Figure:
+) -> Chart:
     """A heat map of [rows, columns] values from 0 to 1 (or from the lowest, where one is below 0); NaN is white."""
-    width = max(4.2, min(WIDEST, 1.8 + 0.3 * len(columns)))
-    height = max(3.6, min(10.0, 1.4 + 0.3 * len(rows)))
-    with chart(base, width, height, formats) as axes:
-        finite = values[np.isfinite(values)]
-        lowest = min(0.0, float(finite.min())) if finite.size else 0.0
-        texts = None
-        if max(len(rows), len(columns)) <= MOST_NUMBERS:
-            texts = [["-" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+    finite = values[np.isfinite(values)]
+    lowest = min(0.0, float(finite.min())) if finite.size else 0.0
+    texts = None
+    if max(len(rows), len(columns)) <= MOST_NUMBERS:
+        texts = [["-" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+
+    def paint(axes: Any) -> Sequence[Any]:
         heat(
             axes,
             values,
@@ -119,8 +125,10 @@ def draw_matrix(
             down=down,
             text_size=8,
         )
-        entitle(axes.figure, title)
-    return Figure(base, title)
+        return ()
+
+    width = max(4.2, min(WIDEST, 1.8 + 0.3 * len(columns)))
+    return Chart(name, title, width, max(3.6, min(10.0, 1.4 + 0.3 * len(rows))), paint)
 
 
 def heat(
@@ -162,52 +170,32 @@ def _ink(colour: Sequence[float]) -> str:
     return DARK if float(np.dot(linear, (0.2126, 0.7152, 0.0722))) > 0.19 else LIGHT
 
 
-def draw_bars(
-    base: Path,
-    groups: Mapping[str, Mapping[str, tuple[float, float, float] | None]],
+def bar_chart(
+    name: str,
+    groups: Mapping[str, Mapping[str, Bar | None]],
     *,
     title: str,
     across: str,
     up: str,
     line: float | None = None,
     line_name: str = "",
-    formats: Sequence[str] = FORMATS,
-) -> Figure:
-    """Bars in groups: group -> name -> value with the lowest and the highest of it; None, but not for all, is no bar.
+) -> Chart:
+    """Bars in groups: group -> title -> bar; None, but not for all, is no bar.
 
     Values far apart become points on a logarithmic axis. `line` draws a level to compare with.
     """
-    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-    heights = np.array([bar[0] for bars in groups.values() for bar in bars.values() if bar is not None])
+    titles = list(dict.fromkeys(each for bars in groups.values() for each in bars))
+    heights = np.array([bar.value for bars in groups.values() for bar in bars.values() if bar is not None])
     # Over a wide range bars would hide the small ones; a logarithmic bar has no foot, so these are points.
     wide = bool(heights.min() > 0 and heights.max() > RANGE * heights.min())
-    slots = len(names) + 1
-    width = max(5.2, min(WIDEST, 1.6 + 0.26 * slots * len(groups)))
-    with chart(base, width, 3.6, formats) as axes:
-        for number, name in enumerate(names):
-            found = [(place, bars.get(name)) for place, bars in enumerate(groups.values())]
-            kept = [(place, value) for place, value in found if value is not None]
-            places = [place + (number - (len(names) - 1) / 2) / slots for place, _ in kept]
-            values = np.array([value[0] for _, value in kept])
-            ends = np.array([[value[0] - value[1], value[2] - value[0]] for _, value in kept]).reshape(-1, 2).T
-            look: dict[str, Any] = {"yerr": np.clip(ends, 0, None), "label": shortened(name)}
-            colour = COLOURS[number % len(COLOURS)]
-            if wide:
-                axes.errorbar(
-                    places, values, fmt=mark_of(number), color=colour, markersize=5, elinewidth=1, capsize=2, **look
-                )
-            else:
-                axes.bar(
-                    places,
-                    values,
-                    width=1 / slots,
-                    error_kw={"linewidth": 0.8, "capsize": 2},
-                    color=colour,
-                    hatch=HATCHES[number // len(COLOURS) % len(HATCHES)],
-                    edgecolor="white",
-                    linewidth=0.5,
-                    **look,
-                )
+    slots = len(titles) + 1
+
+    def paint(axes: Any) -> Sequence[Any]:
+        for number, label in enumerate(titles):
+            shift = (number - (len(titles) - 1) / 2) / slots
+            bars = {place + shift: by_title.get(label) for place, by_title in enumerate(groups.values())}
+            drawn = {place: bar for place, bar in bars.items() if bar is not None}
+            _draw_bars(axes, drawn, number, label, None if wide else 1 / slots)
         if line is not None:
             axes.axhline(line, color="black", linestyle=":", linewidth=1, label=line_name or None)
         if wide:
@@ -220,10 +208,49 @@ def draw_bars(
         if len(groups) > 3:
             _turn_names(axes, 25)
         axes.set(xlabel=across, ylabel=f"{up} (logarithmic)" if wide else up)
-        entitle(axes.figure, title)
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-        legend(axes.figure, axes.get_legend_handles_labels()[0])
-    return Figure(base, title)
+        return labelled(axes)
+
+    return Chart(name, title, max(5.2, min(WIDEST, 1.6 + 0.26 * slots * len(groups))), 3.6, paint)
+
+
+def _draw_bars(axes: Any, bars: Mapping[float, Bar], number: int, label: str, width: float | None) -> None:
+    """Bars of one colour by their places; points where `width` is None."""
+    places, colour = list(bars), COLOURS[number % len(COLOURS)]
+    values = np.array([bar.value for bar in bars.values()])
+    ends = np.array([[bar.value - bar.low, bar.high - bar.value] for bar in bars.values()]).reshape(-1, 2).T
+    whiskers, name = np.clip(ends, 0, None), shortened(label)
+    if width is None:
+        axes.errorbar(
+            places,
+            values,
+            yerr=whiskers,
+            label=name,
+            fmt=mark_of(number),
+            color=colour,
+            markersize=5,
+            elinewidth=1,
+            capsize=2,
+        )
+        return
+    axes.bar(
+        places,
+        values,
+        yerr=whiskers,
+        label=name,
+        width=width,
+        error_kw={"linewidth": 0.8, "capsize": 2},
+        color=colour,
+        hatch=HATCHES[number // len(COLOURS) % len(HATCHES)],
+        edgecolor="white",
+        linewidth=0.5,
+    )
+
+
+def labelled(axes: Any) -> list[Any]:
+    """The artists of the axes that have a label, for the legend."""
+    artists: list[Any] = axes.get_legend_handles_labels()[0]
+    return artists
 
 
 def _thinned(label: str, names: Sequence[str]) -> str:
@@ -249,16 +276,13 @@ def _turn_names(axes: Any, degrees: int) -> None:
         mark.set(rotation=degrees, rotation_mode="anchor", ha="right", va="center" if degrees == 90 else "top")
 
 
-def line_of(
-    rows: Sequence[Mapping[str, Any]], name: str, factor: float
-) -> tuple[list[float], list[float] | None, list[float] | None]:
-    """A value of each row and the ends of its interval, for `draw_lines`; NaN is not drawn."""
-    values = [math.nan if row.get(name) is None else factor * row[name] for row in rows]
-    ends = [row.get("interval") if row.get(name) is not None else None for row in rows]
-    if not any(ends):
-        return values, None, None
-    low, high = ([factor * end[side] if end else math.nan for end in ends] for side in (0, 1))
-    return values, low, high
+def line_of(values: Sequence[float | None], intervals: Sequence[Interval | None], factor: float = 1.0) -> Line:
+    """Values and the ends of their intervals as a line of a chart; None is not drawn."""
+    scaled = [math.nan if value is None else factor * value for value in values]
+    if not any(intervals):
+        return Line(scaled)
+    ends = [(math.nan, math.nan) if ends is None else (factor * ends[0], factor * ends[1]) for ends in intervals]
+    return Line(scaled, [low for low, _ in ends], [high for _, high in ends])
 
 
 def distinct(names: Sequence[str]) -> list[str]:

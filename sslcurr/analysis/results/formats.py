@@ -7,8 +7,10 @@ import io
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from sslcurr.analysis.results.table import Table
+from sslcurr.files import write_whole
 
 FORMATS = ("md", "latex", "csv")
 
@@ -22,6 +24,13 @@ def render(table: Table, form: str, command: Sequence[str] = ()) -> str:
         command: the command line that makes its numbers again; it is named in md and latex.
     """
     return {"md": _markdown, "latex": _latex, "csv": _csv}[form](table, shlex.join(command))
+
+
+def write_csv(table: Table, folder: Path) -> Path:
+    """Write all values of a table, in eight digits, as a CSV file named like it into an existing folder."""
+    path, frame = folder / f"{table.name}.csv", table.to_pandas()
+    write_whole(path, lambda temporary: frame.to_csv(temporary, index=False, float_format="%.8g"))
+    return path
 
 
 def _csv(table: Table, command: str) -> str:

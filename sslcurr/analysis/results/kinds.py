@@ -11,17 +11,11 @@ import msgspec
 
 from sslcurr.analysis.results.attention import figures as attention_figures
 from sslcurr.analysis.results.attention import tables as attention_tables
-from sslcurr.analysis.results.distances import figures as distance_figures
-from sslcurr.analysis.results.distances import tables as distance_tables
 from sslcurr.analysis.results.document import Document, Json, Part
-from sslcurr.analysis.results.probing import figures as probing_figures
-from sslcurr.analysis.results.probing import tables as probing_tables
 from sslcurr.analysis.results.ranking import figures as ranking_figures
 from sslcurr.analysis.results.ranking import tables as ranking_tables
 from sslcurr.analysis.results.search import figures as search_figures
 from sslcurr.analysis.results.search import tables as search_tables
-from sslcurr.analysis.results.similarity import figures as similarity_figures
-from sslcurr.analysis.results.similarity import tables as similarity_tables
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
 from sslcurr.analysis.results.table import Document as Plain
 from sslcurr.analysis.results.table import Table
@@ -33,6 +27,9 @@ from sslcurr.files import read_json
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
+    "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
+    "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
+    "probe": "sslcurr.analysis.results.probing.document:ProbeDocument",
     "plan": "sslcurr.analysis.results.plan.document:PlanDocument",
     "tasks": "sslcurr.analysis.results.tasks.document:TasksDocument",
     "task": "sslcurr.analysis.results.tasks.document:TaskDocument",
@@ -52,18 +49,12 @@ TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
     "train": training_tables.tables,
     "rank": ranking_tables.tables,
     "search": search_tables.tables,
-    "cka": similarity_tables.tables,
-    "fid": distance_tables.tables,
-    "probe": probing_tables.tables,
     "attend": attention_tables.tables,
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
     "train": training_figures.draw,
     "rank": ranking_figures.draw,
     "search": search_figures.draw,
-    "cka": similarity_figures.draw,
-    "fid": distance_figures.draw,
-    "probe": probing_figures.draw,
     "attend": attention_figures.draw,
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.

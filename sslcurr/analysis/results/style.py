@@ -63,6 +63,7 @@ class Chart:
         width, height: inches, before the lines of the title and the legend.
         paint: draws on matplotlib axes (on a figure, where there are several panels); gives the entries of the legend.
         panels: whether it has several panels.
+        beside: whether the legend stands at the right of the axes, for many entries, rather than below them.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Chart:
     height: float
     paint: Callable[[Any], Sequence[Any]]
     panels: bool = False
+    beside: bool = False
 
     def draw(self, axes: Any = None) -> Any:
         """Draw on matplotlib `axes`, or on a new figure; gives the axes, or a list of them where it has several panels.
@@ -94,7 +96,9 @@ class Chart:
                 return place.axes
             handles = self.paint(axes)
             axes.set_title(lines, loc="left")
-            if handles:
+            if handles and self.beside:
+                legend_beside(axes, handles, loc="upper left", bbox_to_anchor=(1, 1))
+            elif handles:
                 axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2))
             return axes
 
@@ -114,7 +118,10 @@ class Chart:
         FigureCanvasAgg(sheet)
         handles = self.paint(sheet if self.panels else sheet.add_subplot())
         entitle(sheet, self.title)
-        legend(sheet, handles)
+        if self.beside and handles:
+            legend_beside(sheet, handles, loc="outside right upper")
+        else:
+            legend(sheet, handles)
         return sheet
 
 
@@ -180,6 +187,13 @@ def legend(figure: Any, handles: Sequence[Any]) -> None:
             break
     figure.set_size_inches(width, height + 0.18 * rows + 0.1)
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, columnspacing=1.2)
+
+
+def legend_beside(place: Any, handles: Sequence[Any], **where: Any) -> None:
+    """A legend of points at the right of the axes, of a figure or of axes; points that are half transparent are not."""
+    beside = place.legend(handles=handles, fontsize=8, markerscale=1.6, **where)
+    for handle in beside.legend_handles:
+        handle.set_alpha(1)
 
 
 def entitle(figure: Any, title: str) -> None:

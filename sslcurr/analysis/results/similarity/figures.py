@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sslcurr.analysis.results.charts import draw_lines, draw_matrix, line_of
-from sslcurr.analysis.results.style import Figure, Formats
+from sslcurr.analysis.results.charts import Line, line_chart, line_of, matrix_chart
+from sslcurr.analysis.results.similarity.document import ModelPair, SimilarityDocument
+from sslcurr.analysis.results.style import Chart
 
 
-def draw(document: Mapping[str, Any], folder: Path, formats: Formats) -> list[Figure | None]:
-    """Draw the charts into `folder`."""
-    found: list[Figure | None] = []
+def charts(document: SimilarityDocument) -> Iterator[Chart]:
+    """The layers that models have in common as lines, and for each pair all layers against all."""
     about = (
-        f"{document['num_images']} images of {document['dataset']} ({document['split']}), {document['estimator']} "
-        f"{document['kernel']} CKA"
+        f"{document.num_images} images of {document.dataset} ({document.split}), {document.estimator} "
+        f"{document.kernel} CKA"
     )
-    same = [pair for pair in document["pairs"] if pair["layers"]]
-    names = list(dict.fromkeys(row["layer"] for pair in same for row in pair["layers"]))
+    same = [pair for pair in document.pairs if pair.layers]
+    names = list(dict.fromkeys(row.layer for pair in same for row in pair.layers))
     if len(names) > 1:
-        lines = {}
-        for pair in same:
-            rows: list[dict[str, Any]] = [
-                next((row for row in pair["layers"] if row["layer"] == name), {}) for name in names
-            ]
-            lines[f"{pair['a']} | {pair['b']}"] = line_of(rows, "cka", 1.0)
-        title = f"Same layers of two models: {about}"
-        found.append(
-            draw_lines(folder / "layers", lines, names, title=title, across="layer", up="CKA", formats=formats)
+        lines = {f"{pair.a} | {pair.b}": _line(pair, names) for pair in same}
+        yield line_chart("layers", lines, names, title=f"Same layers of two models: {about}", across="layer", up="CKA")
+    models = list(enumerate(document.models, start=1))
+    for ((a, first), (b, second)), pair in zip(itertools.combinations(models, 2), document.pairs, strict=True):
+        yield matrix_chart(
+            "matrix" if len(models) == 2 else f"matrix-{a}-{b}",
+            np.array(pair.matrix, dtype=float),
+            first.layers,
+            second.layers,
+            title=f"Layers of two models: {about}",
+            across=pair.b,
+            down=pair.a,
+            what="CKA",
         )
-    models = document["models"]
-    pairs = [(a, b) for a in range(len(models)) for b in range(a + 1, len(models))]
-    for (a, b), pair in zip(pairs, document["pairs"], strict=True):
-        found.append(
-            draw_matrix(
-                folder / ("matrix" if len(models) == 2 else f"matrix-{a + 1}-{b + 1}"),
-                np.array(pair["matrix"], dtype=float),
-                models[a]["layers"],
-                models[b]["layers"],
-                title=f"Layers of two models: {about}",
-                across=pair["b"],
-                down=pair["a"],
-                what="CKA",
-                formats=formats,
-            )
-        )
-    return found
+
+
+def _line(pair: ModelPair, names: Sequence[str]) -> Line:
+    """CKA of the same layers at the places of `names`."""
+    by_name = {row.layer: (row.cka, row.interval) for row in pair.layers if row.cka is not None}
+    values = [by_name.get(name, (None, None)) for name in names]
+    return line_of([value for value, _ in values], [interval for _, interval in values])
