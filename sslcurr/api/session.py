@@ -134,9 +134,13 @@ class Session:
         return models
 
     def draw(self, document: Document) -> None:
-        """Draw the charts of a document into the folder for charts, if there is one."""
+        """Draw the charts of a document, and write its CSV tables, into the folder for charts, if there is one."""
+        from sslcurr.analysis.results.formats import write_csv
+
         folder = self.plots()
         if folder is not None:
+            for table in document.csv_tables():
+                self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
                 self.wrote(chart.save(folder))
 

@@ -76,6 +76,11 @@ class Document(Part, frozen=True, kw_only=True):
         module = _sibling(self, "figures")
         return {chart.name: chart for chart in module.charts(self)} if module is not None else {}
 
+    def csv_tables(self) -> list[Table]:
+        """The tables that are written as CSV beside the charts, each as `name`.csv."""
+        tables = getattr(_sibling(self, "tables"), "csv_tables", None)
+        return list(tables(self)) if tables is not None else []
+
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""
         lines = getattr(_sibling(self, "tables"), "closing_lines", None)
