@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from sslcurr.analysis.results.weights.document import ExportDocument, ImportDocument
 from sslcurr.api.session import Session
@@ -100,8 +99,8 @@ def export(
     written: list[ExportDocument] = []
 
     def write(temporary: Path) -> None:
-        plain = exported(model.network(), model.backbone, size, head, classes, form, temporary, name=str(path))
-        written.append(msgspec.convert(plain, ExportDocument))
+        result = exported(model.network(), model.backbone, size, head, classes, form, temporary, name=str(path))
+        written.append(ExportDocument(file=str(path), format=form, **asdict(result.about), how=result.how))
 
     write_whole(path, write)
     return session.finished(written[0])

@@ -305,7 +305,7 @@ def described(search: LrSearch) -> str:
     )
 
 
-def describe(spec: StageSpec) -> dict[str, Any]:
+def describe(spec: StageSpec) -> dict[str, object]:
     """The resolved values that a person wants to see before a run, in order; what is off is left out."""
     training = spec.training
     idle = task_class(spec.task).Config(**spec.config).idle()

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from sslcurr.spec.stage import Json
+
 if TYPE_CHECKING:
     from sslcurr.analysis.results.style import Chart
     from sslcurr.analysis.results.table import Table
 
 
-# Plain JSON values whose names are not ours: a task's settings, a document within a document, names of layers.
-Json = dict[str, Any]
+__all__ = ["Document", "Json", "Part"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
