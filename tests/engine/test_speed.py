@@ -95,7 +95,7 @@ def test_every_phase_of_a_step_is_told_in_order(small_stage, tmp_path):
     step = [*parts, *parts, "optimizer", "after_step", "logging"]
     assert set(step) == set(PHASES)
     expected = [text for name in step for text in (name, f"end of {name}")]
-    assert listener.told == expected * stage.record["steps"]
+    assert listener.told == expected * stage.record.steps
 
 
 # ---- memory that is kept

@@ -253,7 +253,7 @@ class Chains:
             if self.regions is not None:
                 looks = gaze.gaze_of(stage, specs[-1], self.regions, self.looks, self.store, self.device)
                 self.folders[looks.folder.name] = looks.folder
-            validation = stage.record["metrics"].get("val_balanced_accuracy")
+            validation = stage.record.metrics.get("val_balanced_accuracy")
         else:
             start = self.planner.parent if parent is None else parent
             report, folder = self.probed(stage, self.measure, start, seed, **wishes)
@@ -271,7 +271,7 @@ class Chains:
         planner = self.planner.wishing(seed=seed, **wishes)
         weights: Path | None
         if stage is not None:
-            weights, digest = stage.weights, stage.record["weights_sha256"]
+            weights, digest = stage.weights, stage.record.weights_sha256
         elif start.key is not None:
             weights = weights_of(start.key, start.source, self.store)
             digest = sha256_of(weights)

@@ -19,8 +19,6 @@ from sslcurr.analysis.results.search import tables as search_tables
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
 from sslcurr.analysis.results.table import Document as Plain
 from sslcurr.analysis.results.table import Table
-from sslcurr.analysis.results.training import figures as training_figures
-from sslcurr.analysis.results.training import tables as training_tables
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 from sslcurr.files import read_json
 
@@ -46,13 +44,11 @@ KINDS = {
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
 }
 TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
-    "train": training_tables.tables,
     "rank": ranking_tables.tables,
     "search": search_tables.tables,
     "attend": attention_tables.tables,
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
-    "train": training_figures.draw,
     "rank": ranking_figures.draw,
     "search": search_figures.draw,
     "attend": attention_figures.draw,

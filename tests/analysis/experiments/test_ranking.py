@@ -595,7 +595,7 @@ def test_a_forecast_takes_recorded_speeds_where_there_are_any(laboratory):
     specs = [chains.specs(name, 1) for name in (("rotation",), ("simsiam",))]
     found = forecast(chains, specs, Runtime(device="cpu"))
     assert found.measured == ["simsiam"]
-    done = {stage.spec.task: stage.record["images_per_second"] for stage in chains.store.all()}
+    done = {stage.spec.task: stage.record.images_per_second for stage in chains.store.all()}
     assert found.speeds["rotation"] == done["rotation"]
     assert found.speeds["classification"] == done["classification"]
     seconds = sum(84 / found.speeds[spec.task] for spec in {key_of(s): s for chain in specs for s in chain}.values())
