@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.dataset import Data
     from sslcurr.engine.models import Model
     from sslcurr.engine.plan import Planner
-    from sslcurr.engine.store import Store
+    from sslcurr.engine.store import Stage, Store
 
 Found = TypeVar("Found", bound=Document)
 
@@ -54,7 +54,7 @@ class Session:
         Raises:
             SpecError: it cannot be made or written.
         """
-        from sslcurr.engine.store import Store
+        from sslcurr.engine.store import Stage, Store
 
         return Store(writable_folder(self.runs, "--runs"))
 
@@ -64,7 +64,7 @@ class Session:
         Raises:
             StoreError: there is no such folder.
         """
-        from sslcurr.engine.store import Store
+        from sslcurr.engine.store import Stage, Store
         from sslcurr.errors import StoreError
 
         if not self.runs.is_dir():
@@ -142,6 +142,16 @@ class Session:
             for table in document.csv_tables():
                 self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
+                self.wrote(chart.save(folder))
+
+    def draw_stages(self, stages: Sequence[Stage]) -> None:
+        """Draw the curves of stages into the folder for charts, if there is one."""
+        from sslcurr.analysis.results.training.curves import stage_charts
+        from sslcurr.wording import arrow
+
+        folder = self.plots()
+        for stage in {stage.key: stage for stage in stages}.values() if folder is not None else ():
+            for chart in stage_charts(arrow(stage.spec.tasks), stage):
                 self.wrote(chart.save(folder))
 
     def wrote(self, figure: Any) -> None:

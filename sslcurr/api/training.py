@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
+from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
+from sslcurr.spec.stage import Json
+from sslcurr.wording import arrow, short
 
 if TYPE_CHECKING:
+    from sslcurr.analysis.evaluation.masks import Regions
     from sslcurr.engine.plan import Planner
+    from sslcurr.engine.run import Outcome
     from sslcurr.engine.store import Store
     from sslcurr.spec.stage import StageSpec
 
@@ -85,7 +93,7 @@ def refuse_masks(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.plan import described_values
+    from sslcurr.engine.plan import describe
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
@@ -97,7 +105,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
             key=key_of(spec),
             reused=store.find(key_of(spec)) is not None,
             asked=to_dict(spec),
-            resolved=described_values(spec),
+            resolved={name: short(value) for name, value in describe(spec).items()},
         )
         for spec in (*specs, *baseline)
     ]
