@@ -74,6 +74,10 @@ def it_says_what_it_is(subject: Subject) -> None:
 @check
 def its_settings_survive_the_store(subject: Subject) -> None:
     """A stage that is written as JSON and read again is the same stage, with the same key."""
+    try:
+        json.dumps(dataclasses.asdict(subject.kind.Config()), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"Config has values that JSON cannot hold: {error}") from error
     spec = subject.stage()
     again = stage_from_dict(json.loads(json.dumps(to_dict(spec), allow_nan=False)))
     expect(key_of(again) == key_of(spec), "the key is another: Config has values that JSON does not keep")
