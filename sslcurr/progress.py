@@ -40,3 +40,6 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A remark that a person should see, one line."""
+
+    def say(self, text: str) -> None:
+        """How far it is, one line."""

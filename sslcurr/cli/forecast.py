@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.analysis.results import table as cells
+from sslcurr.analysis.results import estimate
 from sslcurr.cli.output import console, percent, print_json, table
 from sslcurr.cli.progress import error_console
 from sslcurr.wording import arrow
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sslcurr.analysis.experiments.chains import Chains
-    from sslcurr.analysis.experiments.forecast import Forecast
     from sslcurr.analysis.experiments.ranking import Results
-    from sslcurr.analysis.results.ranking.document import Ordering
+    from sslcurr.analysis.results.estimate import Failure
+    from sslcurr.analysis.results.forecast.document import ForecastDocument
+    from sslcurr.analysis.results.grid.document import GridDocument
+    from sslcurr.analysis.results.ranking.document import Ordering, RankDocument
+    from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.cli.options import Shared
     from sslcurr.engine.plan import Parent
 
@@ -31,18 +34,19 @@ def spread(row: Mapping[str, Any], num_seeds: int = 0) -> str:
 
 def between(interval: Sequence[float] | None) -> str:
     """An interval of accuracies."""
-    return cells.between(*(interval or (None, None)))
+    return estimate.between(*(interval or (None, None)))
 
 
 def points(entry: Mapping[str, Any] | None) -> str:
     """A difference in points with its interval."""
-    return "-" if entry is None else cells.points(entry["mean"], *(entry["interval"] or (None, None)))
+    return "-" if entry is None else estimate.points(entry["mean"], *(entry["interval"] or (None, None)))
 
 
-def print_ranking(document: Mapping[str, Any]) -> None:
+def print_ranking(ranking: RankDocument) -> None:
     """The ranking, the table of orderings, the test of the hypothesis, and the command for the curriculum."""
     from sslcurr.wording import counted
 
+    document = ranking.to_json()
     out = console()
     seeds = document["seeds"]
     images = f"{document['num_images']} {document['split']} images"
@@ -67,8 +71,8 @@ def print_ranking(document: Mapping[str, Any]) -> None:
             markup=False,
         )
     if document.get("orderings"):
-        _print_orderings(document, out)
-    _print_failures(document, out)
+        _print_orderings(ranking, out)
+    _print_failures(ranking.failed, out)
     if document["curriculum"]:
         out.print(f"curriculum: {arrow(document['curriculum'])}", style="bold", markup=False)
         for group in document["ties"]:
@@ -83,9 +87,10 @@ def attention_cells(row: Mapping[str, Any], document: Mapping[str, Any]) -> list
     return [spread(row["attention"])] if row.get("attention", {}).get("mean") is not None else ["-"]
 
 
-def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
+def _print_orderings(ranking: RankDocument, out: Console) -> None:
     from sslcurr.analysis.results.ranking.tables import choices, tests
 
+    document = ranking.to_json()
     looks = ["AIL"] if "attention" in document else []
     columns = ("curr.", "pretraining", "kind", "balanced accuracy", "95 % interval", "validation", *looks, "")
     rows = table(*columns, right=("balanced accuracy", "95 % interval", "validation", *looks))
@@ -102,14 +107,14 @@ def _print_orderings(document: Mapping[str, Any], out: Console) -> None:
     out.print(rows)
     if any(row["uncertain"] for row in document["orderings"]):
         out.print("?: two of its tasks cannot be told apart, so that its kind may be chance")
-    for line in [*choices(document), *tests(document)]:
+    for line in [*choices(ranking), *tests(ranking)]:
         out.print(line, markup=False)
 
 
-def _print_failures(document: Mapping[str, Any], out: Console) -> None:
+def _print_failures(failed: Sequence[Failure], out: Console) -> None:
     from sslcurr.analysis.results.columns import failures
 
-    for line in failures(document):
+    for line in failures(failed):
         out.print(line, style="red", markup=False)
 
 
@@ -120,7 +125,7 @@ def print_partial(results: Results) -> None:
     rows = table("pretraining", "seeds", "balanced accuracy", right=("seeds", "balanced accuracy"), title="so far")
     groups = [*results.baselines.items(), *((arrow(name), runs) for name, runs in results.chains.items())]
     for name, runs in groups:
-        row = summary(runs, None)
+        row = summary(runs, None).to_json()
         rows.add_row(name, f"{len(row['runs'])} of {len(results.seeds)}", spread(row))
     if groups:
         error_console().print(rows)
@@ -136,93 +141,27 @@ def print_forecast(
     guessed: bool,
 ) -> None:
     """The tree of stages, what is there, the cost with and without sharing, and how long it will take."""
-    from rich.tree import Tree
+    from sslcurr.analysis.experiments.forecast import forecast_ranking
 
-    from sslcurr.analysis.experiments.forecast import forecast
-    from sslcurr.spec.stage import key_of
-
-    names: list[Ordering] = [(), *orderings]
-    specs = {(name, seed): chains.specs(name, seed) for seed in seeds for name in names}
-    extra = [chains.specs((), seed, reference) for seed in seeds] if reference is not None else []
-    found = forecast(chains, [*specs.values(), *extra], shared.runtime())
-    num_seeds = len(seeds)
-    num_chains = len(specs) + len(extra)
-    if shared.json:
-        print_cost(found, num_chains, True, guessed=guessed)
-        return
-    out = console()
-    state: dict[Ordering, set[str]] = {}
-    ended: dict[Ordering, int] = {}
-    for (name, _), chain in specs.items():
-        if chains.measure == "finetune":
-            ended[name] = ended.get(name, 0) + (key_of(chain[-1]) in found.there)
-        for end, spec in enumerate(chain[: len(name)], start=1):
-            state.setdefault(name[:end], set()).update({key_of(spec)} & found.there)
-    begin = "scratch" if chains.planner.parent.key is None else "start"
-    tree = Tree(_label(begin, None, ended.get(()), num_seeds))
-    branches: dict[Ordering, Tree] = {(): tree}
-    for prefix in sorted(state, key=len):
-        label = _label(prefix[-1], len(state[prefix]), ended.get(prefix), num_seeds)
-        branches[prefix] = branches[prefix[:-1]].add(label)
-    out.print(tree)
-    if guessed:
-        out.print("the curriculum is known when each task was trained alone; the tree takes the order given")
-    print_cost(found, num_chains, False)
+    document, tree = forecast_ranking(chains, orderings, seeds, shared.runtime(), reference=reference, guessed=guessed)
+    if not shared.json:
+        for line in tree:
+            console().print(line, soft_wrap=True, markup=False)
+    print_cost(document, shared.json)
 
 
-def print_cost(found: Forecast, num_chains: int, as_json: bool, **more: Any) -> None:
+def print_cost(document: ForecastDocument, as_json: bool) -> None:
     """What chains cost: stages with and without sharing, what is there, speeds, time, room."""
-    from sslcurr.spec.stage import key_of
-
     if as_json:
-        stages = [
-            {
-                "task": s.task,
-                "tasks": list(s.tasks),
-                "seed": s.seed,
-                "key": key_of(s),
-                "reused": key_of(s) in found.there,
-            }
-            for s in found.stages
-        ]
-        document = {
-            "chains": num_chains,
-            "pretraining_stages": {"alone": found.num_alone, "shared": found.num_shared},
-            "stages": stages,
-            "there": len(found.there),
-            "images_per_second": found.speeds,
-            "measured_now": found.measured,
-            "hours": found.hours,
-            "gigabytes": found.gigabytes,
-        }
-        print_json({**document, **more})
+        print_json(document.to_json())
         return
-    from sslcurr.wording import counted
-
-    out = console()
-    out.print(
-        f"{counted(num_chains, 'chain')}; pretraining stages: {found.num_alone} one by one, {found.num_shared} with "
-        f"shared prefixes; {counted(len(found.stages), 'stage')} in all, {len(found.there)} there already"
-    )
-    if found.speeds:
-        now = {task: " (measured now)" if task in found.measured else "" for task in found.speeds}
-        out.print("images/s: " + ", ".join(f"{task} {speed:,.0f}{now[task]}" for task, speed in found.speeds.items()))
-        out.print(f"to be trained: about {_duration(found.hours)}, {found.gigabytes:.1f} GB of weights")
+    for line in document.closing_lines():
+        console().print(line, markup=False)
 
 
-def _label(task: str, there: int | None, ended: int | None, num_seeds: int) -> str:
-    parts = [] if there is None else [f"{there} of {num_seeds} there"]
-    if ended is not None:
-        parts.append(f"classification {ended} of {num_seeds}")
-    return f"{task}  ({', '.join(parts)})" if parts else task
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
-
-
-def print_search(document: Mapping[str, Any]) -> None:
-    """What the automatic curriculum looked at, what it found, at what cost, and what it missed."""
+def print_search(search: SearchDocument) -> None:
+    """What the automatic curriculum scored, what it chose, at what cost, and what it missed."""
+    document = search.to_json()
     out = console()
     rows = table("tasks", "epochs", "seeds", "candidate", "score", "", right=("tasks", "epochs", "seeds", "score"))
     for rung in document["rungs"]:
@@ -258,16 +197,17 @@ def print_search(document: Mapping[str, Any]) -> None:
             f"{percent(missed['best_mean'])}: {points(entry)} points; the median ordering {percent(missed['median'])}",
             markup=False,
         )
-    _print_failures(document, out)
+    _print_failures(search.failed, out)
     if document["ordering"]:
         out.print(f"found: {arrow(document['ordering'])}", style="bold", markup=False)
         out.print(document["command"], soft_wrap=True, markup=False)
 
 
-def print_grid(document: Mapping[str, Any]) -> None:
+def print_grid(grid: GridDocument) -> None:
     """Table 1: labels down, images of pretraining across."""
     from sslcurr.wording import counted
 
+    document = grid.to_json()
     out = console()
     columns = [*(["scratch"] if document["baseline"] else []), *(f"{share:.4g}" for share in document["ssl_fractions"])]
     seeds = counted(len(document["seeds"]), "seed")
@@ -287,4 +227,4 @@ def print_grid(document: Mapping[str, Any]) -> None:
         entry = document["halving"][name]
         if entry is not None:
             out.print(f"{what}: {points(entry)} points")
-    _print_failures(document, out)
+    _print_failures(grid.failed, out)

@@ -51,32 +51,29 @@ def grid(
         check_fractions(name, shares[name])
     if (shared.fraction, shared.label_fraction) != (1.0, 1.0):
         raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
-    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
+    from sslcurr.analysis.experiments.chains import Chain, Chains, MeasuredChain, Shares
     from sslcurr.analysis.experiments.forecast import forecast
-    from sslcurr.analysis.experiments.grid import Cell, Grid
+    from sslcurr.analysis.experiments.grid import Grid
     from sslcurr.cli.forecast import print_cost, print_grid
     from sslcurr.cli.job import note, opened, run_record
     from sslcurr.cli.output import percent, plotted, print_files, print_json
 
     numbers = range(shared.seed, shared.seed + seeds)
-    cells = cells_of(shares["--label-fractions"], shares["--ssl-fractions"], baseline=baseline is not None)
+    fractions = (shares["--label-fractions"], shares["--ssl-fractions"])
+    cells_of(*fractions, baseline=baseline is not None)  # a share without a cell is refused before images are read
     with opened(shared, [*tasks, "classification"], None) as (planner, store, report):
         chains = Chains(planner, store, shared.runtime, report, device=shared.device)
 
-        def heard(run: Run | Failure, cell: Cell) -> None:
-            result = percent(run.balanced_accuracy) if isinstance(run, Run) else f"failed: {run.reason}"
-            images = "scratch" if cell[1] is None else f"images {cell[1]:g}"
+        def chain_done(chain: Chain, cell: Shares) -> None:
+            result = percent(chain.balanced_accuracy) if isinstance(chain, MeasuredChain) else f"failed: {chain.reason}"
+            images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
             note(chains, record)  # whatever ends this command, its reports are needed by the next
-            report.say(f"labels {cell[0]:g}, {images}, seed {run.seed}: {result}")
+            report.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
 
-        table = Grid(chains, tasks, numbers, cells, heard=heard)
-        specs = []
-        for seed in numbers:
-            for cell in cells:
-                ordering, wishes = table.wishes(cell)
-                specs.append(chains.specs(ordering, seed, **wishes))
+        table = Grid(chains, tasks, numbers, *fractions, baseline=baseline is not None, chain_done=chain_done)
+        specs = table.specs()
         if shared.dry_run:
-            print_cost(forecast(chains, specs, shared.runtime()), len(specs), shared.json)
+            print_cost(forecast(chains, specs, shared.runtime()), shared.json)
             return
         chains.check_network(tasks)
         chains.need(specs)
@@ -84,21 +81,14 @@ def grid(
         record = run_record(planner, store, asked=asked, title=f"grid {' '.join(tasks)}", stages=[])
         note(chains, record)
         table.measure()
-        document = {
-            "dataset": planner.data.pack.name,
-            "split": chains.split,
-            "ssl_fractions": shares["--ssl-fractions"],
-            "label_fractions": shares["--label-fractions"],
-            "baseline": baseline.value if baseline else None,
-            **table.document(),
-        }
-        note(chains, record | {"finished": not document["failed"]})
-        store.keep_result(record, "grid", document)
-    files = plotted("grid", document, shared.plots())
+        document = table.document()
+        note(chains, record | {"finished": not document.failed})
+        store.keep_result(record, "grid", document.to_json())
+    files = plotted("grid", document.to_json(), shared.plots())
     if shared.json:
-        print_json({**document, "files": files})
+        print_json({**document.to_json(), "files": files})
     else:
         print_grid(document)
         print_files(files)
-    if document["failed"]:
+    if document.failed:
         raise typer.Exit(FAILED)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +15,9 @@ from sslcurr.cli.options import Aiming, Shared, given_options, refuse_masks, sha
 from sslcurr.errors import Interrupted, SpecError
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
+    from sslcurr.analysis.experiments.chains import Chain, Chains
     from sslcurr.analysis.experiments.ranking import Results
-    from sslcurr.analysis.results.ranking.document import Ordering
     from sslcurr.cli.progress import Lines
-    from sslcurr.engine.plan import Parent
 
 # The four of the study's table (arXiv 2301.10687).
 DEFAULT_TASKS = ["relative-location", "mocov2", "swav", "rotation"]
@@ -168,6 +165,7 @@ def _rank(
     report: Lines,
 ) -> None:
     from sslcurr.analysis.experiments.orderings import chosen_orderings
+    from sslcurr.analysis.experiments.progress import ChainsProgress
     from sslcurr.analysis.experiments.ranking import Ranking, known_singles
     from sslcurr.cli.forecast import print_forecast, print_partial, print_ranking
     from sslcurr.cli.job import note, run_record
@@ -200,13 +198,13 @@ def _rank(
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     chains.expect([(), *singles], seeds, reference)
     note(chains, record)
-    progress = Progress(report, chains, print_partial if watch else None)
+    progress = ChainsProgress(report, chains, print_partial if watch else None)
 
-    def heard(run: Run | Failure, results: Results) -> None:
+    def chain_done(chain: Chain, results: Results) -> None:
         note(chains, record)  # after each chain: whatever ends this command, its reports are needed by the next
-        progress.heard(run, results)
+        progress.chain_done(chain, results)
 
-    ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=heard)
+    ranking = Ranking(chains, tasks, seeds, imagenet=reference, chain_done=chain_done)
     try:
         progress.expect([(), *singles], seeds, reference)
         ranking.measure_singles()
@@ -224,25 +222,18 @@ def _rank(
         if not watch:
             print_partial(ranking.results)
         raise
-    document = ranking.document()
-    curriculum = document["curriculum"]
-    document = {
-        "dataset": chains.planner.data.pack.name,
-        "split": chains.split,
-        "measure": chains.measure,
-        **document,
-        "command": command_of(shared, curriculum, start) if curriculum else None,
-    }
-    best = max((row["mean"] for row in document["tasks"]), default=None)
-    note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
-    chains.store.keep_result(record, "rank", document)
-    files = plotted("rank", document, shared.plots())
+    curriculum = ranking.curriculum()
+    document = ranking.document(command_of(shared, curriculum, start) if curriculum else None)
+    best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
+    note(chains, record | {"finished": not document.failed, "balanced_accuracy": best})
+    chains.store.keep_result(record, "rank", document.to_json())
+    files = plotted("rank", document.to_json(), shared.plots())
     if shared.json:
-        print_json({**document, "files": files})
+        print_json({**document.to_json(), "files": files})
     else:
         print_ranking(document)
         print_files(files)
-    if document["failed"]:
+    if document.failed:
         raise typer.Exit(FAILED)
 
 
@@ -264,39 +255,38 @@ def _search(
     report: Lines,
 ) -> None:
     from sslcurr.analysis.evaluation.similarity import dissimilarity
-    from sslcurr.analysis.experiments.search import Search, Settings
+    from sslcurr.analysis.experiments.search import Search, SearchSettings
     from sslcurr.cli.forecast import print_search
     from sslcurr.cli.job import note, run_record
     from sslcurr.cli.output import console, plotted, print_files, print_json
     from sslcurr.engine.store import run_name
-    from sslcurr.wording import counted
 
     if len(tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
-    settings = Settings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
+    settings = SearchSettings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
     unlike = dissimilarity(chains.planner.data, chains.store, shared.device) if penalty else None
     record: dict[str, Any] = {}
 
-    def said(text: str) -> None:
+    def candidate_done(text: str) -> None:
         note(chains, record)
         report.say(text)
 
-    found = Search(chains, tasks, seeds, settings, dissimilarity=unlike, said=said, needed=lambda: note(chains, record))
+    automatic = Search(
+        chains,
+        tasks,
+        seeds,
+        settings,
+        dissimilarity=unlike,
+        candidate_done=candidate_done,
+        need_changed=lambda: note(chains, record),
+    )
     if shared.dry_run:
-        document: dict[str, Any] = {
-            "orderings": found.num_orderings(),
-            "exhaustive_image_passes": found.exhaustive,
-            "budget_image_passes": settings.budget * found.exhaustive,
-        }
+        plan = automatic.forecast()
         if shared.json:
-            print_json(document)
+            print_json(plan.to_json())
         else:
-            console().print(
-                f"{document['orderings']} orderings of up to {length} of {len(tasks)} tasks at "
-                f"{counted(len(seeds), 'seed')} take "
-                f"{found.exhaustive:,.0f} image passes; the search spends at most "
-                f"{document['budget_image_passes']:,.0f} ({settings.budget:.0%})"
-            )
+            for line in plan.closing_lines():
+                console().print(line, markup=False)
         return
     chains.check_network(tasks)
     asked = {
@@ -310,29 +300,23 @@ def _search(
     begun = run_name(asked) in chains.store.all_runs()
     note(chains, record)
     try:
-        result = found.run()
+        automatic.run()
     except SpecError:
         if not begun:  # a budget that was refused is no run to go on with
             chains.store.forget({run_name(asked)})
         raise
-    result = {
-        "dataset": chains.planner.data.pack.name,
-        "split": chains.split,
-        "measure": chains.measure,
-        "seeds": list(seeds),
-        **result,
-        "command": command_of(shared, result["ordering"], start) if result["ordering"] else None,
-    }
-    best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
-    note(chains, record | {"finished": not result["failed"], "balanced_accuracy": best})
-    chains.store.keep_result(record, "search", result)
-    files = plotted("search", result, shared.plots())
+    ordering = automatic.ordering()
+    document = automatic.document(command_of(shared, ordering, start) if ordering else None)
+    best = next((row.mean for row in document.finalists if row.ordering == document.ordering), None)
+    note(chains, record | {"finished": not document.failed, "balanced_accuracy": best})
+    chains.store.keep_result(record, "search", document.to_json())
+    files = plotted("search", document.to_json(), shared.plots())
     if shared.json:
-        print_json({**result, "files": files})
+        print_json({**document.to_json(), "files": files})
     else:
-        print_search(result)
+        print_search(document)
         print_files(files)
-    if result["failed"]:
+    if document.failed:
         raise typer.Exit(FAILED)
 
 
@@ -345,44 +329,3 @@ def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> st
         own = [setting for setting in own if not setting.startswith("search.")]  # of tasks that are not in the ordering
         shared = replace(shared, lr_range=None, lr_pruner=None)
     return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(replace(shared, settings=own or None))])
-
-
-class Progress:
-    """Counts the chains, says each as it is measured, and shows the table so far when asked for."""
-
-    def __init__(self, report: Lines, chains: Chains, show: Callable[[Results], None] | None) -> None:
-        self.report = report
-        self.chains = chains
-        self.show = show
-        self.done = 0
-        self.total = 0
-        self.missing = 0  # chains whose last stage was not there
-        self.durations: list[float] = []  # of the chains that were trained
-        self.last = time.monotonic()
-
-    def expect(self, orderings: Sequence[Ordering], seeds: Sequence[int], reference: Parent | None = None) -> None:
-        """These chains are to come."""
-        asked = [self.chains.specs(ordering, seed) for seed in seeds for ordering in orderings]
-        if reference is not None:
-            asked += [self.chains.specs((), seed, reference) for seed in seeds]
-        self.total += len(asked)
-        self.missing += sum(self.chains.missing(specs) for specs in asked)
-        self.num_trained = len(self.chains.trained)
-        self.last = time.monotonic()
-
-    def heard(self, run: Run | Failure, results: Results) -> None:
-        """A chain was measured, or failed."""
-        from sslcurr.analysis.experiments.chains import Run
-
-        self.done += 1
-        if len(self.chains.trained) > self.num_trained:
-            self.durations.append(time.monotonic() - self.last)
-            self.missing -= 1
-        self.num_trained, self.last = len(self.chains.trained), time.monotonic()
-        name = " -> ".join(run.ordering) or "no pretext task"
-        result = f"{100 * run.balanced_accuracy:.1f} %" if isinstance(run, Run) else f"failed: {run.reason}"
-        minutes = self.missing * sum(self.durations) / max(1, len(self.durations)) / 60
-        left = f" (about {minutes:.0f} min left)" if minutes >= 2 else ""
-        self.report.say(f"[{self.done}/{self.total}] {name}, seed {run.seed}: {result}{left}")
-        if self.show is not None:
-            self.show(results)

@@ -64,7 +64,7 @@ def pictures(document: Mapping[str, Any], store: Store) -> tuple[list[Picture], 
                 found.append(Picture(figure.title, markup, run, (rank, age, number)))
 
         for age, run in enumerate(document["runs"]):
-            if run["kind"] not in kinds.FIGURES:
+            if run["kind"] not in (*kinds.FIGURES, *kinds.KINDS):
                 continue
             folder = next(folders)
             folder.mkdir()

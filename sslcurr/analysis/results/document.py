@@ -6,7 +6,7 @@ here: `document.py` with its class, `tables.py` and `figures.py` with what is ma
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -60,7 +60,8 @@ class Document(Part, frozen=True, kw_only=True):
 
     def figures(self) -> dict[str, Chart]:
         """The charts by name, each with `draw(axes)` and `save(folder)`."""
-        return {chart.name: chart for chart in _sibling(self, "figures").charts(self)}
+        module = _sibling(self, "figures")
+        return {} if module is None else {chart.name: chart for chart in module.charts(self)}
 
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""
@@ -69,8 +70,9 @@ class Document(Part, frozen=True, kw_only=True):
 
 
 def _sibling(document: Document, name: str) -> Any:
-    """The module `name` beside that of a document's class."""
-    return importlib.import_module(f"{type(document).__module__.rpartition('.')[0]}.{name}")
+    """The module `name` beside that of a document's class, None where there is none: a kind may have no charts."""
+    module = f"{type(document).__module__.rpartition('.')[0]}.{name}"
+    return importlib.import_module(module) if importlib.util.find_spec(module) is not None else None
 
 
 def _plain(value: Any) -> Any:

@@ -16,10 +16,6 @@ from sslcurr.analysis.results.distances import tables as distance_tables
 from sslcurr.analysis.results.document import Document
 from sslcurr.analysis.results.probing import figures as probing_figures
 from sslcurr.analysis.results.probing import tables as probing_tables
-from sslcurr.analysis.results.ranking import figures as ranking_figures
-from sslcurr.analysis.results.ranking import tables as ranking_tables
-from sslcurr.analysis.results.search import figures as search_figures
-from sslcurr.analysis.results.search import tables as search_tables
 from sslcurr.analysis.results.similarity import figures as similarity_figures
 from sslcurr.analysis.results.similarity import tables as similarity_tables
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
@@ -31,12 +27,14 @@ from sslcurr.errors import SpecError, StoreError, did_you_mean
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
+    "rank": "sslcurr.analysis.results.ranking.document:RankDocument",
+    "search": "sslcurr.analysis.results.search.document:SearchDocument",
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
+    "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
+    "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
 }
 TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
     "train": training_tables.tables,
-    "rank": ranking_tables.tables,
-    "search": search_tables.tables,
     "cka": similarity_tables.tables,
     "fid": distance_tables.tables,
     "probe": probing_tables.tables,
@@ -44,8 +42,6 @@ TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
     "train": training_figures.draw,
-    "rank": ranking_figures.draw,
-    "search": search_figures.draw,
     "cka": similarity_figures.draw,
     "fid": distance_figures.draw,
     "probe": probing_figures.draw,
