@@ -12,10 +12,6 @@ import msgspec
 from sslcurr.analysis.results.attention import figures as attention_figures
 from sslcurr.analysis.results.attention import tables as attention_tables
 from sslcurr.analysis.results.document import Document, Json, Part
-from sslcurr.analysis.results.ranking import figures as ranking_figures
-from sslcurr.analysis.results.ranking import tables as ranking_tables
-from sslcurr.analysis.results.search import figures as search_figures
-from sslcurr.analysis.results.search import tables as search_tables
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
 from sslcurr.analysis.results.table import Document as Plain
 from sslcurr.analysis.results.table import Table
@@ -24,6 +20,9 @@ from sslcurr.files import read_json
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
+    "train": "sslcurr.analysis.results.training.document:TrainDocument",
+    "rank": "sslcurr.analysis.results.ranking.document:RankDocument",
+    "search": "sslcurr.analysis.results.search.document:SearchDocument",
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
@@ -42,15 +41,13 @@ KINDS = {
     "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
+    "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
+    "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
 }
 TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
-    "rank": ranking_tables.tables,
-    "search": search_tables.tables,
     "attend": attention_tables.tables,
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
-    "rank": ranking_figures.draw,
-    "search": search_figures.draw,
     "attend": attention_figures.draw,
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
