@@ -54,7 +54,7 @@ class Session:
         Raises:
             SpecError: it cannot be made or written.
         """
-        from sslcurr.engine.store import Stage, Store
+        from sslcurr.engine.store import Store
 
         return Store(writable_folder(self.runs, "--runs"))
 
@@ -150,9 +150,10 @@ class Session:
         from sslcurr.wording import arrow
 
         folder = self.plots()
-        for stage in {stage.key: stage for stage in stages}.values() if folder is not None else ():
-            for chart in stage_charts(arrow(stage.spec.tasks), stage):
-                self.wrote(chart.save(folder))
+        if folder is not None:
+            for stage in {stage.key: stage for stage in stages}.values():
+                for chart in stage_charts(arrow(stage.spec.tasks), stage):
+                    self.wrote(chart.save(folder))
 
     def wrote(self, figure: Any) -> None:
         """Tell the files of a figure."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
@@ -172,7 +173,8 @@ def train(session: Session, target: Target) -> TrainDocument:
     document = session.finished(
         TrainDocument(
             stages=[_trained(outcome) for outcome in outcomes],
-            **reports.reports,
+            downstream=reports.reports.get("downstream", UNSET),
+            baseline=reports.reports.get("baseline", UNSET),
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
             title=record.title,

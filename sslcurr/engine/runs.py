@@ -46,7 +46,7 @@ def run_record(
         asked=asked,
         title=title,
         dataset=planner.data.pack.name,
-        seed=planner.wishes.seed,
+        seed=planner.request.seed,
         stages=[*ancestors(planner.parent.key, store), *stages],
         analyses=[] if earlier is None else earlier.analyses,  # until it is known again which are needed
         packs=[planner.data.pack.folder.name],

@@ -17,7 +17,7 @@ from sslcurr.engine.run import train_stage
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError, TrainingError
 from sslcurr.progress import Reporter
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, Training, key_of, stage_from_dict, to_dict
 from tests.conftest import SMALL
@@ -248,9 +248,9 @@ def test_the_range_is_the_studys_fitted_to_batch_and_optimizer():
 
 @pytest.fixture
 def plan(folder, tmp_path):
-    def make(*tasks: str, **wishes: object) -> Planner:
+    def make(*tasks: str, **request: object) -> Planner:
         given = {"backbone": "test_resnet", "stem": "imagenet", "image_size": 16, "batch_size": 8, "epochs": 3}
-        return Planner(Wishes(dataset=str(folder), **(given | wishes)), Store(tmp_path), tasks)
+        return Planner(Request(dataset=str(folder), **(given | request)), Store(tmp_path), tasks)
 
     return make
 
@@ -288,7 +288,7 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("request", "message"),
     [
         ({"lr_range": (0.1, 0.2)}, "--lr-range is for a search"),
         ({"lr_pruner": "asha"}, "--lr-pruner is for a search"),
@@ -299,9 +299,9 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
         ({"lr": "search", "settings": ("search.trails=3",)}, "search has no setting 'trails'"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_read(plan, wishes, message):
+def test_mistakes_are_said_before_anything_is_read(plan, request, message):
     with pytest.raises(SpecError, match=message):
-        plan("rotation", **wishes)
+        plan("rotation", **request)
 
 
 # ---- the command line

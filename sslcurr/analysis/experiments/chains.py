@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation import classifier
@@ -27,6 +27,7 @@ from sslcurr.engine.run import check_parent, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import TrainingError
 from sslcurr.progress import Reporter
+from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
 
 if TYPE_CHECKING:
@@ -196,11 +197,11 @@ class Chains:
 
     def _planner_of(self, seed: int, shares: Shares | None) -> Planner:
         if shares is None:
-            return self.planner.wishing(seed=seed)
+            return self.planner.requesting(seed=seed)
         fractions = {"label_fraction": shares.label_fraction}
         if shares.ssl_fraction is not None:
             fractions["fraction"] = shares.ssl_fraction
-        return self.planner.wishing(seed=seed, **fractions)
+        return self.planner.requesting(seed=seed, **fractions)
 
     def specs(
         self, ordering: Ordering, seed: int, parent: Parent | None = None, shares: Shares | None = None
@@ -215,12 +216,12 @@ class Chains:
         Raises:
             SpecError: it cannot.
         """
-        specs = [self.specs((task,), self.planner.wishes.seed) for task in tasks]
+        specs = [self.specs((task,), self.planner.request.seed) for task in tasks]
         check_backbone(specs[0][0].backbone, {size for chain in specs for spec in chain for size in input_sizes(spec)})
 
     def passes(self, spec: StageSpec) -> float:
         """Image passes that a stage takes."""
-        planner = self.planner.wishing(fraction=spec.data.fraction, label_fraction=spec.data.fraction)
+        planner = self.planner.requesting(fraction=spec.data.fraction, label_fraction=spec.data.fraction)
         return image_passes(spec, len(planner.selection(spec.task).rows["train"]))
 
     def stage(self, specs: Sequence[StageSpec]) -> Stage | FailedStage:
@@ -348,7 +349,7 @@ class Chains:
             digest,
             planner.backbone(start),
             planner.data.image_size,
-            planner.data.spec(planner.wishes.label_fraction),
+            planner.data.spec(planner.request.label_fraction),
             kind,
             self.store,
             self.device,
@@ -356,8 +357,15 @@ class Chains:
             self.layers,
         )
         self.folders[folder.name] = folder
-        validation = report["layers"][report["layer"]]["val_balanced_accuracy"]
-        return Probed(report["balanced_accuracy"], validation, folder)
+        assert isinstance(report.layers, dict)
+        return Probed(report.balanced_accuracy, report.layers[str(report.layer)].val_balanced_accuracy, folder)
+
+
+def note(chains: Chains, record: RunRecord) -> None:
+    """Write the record of a command over many chains, with all that they need so far."""
+    stages = [*record.stages, *(key for key in chains.needed if key not in record.stages)]
+    analyses = [*chains.folders, *(name for name in record.analyses if not record.finished)]
+    chains.store.note_run(structs.replace(record, stages=stages, analyses=list(dict.fromkeys(analyses))))
 
 
 def correct_of(folder: Path) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.experiments.chains import Chains
 from sslcurr.analysis.results.forecast.document import ForecastDocument, PlannedStage, PretrainingStages
@@ -77,8 +77,8 @@ def forecast_ranking(
     *,
     reference: Parent | None = None,
     guessed: bool = False,
-) -> tuple[ForecastDocument, list[str]]:
-    """The cost of a ranking, and the tree of its stages in lines.
+) -> ForecastDocument:
+    """The cost of a ranking, with the tree of its stages.
 
     Args:
         chains: trains and measures.
@@ -92,7 +92,7 @@ def forecast_ranking(
     compared = [chains.specs((), seed, reference) for seed in seeds] if reference is not None else []
     document = forecast(chains, [*planned.values(), *compared], runtime, guessed=guessed)
     begin = "scratch" if chains.planner.parent.key is None else "start"
-    return document, tree_lines(document, planned, begin)
+    return structs.replace(document, tree=tree_lines(document, planned, begin))
 
 
 def tree_lines(document: ForecastDocument, planned: PlannedChains, begin: str) -> list[str]:

@@ -37,6 +37,7 @@ from sslcurr.analysis.experiments.hypothesis import (
 from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
 from sslcurr.analysis.measures.attention import summary as attention_summary
 from sslcurr.analysis.measures.intervals import Floats, alike, interval_of
+from sslcurr.analysis.results.columns import ACCURACY
 from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
 from sslcurr.analysis.results.ranking.document import (
     IMAGENET,
@@ -51,7 +52,9 @@ from sslcurr.analysis.results.ranking.document import (
     RankDocument,
     TaskRow,
 )
+from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.engine.plan import Parent
+from sslcurr.wording import arrow
 
 SCRATCH, START = "scratch", "start"
 RESAMPLES_OF_TAU = 500
@@ -143,7 +146,7 @@ class Ranking:
             command: the command line that trains the curriculum.
         """
         chains = self.chains
-        masks = chains.planner.wishes.masks
+        masks = chains.planner.request.masks
         return document_of(
             self.results,
             chains.labels,
@@ -445,3 +448,15 @@ def _kendall(
             )
         )
     return entries
+
+
+def table_so_far(results: Results) -> Table:
+    """The chains that are measured so far."""
+    groups = [*results.baselines.items(), *((arrow(name), chains) for name, chains in results.chains.items())]
+    rows: list[Row] = []
+    for name, chains in groups:
+        measured = summary(chains, None)
+        seeds = f"{len(measured.runs)} of {len(results.seeds)}"
+        rows.append({"chain": name, "seeds": seeds, "mean": measured.mean, "std": measured.std})
+    columns = (Column("pretraining", ("chain",)), Column("seeds", ("seeds",), str), ACCURACY)
+    return Table("so far", "so far", columns, rows)

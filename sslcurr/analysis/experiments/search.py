@@ -145,7 +145,7 @@ class Search:
 
     def _exhaustive(self) -> float:
         """What all orderings cost, counted and not listed: a stage's cost goes by its task and by being the first."""
-        planner, num_tasks = self.chains.planner.wishing(seed=self.seeds[0]), len(self.tasks)
+        planner, num_tasks = self.chains.planner.requesting(seed=self.seeds[0]), len(self.tasks)
         total = 0.0
         for place, task in enumerate(self.tasks):
             alone = planner.chain([task])
@@ -186,7 +186,7 @@ class Search:
 
     def pretext(self, ordering: Ordering, seed: int, *, short: bool = False) -> list[StageSpec]:
         """The pretext stages of a prefix; with `short`, the last of them for fewer epochs."""
-        planner = self.chains.planner.wishing(seed=seed)
+        planner = self.chains.planner.requesting(seed=seed)
         specs = planner.chain(ordering)
         if short:
             parent = parent_of(specs[-2]) if len(specs) > 1 else planner.parent

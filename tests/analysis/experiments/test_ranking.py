@@ -26,7 +26,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.progress import Reporter
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, key_of
 from tests.cli.test_cli import start, wait_for
@@ -509,7 +509,7 @@ def laboratory(folder, tmp_path):
     """`laboratory(tasks)`: chains on the small folder, of two epochs."""
 
     def make(*tasks: str, epochs: int = 2, lr: object = None) -> Chains:
-        wishes = Wishes(
+        request = Request(
             dataset=str(folder),
             backbone="test_resnet",
             stem="imagenet",
@@ -519,7 +519,7 @@ def laboratory(folder, tmp_path):
             lr=lr,
         )
         store = Store(tmp_path / "runs")
-        planner = Planner(wishes, store, [*tasks, "classification"])
+        planner = Planner(request, store, [*tasks, "classification"])
         return Chains(planner, store, lambda: Runtime(device="cpu"), Reporter(), device="cpu")
 
     return make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, field
 
 from sslcurr.analysis.results.document import Document, Part
 
@@ -51,11 +51,13 @@ class ForecastDocument(Document, frozen=True, kw_only=True):
         measured_now: the tasks whose speed was measured now; the others' is that of earlier stages.
         hours: of what is to be trained.
         gigabytes: of weights that will be written, in 10^9 bytes.
+        tree: the stages as a tree in lines of text, for a terminal.
         guessed: whether a curriculum among the orderings is a guess, since not every task was trained alone yet; unset
             for a grid.
     """
 
     kind: ClassVar[str] = "forecast"
+    unprinted: ClassVar[tuple[str, ...]] = ("tree",)
 
     chains: int
     pretraining_stages: PretrainingStages
@@ -66,3 +68,4 @@ class ForecastDocument(Document, frozen=True, kw_only=True):
     hours: float
     gigabytes: float
     guessed: bool | UnsetType = UNSET
+    tree: list[str] = field(default_factory=list)

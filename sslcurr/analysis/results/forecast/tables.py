@@ -27,7 +27,7 @@ def tables(document: ForecastDocument, title: str) -> Iterator[Table]:
 
 
 def closing_lines(document: ForecastDocument) -> list[str]:
-    """The cost with and without sharing, what is there, speeds, time and room."""
+    """The tree of stages; the cost with and without sharing, what is there, speeds, time and room."""
     num_stages = document.pretraining_stages
     lines = [
         f"{counted(document.chains, 'chain')}; pretraining stages: {num_stages.alone} one by one, {num_stages.shared} "
@@ -40,7 +40,7 @@ def closing_lines(document: ForecastDocument) -> list[str]:
         speeds = [f"{task} {speed:,.0f}{now.get(task, '')}" for task, speed in document.images_per_second.items()]
         lines.append(f"images/s: {', '.join(speeds)}")
         lines.append(f"to be trained: about {_duration(document.hours)}, {document.gigabytes:.1f} GB of weights")
-    return lines
+    return [*document.tree, *lines]
 
 
 def _duration(hours: float) -> str:
