@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from sslcurr.analysis.results.attention import figures as attention_figures
-from sslcurr.analysis.results.attention import tables as attention_tables
 from sslcurr.analysis.results.document import Document, Json, Part
 from sslcurr.analysis.results.ranking import figures as ranking_figures
 from sslcurr.analysis.results.ranking import tables as ranking_tables
@@ -30,6 +28,8 @@ KINDS = {
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
     "probe": "sslcurr.analysis.results.probing.document:ProbeDocument",
+    "attend": "sslcurr.analysis.results.attention.document:AttentionDocument",
+    "report": "sslcurr.analysis.results.report.document:ReportDocument",
     "plan": "sslcurr.analysis.results.plan.document:PlanDocument",
     "tasks": "sslcurr.analysis.results.tasks.document:TasksDocument",
     "task": "sslcurr.analysis.results.tasks.document:TaskDocument",
@@ -49,13 +49,11 @@ TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
     "train": training_tables.tables,
     "rank": ranking_tables.tables,
     "search": search_tables.tables,
-    "attend": attention_tables.tables,
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
     "train": training_figures.draw,
     "rank": ranking_figures.draw,
     "search": search_figures.draw,
-    "attend": attention_figures.draw,
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 TABLE_NAMES = {
