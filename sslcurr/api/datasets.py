@@ -168,6 +168,8 @@ def prepare(session: Session, *, download: bool) -> PackDocument:
 
     `download` fetches the files first, where torchvision can.
     """
+    from sslcurr.engine.runs import note_pack
+
     name = session.request.dataset or ""
     if download:
         _download(name, session.request.data_root)

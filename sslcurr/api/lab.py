@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from sslcurr.analysis.results.distances.document import DistancesDocument
     from sslcurr.analysis.results.document import Document
-    from sslcurr.analysis.results.forecast.document import ForecastDocument, SearchForecastDocument
+    from sslcurr.analysis.results.forecast.document import ForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.inventory.document import (
         RemovalDocument,
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.ranking.document import RankDocument
     from sslcurr.analysis.results.report.document import ReportDocument
     from sslcurr.analysis.results.search.document import SearchDocument
+    from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.analysis.results.tasks.document import TaskDocument, TasksDocument
     from sslcurr.analysis.results.training.document import TrainDocument
@@ -359,14 +360,11 @@ class Lab:
         session, how = self._call(CheckOptions, options)
         return datasets.check(session, name, **how)
 
-    def prepare(
-        self, dataset: str | None = None, *, download: bool = False, **options: Unpack[Options]
-    ) -> PackDocument:
-        """Decode a data set once, to the pack that trainings of this image size use."""
+    def prepare(self, *, download: bool = False, **options: Unpack[Options]) -> PackDocument:
+        """Decode the data set once, to the pack that trainings of this image size use; `download` fetches it first."""
         from sslcurr.api import datasets
 
-        chosen: Options = {**options, "dataset": dataset} if dataset is not None else options
-        return datasets.prepare(self._call(Options, chosen)[0], download=download)
+        return datasets.prepare(self._call(Options, options)[0], download=download)
 
     def sample(self, name: str, out: str | Path, **options: Unpack[SampleOptions]) -> Path:
         """Draw a contact sheet of a data set, a class a row; gives the file."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from sslcurr.api.session import Session
 from sslcurr.api.training import refuse_masks
 from sslcurr.errors import Interrupted, SpecError
@@ -390,13 +392,15 @@ def grid(
     baseline: bool = False,
 ) -> GridDocument:
     """Train a chain on shares of the images and of the labels; see `GridOptions`."""
-    from sslcurr.analysis.experiments.chains import MeasuredChain, Shares, note
+    from sslcurr.analysis.experiments.chains import FailedChain, Shares, note
     from sslcurr.analysis.results.estimate import share
     from sslcurr.engine.runs import run_record
 
     def chain_done(chain: Chain, cell: Shares) -> None:
-        measured = isinstance(chain, MeasuredChain)
-        result = f"{share(chain.balanced_accuracy)} %" if measured else f"failed: {chain.reason}"
+        if isinstance(chain, FailedChain):
+            result = f"failed: {chain.reason}"
+        else:
+            result = f"{share(chain.balanced_accuracy)} %"
         images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
         note(chains, record)  # whatever ends this call, its reports are needed by the next
         session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
@@ -465,11 +469,9 @@ def _grid(
 
 def _keep(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:
     """Keep what was found, and draw it."""
-    from dataclasses import replace
-
     from sslcurr.analysis.experiments.chains import note
 
-    note(chains, replace(record, finished=not document.failed, balanced_accuracy=best))
+    note(chains, structs.replace(record, finished=not document.failed, balanced_accuracy=best))
     chains.store.keep_result(record, document.kind, document.to_json())
     session.draw(document)
 

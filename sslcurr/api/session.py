@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.dataset import Data
     from sslcurr.engine.models import Model
     from sslcurr.engine.plan import Planner
-    from sslcurr.engine.store import Store
+    from sslcurr.engine.store import Stage, Store
 
 Found = TypeVar("Found", bound=Document)
 
@@ -143,6 +143,17 @@ class Session:
                 self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
                 self.wrote(chart.save(folder))
+
+    def draw_stages(self, stages: Sequence[Stage]) -> None:
+        """Draw the curves of stages into the folder for charts, if there is one."""
+        from sslcurr.analysis.results.training.curves import stage_charts
+        from sslcurr.wording import arrow
+
+        folder = self.plots()
+        if folder is not None:
+            for stage in {stage.key: stage for stage in stages}.values():
+                for chart in stage_charts(arrow(stage.spec.tasks), stage):
+                    self.wrote(chart.save(folder))
 
     def wrote(self, figure: Any) -> None:
         """Tell the files of a figure."""

@@ -167,7 +167,7 @@ def _shown_stage(session: Session, stage: Stage) -> StageDocument:
     from sslcurr.files import read_json
     from sslcurr.spec.stage import to_dict
 
-    _draw_stages(session, [stage])
+    session.draw_stages([stage])
     happened = read_json(stage.folder / "done.json")
     return msgspec.structs.replace(_stage(stage), asked=to_dict(stage.spec), happened=happened)
 
@@ -179,15 +179,4 @@ def _draw(session: Session, store: Store, name: str, kind: str, plain: Json) -> 
     session.draw(decode(kind, plain))
     if kind == "train":
         keys = store.all_runs()[name].stages
-        _draw_stages(session, [stage for key in keys if (stage := store.find(key)) is not None])
-
-
-def _draw_stages(session: Session, stages: Sequence[Stage]) -> None:
-    from sslcurr.analysis.results.training.curves import stage_charts
-    from sslcurr.wording import arrow
-
-    folder = session.plots()
-    if folder is not None:
-        for stage in stages:
-            for chart in stage_charts(arrow(stage.spec.tasks), stage):
-                session.wrote(chart.save(folder))
+        session.draw_stages([stage for key in keys if (stage := store.find(key)) is not None])

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import UNSET
+
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
+from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
+from sslcurr.spec.stage import Json
+from sslcurr.wording import arrow, short
 
 if TYPE_CHECKING:
+    from sslcurr.analysis.evaluation.masks import ImageMasks
     from sslcurr.engine.plan import Planner
+    from sslcurr.engine.run import Outcome
     from sslcurr.engine.store import Store
     from sslcurr.spec.stage import StageSpec
 
@@ -85,7 +94,7 @@ def refuse_masks(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.plan import described_values
+    from sslcurr.engine.plan import describe
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
@@ -97,7 +106,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
             key=key_of(spec),
             reused=store.find(key_of(spec)) is not None,
             asked=to_dict(spec),
-            resolved=described_values(spec),
+            resolved={name: short(value) for name, value in describe(spec).items()},
         )
         for spec in (*specs, *baseline)
     ]
@@ -123,3 +132,164 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     if any(store.find(key_of(spec)) is None for spec in (*specs, *baseline)):
         check_backbone(planner.backbone(parent), {size for spec in (*specs, *baseline) for size in input_sizes(spec)})
     return specs, baseline
+
+
+def train(session: Session, target: Target) -> TrainDocument:
+    """Train what is missing of a target, and report it."""
+    from sslcurr.analysis.evaluation.masks import masks_of_report
+    from sslcurr.engine.run import run_stages
+    from sslcurr.engine.runs import run_record
+    from sslcurr.spec.stage import key_of
+
+    store = session.store()
+    planner = session.planner(target.tasks, target.start)
+    specs, baseline = _planned(planner, store, target)
+    keys = [key_of(spec) for spec in (*specs, *baseline)]
+    tasks = [*planner.parent.lineage, *(spec.task for spec in specs), *([target.probe] if target.probe else [])]
+    record = run_record(
+        planner,
+        store,
+        asked=_asked(session, planner, target, keys),
+        title=arrow(tasks),
+        stages=keys,
+        invocation=session.invocation,
+    )
+    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
+    store.note_run(record)
+    ends = any(spec.task == CLASSIFICATION for spec in (*specs, *baseline))
+    # A mask that cannot be is heard of before training.
+    masks = masks_of_report(planner, store, session.reporter.note) if ends else None
+    outcomes = run_stages(specs, store, session.runtime, session.reporter)
+    compared = run_stages(baseline, store, session.runtime, session.reporter)
+    reports = Reports(session, store, masks)
+    if target.probe is None:
+        reports.add("downstream", outcomes)
+        reports.add("baseline", compared)
+    else:
+        _probe(session, planner, target, store, reports)
+    best = next((report.balanced_accuracy for report in reports.reports.values()), None)
+    record = msgspec.structs.replace(record, analyses=reports.analyses, balanced_accuracy=best, finished=True)
+    store.note_run(record)
+    document = session.finished(
+        TrainDocument(
+            stages=[_trained(outcome) for outcome in outcomes],
+            downstream=reports.reports.get("downstream", UNSET),
+            baseline=reports.reports.get("baseline", UNSET),
+            dataset=planner.data.pack.name,
+            seeds=[session.request.seed],
+            title=record.title,
+        )
+    )
+    store.keep_result(record, document.kind, document.to_json())
+    session.draw(document)
+    session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
+    return document
+
+
+def _asked(session: Session, planner: Planner, target: Target, keys: list[str]) -> Json:
+    """What tells the run apart from others."""
+    from sslcurr.spec.stage import to_dict
+
+    parent = planner.parent
+    probed: list[object] = []
+    if target.probe is not None:
+        # A probe has no stage of its own whose key would say which images, network and seed it was asked for.
+        backbone, size = to_dict(planner.backbone(parent)), planner.data.image_size
+        probed = [planner.data.pack.fingerprint, session.request.label_fraction, backbone, size, session.request.seed]
+        probed += [target.layers] if target.layers != "*" else []
+    return {
+        "stages": keys,
+        "start": parent.key,
+        "probe": target.probe,
+        "baseline": target.baseline,
+        "probed": probed,
+    }
+
+
+def _trained(outcome: Outcome) -> TrainedStage:
+    record = outcome.stage.record
+    return TrainedStage(
+        task=outcome.spec.task,
+        key=outcome.stage.key,
+        checkpoint=str(outcome.stage.weights),
+        reused=outcome.reused,
+        metrics=record.metrics,
+        seconds=record.seconds,
+    )
+
+
+class Reports:
+    """The test reports of a call, and the analyses that hold them.
+
+    Attributes:
+        reports: `downstream` and `baseline`, as far as there are any.
+        analyses: names of folders of the store.
+    """
+
+    def __init__(self, session: Session, store: Store, masks: ImageMasks | None) -> None:
+        self.session = session
+        self.store = store
+        self.masks = masks
+        self.reports: dict[str, ClassificationReport] = {}
+        self.folders: list[str] = []
+        self.attention: list[str] = [] if masks is None else [masks.folder.name]
+
+    @property
+    def analyses(self) -> list[str]:
+        """Names of folders of the store: reports, then what attention needs."""
+        return [*self.folders, *self.attention]
+
+    def keep(self, name: str, report: ClassificationReport, folder: Path) -> None:
+        """Keep a report that is in an analysis."""
+        self.reports[name] = report
+        self.folders.append(folder.name)
+
+    def add(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Report the last of some stages, where it is a classification."""
+        from sslcurr.analysis.evaluation import classifier
+        from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention, report_attention
+
+        if not outcomes or outcomes[-1].spec.task != CLASSIFICATION:
+            return
+        last, device = outcomes[-1], self.session.device
+        report, folder = classifier.evaluate(last.stage, last.spec, self.store, device)
+        if self.masks is not None:
+            settings = AttentionSettings()
+            attention = measure_attention(last.stage, last.spec, self.masks, settings, self.store, device)
+            self.attention.append(attention.folder.name)
+            report = msgspec.structs.replace(report, attention=report_attention(attention))
+        self.keep(name, report, folder)
+
+
+def _probe(session: Session, planner: Planner, target: Target, store: Store, reports: Reports) -> None:
+    """Report a probe of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
+    from sslcurr.analysis.evaluation import classifier
+    from sslcurr.backbones.checkpoint import sha256_of
+    from sslcurr.engine.run import weights_of
+
+    assert target.probe is not None
+    planner.selection(CLASSIFICATION)  # raises where there are no labels
+    parent, request = planner.parent, session.request
+    backbone, size = planner.backbone(parent), planner.data.image_size
+    data = planner.data.spec(request.label_fraction)
+
+    def measure(name: str, weights: Path | None, digest: str) -> None:
+        report, folder = classifier.probe(
+            weights,
+            digest,
+            backbone,
+            size,
+            data,
+            target.probe or "",
+            store,
+            session.device,
+            request.seed,
+            target.layers,
+        )
+        reports.keep(name, report, folder)
+
+    if parent.key is not None:
+        weights = weights_of(parent.key, parent.source, store)
+        measure("downstream", weights, sha256_of(weights))
+    if parent.key is None or target.baseline:
+        measure("downstream" if parent.key is None else "baseline", None, f"untrained, seed {request.seed}")

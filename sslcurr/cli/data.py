@@ -115,7 +115,7 @@ def prepare(
     options = MachineOptions(json=json, workers=workers, runs=runs)
     with options.lab() as lab:
         document = lab.prepare(
-            name,
+            dataset=name,
             data_root=data_root,
             image_size=image_size,
             settings=settings or (),

@@ -43,10 +43,12 @@ def grid(
     Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
     pretraining is done once for its column of classifiers.
     """
-    shares: GridOptions = {
+    options: GridOptions = {
+        "seeds": seeds,
+        "baseline": bool(baseline),
         "ssl_fractions": _fractions("--ssl-fractions", ssl_fractions),
         "label_fractions": _fractions("--label-fractions", label_fractions),
     }
     with shared.lab() as lab:
         call = lab.plan_grid if shared.dry_run else lab.grid
-        show(call(tasks, seeds=seeds, baseline=bool(baseline), **shares), shared)
+        show(call(tasks, **options), shared)

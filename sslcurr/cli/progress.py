@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import Reporter
+from sslcurr.wording import short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,12 +146,3 @@ def _bar(console: Console) -> Any:
         console=console,
         transient=True,
     )
-
-
-def short(value: Any) -> str:
-    """A setting as a person reads it."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (tuple, list)):
-        return "-".join(short(item) for item in value)
-    return str(value)

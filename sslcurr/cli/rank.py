@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions
 from sslcurr.cli.choices import Start
 from sslcurr.cli.options import TargetOptions, shared_options
@@ -109,6 +110,7 @@ def rank(
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
         raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
+    document: Document
     with shared.lab() as lab:
         if search:
             look = lab.plan_search if shared.dry_run else lab.search

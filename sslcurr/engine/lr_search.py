@@ -235,7 +235,7 @@ def try_rate(
         else:
             value, loss = max(zip(values, (-v for v in ear.losses()), strict=True))
             trial.set_user_attr("val_loss", -loss)
-        trial.set_user_attr("seconds", record["seconds"])
+        trial.set_user_attr("seconds", record.seconds)
         study.tell(trial, value)
         report.trial_ends(trial.number, lr, f"{measure.replace('_', ' ')} {value:.4g}")
     shutil.rmtree(part)

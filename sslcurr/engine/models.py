@@ -288,7 +288,7 @@ def model_of(parent: Parent, store: Store, text: str = "") -> Model:
     assert parent.backbone is not None
     weights = weights_of(parent.key, parent.source, store)
     stage = None if parent.source else store.find(parent.key)
-    digest = stage.record["weights_sha256"] if stage is not None else sha256_of(weights)
+    digest = stage.record.weights_sha256 if stage is not None else sha256_of(weights)
     title = " -> ".join(parent.lineage) or Path(text).stem
     return Model(title, parent.backbone, parent.image_size, weights, digest, stage)
 

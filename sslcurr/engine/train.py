@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from sslcurr.engine.store import RESUME
 from sslcurr.files import write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
+from sslcurr.spec.record import StageRecord
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
@@ -32,7 +32,7 @@ from sslcurr.version import __version__
 
 def train(
     spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
-) -> dict[str, Any]:
+) -> StageRecord:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
 
     The rate is `spec.training.lr`; a search for it is over by now. `key` is that of the stage as it was asked for.
@@ -76,7 +76,7 @@ def train(
             loop.stop_if_asked(stop)
     if progress.best is not None:
         task.load_state_dict(progress.best)
-    return finish(spec, part, parent, task, progress, where)
+    return finish(spec, key, part, parent, task, progress, where)
 
 
 def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
@@ -112,8 +112,8 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
 
 
 def finish(
-    spec: StageSpec, part: Path, parent: Path | None, task: Task, progress: Progress, where: Placement
-) -> dict[str, Any]:
+    spec: StageSpec, key: str, part: Path, parent: Path | None, task: Task, progress: Progress, where: Placement
+) -> StageRecord:
     """Write the weights and give the stage's record."""
     header = checkpoint.Header(backbone=spec.backbone, image_size=task.config.image_size, tasks=spec.tasks)
     path = part / "backbone.safetensors"
@@ -126,20 +126,21 @@ def finish(
     final = {name: float(value) for name, value in rows[-1].items() if name not in ("step", "epoch", "seconds", "lr")}
     if task.monitor is not None and progress.best is not None:
         final |= {task.monitor: progress.best_value, "best_epoch": progress.best_epoch}
-    return {
-        "weights_sha256": checkpoint.sha256_of(path),
-        "parent": spec.parent,
-        "parent_weights_sha256": checkpoint.sha256_of(parent) if parent is not None else None,
-        "metrics": final,
-        "steps": progress.step,
-        "stopped_early": progress.stopped_early,
-        "num_images": task.num_images,
-        "images_per_second": round(progress.images_seen / max(progress.seconds, 1e-9), 2),
-        "seconds": round(progress.seconds, 3),
-        "lr": spec.training.lr,
-        "device": where.description,
-        "precision": where.precision,
-        "channels_last": where.channels_last,
-        "threads": torch.get_num_threads(),
-        "versions": {"sslcurr": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
+    return StageRecord(
+        key=key,
+        weights_sha256=checkpoint.sha256_of(path),
+        parent=spec.parent,
+        parent_weights_sha256=checkpoint.sha256_of(parent) if parent is not None else None,
+        metrics=final,
+        steps=progress.step,
+        stopped_early=progress.stopped_early,
+        num_images=task.num_images,
+        images_per_second=round(progress.images_seen / max(progress.seconds, 1e-9), 2),
+        seconds=round(progress.seconds, 3),
+        lr=spec.training.lr,
+        device=where.description,
+        precision=where.precision,
+        channels_last=where.channels_last,
+        threads=torch.get_num_threads(),
+        versions={"sslcurr": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    )

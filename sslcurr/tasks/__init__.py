@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError
@@ -52,7 +53,7 @@ def _checked(name: str, value: object) -> type[Task]:
 TASKS: Registry[type[Task]] = Registry("task", "sslcurr.tasks", BUILTINS, _checked, SpecError)
 
 
-def check_pretext(names: list[str]) -> None:
+def check_pretext(names: Sequence[str]) -> None:
     """Say at once, before anything heavy is imported, which name is no pretext task.
 
     Raises:

@@ -74,6 +74,10 @@ def it_says_what_it_is(subject: Subject) -> None:
 @check
 def its_settings_survive_the_store(subject: Subject) -> None:
     """A stage that is written as JSON and read again is the same stage, with the same key."""
+    try:
+        json.dumps(dataclasses.asdict(subject.kind.Config()), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"Config has values that JSON cannot hold: {error}") from error
     spec = subject.stage()
     again = stage_from_dict(json.loads(json.dumps(to_dict(spec), allow_nan=False)))
     expect(key_of(again) == key_of(spec), "the key is another: Config has values that JSON does not keep")
@@ -171,7 +175,7 @@ def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None
     """A training that is killed at any place and begun again ends with the same log and weights, to the bit."""
     spec, runtime = subject.stage(), {"save_steps": 2, "log_steps": 1}
     whole = subject.train(spec, "whole", **runtime)
-    steps = num_steps(whole.record["num_images"], spec.training.batch_size)
+    steps = num_steps(whole.record.num_images, spec.training.batch_size)
     # In the middle of an epoch, in the step after a save, at the very end of an epoch, and just before the weights.
     for target, name, call in (
         (train, "one_step", 4),
@@ -185,7 +189,7 @@ def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None
     again = subject.train(spec, "killed", **runtime)
     _expect_same_stage(again, whole)
     rows = len(rows_of(whole))
-    expect(rows == whole.record["steps"] <= EPOCHS * steps, f"{rows} rows of {whole.record['steps']} steps")
+    expect(rows == whole.record.steps <= EPOCHS * steps, f"{rows} rows of {whole.record.steps} steps")
     expect(not (again.folder / "resume.pt").exists(), "the state to resume from is left behind")
 
 
@@ -236,8 +240,8 @@ def accumulation_sees_the_same_images_and_keeps_all_of_them(subject: Subject) ->
     spec = subject.stage()
     parts = replace(spec, training=replace(spec.training, accumulate=2))
     stage = subject.train(parts, log_steps=1)
-    wanted = spec.training.epochs * num_steps(stage.record["num_images"], spec.training.batch_size)
-    expect(stage.record["steps"] == wanted, f"{stage.record['steps']} steps instead of {wanted}")
+    wanted = spec.training.epochs * num_steps(stage.record.num_images, spec.training.batch_size)
+    expect(stage.record.steps == wanted, f"{stage.record.steps} steps instead of {wanted}")
     _expect_finite(stage)
 
 
@@ -248,7 +252,7 @@ def logging_saving_recomputing_and_the_place_of_the_store_leave_the_results_alon
     tensorboard = find_spec("tensorboard") is not None
     b = subject.train(subject.stage(), "some/where", log_steps=5, tensorboard=tensorboard, recompute=True)
     expect(a.key == b.key, "the keys differ")
-    expect(a.record["weights_sha256"] == b.record["weights_sha256"], "the weights differ")
+    expect(a.record.weights_sha256 == b.record.weights_sha256, "the weights differ")
     if tensorboard:
         expect(list((b.folder / "tensorboard").iterdir()), "TensorBoard got nothing")
 
@@ -261,7 +265,7 @@ def bf16_trains_in_the_same_loop(subject: Subject) -> None:
     for precision in ("32", "bf16"):
         exact = replace(spec, training=replace(spec.training, precision=precision, epochs=1))
         stage = subject.train(exact, device="cpu", log_steps=1)
-        expect(stage.record["precision"] == precision, f"it was trained in {stage.record['precision']}")
+        expect(stage.record.precision == precision, f"it was trained in {stage.record.precision}")
         losses[precision] = losses_of(stage)
         weights = load_file(stage.weights).values()
         expect(all(tensor.dtype != torch.bfloat16 for tensor in weights), "weights are saved in bf16")
@@ -282,8 +286,8 @@ def a_gpu_sees_the_same_crops_and_losses(subject: Subject) -> None:
     losses = {device: losses_of(subject.train(exact, device, device=device, log_steps=1)) for device in ("cpu", "cuda")}
     np.testing.assert_allclose(losses["cuda"][:3], losses["cpu"][:3], rtol=0.02)
     default = subject.train(spec, "default", device="cuda")
-    expect(default.record["channels_last"], "the weights do not lie channels last")
-    expect(math.isfinite(default.record["metrics"]["loss"]), "the loss is not finite")
+    expect(default.record.channels_last, "the weights do not lie channels last")
+    expect(math.isfinite(default.record.metrics["loss"]), "the loss is not finite")
 
 
 # ---- what the checks share

@@ -14,7 +14,7 @@ from sslcurr.engine.run import train_stage
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Store
 from sslcurr.progress import Reporter
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.testing.checks import expect
 from sslcurr.testing.subject import EPOCHS
@@ -50,7 +50,7 @@ def _idle_accuracies(device: str) -> tuple[float, ...]:
 
 def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str], device: str) -> float:
     """kNN balanced accuracy on the validation images, of the pooled features that a short training ends with."""
-    wishes = Wishes(
+    request = Request(
         dataset="fashion",
         backbone="resnet18",
         stem="imagenet",
@@ -61,7 +61,7 @@ def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str]
         settings=tuple(settings),
     )
     store = Store(folder)
-    spec = Planner(wishes, store, [task]).chain([task])[0]
+    spec = Planner(request, store, [task]).chain([task])[0]
     stage = train_stage(spec, store, Runtime(device=device), Reporter())
     selection = select(spec.data, labelled=True)
     layers = features_of(stage.weights, spec.backbone, spec.config["image_size"], selection, "cpu", spec.seed)

@@ -21,7 +21,7 @@ from sslcurr.engine.store import Stage, Store
 from sslcurr.engine.train import build_task
 from sslcurr.progress import Reporter
 from sslcurr.seeds import torch_generator
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
@@ -81,7 +81,7 @@ def subject_of(
 
     @functools.cache
     def stage(image_size: int = IMAGE_SIZES[0]) -> StageSpec:
-        wishes = Wishes(
+        request = Request(
             dataset=str(images),
             backbone="test_resnet",
             stem="imagenet",
@@ -90,7 +90,7 @@ def subject_of(
             batch_size=BATCH_SIZE,
             settings=tuple(f"{task}.{setting}" for setting in settings),
         )
-        return Planner(wishes, packs, [task]).chain([task])[0]
+        return Planner(request, packs, [task]).chain([task])[0]
 
     return Subject(task, stage, folder, golden, device)
 

@@ -158,7 +158,7 @@ def test_pretraining_never_sees_test_images(sslcurr, quick, folder):
     pretext, classification = (store.find(stage["key"]).spec for stage in document["stages"])
     trained = set(select(pretext.data, labelled=False).rows["train"])
     assert trained.isdisjoint(select(classification.data, labelled=True).rows["test"])
-    assert len(trained) == store.find(document["stages"][0]["key"]).record["num_images"]
+    assert len(trained) == store.find(document["stages"][0]["key"]).record.num_images
 
 
 def test_the_embedded_default_is_planned_for_small_images(sslcurr):

@@ -727,7 +727,7 @@ def epochs_seen(spec, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(engine, "one_step", spy)
         stage = train_stage(spec, Store(folder), Runtime(), Reporter())
-    return seen, stage.record["num_images"]
+    return seen, stage.record.num_images
 
 
 @pytest.mark.parametrize("task", ["odc", "npid"])

@@ -714,8 +714,8 @@ def test_recipe_for_imagenet_is_the_papers(name):
 @pytest.mark.parametrize("name", sorted(PAPERS))
 def test_recipe_rate_is_proportional_to_the_batch(name):
     training = task_class(name).recipe(IMAGENET).training
-    wished = Facts(num_images=1_281_167, image_size=224, batch_size=2 * training.batch_size)
-    doubled = task_class(name).recipe(wished).training
+    requested = Facts(num_images=1_281_167, image_size=224, batch_size=2 * training.batch_size)
+    doubled = task_class(name).recipe(requested).training
     assert doubled.batch_size == 2 * training.batch_size
     assert doubled.lr == pytest.approx(2 * training.lr)
 

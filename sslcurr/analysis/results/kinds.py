@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sslcurr.analysis.results.document import Document, Json, Part
-from sslcurr.analysis.results.ranking import figures as ranking_figures
-from sslcurr.analysis.results.ranking import tables as ranking_tables
-from sslcurr.analysis.results.search import figures as search_figures
-from sslcurr.analysis.results.search import tables as search_tables
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
-from sslcurr.analysis.results.table import Document as Plain
 from sslcurr.analysis.results.table import Table
-from sslcurr.analysis.results.training import figures as training_figures
-from sslcurr.analysis.results.training import tables as training_tables
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 from sslcurr.files import read_json
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
+    "train": "sslcurr.analysis.results.training.document:TrainDocument",
+    "rank": "sslcurr.analysis.results.ranking.document:RankDocument",
+    "search": "sslcurr.analysis.results.search.document:SearchDocument",
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
@@ -44,16 +39,8 @@ KINDS = {
     "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
-}
-TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
-    "train": training_tables.tables,
-    "rank": ranking_tables.tables,
-    "search": search_tables.tables,
-}
-FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
-    "train": training_figures.draw,
-    "rank": ranking_figures.draw,
-    "search": search_figures.draw,
+    "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
+    "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 TABLE_NAMES = {
@@ -136,33 +123,30 @@ def _subclasses(kind: type[Part]) -> list[type[Part]]:
     return [each for child in kind.__subclasses__() for each in (child, *_subclasses(child))]
 
 
-def tables(kind: str, document: Plain, title: str = "") -> list[Table]:
+def tables(kind: str, plain: Json, title: str = "") -> list[Table]:
     """The tables of what a command found, the main ones first.
 
     Args:
         kind: of the document, as in the store.
-        document: as docs/commands.md says.
+        plain: the document, as docs/commands.md says.
         title: of the run, such as `rotation -> classification`.
+
+    Raises:
+        SpecError, StoreError: as `decode`.
     """
-    if kind in KINDS:
-        return decode(kind, document).tables(title)
-    return list(TABLES[kind](document, title)) if kind in TABLES else []
+    return decode(kind, plain).tables(title)
 
 
-def draw(kind: str, document: Plain, folder: Path, *, formats: Formats = FORMATS) -> list[Figure]:
+def draw(kind: str, plain: Json, folder: Path, *, formats: Formats = FORMATS) -> list[Figure]:
     """Draw what a command found into `folder`.
 
     Args:
-        kind: of the document: train, rank, search, grid, cka, fid, probe or attend.
-        document: as the command prints it with `--json` (docs/commands.md).
+        kind: of the document, as in the store.
+        plain: the document, as the command prints it with `--json` (docs/commands.md).
         folder: an existing folder.
         formats: png, svg or both.
 
     Raises:
-        SpecError: there is no such kind.
+        SpecError, StoreError: as `decode`.
     """
-    if kind in KINDS:
-        return [chart.save(folder, formats) for chart in decode(kind, document).figures().values()]
-    if kind not in FIGURES:
-        raise SpecError(f"there are no charts of kind {kind!r}", did_you_mean(kind, sorted({*FIGURES, *KINDS})))
-    return [figure for figure in FIGURES[kind](document, folder, formats) if figure is not None]
+    return [chart.save(folder, formats) for chart in decode(kind, plain).figures().values()]

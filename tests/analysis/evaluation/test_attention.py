@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from msgspec import UNSET
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -30,7 +31,7 @@ from sslcurr.analysis.evaluation.cam import (
 from sslcurr.analysis.evaluation.groups import chains_of, regions_for
 from sslcurr.analysis.evaluation.masks import Regions, regions_of
 from sslcurr.analysis.experiments import ranking
-from sslcurr.analysis.experiments.chains import Failure, Run
+from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
 from sslcurr.analysis.measures import attention
 from sslcurr.analysis.sheets import overlays
 from sslcurr.backbones.build import build, num_features
@@ -664,19 +665,21 @@ def test_what_several_looks_come_to_by_hand():
 def test_attention_of_a_ranking_is_that_of_its_runs_over_images_and_seeds():
     groups = np.array([1, 2, 1, 3])
     looks = [fixed([0.2, np.nan, 0.4, 0.9], [1] * 4, groups=groups), fixed([0.6, np.nan, 0.4, 0.7], [0] * 4)]
-    runs = [Run(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)]
-    assert runs[0].to_json()["attention"] == pytest.approx(0.5)  # a map that is zero everywhere is left out
-    assert runs[1].to_json()["attention"] == pytest.approx((0.6 + 0.4 + 0.7) / 3)
-    failed = Failure(("a",), 2, "why")
-    found = ranking.attention_of([runs[0], failed, runs[1]])
-    assert found == {"attention": attention.summary(np.stack([look.inside for look in looks]), groups)}
-    assert found != {"attention": attention.summary(np.stack([look.inside for look in looks]))}
-    assert found["attention"]["mean"] == pytest.approx((0.5 + 1.7 / 3) / 2)
-    assert ranking.attention_of([failed, replace(runs[0], gaze=None)]) == {}
-    results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): runs})
+    chains = [
+        MeasuredChain(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)
+    ]
+    assert chains[0].run().attention == pytest.approx(0.5)  # a map that is zero everywhere is left out
+    assert chains[1].run().attention == pytest.approx((0.6 + 0.4 + 0.7) / 3)
+    failed = FailedChain(("a",), 2, "why")
+    estimate = ranking.attention_of([chains[0], failed, chains[1]])
+    assert estimate.to_json() == attention.summary(np.stack([look.inside for look in looks]), groups)
+    assert estimate.to_json() != attention.summary(np.stack([look.inside for look in looks]))
+    assert estimate.mean == pytest.approx((0.5 + 1.7 / 3) / 2)
+    assert ranking.attention_of([failed, replace(chains[0], attention=None)]) is UNSET
+    results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): chains})
     settings = gaze.Settings("eigencam", "label")
     told = {"masks": "m", "method": "eigencam", "target": "label", "layer": "layer4", "coverage": 0.25, "num_images": 4}
-    assert ranking.attention_facts(results, settings, "m") == {"attention": told}
+    assert ranking.attention_facts(results, settings, "m").to_json() == told
 
 
 # ---- which stages are one chain, and which images they are asked about
