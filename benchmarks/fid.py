@@ -138,7 +138,7 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
     from sslcurr.engine.dataset import open_data, split_of
     from sslcurr.engine.models import models_from
     from sslcurr.engine.store import Store
-    from sslcurr.spec.request import Wishes
+    from sslcurr.spec.request import Request
 
     with tempfile.TemporaryDirectory() as folder:
         images, root = (
@@ -149,7 +149,7 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
         for number, image in enumerate(images):
             Image.fromarray(image).save(root / f"{number}.png", compress_level=0)
         store = Store(Path(folder) / "runs")
-        data = open_data(Wishes(dataset=str(root), image_size=size), split_of({}), store, size)
+        data = open_data(Request(dataset=str(root), image_size=size), split_of({}), store, size)
         (model,) = models_from(["random:resnet50"], store)
         network, batch = model.network().to(device), 256 if device == "cuda" else 64
         ready = torch.randn(batch, 3, size, size, device=device)

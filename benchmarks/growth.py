@@ -33,7 +33,7 @@ from sslcurr.analysis.results import style
 from sslcurr.data import split
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import key_of
 from sslcurr.wording import counted
 
@@ -185,11 +185,11 @@ def against_tasks(numbers: Sequence[int], rounds: int) -> dict[str, Any]:
     """Stages that all orderings of so many tasks need, and seconds of planning them, every stage with its key."""
     with tempfile.TemporaryDirectory() as root:
         store = Store(Path(root))
-        Planner(Wishes(), store, list(TASKS)).chain(TASKS)  # what is imported, packed or read once
+        Planner(Request(), store, list(TASKS)).chain(TASKS)  # what is imported, packed or read once
         stages: dict[int, int] = {}
 
         def measure(number: int) -> dict[str, float]:
-            planner = Planner(Wishes(), store, list(TASKS))  # a planner remembers what it has planned
+            planner = Planner(Request(), store, list(TASKS))  # a planner remembers what it has planned
             began = now()
             chains = [planner.chain(ordering) for ordering in orderings_of(TASKS[:number], range(1, number + 1))]
             stages[number] = len({key_of(spec) for chain in chains for spec in chain})

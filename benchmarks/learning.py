@@ -37,7 +37,7 @@ from sslcurr.engine.store import Store
 from sslcurr.files import read_json, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec, hash_of
 from sslcurr.tasks import PRETEXT
@@ -50,7 +50,7 @@ COLUMNS = ("layer3", "pooled", "best", "gain")
 
 def plan(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> StageSpec:
     """The stage of a task, its recipe's values but for the backbone, the epochs and the batch size."""
-    wishes = Wishes(
+    request = Request(
         dataset=str(arguments.dataset),
         backbone="resnet18",
         stem="imagenet",
@@ -63,7 +63,7 @@ def plan(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> S
             *(given for given in arguments.set if given.startswith(f"{task}.")),
         ),
     )
-    return Planner(wishes, store, [task]).chain([task])[0]
+    return Planner(request, store, [task]).chain([task])[0]
 
 
 def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, device: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.progress import Reporter
 from sslcurr.spec import runtime as spec_runtime
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import StageSpec, key_of
 
 
@@ -50,11 +50,11 @@ def now() -> float:
 
 
 def planned(
-    task: str, folder: Path, store: Store, *, size: int, batch_size: int | None, epochs: int = 1, **wishes: Any
+    task: str, folder: Path, store: Store, *, size: int, batch_size: int | None, epochs: int = 1, **request: Any
 ) -> StageSpec:
-    """The stage of `task` on the images in `folder` at `size` pixels; `wishes` are others than ResNet-18's."""
-    asked: dict[str, Any] = {"backbone": "resnet18", "stem": "imagenet", **wishes}
-    made = Wishes(dataset=str(folder), image_size=size, batch_size=batch_size, epochs=epochs, **asked)
+    """The stage of `task` on the images in `folder` at `size` pixels; `request` are others than ResNet-18's."""
+    asked: dict[str, Any] = {"backbone": "resnet18", "stem": "imagenet", **request}
+    made = Request(dataset=str(folder), image_size=size, batch_size=batch_size, epochs=epochs, **asked)
     return Planner(made, store, [task]).chain([task])[0]
 
 

@@ -47,7 +47,7 @@ from sslcurr.engine.store import Store
 from sslcurr.progress import PHASES, Reporter
 from sslcurr.seeds import torch_generator
 from sslcurr.spec import runtime as spec_runtime
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
@@ -232,7 +232,7 @@ def operations(spec: StageSpec, device: str) -> float:
 
 def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, store: Store) -> StageSpec:
     """A stage on the images, the plan's choices left as they are but for the stem."""
-    wishes = Wishes(
+    request = Request(
         dataset=str(folder),
         backbone=arguments.backbone,
         stem="imagenet",
@@ -247,7 +247,7 @@ def plan(task: str, folder: Path, size: int, arguments: argparse.Namespace, stor
             *(given for given in arguments.set if given.startswith(f"{task}.")),
         ),
     )
-    spec = Planner(wishes, store, [task]).chain([task])[0]
+    spec = Planner(request, store, [task]).chain([task])[0]
     if task == "swav":
         # The paper's crops, as lightly makes them, and prototypes that learn from the first step: equal work.
         crops = {"num_small": 6, "scale": (0.14, 1.0), "small_scale": (0.05, 0.14), "frozen_epochs": 0.0}

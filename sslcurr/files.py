@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sslcurr.errors import StoreError
+from sslcurr.errors import SpecError, StoreError
 
 Content = TypeVar("Content")
 
@@ -85,3 +85,34 @@ def size_of(path: Path) -> int:
 def is_full_disk(error: OSError) -> bool:
     """Whether an error says that no space is left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_picture(path: Path) -> None:
+    """Raises SpecError unless a PNG file can be written there."""
+    if path.suffix.lower() != ".png":
+        raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises SpecError unless a file can be written there."""
+    if not path.absolute().parent.is_dir():
+        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another file")
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise SpecError(f"cannot write {path}", "give another file")
+
+
+def writable_folder(path: Path, option: str) -> Path:
+    """The folder that an option names, made if it is not there.
+
+    Raises:
+        SpecError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = f"give another folder as {option}"
+        raise SpecError(f"cannot make the folder {path} ({error.strerror})", hint) from error
+    if not os.access(path, os.W_OK):
+        raise SpecError(f"cannot write to {path}", f"give another folder as {option}")
+    return path

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
 
 from sslcurr.spec.stage import StageSpec
 
@@ -40,3 +43,16 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A remark that a person should see, one line."""
+
+    def say(self, text: str) -> None:
+        """A line of progress, such as a chain that was measured."""
+
+    def counting(self, title: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+        """A context whose function is told how many of how many are done; None where nobody counts."""
+        return nullcontext(None)
+
+    def wrote(self, path: Path) -> None:
+        """A file was written that was asked for."""
+
+    def results_so_far(self, table: Any) -> None:
+        """A table of what is measured so far: `sslcurr.analysis.results.table.Table`."""

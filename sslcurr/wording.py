@@ -26,3 +26,12 @@ def shortened(text: str, most: int = 40) -> str:
         return text
     tail = most // 3
     return f"{text[: most - 1 - tail]}…{text[-tail:]}"
+
+
+def short(value: object) -> str:
+    """A setting as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple | list):
+        return "-".join(short(item) for item in value)
+    return str(value)

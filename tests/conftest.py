@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sslcurr.data.sources import catalog
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import StageSpec
 
 # One thread: the numbers of a run then do not depend on how many cores the machine has.
@@ -67,7 +67,7 @@ def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     store = Store(tmp_path_factory.mktemp("packs"))
 
     def make(task: str, image_size: int = 16, **changes: object) -> StageSpec:
-        wishes = Wishes(
+        request = Request(
             dataset=str(folder),
             backbone="test_resnet",
             stem="imagenet",
@@ -76,7 +76,7 @@ def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
             batch_size=8,
             settings=SMALL[task],
         )
-        spec = Planner(wishes, store, [task]).chain([task])[0]
+        spec = Planner(request, store, [task]).chain([task])[0]
         return replace(spec, **changes) if changes else spec
 
     return make

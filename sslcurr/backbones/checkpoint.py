@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -150,13 +151,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_backbone(path: str | Path) -> tuple[nn.Module, Header]:
+class HasCheckpoint(Protocol):
+    """What names the file of a checkpoint, such as a stage of `Lab.stages()`."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Path of the file."""
+
+
+def load_backbone(source: str | Path | HasCheckpoint) -> tuple[nn.Module, Header]:
     """The network of a checkpoint with its weights, in evaluation mode, and the checkpoint's header.
+
+    Args:
+        source: the file, or what names it.
 
     Raises:
         CheckpointError: the file is missing, damaged or not of sslcurr.
     """
-    path = Path(path)
+    path = Path(source if isinstance(source, (str, Path)) else source.checkpoint)
     header = read_header(path)
     with torch.random.fork_rng(devices=[]):
         network = build(header.backbone)

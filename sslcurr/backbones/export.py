@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +19,27 @@ FILE = "<file>"
 SUFFIXES = {"timm": ".safetensors", "torchvision": ".pth", "onnx": ".onnx"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a file for another program holds; the fields are those of `ExportDocument`."""
+
+    backbone: str
+    stem: str
+    image_size: int
+    channels: int
+    mean: list[float]
+    std: list[float]
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and the lines of Python that read it."""
+
+    about: About
+    how: list[str]
+
+
 def exported(
     network: nn.Module,
     spec: BackboneSpec,
@@ -28,7 +49,7 @@ def exported(
     kind: str,
     path: Path,
     name: str,
-) -> dict[str, Any]:
+) -> Exported:
     """Write a network for another program.
 
     Args:
@@ -42,25 +63,24 @@ def exported(
         name: what the lines of Python call it.
 
     Returns:
-        What was written, and in `how` the lines of Python that read it.
+        What was written.
 
     Raises:
         SpecError: the other program has no such network, or a package is missing.
     """
     whole = network if head is None else with_classifier(network, spec, head)
-    about = {
-        "backbone": spec.name,
-        "stem": spec.stem,
-        "image_size": image_size,
-        "channels": spec.channels,
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "classes": list(classes) if head is not None else [],
-    }
+    about = About(
+        backbone=spec.name,
+        stem=spec.stem,
+        image_size=image_size,
+        channels=spec.channels,
+        mean=list(spec.mean),
+        std=list(spec.std),
+        classes=list(classes) if head is not None else [],
+    )
     num_classes = len(classes) if head is not None else 0
     how = {"timm": _timm, "torchvision": _torchvision, "onnx": _onnx}[kind](whole, spec, num_classes, about, path)
-    how = [line.replace(FILE, name) for line in how]
-    return {"file": name, "format": kind, **about, "how": how}
+    return Exported(about, [line.replace(FILE, name) for line in how])
 
 
 def with_classifier(network: nn.Module, spec: BackboneSpec, head: Path) -> nn.Module:
@@ -90,8 +110,8 @@ def _stem_lines(spec: BackboneSpec) -> list[str]:
     ]
 
 
-def _timm(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path) -> list[str]:
-    save_file(_weights(network), path, metadata={"about": json.dumps(about)})
+def _timm(network: nn.Module, spec: BackboneSpec, num_classes: int, about: About, path: Path) -> list[str]:
+    save_file(_weights(network), path, metadata={"about": json.dumps(asdict(about))})
     return [
         f'model = timm.create_model("{spec.name}", num_classes={num_classes}, in_chans={spec.channels})',
         *_stem_lines(spec),
@@ -99,9 +119,7 @@ def _timm(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[
     ]
 
 
-def _torchvision(
-    network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path
-) -> list[str]:
+def _torchvision(network: nn.Module, spec: BackboneSpec, num_classes: int, about: About, path: Path) -> list[str]:
     import torchvision
 
     weights = _weights(network)
@@ -123,13 +141,13 @@ def _torchvision(
     return [*lines, f'model.load_state_dict(torch.load("{FILE}"))']
 
 
-def _onnx(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[str, Any], path: Path) -> list[str]:
+def _onnx(network: nn.Module, spec: BackboneSpec, num_classes: int, about: About, path: Path) -> list[str]:
     try:
         import onnx
         import onnxscript  # noqa: F401  (torch needs it)
     except ImportError as error:
         raise SpecError("ONNX needs the packages onnx and onnxscript", "pip install 'sslcurr[onnx]'") from error
-    size, output = about["image_size"], "logits" if num_classes else "features"
+    size, output = about.image_size, "logits" if num_classes else "features"
     example = torch.zeros(2, spec.channels, size, size)
     program = torch.onnx.export(
         network,
@@ -142,7 +160,7 @@ def _onnx(network: nn.Module, spec: BackboneSpec, num_classes: int, about: dict[
     )
     assert program is not None
     model = program.model_proto
-    for name, value in about.items():
+    for name, value in asdict(about).items():
         model.metadata_props.append(onnx.StringStringEntryProto(key=name, value=json.dumps(value)))
     onnx.save(model, str(path))
     return [

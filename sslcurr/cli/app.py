@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sslcurr import __version__
 from sslcurr.cli import (
     attend,
     chain,
@@ -24,10 +23,12 @@ from sslcurr.cli import (
     rank,
     report,
     runs,
+    schema,
     tasks,
     weights,
 )
 from sslcurr.errors import Interrupted, SslcurrError
+from sslcurr.version import __version__
 
 
 def say(kind: str, text: str, hint: str) -> None:
@@ -113,6 +114,7 @@ app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)
 app.command("attend")(attend.attend)
 app.command("report")(report.report)
+app.command("schema")(schema.schema)
 app.command("import")(weights.import_weights)
 app.command("export")(weights.export)
 app.add_typer(tasks.app, name="tasks")

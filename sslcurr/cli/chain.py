@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Baseline
-from sslcurr.cli.options import Aiming, refuse_masks, shared_options
+from sslcurr.cli.choices import Baseline, Start
+from sslcurr.cli.options import TargetOptions, shared_options
+from sslcurr.cli.output import show
 
 
 @shared_options
@@ -17,23 +18,14 @@ def chain(
     baseline: Annotated[
         Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, to compare.")
     ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
-    ] = None,
+    start: Start = None,
     *,
-    shared: Aiming,
+    shared: TargetOptions,
 ) -> None:
     """Train a backbone by TASKS, each starting from the one before, then fine-tune it and report the test split.
 
     Stages that the store holds already are reused; a command that was killed goes on when it is run again.
     """
-    from sslcurr.cli.job import carry_out
-    from sslcurr.tasks import check_pretext
-
-    check_pretext(tasks)
-    if not finetune:
-        refuse_masks(shared, "--no-finetune")
-    carry_out(
-        shared, [*tasks, *(["classification"] if finetune else [])], start=start, baseline=finetune and bool(baseline)
-    )
+    with shared.lab() as lab:
+        call = lab.plan_chain if shared.dry_run else lab.chain
+        show(call(tasks, finetune=finetune, baseline=bool(baseline), start=start), shared)

@@ -26,8 +26,10 @@ class Baseline(StrEnum):
     scratch = "scratch"
 
 
-# The exit code of a command of which a part failed.
-FAILED = 3
+Start = Annotated[
+    str | None,
+    typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
+]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store of finished stages.")
 ]

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.choices import Baseline
-from sslcurr.cli.options import Aiming, refuse_masks, shared_options
-from sslcurr.errors import SpecError
+from sslcurr.cli.options import TargetOptions, shared_options
+from sslcurr.cli.output import show
 
 
 class Probe(StrEnum):
@@ -39,15 +39,10 @@ def finetune(
         Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, to compare.")
     ] = None,
     *,
-    shared: Aiming,
+    shared: TargetOptions,
 ) -> None:
     """Train classification from a checkpoint (or from scratch) and report the test split."""
-    from sslcurr.cli.job import carry_out
-
-    if probe is Probe.full:
-        if layers != "*":
-            raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
-        carry_out(shared, ["classification"], start=checkpoint, baseline=bool(baseline) and checkpoint is not None)
-    else:
-        refuse_masks(shared, f"--probe {probe.value}")
-        carry_out(shared, [], start=checkpoint, baseline=bool(baseline), probe=probe.value, layers=layers)
+    with shared.lab() as lab:
+        call = lab.plan_finetune if shared.dry_run else lab.finetune
+        kind = None if probe is Probe.full else probe.value
+        show(call(checkpoint, probe=kind, layers=layers, baseline=bool(baseline)), shared)

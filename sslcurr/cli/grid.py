@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import FAILED, Baseline
-from sslcurr.cli.options import Shared, shared_options
+from sslcurr.api.options import GridOptions
+from sslcurr.cli.choices import Baseline
+from sslcurr.cli.options import TrainingOptions, shared_options
+from sslcurr.cli.output import show
 from sslcurr.errors import SpecError
 
 FRACTIONS = "1,0.5,0.25,0.125"
@@ -34,71 +36,19 @@ def grid(
         Baseline | None, typer.Option("--baseline", help="Also train each share of the labels from scratch.")
     ] = None,
     *,
-    shared: Shared,
+    shared: TrainingOptions,
 ) -> None:
     """Train a chain on parts of the images and of the labels, and print the table of both.
 
     Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
     pretraining is done once for its column of classifiers.
     """
-    from sslcurr.analysis.experiments.grid import cells_of, check_fractions
-    from sslcurr.tasks import check_pretext
-
-    check_pretext(tasks)
-    shares = {}
-    for name, text in (("--ssl-fractions", ssl_fractions), ("--label-fractions", label_fractions)):
-        shares[name] = _fractions(name, text)
-        check_fractions(name, shares[name])
-    if (shared.fraction, shared.label_fraction) != (1.0, 1.0):
-        raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
-    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
-    from sslcurr.analysis.experiments.forecast import forecast
-    from sslcurr.analysis.experiments.grid import Cell, Grid
-    from sslcurr.cli.forecast import print_cost, print_grid
-    from sslcurr.cli.job import note, opened, run_record
-    from sslcurr.cli.output import percent, plotted, print_files, print_json
-
-    numbers = range(shared.seed, shared.seed + seeds)
-    cells = cells_of(shares["--label-fractions"], shares["--ssl-fractions"], baseline=baseline is not None)
-    with opened(shared, [*tasks, "classification"], None) as (planner, store, report):
-        chains = Chains(planner, store, shared.runtime, report, device=shared.device)
-
-        def heard(run: Run | Failure, cell: Cell) -> None:
-            result = percent(run.balanced_accuracy) if isinstance(run, Run) else f"failed: {run.reason}"
-            images = "scratch" if cell[1] is None else f"images {cell[1]:g}"
-            note(chains, record)  # whatever ends this command, its reports are needed by the next
-            report.say(f"labels {cell[0]:g}, {images}, seed {run.seed}: {result}")
-
-        table = Grid(chains, tasks, numbers, cells, heard=heard)
-        specs = []
-        for seed in numbers:
-            for cell in cells:
-                ordering, wishes = table.wishes(cell)
-                specs.append(chains.specs(ordering, seed, **wishes))
-        if shared.dry_run:
-            print_cost(forecast(chains, specs, shared.runtime()), len(specs), shared.json)
-            return
-        chains.check_network(tasks)
-        chains.need(specs)
-        asked = {"grid": list(tasks), "stages": sorted(chains.needed)}
-        record = run_record(planner, store, asked=asked, title=f"grid {' '.join(tasks)}", stages=[])
-        note(chains, record)
-        table.measure()
-        document = {
-            "dataset": planner.data.pack.name,
-            "split": chains.split,
-            "ssl_fractions": shares["--ssl-fractions"],
-            "label_fractions": shares["--label-fractions"],
-            "baseline": baseline.value if baseline else None,
-            **table.document(),
-        }
-        note(chains, record | {"finished": not document["failed"]})
-        store.keep_result(record, "grid", document)
-    files = plotted("grid", document, shared.plots())
-    if shared.json:
-        print_json({**document, "files": files})
-    else:
-        print_grid(document)
-        print_files(files)
-    if document["failed"]:
-        raise typer.Exit(FAILED)
+    options: GridOptions = {
+        "seeds": seeds,
+        "baseline": bool(baseline),
+        "ssl_fractions": _fractions("--ssl-fractions", ssl_fractions),
+        "label_fractions": _fractions("--label-fractions", label_fractions),
+    }
+    with shared.lab() as lab:
+        call = lab.plan_grid if shared.dry_run else lab.grid
+        show(call(tasks, **options), shared)

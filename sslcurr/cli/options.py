@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from sslcurr.errors import SpecError
+from sslcurr.cli.progress import Lines
 
 if TYPE_CHECKING:
-    from sslcurr.engine.store import Store
-    from sslcurr.spec.request import Wishes
-    from sslcurr.spec.runtime import Runtime
+    from sslcurr.api.lab import Lab
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
 MASKS = (
@@ -74,7 +73,7 @@ def check_frames(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class ImageOptions:
     """Where images come from and how they are read."""
 
     data_root: Annotated[
@@ -106,7 +105,7 @@ class Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class MachineOptions:
     """Where results are kept, what computes, and how it is told."""
 
     runs: Annotated[
@@ -118,13 +117,20 @@ class Machine:
     workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
     json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
 
-    def store(self) -> Store:
-        """The store, which must be a folder that can be written."""
-        return open_store(self.runs)
+    @functools.cached_property
+    def reporter(self) -> Lines:
+        """Tells progress on stderr, and knows the files that were written."""
+        return Lines()
+
+    @contextmanager
+    def lab(self) -> Iterator[Lab]:
+        """The library with these options; its reporter is closed at the end."""
+        with self.reporter:
+            yield lab_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Machine):
+class DrawingOptions(MachineOptions):
     """Whether results are drawn."""
 
     plot: Annotated[
@@ -132,13 +138,9 @@ class Drawing(Machine):
         _option(MACHINE, "--plot", "Draw the results there: charts as PNG and SVG, tables as CSV.", metavar="FOLDER"),
     ] = None
 
-    def plots(self) -> Path | None:
-        """The folder for charts, made if it is not there; None where none were asked for."""
-        return None if self.plot is None else writable_folder(self.plot, "--plot")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Shared(Drawing, Images):
+class TrainingOptions(DrawingOptions, ImageOptions):
     """The shared options of the commands that train."""
 
     dataset: Annotated[
@@ -233,46 +235,16 @@ class Shared(Drawing, Images):
         bool, _option(MACHINE, "--dry-run", "Read the data and show the resolved plan; train nothing.")
     ] = False
 
-    def wishes(self) -> Wishes:
-        """What the plan takes."""
-        from sslcurr.spec.request import Wishes
-
-        own = {item.name for item in fields(Wishes)}
-        values = {name: value for name, value in vars(self).items() if name in own}
-        if self.lr not in (None, "search"):
-            values["lr"] = float(self.lr)
-        if self.lr_range is not None:
-            low, _, high = self.lr_range.partition(",")
-            values["lr_range"] = (float(low), float(high))
-        return Wishes(**{**values, "settings": tuple(self.settings or ())})
-
-    def runtime(self) -> Runtime:
-        """What the engine takes; imports it."""
-        from sslcurr.spec.runtime import Runtime
-
-        return Runtime(
-            device=self.device,
-            save_minutes=self.save_minutes,
-            tensorboard=self.tensorboard,
-            recompute=self.recompute,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
-class Aiming(Shared):
+class TargetOptions(TrainingOptions):
     """The shared options of the commands that end at the target task."""
 
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
 
 
-def refuse_masks(shared: Aiming, option: str) -> None:
-    """Raises SpecError where masks are given to a command that fine-tunes no model: `option` is why."""
-    if shared.masks is not None:
-        raise SpecError(f"--masks is for fine-tuned models, and {option} makes none", f"leave out --masks, or {option}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class Seeing(Drawing, Images):
+class DatasetOptions(DrawingOptions, ImageOptions):
     """The shared options of the commands that show images to finished models."""
 
     settings: Annotated[
@@ -285,17 +257,9 @@ class Seeing(Drawing, Images):
         ),
     ] = None
 
-    def wishes(self, dataset: str | None, masks: Path | None = None) -> Wishes:
-        """What the plan takes, to open one data set."""
-        from sslcurr.spec.request import Wishes
-
-        own = {item.name for item in fields(Wishes)}
-        values = {name: value for name, value in vars(self).items() if name in own}
-        return Wishes(**{**values, "dataset": dataset, "masks": masks, "settings": tuple(self.settings or ())})
-
 
 @dataclass(frozen=True, kw_only=True)
-class Looking(Seeing):
+class ModelOptions(DatasetOptions):
     """The shared options of the commands that look at what checkpoints have learnt."""
 
     backbone: Annotated[
@@ -313,62 +277,18 @@ class Looking(Seeing):
     seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
 
 
-def check_picture(path: Path) -> None:
-    """Raises SpecError unless a PNG file can be written there."""
-    if path.suffix.lower() != ".png":
-        raise SpecError(f"--out writes PNG, not {path.name!r}", "give a name that ends in .png")
-    check_writable(path)
+def lab_of(options: MachineOptions) -> Lab:
+    """The library with the options of a command."""
+    from sslcurr.api.lab import Lab, option_names
 
-
-def check_writable(path: Path) -> None:
-    """Raises SpecError unless a file can be written there."""
-    if not path.absolute().parent.is_dir():
-        raise SpecError(f"there is no folder {path.parent}", "make it first, or give another file")
-    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        raise SpecError(f"cannot write {path}", "give another file")
-
-
-def open_store(root: Path) -> Store:
-    """The store at `root`, made if it is not there.
-
-    Raises:
-        SpecError: it cannot be made or written.
-    """
-    from sslcurr.engine.store import Store
-
-    return Store(writable_folder(root, "--runs"))
-
-
-def writable_folder(path: Path, option: str) -> Path:
-    """The folder that an option names, made if it is not there.
-
-    Raises:
-        SpecError: it cannot be made or written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = f"give another folder as {option}"
-        raise SpecError(f"cannot make the folder {path} ({error.strerror})", hint) from error
-    if not os.access(path, os.W_OK):
-        raise SpecError(f"cannot write to {path}", f"give another folder as {option}")
-    return path
-
-
-def given_options(shared: Shared) -> list[str]:
-    """The shared options that differ from their defaults, as arguments, but for those of printing and `--dry-run`."""
-    arguments: list[str] = []
-    for item in fields(shared):
-        value = getattr(shared, item.name)
-        if value == item.default or item.name in ("dry_run", "json", "plot") or value is None:
-            continue
-        name = "--set" if item.name == "settings" else f"--{item.name.replace('_', '-')}"
-        if value is True:
-            arguments.append(name)
-        else:
-            for each in value if isinstance(value, list) else [value]:
-                arguments += [name, str(each)]
-    return arguments
+    values = {name: value for name, value in vars(options).items() if name in option_names()}
+    values["settings"] = tuple(values.get("settings") or ())
+    if values.get("lr") not in (None, "search"):
+        values["lr"] = float(values["lr"])
+    if values.get("lr_range") is not None:
+        low, _, high = values["lr_range"].partition(",")
+        values["lr_range"] = (float(low), float(high))
+    return Lab(options.runs, reporter=options.reporter, invocation=["sslcurr", *sys.argv[1:]], **values)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:

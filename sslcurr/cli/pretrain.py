@@ -6,22 +6,19 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.options import Shared, shared_options
+from sslcurr.cli.choices import Start
+from sslcurr.cli.options import TrainingOptions, shared_options
+from sslcurr.cli.output import show
 
 
 @shared_options
 def pretrain(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A pretext task: see sslcurr tasks.")],
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
-    ] = None,
+    start: Start = None,
     *,
-    shared: Shared,
+    shared: TrainingOptions,
 ) -> None:
     """Train a backbone by one pretext task, without labels."""
-    from sslcurr.cli.job import carry_out
-    from sslcurr.tasks import check_pretext
-
-    check_pretext([task])
-    carry_out(shared, [task], start=start)
+    with shared.lab() as lab:
+        call = lab.plan_pretrain if shared.dry_run else lab.pretrain
+        show(call(task, start=start), shared)

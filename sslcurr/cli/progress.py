@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import Reporter
+from sslcurr.wording import short
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sslcurr.analysis.results.table import Table
     from sslcurr.spec.stage import StageSpec
 
 
@@ -27,7 +30,8 @@ class Lines(Reporter):
 
     def __init__(self) -> None:
         self.console = error_console()
-        self.said: dict[str, str] = {}
+        self.described: dict[str, str] = {}  # task -> its settings as they were told last
+        self.files: list[Path] = []
         self.bar: Any = None
         self.task: Any = None
 
@@ -38,9 +42,9 @@ class Lines(Reporter):
         going_on = f", going on at step {step} of {total_steps}" if step else ""
         self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
         settings = ", ".join(f"{name} {short(value)}" for name, value in describe(spec).items())
-        if self.said.get(spec.task) != settings:  # of many chains, once for each task
+        if self.described.get(spec.task) != settings:  # of many chains, once for each task
             self.console.print(f"  {settings}", style="dim", markup=False)
-            self.said[spec.task] = settings
+            self.described[spec.task] = settings
         self._open_bar(spec.task, total_steps, step)
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
@@ -84,15 +88,28 @@ class Lines(Reporter):
         """Print a line."""
         self.console.print(text, markup=False)
 
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+        sys.stderr.flush()
+
     def close(self) -> None:
         """Close the bar, also after an error."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
-    def packing(self) -> AbstractContextManager[Callable[[int, int], None] | None]:
-        """A bar for decoding images."""
-        return self.counting("decoding images")
+    def wrote(self, path: Path) -> None:
+        """Remember a file that was asked for; the command names it below its tables."""
+        self.files.append(path)
+
+    def results_so_far(self, table: Table) -> None:
+        """Print a table of what is measured so far on stderr."""
+        from sslcurr.cli.terminal import print_table
+
+        print_table(table, stderr=True)
 
     @contextmanager
     def counting(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
@@ -129,23 +146,3 @@ def _bar(console: Console) -> Any:
         console=console,
         transient=True,
     )
-
-
-def short(value: Any) -> str:
-    """A setting as a person reads it."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (tuple, list)):
-        return "-".join(short(item) for item in value)
-    return str(value)
-
-
-@contextmanager
-def reporting() -> Iterator[Lines]:
-    """The reporter of a command; closed when the command ends, however it does."""
-    lines = Lines()
-    try:
-        yield lines
-    finally:
-        lines.close()
-        sys.stderr.flush()

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import FAILED
-from sslcurr.cli.options import Aiming, Shared, given_options, refuse_masks, shared_options
-from sslcurr.errors import Interrupted, SpecError
+from sslcurr.analysis.results.document import Document
+from sslcurr.api.options import MeasureOptions
+from sslcurr.cli.choices import Start
+from sslcurr.cli.options import TargetOptions, shared_options
+from sslcurr.cli.output import show
+from sslcurr.errors import SpecError
 
-if TYPE_CHECKING:
-    from sslcurr.analysis.experiments.chains import Chains, Failure, Run
-    from sslcurr.analysis.experiments.ranking import Results
-    from sslcurr.analysis.results.ranking.document import Ordering
-    from sslcurr.cli.progress import Lines
-    from sslcurr.engine.plan import Parent
-
-# The four of the study's table (arXiv 2301.10687).
-DEFAULT_TASKS = ["relative-location", "mocov2", "swav", "rotation"]
 ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
 
 
@@ -56,10 +46,7 @@ def rank(
     layers: Annotated[
         str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
     ] = "*",
-    start: Annotated[
-        str | None,
-        typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start every chain from these weights."),
-    ] = None,
+    start: Start = None,
     imagenet: Annotated[
         str | None,
         typer.Option(metavar="CHECKPOINT|KEY", help="ImageNet weights, or others, to compare with."),
@@ -105,284 +92,30 @@ def rank(
         ),
     ] = 0.0,
     *,
-    shared: Aiming,
+    shared: TargetOptions,
 ) -> None:
     """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
 
     Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
     is not finite is marked, the rest goes on, and the exit code is 3.
     """
-    from sslcurr.analysis.experiments.orderings import check_words, chosen_orderings
-    from sslcurr.tasks import check_pretext
-
-    names = tasks or DEFAULT_TASKS
-    check_pretext(names)
-    if len(set(names)) < len(names):
-        raise SpecError(
-            "a task is named twice", "name each task once; --orderings says in which orders they are trained"
-        )
-    check_words(orderings or [], names)
-    wanted = chosen_orderings(orderings or [], names, length, dict.fromkeys(names, 0.0))
-    if orderings and not wanted:
-        raise SpecError(
-            f"there is no ordering that --orderings {' '.join(orderings)} asks for, of {len(names)} tasks",
-            "name more tasks, or give a larger --length",
-        )
-    if measure is Measure.finetune and layers != "*" and not search:
-        raise SpecError("--layers is for probes", "add --measure linear or knn")
-    if search and (orderings or watch or imagenet):
-        raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
+    measured: MeasureOptions = {
+        "seeds": seeds,
+        "measure": measure.value,
+        "layers": layers,
+        "length": length,
+        "start": start,
+    }
     if not search and (beam, budget, score, penalty) != (2, 0.25, Score.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
-    if measure is not Measure.finetune:
-        refuse_masks(shared, f"--measure {measure.value}")
-    from sslcurr.analysis.experiments.chains import Chains
-    from sslcurr.cli.job import opened
-
-    numbers = range(shared.seed, shared.seed + seeds)
-    with opened(shared, [*names, "classification"], start) as (planner, store, report):
-        chains = Chains(
-            planner, store, shared.runtime, report, measure=measure.value, layers=layers, device=shared.device
-        )
-        if chains.split != "test":
-            report.note(f"there are no test images: all accuracies are of the {chains.split} images")
+    if search and (orderings or watch or imagenet):
+        raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
+    document: Document
+    with shared.lab() as lab:
         if search:
-            most = len(names) if length is None else length
-            _search(
-                shared, chains, names, numbers, min(most, len(names)), beam, budget, score.value, penalty, start, report
-            )
+            look = lab.plan_search if shared.dry_run else lab.search
+            document = look(tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured)
         else:
-            _rank(shared, chains, names, numbers, orderings or [], length, imagenet, start, watch, report)
-
-
-def _rank(
-    shared: Shared,
-    chains: Chains,
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    words: Sequence[str],
-    length: int | None,
-    imagenet: str | None,
-    start: str | None,
-    watch: bool,
-    report: Lines,
-) -> None:
-    from sslcurr.analysis.experiments.orderings import chosen_orderings
-    from sslcurr.analysis.experiments.ranking import Ranking, known_singles
-    from sslcurr.cli.forecast import print_forecast, print_partial, print_ranking
-    from sslcurr.cli.job import note, run_record
-    from sslcurr.cli.output import plotted, print_files, print_json
-    from sslcurr.engine.models import parent_from
-
-    wanted = bool(words or length)
-    reference = parent_from(imagenet, chains.store, shared.backbone, shared.stem) if imagenet is not None else None
-    if reference is not None and reference.backbone != chains.planner.backbone(chains.planner.parent):
-        raise SpecError(
-            "the weights of --imagenet are of another network", "give the same --backbone, --stem and channels"
-        )
-    singles: list[tuple[str, ...]] = [(task,) for task in tasks]
-    if shared.dry_run:
-        known = known_singles(chains, tasks, seeds)
-        order = known or dict.fromkeys(tasks, 0.0)
-        chosen = [*singles, *(chosen_orderings(words, tasks, length, order) or [])]
-        print_forecast(chains, chosen, seeds, reference, shared, guessed=known is None and _needs_singles(words))
-        return
-    chains.check_network(tasks)
-    asked = {
-        "rank": list(tasks),
-        "seeds": list(seeds),
-        "orderings": [*words, length],
-        "measure": [chains.measure, chains.layers],
-        "imagenet": reference.key if reference else None,
-        "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
-    }
-    record = run_record(chains.planner, chains.store, asked=asked, title=f"rank {' '.join(tasks)}", stages=[])
-    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
-    chains.expect([(), *singles], seeds, reference)
-    note(chains, record)
-    progress = Progress(report, chains, print_partial if watch else None)
-
-    def heard(run: Run | Failure, results: Results) -> None:
-        note(chains, record)  # after each chain: whatever ends this command, its reports are needed by the next
-        progress.heard(run, results)
-
-    ranking = Ranking(chains, tasks, seeds, imagenet=reference, heard=heard)
-    try:
-        progress.expect([(), *singles], seeds, reference)
-        ranking.measure_singles()
-        known = ranking.singles()
-        for task in tasks:
-            if task not in known and wanted:
-                report.note(f"orderings with {task} are left out: alone it failed at every seed")
-        chosen = chosen_orderings(words, list(known), length, known) or []
-        chosen = [ordering for ordering in chosen if set(ordering) <= set(known)]
-        progress.expect(chosen, seeds)
-        chains.expect(chosen, seeds)
-        note(chains, record)
-        ranking.measure_orderings(chosen)
-    except (Interrupted, KeyboardInterrupt):
-        if not watch:
-            print_partial(ranking.results)
-        raise
-    document = ranking.document()
-    curriculum = document["curriculum"]
-    document = {
-        "dataset": chains.planner.data.pack.name,
-        "split": chains.split,
-        "measure": chains.measure,
-        **document,
-        "command": command_of(shared, curriculum, start) if curriculum else None,
-    }
-    best = max((row["mean"] for row in document["tasks"]), default=None)
-    note(chains, record | {"finished": not document["failed"], "balanced_accuracy": best})
-    chains.store.keep_result(record, "rank", document)
-    files = plotted("rank", document, shared.plots())
-    if shared.json:
-        print_json({**document, "files": files})
-    else:
-        print_ranking(document)
-        print_files(files)
-    if document["failed"]:
-        raise typer.Exit(FAILED)
-
-
-def _needs_singles(words: Sequence[str]) -> bool:
-    return any(name in ("curriculum", "anti") for word in words for name in word.split(","))
-
-
-def _search(
-    shared: Shared,
-    chains: Chains,
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    length: int,
-    beam: int,
-    budget: float,
-    score: str,
-    penalty: float,
-    start: str | None,
-    report: Lines,
-) -> None:
-    from sslcurr.analysis.evaluation.similarity import dissimilarity
-    from sslcurr.analysis.experiments.search import Search, Settings
-    from sslcurr.cli.forecast import print_search
-    from sslcurr.cli.job import note, run_record
-    from sslcurr.cli.output import console, plotted, print_files, print_json
-    from sslcurr.engine.store import run_name
-    from sslcurr.wording import counted
-
-    if len(tasks) < 2:
-        raise SpecError("one task has one ordering", "give two tasks or more")
-    settings = Settings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
-    unlike = dissimilarity(chains.planner.data, chains.store, shared.device) if penalty else None
-    record: dict[str, Any] = {}
-
-    def said(text: str) -> None:
-        note(chains, record)
-        report.say(text)
-
-    found = Search(chains, tasks, seeds, settings, dissimilarity=unlike, said=said, needed=lambda: note(chains, record))
-    if shared.dry_run:
-        document: dict[str, Any] = {
-            "orderings": found.num_orderings(),
-            "exhaustive_image_passes": found.exhaustive,
-            "budget_image_passes": settings.budget * found.exhaustive,
-        }
-        if shared.json:
-            print_json(document)
-        else:
-            console().print(
-                f"{document['orderings']} orderings of up to {length} of {len(tasks)} tasks at "
-                f"{counted(len(seeds), 'seed')} take "
-                f"{found.exhaustive:,.0f} image passes; the search spends at most "
-                f"{document['budget_image_passes']:,.0f} ({settings.budget:.0%})"
-            )
-        return
-    chains.check_network(tasks)
-    asked = {
-        "rank search": list(tasks),
-        "seeds": list(seeds),
-        "settings": [length, beam, budget, score, *([penalty] if penalty else [])],
-        "measure": [chains.measure, chains.layers],
-        "stages": [key for task in tasks for key in chains.keys((task,), seeds[0])],
-    }
-    record |= run_record(chains.planner, chains.store, asked=asked, title=f"rank --search {' '.join(tasks)}", stages=[])
-    begun = run_name(asked) in chains.store.all_runs()
-    note(chains, record)
-    try:
-        result = found.run()
-    except SpecError:
-        if not begun:  # a budget that was refused is no run to go on with
-            chains.store.forget({run_name(asked)})
-        raise
-    result = {
-        "dataset": chains.planner.data.pack.name,
-        "split": chains.split,
-        "measure": chains.measure,
-        "seeds": list(seeds),
-        **result,
-        "command": command_of(shared, result["ordering"], start) if result["ordering"] else None,
-    }
-    best = next((row["mean"] for row in result["finalists"] if row["ordering"] == result["ordering"]), None)
-    note(chains, record | {"finished": not result["failed"], "balanced_accuracy": best})
-    chains.store.keep_result(record, "search", result)
-    files = plotted("search", result, shared.plots())
-    if shared.json:
-        print_json({**result, "files": files})
-    else:
-        print_search(result)
-        print_files(files)
-    if result["failed"]:
-        raise typer.Exit(FAILED)
-
-
-def command_of(shared: Shared, ordering: Sequence[str], start: str | None) -> str:
-    """The command line that trains an ordering with the options of this one."""
-    begin = ["--from", start] if start is not None else []
-    parts = {*ordering, "classification", "data", "search"}
-    own = [setting for setting in shared.settings or [] if setting.partition(".")[0] in parts]
-    if shared.lr != "search" and not any(setting.endswith(".lr=search") for setting in own):
-        own = [setting for setting in own if not setting.startswith("search.")]  # of tasks that are not in the ordering
-        shared = replace(shared, lr_range=None, lr_pruner=None)
-    return shlex.join(["sslcurr", "chain", *ordering, *begin, *given_options(replace(shared, settings=own or None))])
-
-
-class Progress:
-    """Counts the chains, says each as it is measured, and shows the table so far when asked for."""
-
-    def __init__(self, report: Lines, chains: Chains, show: Callable[[Results], None] | None) -> None:
-        self.report = report
-        self.chains = chains
-        self.show = show
-        self.done = 0
-        self.total = 0
-        self.missing = 0  # chains whose last stage was not there
-        self.durations: list[float] = []  # of the chains that were trained
-        self.last = time.monotonic()
-
-    def expect(self, orderings: Sequence[Ordering], seeds: Sequence[int], reference: Parent | None = None) -> None:
-        """These chains are to come."""
-        asked = [self.chains.specs(ordering, seed) for seed in seeds for ordering in orderings]
-        if reference is not None:
-            asked += [self.chains.specs((), seed, reference) for seed in seeds]
-        self.total += len(asked)
-        self.missing += sum(self.chains.missing(specs) for specs in asked)
-        self.num_trained = len(self.chains.trained)
-        self.last = time.monotonic()
-
-    def heard(self, run: Run | Failure, results: Results) -> None:
-        """A chain was measured, or failed."""
-        from sslcurr.analysis.experiments.chains import Run
-
-        self.done += 1
-        if len(self.chains.trained) > self.num_trained:
-            self.durations.append(time.monotonic() - self.last)
-            self.missing -= 1
-        self.num_trained, self.last = len(self.chains.trained), time.monotonic()
-        name = " -> ".join(run.ordering) or "no pretext task"
-        result = f"{100 * run.balanced_accuracy:.1f} %" if isinstance(run, Run) else f"failed: {run.reason}"
-        minutes = self.missing * sum(self.durations) / max(1, len(self.durations)) / 60
-        left = f" (about {minutes:.0f} min left)" if minutes >= 2 else ""
-        self.report.say(f"[{self.done}/{self.total}] {name}, seed {run.seed}: {result}{left}")
-        if self.show is not None:
-            self.show(results)
+            call = lab.plan_rank if shared.dry_run else lab.rank
+            document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)
+        show(document, shared)

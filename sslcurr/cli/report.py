@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.choices import Json, Runs
-from sslcurr.errors import SpecError, StoreError
+from sslcurr.cli.options import MachineOptions
+from sslcurr.cli.output import show
+from sslcurr.errors import SpecError
 
 
 class TableName(StrEnum):
@@ -58,42 +60,14 @@ def report(
     The page needs nothing else: no network, no server, no other files. With --json the document that it is made of is
     printed, and the page is only written where --out says so.
     """
-    from sslcurr.analysis.report import gather, tables
-    from sslcurr.analysis.report import page as reports
-    from sslcurr.analysis.results.formats import render
-    from sslcurr.analysis.results.kinds import TABLE_NAMES
-    from sslcurr.cli.options import check_writable
-    from sslcurr.cli.output import print_json
-    from sslcurr.cli.progress import reporting
-    from sslcurr.engine.store import Store
-    from sslcurr.files import write_whole
-    from sslcurr.wording import counted
-
     if form is not None and table is None:
         raise SpecError("--format is for --table", "say which table: --table rank")
     if table is not None and (out is not None or json):
         raise SpecError("--table prints a table on stdout", f"leave out --{'out' if out else 'json'}, or add > FILE")
-    if table is not None and table is not TableName.stages and len(names or []) > 1:
-        raise SpecError(f"--table {table.value} is of one run, and {len(names or [])} are named", "give one --run")
-    page_path = out or Path("report.html")
-    if table is None and (out is not None or not json):
-        check_writable(page_path)
-    if not runs.is_dir():
-        raise StoreError(f"there is no store at {runs}", "give --runs FOLDER, or train something first")
-    store = Store(runs)  # only read, so that it need not be writable
-    document = gather.gather(store, names or [])
-    if table is not None:
-        found, command = tables.printed_table(document, table.value, TABLE_NAMES[table.value])
-        print(render(found, (form or Format.md).value, command), end="")
-        return
-    if out is not None or not json:
-        with reporting() as progress:
-            page = reports.page(document, store)
-            write_whole(page_path, page.html.encode())
-            if page.left_out:
-                progress.note(f"{counted(len(page.left_out), 'figure')} left out, so that the page stays small")
-        if not json:
-            size, shown = page_path.stat().st_size / 1e6, counted(page.num_figures, "figure")
-            print(f"{page_path}: {size:.2f} MB, {counted(len(document['runs']), 'run')}, {shown}")
-    if json:
-        print_json(document | {"page": str(page_path) if out is not None else None})
+    options = MachineOptions(runs=runs, json=json)
+    with options.lab() as lab:
+        if table is not None:
+            print(lab.table_text(table.value, names or (), form=(form or Format.md).value), end="")
+            return
+        document = lab.report(names or (), out=out if out is not None or json else Path("report.html"))
+        show(document, options)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sslcurr.cli.options import Machine, check_writable, shared_options
-from sslcurr.errors import SpecError
-
-if TYPE_CHECKING:
-    from sslcurr.engine.store import Stage
+from sslcurr.cli.options import MachineOptions, shared_options
+from sslcurr.cli.output import show
 
 
 class Format(StrEnum):
@@ -56,46 +53,18 @@ def import_weights(
     MMSelfSup, OpenSelfSup, MoCo, SwAV, BYOL, DINO, VISSL, lightly, lightly-train, solo-learn, torchvision, timm. Every
     command that takes a checkpoint also takes such a file itself; this one shows what becomes of it.
     """
-    from sslcurr.backbones.checkpoint import sha256_of
-    from sslcurr.cli.output import console, print_json, table
-    from sslcurr.engine.models import conversion_of, write_import
-    from sslcurr.files import write_whole
-
-    path = out or Path(f"{file.stem}.backbone.safetensors")
-    if path.suffix != ".safetensors":
-        raise SpecError(f"--out writes safetensors, not {path.name!r}", "give a name that ends in .safetensors")
-    check_writable(path)
-    if path.exists() and file.exists() and path.samefile(file):
-        raise SpecError(f"{path} is the file to be imported", "give another --out")
-    if image_size is not None and not 8 <= image_size <= 4096:
-        raise SpecError(f"image size must be from 8 to 4096 pixels, got {image_size}", "give --image-size 224")
-    conversion, spec = conversion_of(file, backbone, stem, unsafe_pickle=unsafe_pickle, allow_missing=allow_missing)
-    write_whole(
-        path, lambda temporary: write_import(conversion, spec, temporary, title=file.stem, image_size=image_size)
-    )
-    document: dict[str, Any] = {
-        "checkpoint": str(path),
-        "sha256": sha256_of(path),
-        "backbone": spec.name,
-        "stem": spec.stem,
-        "channels": spec.channels,
-        "layout": conversion.layout,
-        "matched": list(conversion.matched),
-        "missing": list(conversion.missing),
-        "dropped": list(conversion.dropped),
-    }
-    if json:
-        print_json(document)
-        return
-    stem_said = "" if spec.stem == "imagenet" else f", {spec.stem} stem"
-    rows = table("", "keys", "such as", right=["keys"])
-    for name in ("matched", "missing", "dropped"):
-        keys = document[name]
-        rows.add_row(name, f"{len(keys):,}", ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else ""))
-    out_console = console()
-    out_console.print(f"{spec.name}{stem_said}, {spec.channels} channels; layout: {conversion.layout}", markup=False)
-    out_console.print(rows)
-    out_console.print(f"checkpoint: {path}", soft_wrap=True, markup=False)
+    shared = MachineOptions(json=json)
+    with shared.lab() as lab:
+        document = lab.import_weights(
+            file,
+            out=out,
+            backbone=backbone,
+            stem=stem,
+            image_size=image_size,
+            allow_missing=allow_missing,
+            unsafe_pickle=unsafe_pickle,
+        )
+        show(document, shared)
 
 
 @shared_options
@@ -118,52 +87,8 @@ def export(
         bool, typer.Option("--backbone-only", help="Leave out the classifier of a fine-tuned stage.")
     ] = False,
     *,
-    shared: Machine,
+    shared: MachineOptions,
 ) -> None:
     """Write a checkpoint for other programs; a fine-tuned stage goes with its classifier."""
-    from sslcurr.backbones.export import SUFFIXES, exported
-    from sslcurr.cli.output import print_json
-    from sslcurr.engine.models import model_of, parent_from
-    from sslcurr.files import write_whole
-
-    store = shared.store()
-    model = model_of(parent_from(checkpoint, store), store, checkpoint)
-    path = out or Path(f"{model.title.replace(' -> ', '-').replace('/', '-')}-{kind.value}{SUFFIXES[kind.value]}")
-    if path.suffix != SUFFIXES[kind.value]:
-        raise SpecError(f"--format {kind.value} writes {SUFFIXES[kind.value]}, not {path.name!r}", "give another --out")
-    check_writable(path)
-    source = model.weights
-    if path.exists() and source is not None and path.samefile(source):
-        raise SpecError(f"{path} is the checkpoint to be exported", "give another --out")
-    if Path(checkpoint).is_file() and path.exists() and path.samefile(checkpoint):
-        raise SpecError(f"{path} is the file to be exported", "give another --out")
-    if path.resolve().is_relative_to(store.root.resolve()):
-        raise SpecError(f"{path} lies in the store, whose files are never overwritten", "give another --out")
-    head = None if headless or model.stage is None else model.stage.folder / "head.safetensors"
-    head = head if head is not None and head.is_file() else None
-    classes = classes_of(model.stage) if head is not None and model.stage is not None else ()
-    size = model.image_size or 224
-    document: dict[str, Any] = {}
-    write_whole(
-        path,
-        lambda temporary: document.update(
-            exported(model.network(), model.backbone, size, head, classes, kind.value, temporary, name=str(path))
-        ),
-    )
-    if shared.json:
-        print_json(document)
-        return
-    print(f"written: {path}")
-    for line in document["how"]:
-        print(f"  {line}")
-
-
-def classes_of(stage: Stage) -> tuple[str, ...]:
-    """The names of a fine-tuned stage's classes.
-
-    Raises:
-        DataError: the packed images, which say them, are gone.
-    """
-    from sslcurr.data.pack import load_pack
-
-    return load_pack(Path(stage.spec.data.pack)).classes
+    with shared.lab() as lab:
+        show(lab.export(checkpoint, form=kind.value, out=out, backbone_only=headless), shared)

@@ -43,8 +43,8 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
             spec.config["image_size"],
             spec.training.precision,
         )
-        if alike and stage.record["device"] == wanted:
-            return float(stage.record["images_per_second"])
+        if alike and stage.record.device == wanted:
+            return float(stage.record.images_per_second)
     return None
 
 

@@ -14,7 +14,7 @@ from sslcurr.data.split import SplitSettings
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.spec import settings
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import DataSpec
 from sslcurr.wording import counted
 
@@ -68,21 +68,21 @@ def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
 
 
 def open_data(
-    wishes: Wishes,
+    request: Request,
     split: DataSettings,
     store: Store,
     image_size: int | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Data:
-    """The data set wished for, packed; `image_size` (that of a checkpoint) counts where none is wished for.
+    """The data set of a request, packed; `image_size` (that of a checkpoint) counts where none is asked for.
 
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
-    source = catalog.find(wishes.dataset, wishes.data_root, wishes.frames)
-    known = masks.find(source, wishes.masks)
-    wished = wishes.image_size
-    size = wished if wished is not None else image_size or source.image_size or 224
+    source = catalog.find(request.dataset, request.data_root, request.frames)
+    known = masks.find(source, request.masks)
+    requested = request.image_size
+    size = requested if requested is not None else image_size or source.image_size or 224
     if not 8 <= size <= 4096:
         raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
     # A little over the training size: crops of most of the image then lose no detail to a second resize.
@@ -91,8 +91,8 @@ def open_data(
         source,
         pack_size,
         store.packs,
-        workers=wishes.workers,
-        skip_broken=wishes.skip_broken,
+        workers=request.workers,
+        skip_broken=request.skip_broken,
         progress=progress,
     )
     notes = list(source.notes)

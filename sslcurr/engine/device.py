@@ -16,7 +16,6 @@ from sslcurr.errors import SpecError
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGE = 2**22  # bytes of a tensor that is given back at once
-FABRIC = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +33,6 @@ class Placement:
     precision: str
     channels_last: bool
     description: str
-
-    @property
-    def accelerator(self) -> str:
-        """Lightning Fabric's word for the kind of device."""
-        return "cuda" if self.device.type == "cuda" else "cpu"
-
-    @property
-    def devices(self) -> Any:
-        """Lightning Fabric's choice of devices."""
-        return [self.device.index or 0] if self.device.type == "cuda" else 1
-
-    @property
-    def fabric_precision(self) -> Any:
-        """Lightning Fabric's word for the precision."""
-        return FABRIC[self.precision]
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """A fresh context in which forward passes run in the chosen precision."""

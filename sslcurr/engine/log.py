@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ class Progress:
         self.best: dict[str, Tensor] | None = None
         self.stopped_early = False
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """As plain values for the resume file."""
         return dict(vars(self))
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, object]) -> None:
         """The inverse of `state`."""
         for name, value in state.items():
             setattr(self, name, value)
@@ -116,7 +117,7 @@ class Log:
         self.epochs_file.flush()
 
 
-def append_row(file: Any, row: dict[str, Any]) -> None:
+def append_row(file: Any, row: Mapping[str, object]) -> None:
     """Append a row to an open CSV file, with a header if it is the first."""
     writer = csv.DictWriter(file, fieldnames=list(row))
     if file.tell() == 0:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from sslcurr.engine.log import read_rows
 from sslcurr.engine.selection import select
@@ -35,9 +35,35 @@ COLLAPSED = 0.1  # spread of the embeddings over the images, 1 when they fill th
 REDUCTION = 3  # of the trials of a rung one in so many goes on
 
 
+class RateFound(TypedDict):
+    """What a search found: the rate, its `value` by the `measure`, numbers of trials, seconds."""
+
+    lr: float
+    value: float
+    measure: str
+    finished: int
+    pruned: int
+    failed: int
+    seconds: float
+
+
+class TrialRow(TypedDict):
+    """A trial as `search.csv` has it."""
+
+    trial: int
+    lr: float
+    state: str
+    value: float | None
+    measure: str
+    val_loss: float | None
+    epochs: int
+    seconds: float
+    reason: str
+
+
 def find_rate(
     spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
-) -> dict[str, Any]:
+) -> RateFound:
     """Try `spec.search.trials` rates in `part/search`, going on where an earlier process stopped.
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
@@ -56,7 +82,7 @@ def find_rate(
     folder = part / FOLDER
     folder.mkdir(exist_ok=True)
     if (folder / "found.json").exists():
-        found: dict[str, Any] = read_json(folder / "found.json")
+        found: RateFound = read_json(folder / "found.json")
         return found
     measure = measure_of(spec)
     report.search_begins(spec, key)
@@ -73,13 +99,22 @@ def find_rate(
             f"none of the {len(rows)} rates tried for {spec.task} came to a good end ({rows[-1]['reason']}; {key})",
             f"give a lower range: --lr-range {spec.search.low / 100:.2g},{spec.search.low:.2g}",
         )
-    best = min(ended, key=lambda row: (row["value"] if measure == "loss" else -row["value"], row["val_loss"] or 0.0))
+
+    def rank(row: TrialRow) -> tuple[float, float]:
+        value = row["value"]
+        assert value is not None
+        return value if measure == "loss" else -value, row["val_loss"] or 0.0
+
+    best = min(ended, key=rank)
+    assert best["value"] is not None
     seconds = sum(row["seconds"] for row in rows)
     found = {
         "lr": best["lr"],
         "value": best["value"],
         "measure": measure,
-        **{state: sum(row["state"] == state for row in rows) for state in ("finished", "pruned", "failed")},
+        "finished": len(ended),
+        "pruned": sum(row["state"] == "pruned" for row in rows),
+        "failed": sum(row["state"] == "failed" for row in rows),
         "seconds": round(max(seconds, time.monotonic() - began), 3),
     }
     write_rows(rows, folder / "search.csv")
@@ -200,7 +235,7 @@ def try_rate(
         else:
             value, loss = max(zip(values, (-v for v in ear.losses()), strict=True))
             trial.set_user_attr("val_loss", -loss)
-        trial.set_user_attr("seconds", record["seconds"])
+        trial.set_user_attr("seconds", record.seconds)
         study.tell(trial, value)
         report.trial_ends(trial.number, lr, f"{measure.replace('_', ' ')} {value:.4g}")
     shutil.rmtree(part)
@@ -260,10 +295,10 @@ class TrialReporter(Reporter):
         return [float(row["val_loss"]) for row in read_rows(self.part / "epochs.csv")]
 
 
-def rows_of(study: optuna.Study, measure: str) -> list[dict[str, Any]]:
+def rows_of(study: optuna.Study, measure: str) -> list[TrialRow]:
     """A row for each trial."""
     states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
-    rows = []
+    rows: list[TrialRow] = []
     for trial in study.get_trials(deepcopy=False):
         reported = trial.intermediate_values
         last = reported[max(reported)] if reported else None
@@ -283,7 +318,7 @@ def rows_of(study: optuna.Study, measure: str) -> list[dict[str, Any]]:
     return rows
 
 
-def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
+def write_rows(rows: list[TrialRow], path: Path) -> None:
     """Write the trials as a CSV file."""
     import pandas as pd
 

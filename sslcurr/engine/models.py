@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
-from sslcurr.spec.stage import BackboneSpec
+from sslcurr.spec.stage import BackboneSpec, Json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +23,14 @@ RANDOM = "random"
 # Raised when the same foreign file is turned into other weights.
 IMPORT_VERSION = 1
 SMALL_STEM_SIZE = 32
+
+
+class Seen(TypedDict):
+    """What weights were trained with: normalisation of an input in [0, 1], and the side of the views in pixels."""
+
+    mean: list[float]
+    std: list[float]
+    image_size: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Model:
         return network.eval()
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What analyses of it are keyed by, with the image size that they use."""
         from sslcurr.spec.stage import to_dict
 
@@ -138,7 +146,7 @@ def _by_name(text: str, store: Store, stem: str | None) -> Parent:
         raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")
     weights, about = timm_weights(text), timm.get_pretrained_cfg(text)
     assert about is not None
-    seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
+    seen: Seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
     return _parent_at(imported(weights, store, name, None, title=text, seen=seen))
 
 
@@ -183,7 +191,7 @@ def imported(
     backbone: str | None = None,
     stem: str | None = None,
     title: str | None = None,
-    seen: dict[str, Any] | None = None,
+    seen: Seen | None = None,
 ) -> Path:
     """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there.
 
@@ -194,7 +202,7 @@ def imported(
     inputs = {"version": IMPORT_VERSION, "file": sha256_of(path), "backbone": backbone, "stem": stem, "title": title}
     inputs |= {"seen": seen} if seen is not None else {}
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> Json:
         conversion, spec = conversion_of(path, backbone, stem)
         size = None
         if seen is not None:
@@ -280,7 +288,7 @@ def model_of(parent: Parent, store: Store, text: str = "") -> Model:
     assert parent.backbone is not None
     weights = weights_of(parent.key, parent.source, store)
     stage = None if parent.source else store.find(parent.key)
-    digest = stage.record["weights_sha256"] if stage is not None else sha256_of(weights)
+    digest = stage.record.weights_sha256 if stage is not None else sha256_of(weights)
     title = " -> ".join(parent.lineage) or Path(text).stem
     return Model(title, parent.backbone, parent.image_size, weights, digest, stage)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -45,14 +44,14 @@ def build_optimizer(
     groups = []
     for (rule, is_weight), parameters in sorted(found.items(), key=lambda item: (item[0][0] != Rule(), -item[0][1])):
         decays = is_weight or training.decay_norm_and_bias
-        group: dict[str, Any] = {
+        settings: dict[str, object] = {
             "params": parameters,
             "weight_decay": training.weight_decay * rule.weight_decay if decays else 0.0,
             "lr_factor": 1.0 if is_weight else training.norm_and_bias_lr,
             "scheduled": rule.scheduled,
         }
         groups.append(
-            group if training.optimizer == "adamw" else group | {"momentum": training.momentum * rule.momentum}
+            settings if training.optimizer == "adamw" else settings | {"momentum": training.momentum * rule.momentum}
         )
     if training.optimizer == "sgd":
         # Fused: one kernel over all parameters; twice as fast as the loop over them, on a CPU too.

@@ -14,7 +14,7 @@ from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec import settings
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Facts
@@ -53,11 +53,11 @@ SCRATCH = Parent()
 
 
 class Planner:
-    """Resolves the wishes of one command against its data."""
+    """Resolves the request of one command against its data."""
 
     def __init__(
         self,
-        wishes: Wishes,
+        request: Request,
         store: Store,
         tasks: Sequence[str],
         parent: Parent | None = None,
@@ -65,18 +65,18 @@ class Planner:
     ) -> None:
         """Check the settings, then find and pack the data.
 
-        `parent` is where the first of `tasks` starts; its image size counts where none is wished for.
+        `parent` is where the first of `tasks` starts; its image size counts where none is asked for.
 
         Raises:
             SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
         """
-        wished = {name: getattr(wishes, name) for name in ("epochs", "batch_size", "lr", "precision")}
-        Training(**{name: value for name, value in wished.items() if value not in (None, SEARCH)})
-        self.wishes = wishes
+        requested = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr", "precision")}
+        Training(**{name: value for name, value in requested.items() if value not in (None, SEARCH)})
+        self.request = request
         self.parent = parent or SCRATCH
-        self.settings = settings.parse(wishes.settings, [*tasks, "data", SEARCH])
+        self.settings = settings.parse(request.settings, [*tasks, "data", SEARCH])
         # All mistakes that can be seen without the images are said before they are decoded.
-        for task in self.settings.keys() & TASKS.keys():
+        for task in [section for section in self.settings if section in TASKS]:
             kind = task_class(task)
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
             given = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
@@ -84,37 +84,37 @@ class Planner:
         self.data_settings = split_of(self.settings)
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), SearchSettings(), section=SEARCH)
         self._check_search(tasks)
-        self.data = open_data(wishes, self.data_settings, store, self.parent.image_size, progress)
+        self.data = open_data(request, self.data_settings, store, self.parent.image_size, progress)
         self._selections: dict[tuple[bool, float], Selection] = {}
         self._forget()
 
-    def wishing(self, **changes: Any) -> Planner:
-        """This planner with other wishes that concern neither the data nor the settings, such as `seed`, `fraction`."""
+    def requesting(self, **changes: Any) -> Planner:
+        """This planner with other values of the request that concern neither the data nor the settings, such as `seed`, `fraction`."""
         name = repr(sorted(changes.items()))
         if name not in self._others:
             other = self._others[name] = copy.copy(self)
-            other.wishes = replace(self.wishes, **changes)
+            other.request = replace(self.request, **changes)
             other._forget()
         return self._others[name]
 
     def _forget(self) -> None:
-        """Begin without planned stages: they are of other wishes."""
+        """Begin without planned stages: they are of another request."""
         self._others: dict[str, Planner] = {}
         self._tasks: dict[tuple[str, BackboneSpec | None, bool, int | None], StageSpec] = {}
         self._stages: dict[tuple[str, Parent, int | None], StageSpec] = {}
 
     def _check_search(self, tasks: Sequence[str]) -> None:
         """Raise SpecError for a search that cannot be, or for settings of one that nobody asked for."""
-        given, wishes = self.search_settings, self.wishes
-        low, high = wishes.lr_range or (1e-4, 0.6)
-        LrSearch(low=low, high=high, trials=given.trials, draw=given.draw, pruner=wishes.lr_pruner or "none")
+        given, request = self.search_settings, self.request
+        low, high = request.lr_range or (1e-4, 0.6)
+        LrSearch(low=low, high=high, trials=given.trials, draw=given.draw, pruner=request.lr_pruner or "none")
         for name in ("fraction", "epochs"):
             if getattr(given, name):
                 LrSearch(low=low, high=high, **{name: getattr(given, name)})
-        asked = wishes.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
+        asked = request.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
         idle = {
-            "--lr-range": wishes.lr_range,
-            "--lr-pruner": wishes.lr_pruner,
+            "--lr-range": request.lr_range,
+            "--lr-pruner": request.lr_pruner,
             "--set search": self.settings.get(SEARCH),
         }
         for option, value in idle.items():
@@ -128,7 +128,7 @@ class Planner:
             DataError: too few of them, or no labels where the task needs them.
         """
         labelled = task_class(task).labelled
-        fraction = self.wishes.label_fraction if labelled else self.wishes.fraction
+        fraction = self.request.label_fraction if labelled else self.request.fraction
         if (labelled, fraction) in self._selections:
             return self._selections[labelled, fraction]
         name = self.data.pack.name
@@ -149,23 +149,23 @@ class Planner:
         return found
 
     def backbone(self, parent: Parent) -> BackboneSpec:
-        """The backbone of a chain: the parent's, or the one wished for, or the one that fits the image size.
+        """The backbone of a chain: the parent's, or the one asked for, or the one that fits the image size.
 
         Raises:
-            SpecError: a wish that the parent contradicts.
+            SpecError: a requested that the parent contradicts.
         """
-        wishes, found = self.wishes, parent.backbone
+        request, found = self.request, parent.backbone
         if found is not None:
-            for wish, has, option in (
-                (wishes.backbone, found.name, "--backbone"),
-                (wishes.stem, found.stem, "--stem"),
+            for requested, has, option in (
+                (request.backbone, found.name, "--backbone"),
+                (request.stem, found.stem, "--stem"),
             ):
-                if wish not in (None, has):
-                    raise SpecError(f"the checkpoint holds a {has}, not a {wish}", f"leave out {option}")
+                if requested not in (None, has):
+                    raise SpecError(f"the checkpoint holds a {has}, not a {requested}", f"leave out {option}")
             return found
         small = self.data.image_size <= SMALL_IMAGE
-        name = wishes.backbone or ("resnet18" if small else "resnet50")
-        stem = wishes.stem or ("small" if small and name.startswith("resnet") else "imagenet")
+        name = request.backbone or ("resnet18" if small else "resnet50")
+        stem = request.stem or ("small" if small and name.startswith("resnet") else "imagenet")
         channels = self.data_settings.channels or self.data.pack.channels
         if channels not in IMAGENET:
             raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")
@@ -180,13 +180,13 @@ class Planner:
             class_counts=selection.class_counts(),
             image_size=self.data.image_size,
             channels=self.backbone(parent).channels,
-            batch_size=self.wishes.batch_size,
-            epochs=self.wishes.epochs or self.data.epochs.get(task),
+            batch_size=self.request.batch_size,
+            epochs=self.request.epochs or self.data.epochs.get(task),
             pretrained=parent.key is not None,
         )
 
     def stage(self, task: str, parent: Parent, epochs: int | None = None) -> StageSpec:
-        """One stage, every value of it resolved; `epochs` counts before all wishes.
+        """One stage, every value of it resolved; `epochs` counts before the request.
 
         Thousands of chains share most of their stages, and a task's values do not depend on which stage its parent is.
         """
@@ -200,9 +200,9 @@ class Planner:
         return self._stages[task, parent, epochs]
 
     def _resolved(self, task: str, parent: Parent, epochs: int | None) -> StageSpec:
-        kind, wishes = task_class(task), self.wishes
+        kind, request = task_class(task), self.request
         given = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
-        rate = given.get("lr", wishes.lr)  # the one said for the task counts
+        rate = given.get("lr", request.lr)  # the one said for the task counts
         if given.get("lr") == SEARCH:
             del given["lr"]
         facts = self.facts(task, parent)
@@ -211,9 +211,9 @@ class Planner:
             if name in given:
                 facts = replace(facts, **{name: settings.convert(given.pop(name), int, f"{task}.{name}")})
         recipe = kind.recipe(facts)
-        training = replace(recipe.training, precision=wishes.precision)
-        if isinstance(wishes.lr, float):
-            training = replace(training, lr=wishes.lr)
+        training = replace(recipe.training, precision=request.precision)
+        if isinstance(request.lr, float):
+            training = replace(training, lr=request.lr)
         config, training = settings.apply(given, recipe.config, training, section=task)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
         if training.accumulate > most:
@@ -225,9 +225,9 @@ class Planner:
             version=kind.version,
             config=dataclasses.asdict(config),
             backbone=self.backbone(parent),
-            data=self.data.spec(wishes.label_fraction if kind.labelled else wishes.fraction),
+            data=self.data.spec(request.label_fraction if kind.labelled else request.fraction),
             training=training,
-            seed=wishes.seed,
+            seed=request.seed,
             parent=parent.key,
             lineage=parent.lineage,
             source=parent.source,
@@ -236,26 +236,26 @@ class Planner:
 
     def search(self, task: str, training: Training, facts: Facts, given: dict[str, str]) -> LrSearch:
         """How the learning rate of a stage is found; `given` are the settings said for its task."""
-        kind, wishes, wished = task_class(task), self.wishes, self.search_settings
-        share = wished.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
-        data = self.data.spec((wishes.label_fraction if kind.labelled else wishes.fraction) * share)
+        kind, request, requested = task_class(task), self.request, self.search_settings
+        share = requested.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
+        data = self.data.spec((request.label_fraction if kind.labelled else request.fraction) * share)
         seen = select(data, labelled=kind.labelled, pack=self.data.pack)
         few = len(seen.rows["train"])
         if few < FEWEST_IMAGES:
             raise SpecError(f"a trial of {task} would have {few} images", "give --set search.fraction=0.5")
-        epochs = wished.epochs or min(training.epochs, max(2, -(-40 // num_steps(few, training.batch_size))))
+        epochs = requested.epochs or min(training.epochs, max(2, -(-40 // num_steps(few, training.batch_size))))
         facts = replace(facts, num_images=few, class_counts=seen.class_counts())
         facts = replace(facts, batch_size=training.batch_size, epochs=training.epochs)
         config, _ = settings.apply(given, kind.recipe(facts).config, training, section=task)
-        low, high = wishes.lr_range or rates_around(training, pretrained=facts.pretrained)
+        low, high = request.lr_range or rates_around(training, pretrained=facts.pretrained)
         return LrSearch(
             low=low,
             high=high,
-            trials=wished.trials,
-            draw=wished.draw,
+            trials=requested.trials,
+            draw=requested.draw,
             fraction=share,
             epochs=epochs,
-            pruner=wishes.lr_pruner or "none",
+            pruner=request.lr_pruner or "none",
             config=dataclasses.asdict(config),
         )
 
@@ -305,7 +305,7 @@ def described(search: LrSearch) -> str:
     )
 
 
-def describe(spec: StageSpec) -> dict[str, Any]:
+def describe(spec: StageSpec) -> dict[str, object]:
     """The resolved values that a person wants to see before a run, in order; what is off is left out."""
     training = spec.training
     idle = task_class(spec.task).Config(**spec.config).idle()

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.progress import Reporter
+from sslcurr.spec.record import StageRecord
 from sslcurr.spec.stage import StageSpec, key_of
 
 
@@ -20,18 +23,6 @@ class Outcome:
     stage: Stage
     spec: StageSpec
     reused: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """As documented for `--json`."""
-        record = self.stage.record
-        return {
-            "task": self.spec.task,
-            "key": self.stage.key,
-            "checkpoint": str(self.stage.weights),
-            "reused": self.reused,
-            "metrics": record["metrics"],
-            "seconds": record["seconds"],
-        }
 
 
 def run_stages(specs: Sequence[StageSpec], store: Store, runtime: Any, report: Reporter) -> list[Outcome]:
@@ -65,7 +56,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
     parent, key = parent_weights(spec, store), key_of(spec)
     trained = False
 
-    def work(part: Path) -> dict[str, Any]:
+    def work(part: Path) -> StageRecord:
         nonlocal trained
         trained = True
         if spec.search is None:
@@ -74,7 +65,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
 
         found = find_rate(spec, key, part, parent, runtime, report)
         chosen = replace(spec, search=None, training=replace(spec.training, lr=found["lr"]))
-        return {**train(chosen, key, part, parent, runtime, report), "search": found}
+        return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(found))
 
     def waiting() -> None:
         report.note(f"another process is training {spec.task} ({key}); waiting for it")
@@ -109,8 +100,8 @@ def weights_of(key: str, source: str, store: Store) -> Path:
 def check_parent(stage: Stage, store: Store, report: Reporter) -> None:
     """Say it when the parent was trained again to other bytes than those this stage started from."""
     record = stage.record
-    parent = store.find(record["parent"]) if record["parent"] else None
-    if parent is not None and parent.record["weights_sha256"] != record["parent_weights_sha256"]:
+    parent = store.find(record.parent) if record.parent else None
+    if parent is not None and parent.record.weights_sha256 != record.parent_weights_sha256:
         report.note(
             f"stage {stage.key} ({stage.spec.task}) started from other weights than its parent {parent.key} holds now"
         )

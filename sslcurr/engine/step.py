@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from sslcurr.engine.batches import Feed
-from sslcurr.engine.fabric import Fabric
+from sslcurr.engine.device import Placement
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import lr_at, set_lr
 from sslcurr.seeds import seed_for, torch_generator
-from sslcurr.tasks.base import Batch, Loss, Tick
+from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
 
-def one_step(
-    loop: Loop, fabric: Fabric, model: nn.Module, optimizer: Any, feed: Feed, places: Any, tick: Tick
-) -> tuple[Loss, Batch]:
+def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) -> tuple[Loss, Batch]:
     """Forward, backward and optimizer step, in `accumulate` parts; gives the loss and batch of the whole step."""
-    spec, task, phase = loop.spec, loop.task, loop.report.phase
+    spec, task, optimizer, phase = loop.spec, loop.task, loop.optimizer, loop.report.phase
     torch.manual_seed(seed_for(spec.seed, spec.parent, "step", tick.step))
     lr = lr_at(spec.training, tick.step, tick.total_steps, tick.steps_per_epoch)
     set_lr(optimizer, spec.training, lr)
@@ -29,10 +28,10 @@ def one_step(
     for chunk in split_evenly(places, spec.training.accumulate):
         batch = feed.batch(chunk, loop.views, generator, loop.report)
         with phase("forward"):
-            out: Loss = model(batch, tick)
+            out = forward(task, batch, tick, where)
         share = len(chunk) / len(places)
         with phase("backward"):
-            fabric.backward(out.value * share if share < 1 else out.value)
+            (out.value * share if share < 1 else out.value).backward()
         parts.append(batch)
         losses.append((share, out))
     with phase("optimizer"):
@@ -41,6 +40,26 @@ def one_step(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return join(losses), join_batches(parts)
+
+
+def forward(task: Task, batch: Batch, tick: Tick, where: Placement) -> Loss:
+    """The loss in the precision of `where`: for bf16, views in bf16, layers under autocast, and results in float32."""
+    if where.precision == "32":
+        out: Loss = task(batch, tick)
+        return out
+    views = tuple(view.to(torch.bfloat16) for view in batch.views)
+    with where.autocast():
+        out = task(replace(batch, views=views), tick)
+    return Loss(
+        out.value.float(),
+        {name: in_float32(content) for name, content in out.metrics.items()},
+        {name: in_float32(content) for name, content in out.keep.items()},
+    )
+
+
+def in_float32(content: Tensor) -> Tensor:
+    """A tensor of numbers with a fraction in float32, others as they are."""
+    return content.float() if content.is_floating_point() else content
 
 
 def split_evenly(places: Any, num_parts: int) -> list[Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from sslcurr.errors import StoreError
 from sslcurr.files import read_json, size_of, write_json
-from sslcurr.spec.stage import StageSpec, hash_of, key_of, stage_from_dict, to_dict
+from sslcurr.spec.record import RunRecord, StageRecord
+from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
@@ -32,9 +35,13 @@ class Stage:
         return self.folder / "backbone.safetensors"
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What happened: hashes of the weights, metrics, seconds, versions, device."""
-        return read_json(self.folder / "done.json")
+    def record(self) -> StageRecord:
+        """What happened: hashes of the weights, metrics, seconds, versions, device.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        return _read(self.folder / "done.json", StageRecord)
 
     @property
     def spec(self) -> StageSpec:
@@ -85,7 +92,7 @@ class Store:
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         return found[0]
 
-    def run(self, spec: StageSpec, work: Callable[[Path], dict[str, Any]], waiting: Callable[[], None]) -> Stage:
+    def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
 
         `work` gets `<key>.part`, where it may find what a killed process left, and returns the record. `waiting` is
@@ -99,7 +106,7 @@ class Store:
             if (stage := self.find(key)) is not None:  # finished while we waited
                 return stage
             write_json(part / "stage.json", to_dict(spec))
-            write_json(part / "done.json", {"key": key, **work(part)})
+            write_json(part / "done.json", work(part).to_json())
             os.replace(part, folder)
             # Only now: had we been killed before the rename, the state would be needed to go on.
             (folder / RESUME).unlink(missing_ok=True)
@@ -107,12 +114,14 @@ class Store:
 
     # ---- analyses
 
-    def analysis(self, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Path:
+    def analysis(self, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]) -> Path:
         """The folder of an analysis keyed by `inputs`, doing `work` first if it is not there; its `done.json` holds
         what `work` returned."""
         return self.kept(self.analyses, kind, inputs, work)
 
-    def kept(self, root: Path, kind: str, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Path:
+    def kept(
+        self, root: Path, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]
+    ) -> Path:
         """As `analysis`, in a folder under `root`."""
         folder = root / f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
         if (folder / "done.json").is_file():
@@ -130,19 +139,19 @@ class Store:
 
     # ---- runs
 
-    def note_run(self, record: dict[str, Any]) -> str:
+    def note_run(self, record: RunRecord) -> str:
         """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
-        name = run_name(record["asked"])
+        name = run_name(record.asked)
         self.runs.mkdir(parents=True, exist_ok=True)
-        write_json(self.runs / f"{name}.json", record)
+        write_json(self.runs / f"{name}.json", record.to_json())
         return name
 
-    def keep_result(self, record: dict[str, Any], kind: str, document: dict[str, Any]) -> None:
+    def keep_result(self, record: RunRecord, kind: str, document: Json) -> None:
         """Keep what a command found, the document that it prints as JSON, beside its record."""
         self.results.mkdir(parents=True, exist_ok=True)
-        write_json(self.results / f"{run_name(record['asked'])}.json", {"kind": kind, "document": document})
+        write_json(self.results / f"{run_name(record.asked)}.json", {"kind": kind, "document": document})
 
-    def result(self, name: str) -> tuple[str, dict[str, Any]] | None:
+    def result(self, name: str) -> tuple[str, Json] | None:
         """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far."""
         path = self.results / f"{name}.json"
         if not path.is_file():
@@ -150,12 +159,12 @@ class Store:
         found = read_json(path)
         return found["kind"], found["document"]
 
-    def all_runs(self) -> dict[str, dict[str, Any]]:
+    def all_runs(self) -> dict[str, RunRecord]:
         """The records of all runs by name, the one begun first first; times of files are not kept by every copy."""
         if not self.runs.is_dir():
             return {}
-        records = {path.stem: read_json(path) for path in sorted(self.runs.glob("*.json"))}
-        return dict(sorted(records.items(), key=lambda item: datetime.fromisoformat(item[1]["created"])))
+        records = {path.stem: _read(path, RunRecord) for path in sorted(self.runs.glob("*.json"))}
+        return dict(sorted(records.items(), key=lambda item: datetime.fromisoformat(item[1].created)))
 
     def forget(self, names: set[str]) -> None:
         """Delete the records of runs; what they alone needed is then `unneeded`."""
@@ -166,8 +175,9 @@ class Store:
     def unneeded(self, without: set[str] = frozenset()) -> list[Path]:  # type: ignore[assignment]
         """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""
         records = [record for name, record in self.all_runs().items() if name not in without]
-        stages = {key for record in records for key in record["stages"]}
-        kept = {f"{kind}/{name}" for record in records for kind in ("analyses", "packs") for name in record[kind]}
+        stages = {key for record in records for key in record.stages}
+        kept = {f"analyses/{name}" for record in records for name in record.analyses}
+        kept |= {f"packs/{name}" for record in records for name in record.packs}
         found = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -194,9 +204,19 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def run_name(asked: dict[str, Any]) -> str:
+def run_name(asked: Json) -> str:
     """The name of a run: the same was asked, the same run."""
     return hash_of(asked)[:8]
+
+
+Record = TypeVar("Record", StageRecord, RunRecord)
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    try:
+        return msgspec.convert(read_json(path), kind)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{path} is damaged ({error})", "remove it, and run the command again") from error
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sslcurr import __version__
 from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, keep_freed_memory, placement
-from sslcurr.engine.fabric import Fabric
 from sslcurr.engine.log import Progress, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
@@ -25,15 +22,17 @@ from sslcurr.engine.store import RESUME
 from sslcurr.files import write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
+from sslcurr.spec.record import StageRecord
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
 from sslcurr.tasks.base import Facts, Task
+from sslcurr.version import __version__
 
 
 def train(
     spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
-) -> dict[str, Any]:
+) -> StageRecord:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
 
     The rate is `spec.training.lr`; a search for it is over by now. `key` is that of the stage as it was asked for.
@@ -44,17 +43,17 @@ def train(
     """
     where = placement(runtime.device, spec.training.precision)
     keep_freed_memory()
-    fabric = Fabric(accelerator=where.accelerator, devices=where.devices, precision=where.fabric_precision)
+    if where.device.type == "cuda":
+        torch.cuda.set_device(where.device)  # so that what names no GPU uses this one too
     selection = select(spec.data, labelled=task_class(spec.task).labelled)
     task = build_task(spec, selection, parent)
     if runtime.recompute:
         recompute_stages(task.backbone)
     if where.channels_last:
         task = task.to(memory_format=torch.channels_last)
-    model = fabric.setup_module(task)
+    task = task.to(where.device)
     optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
-    stepper = fabric.setup_optimizers(optimizer)
-    feed = Feed(selection, spec.backbone, fabric.device)
+    feed = Feed(selection, spec.backbone, where.device)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
     progress = Progress()
     if not load_resume(part / RESUME, task, optimizer, progress):
@@ -66,7 +65,7 @@ def train(
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()
-                out, batch = one_step(loop, fabric, model, stepper, feed, places, tick)
+                out, batch = one_step(loop, where, feed, places, tick)
                 with report.phase("after_step"):
                     task.after_step(batch, out, tick)
                 with report.phase("logging"):
@@ -77,7 +76,7 @@ def train(
             loop.stop_if_asked(stop)
     if progress.best is not None:
         task.load_state_dict(progress.best)
-    return finish(spec, part, parent, task, progress, where)
+    return finish(spec, key, part, parent, task, progress, where)
 
 
 def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
@@ -113,8 +112,8 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
 
 
 def finish(
-    spec: StageSpec, part: Path, parent: Path | None, task: Task, progress: Progress, where: Placement
-) -> dict[str, Any]:
+    spec: StageSpec, key: str, part: Path, parent: Path | None, task: Task, progress: Progress, where: Placement
+) -> StageRecord:
     """Write the weights and give the stage's record."""
     header = checkpoint.Header(backbone=spec.backbone, image_size=task.config.image_size, tasks=spec.tasks)
     path = part / "backbone.safetensors"
@@ -127,20 +126,21 @@ def finish(
     final = {name: float(value) for name, value in rows[-1].items() if name not in ("step", "epoch", "seconds", "lr")}
     if task.monitor is not None and progress.best is not None:
         final |= {task.monitor: progress.best_value, "best_epoch": progress.best_epoch}
-    return {
-        "weights_sha256": checkpoint.sha256_of(path),
-        "parent": spec.parent,
-        "parent_weights_sha256": checkpoint.sha256_of(parent) if parent is not None else None,
-        "metrics": final,
-        "steps": progress.step,
-        "stopped_early": progress.stopped_early,
-        "num_images": task.num_images,
-        "images_per_second": round(progress.images_seen / max(progress.seconds, 1e-9), 2),
-        "seconds": round(progress.seconds, 3),
-        "lr": spec.training.lr,
-        "device": where.description,
-        "precision": where.precision,
-        "channels_last": where.channels_last,
-        "threads": torch.get_num_threads(),
-        "versions": {"sslcurr": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
+    return StageRecord(
+        key=key,
+        weights_sha256=checkpoint.sha256_of(path),
+        parent=spec.parent,
+        parent_weights_sha256=checkpoint.sha256_of(parent) if parent is not None else None,
+        metrics=final,
+        steps=progress.step,
+        stopped_early=progress.stopped_early,
+        num_images=task.num_images,
+        images_per_second=round(progress.images_seen / max(progress.seconds, 1e-9), 2),
+        seconds=round(progress.seconds, 3),
+        lr=spec.training.lr,
+        device=where.description,
+        precision=where.precision,
+        channels_last=where.channels_last,
+        threads=torch.get_num_threads(),
+        versions={"sslcurr": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
+class Request:
     """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search"."""
 
     dataset: str | None = None

@@ -40,7 +40,7 @@ def apply(values: Mapping[str, str], *targets: Any, section: str) -> tuple[Any, 
     Raises:
         SpecError: a name that no target has, or a value that is not of the field's type.
     """
-    changes: list[dict[str, Any]] = [{} for _ in targets]
+    changes: list[dict[str, object]] = [{} for _ in targets]
     for name, text in values.items():
         for target, change in zip(targets, changes, strict=True):
             if name in {item.name for item in fields(target)}:

@@ -12,6 +12,8 @@ from typing import Any
 
 from sslcurr.errors import SpecError, did_you_mean
 
+# Plain JSON values whose names are not ours: settings of a task, a document within a document, names of layers.
+Json = dict[str, Any]
 # Raise it only when the meaning of every key changes: all finished stages are lost to reuse by it.
 KEY_FORMAT = 1
 OPTIMIZERS = ("sgd", "lars", "adamw")
@@ -174,7 +176,7 @@ class LrSearch:
     fraction: float = 0.08
     epochs: int = 5
     pruner: str = "none"
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         in_range("the lowest rate", self.low, 0, above=True)
@@ -204,7 +206,7 @@ class StageSpec:
 
     task: str
     version: int
-    config: dict[str, Any]
+    config: Json
     backbone: BackboneSpec
     data: DataSpec
     training: Training
@@ -242,10 +244,10 @@ def to_dict(value: Any, *, for_key: bool = False) -> Any:
     return value
 
 
-def stage_from_dict(record: dict[str, Any]) -> StageSpec:
+def stage_from_dict(record: Json) -> StageSpec:
     """The inverse of `to_dict` for a whole stage, as read from `stage.json`."""
 
-    def build(kind: Any, values: dict[str, Any]) -> Any:
+    def build(kind: Any, values: Json) -> Any:
         return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
     values = dict(record)

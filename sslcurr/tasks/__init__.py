@@ -1,16 +1,18 @@
-"""Pretext tasks and classification: one file a task, one line in the table."""
+"""Pretext tasks and classification: one file a task, one line in the table; other packages add theirs as plug-ins."""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Sequence
+
 from typing import TYPE_CHECKING
 
-from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.errors import SpecError
+from sslcurr.plugins import Registry
 
 if TYPE_CHECKING:
     from sslcurr.tasks.base import Task
 
-TASKS = {
+BUILTINS = {
     "relative-location": "sslcurr.tasks.relative_location:RelativeLocation",
     "jigsaw": "sslcurr.tasks.jigsaw:Jigsaw",
     "rotation": "sslcurr.tasks.rotation:Rotation",
@@ -28,10 +30,30 @@ TASKS = {
     "vicreg": "sslcurr.tasks.vicreg:VICReg",
     "classification": "sslcurr.tasks.classification:Classification",
 }
-PRETEXT = tuple(name for name in TASKS if name != "classification")
+PRETEXT = tuple(name for name in BUILTINS if name != "classification")
 
 
-def check_pretext(names: list[str]) -> None:
+def _checked(name: str, value: object) -> type[Task]:
+    """The class of a task, if it is one and has that name: it is the name that stages are found by."""
+    from sslcurr.tasks.base import Task
+
+    if not (isinstance(value, type) and issubclass(value, Task)):
+        raise SpecError(
+            f"{name} is no task: {value!r} is no subclass of sslcurr.tasks.base.Task",
+            "docs/plugins.md says what a task is",
+        )
+    if getattr(value, "name", None) != name:
+        raise SpecError(
+            f"the class {value.__name__} calls itself {getattr(value, 'name', None)!r}, and is installed as {name}",
+            f'its class needs the line name = "{name}"',
+        )
+    return value
+
+
+TASKS: Registry[type[Task]] = Registry("task", "sslcurr.tasks", BUILTINS, _checked, SpecError)
+
+
+def check_pretext(names: Sequence[str]) -> None:
     """Say at once, before anything heavy is imported, which name is no pretext task.
 
     Raises:
@@ -43,17 +65,13 @@ def check_pretext(names: list[str]) -> None:
                 "classification is no pretext task", "chain ends with it by itself; finetune trains it alone"
             )
         if name not in TASKS:
-            raise SpecError(f"unknown task {name!r}", did_you_mean(name, PRETEXT))
+            raise TASKS.unknown(name, without=["classification"])
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task by its name in the table; imports torch.
+    """The class of a task by its name; imports torch.
 
     Raises:
-        SpecError: no task has that name.
+        SpecError: no task has that name, or the package that brings it is broken.
     """
-    if name not in TASKS:
-        raise SpecError(f"unknown task {name!r}", did_you_mean(name, TASKS))
-    module, _, attribute = TASKS[name].partition(":")
-    found: type[Task] = getattr(importlib.import_module(module), attribute)
-    return found
+    return TASKS.find(name)

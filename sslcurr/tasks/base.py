@@ -21,14 +21,14 @@ VIEW_SETTINGS = {item.name for item in fields(View)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What is known of the data and of the wishes when a recipe is resolved.
+    """What is known of the data and of the request when a recipe is resolved.
 
     Attributes:
         num_images: training images of the stage.
         class_counts: labelled training images a class; empty for an unlabelled set.
         image_size: side of the training views, in pixels.
         channels: channels of the network's input.
-        batch_size, epochs: as wished; None leaves them to the recipe.
+        batch_size, epochs: as requested; None leaves them to the recipe.
         pretrained: whether the stage starts from trained weights.
     """
 
@@ -51,7 +51,7 @@ class Facts:
         return self.num_images < 100_000
 
     def batch(self, most: int, steps: int = 8) -> int:
-        """The batch size wished for, else a power of two up to `most` that gives an epoch `steps` steps or more."""
+        """The batch size that is asked for, else a power of two up to `most` that gives an epoch `steps` steps or more."""
         return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
 
 

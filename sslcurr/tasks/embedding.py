@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -61,12 +61,22 @@ def small_size(image_size: int) -> int:
     return max(8, 4 * round(image_size * 96 / 224 / 4))
 
 
-def crops_for(image_size: int) -> dict[str, Any]:
+class Crops(TypedDict, total=False):
+    """Settings of a `MultiCropConfig` that depend on the image size."""
+
+    image_size: int
+    small_size: int
+    num_small: int
+    scale: tuple[float, float]
+    small_scale: tuple[float, float]
+
+
+def crops_for(image_size: int) -> Crops:
     """Settings of a `MultiCropConfig` for an image size.
 
     Views under 128 px have fewer and larger small crops: 5 to 14 % of such an image is a handful of pixels.
     """
-    sizes = {"image_size": image_size, "small_size": small_size(image_size)}
+    sizes: Crops = {"image_size": image_size, "small_size": small_size(image_size)}
     if image_size >= 128:
         return sizes
     return {**sizes, "num_small": 3, "scale": (0.3, 1.0), "small_scale": (0.1, 0.3)}
@@ -194,7 +204,10 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean of minus the cosine of the rows of [N, D] predictions and targets; no gradient reaches the target."""
-    return -F.cosine_similarity(prediction.float(), target.detach().float(), dim=1).mean()
+    from lightly.loss import NegativeCosineSimilarity
+
+    value: Tensor = NegativeCosineSimilarity()(prediction.float(), target.detach().float())
+    return value
 
 
 def collapse(embeddings: Tensor) -> Tensor:

@@ -67,8 +67,11 @@ class MoCoV2(Task):
         blur: float = 0.5
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
+        from lightly.models.modules.heads import MoCoProjectionHead
+
         super().__init__(backbone, dim, facts, config)
-        self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, config.dim))
+        # Its layers alone, so that the names of the weights in a saved state are the same as ever.
+        self.head = MoCoProjectionHead(dim, dim, config.dim).layers
         self.key_encoder = frozen_copy(nn.Sequential(backbone, self.head))
         self.queue: Tensor
         self.position: Tensor

@@ -158,7 +158,7 @@ def test_pretraining_never_sees_test_images(sslcurr, quick, folder):
     pretext, classification = (store.find(stage["key"]).spec for stage in document["stages"])
     trained = set(select(pretext.data, labelled=False).rows["train"])
     assert trained.isdisjoint(select(classification.data, labelled=True).rows["test"])
-    assert len(trained) == store.find(document["stages"][0]["key"]).record["num_images"]
+    assert len(trained) == store.find(document["stages"][0]["key"]).record.num_images
 
 
 def test_the_embedded_default_is_planned_for_small_images(sslcurr):
@@ -284,10 +284,10 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_advice(sslcurr, quick):
 def test_full_disk_is_one_line_and_nothing_is_lost(sslcurr, quick, monkeypatch):
     import errno
 
-    from sslcurr.engine import train
+    from sslcurr.engine import loop
 
     sslcurr.json("pretrain", "rotation", *quick)
-    real = train.write_whole
+    real = loop.write_whole
 
     def full(path, content):
         if path.name == "resume.pt":
@@ -295,7 +295,7 @@ def test_full_disk_is_one_line_and_nothing_is_lost(sslcurr, quick, monkeypatch):
         return real(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "write_whole", full)
+        patch.setattr(loop, "write_whole", full)
         result = sslcurr("chain", "rotation", "swav", "--no-finetune", *quick)
     assert result.exit_code == 1
     assert "no space is left on the disk" in result.stderr

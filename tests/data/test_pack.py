@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslcurr.data import pack as pack_module
+from sslcurr.data import packing
 from sslcurr.data.decode import read
 from sslcurr.data.pack import load_pack
 from sslcurr.data.packing import open_pack
@@ -32,7 +32,8 @@ SIZE = 16
 SLOW_PROCESS = """
 import signal, sys, time
 from pathlib import Path
-from sslcurr.data import pack; from sslcurr.data.decode import read
+from sslcurr.data import packing
+from sslcurr.data.decode import read
 from sslcurr.data.sources.catalog import find
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
@@ -44,8 +45,8 @@ def slowly(*arguments):
     return whole(*arguments)
 
 read.decode_small = slowly
-pack.FLUSH_ROWS = 3
-made = pack.open_pack(find(sys.argv[1]), 16, Path(sys.argv[2]), workers=2)
+packing.FLUSH_ROWS = 3
+made = packing.open_pack(find(sys.argv[1]), 16, Path(sys.argv[2]), workers=2)
 print(len(decoded), made.fingerprint)
 """
 
@@ -497,7 +498,7 @@ def test_damaged_packs_are_not_mapped(folder, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc names the open files")
 def test_rows_are_on_disk_before_the_lines_that_vouch_for_them(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_module, "FLUSH_ROWS", 4)
+    monkeypatch.setattr(packing, "FLUSH_ROWS", 4)
     synced, sync = [], os.fsync
 
     def noting(descriptor: int) -> None:

@@ -17,7 +17,7 @@ from sslcurr.engine.run import train_stage
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError, TrainingError
 from sslcurr.progress import Reporter
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, Training, key_of, stage_from_dict, to_dict
 from tests.conftest import SMALL
@@ -53,8 +53,8 @@ def test_a_pretext_task_is_trained_with_the_rate_of_the_lowest_loss(searched, tm
     assert rows.lr.between(0.001, 0.1).all()
     assert rows.lr.nunique() == 4
     best = rows.loc[rows.value.idxmin()]
-    found = stage.record["search"]
-    assert found["lr"] == stage.record["lr"] == pytest.approx(best.lr)
+    found = stage.record.search
+    assert found["lr"] == stage.record.lr == pytest.approx(best.lr)
     assert found["value"] == pytest.approx(best.value)
     assert (found["finished"], found["pruned"], found["failed"]) == (4, 0, 0)
     assert not list((stage.folder / "search").glob("trial-*"))
@@ -63,9 +63,9 @@ def test_a_pretext_task_is_trained_with_the_rate_of_the_lowest_loss(searched, tm
 def test_the_stage_is_that_of_the_rate_found(searched, tmp_path):
     spec = searched("rotation")
     stage = train_stage(spec, Store(tmp_path / "a"), Runtime(device="cpu"), Reporter())
-    plain = replace(spec, search=None, training=replace(spec.training, lr=stage.record["lr"]))
+    plain = replace(spec, search=None, training=replace(spec.training, lr=stage.record.lr))
     alone = train_stage(plain, Store(tmp_path / "b"), Runtime(device="cpu"), Reporter())
-    assert alone.record["weights_sha256"] == stage.record["weights_sha256"]
+    assert alone.record.weights_sha256 == stage.record.weights_sha256
 
 
 def test_a_trial_is_the_stage_on_fewer_images_for_fewer_epochs(searched, tmp_path):
@@ -87,7 +87,7 @@ def test_classification_is_judged_on_validation_and_equals_by_their_loss(searche
     rows = table(stage)
     assert rows.measure.unique().tolist() == ["val_balanced_accuracy"]
     equal = rows[rows.value == rows.value.max()]
-    assert stage.record["lr"] == pytest.approx(equal.loc[equal.val_loss.idxmin()].lr)
+    assert stage.record.lr == pytest.approx(equal.loc[equal.val_loss.idxmin()].lr)
 
 
 def test_rates_without_a_finite_loss_fail_and_are_not_chosen(searched, tmp_path):
@@ -96,8 +96,8 @@ def test_rates_without_a_finite_loss_fail_and_are_not_chosen(searched, tmp_path)
     rows = table(stage)
     assert {"finished", "failed"} == set(rows.state)
     assert rows[rows.state == "failed"].reason.str.contains("not finite").all()
-    assert stage.record["lr"] in rows[rows.state == "finished"].lr.tolist()
-    assert stage.record["search"]["failed"] == (rows.state == "failed").sum()
+    assert stage.record.lr in rows[rows.state == "finished"].lr.tolist()
+    assert stage.record.search["failed"] == (rows.state == "failed").sum()
 
 
 def test_a_collapsed_rate_is_not_chosen_though_its_loss_is_lowest(searched, tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_pa
     again = train_stage(spec, store, runtime, Reporter())
     columns = ["trial", "lr", "state", "value", "val_loss", "epochs"]
     pd.testing.assert_frame_equal(table(again)[columns], table(whole)[columns])
-    assert again.record["weights_sha256"] == whole.record["weights_sha256"]
+    assert again.record.weights_sha256 == whole.record.weights_sha256
 
 
 def test_a_search_that_is_over_is_not_repeated(searched, tmp_path, monkeypatch):
@@ -248,9 +248,9 @@ def test_the_range_is_the_studys_fitted_to_batch_and_optimizer():
 
 @pytest.fixture
 def plan(folder, tmp_path):
-    def make(*tasks: str, **wishes: object) -> Planner:
+    def make(*tasks: str, **request: object) -> Planner:
         given = {"backbone": "test_resnet", "stem": "imagenet", "image_size": 16, "batch_size": 8, "epochs": 3}
-        return Planner(Wishes(dataset=str(folder), **(given | wishes)), Store(tmp_path), tasks)
+        return Planner(Request(dataset=str(folder), **(given | request)), Store(tmp_path), tasks)
 
     return make
 
@@ -288,7 +288,7 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("request", "message"),
     [
         ({"lr_range": (0.1, 0.2)}, "--lr-range is for a search"),
         ({"lr_pruner": "asha"}, "--lr-pruner is for a search"),
@@ -299,9 +299,9 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
         ({"lr": "search", "settings": ("search.trails=3",)}, "search has no setting 'trails'"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_read(plan, wishes, message):
+def test_mistakes_are_said_before_anything_is_read(plan, request, message):
     with pytest.raises(SpecError, match=message):
-        plan("rotation", **wishes)
+        plan("rotation", **request)
 
 
 # ---- the command line

@@ -719,15 +719,15 @@ def epochs_seen(spec, folder, monkeypatch):
     """The images of each epoch of a training, in the order in which they were seen."""
     seen, real = [], engine_step.one_step
 
-    def spy(loop, fabric, model, optimizer, feed, places, tick):
+    def spy(loop, where, feed, places, tick):
         seen.extend([[]] if tick.step % tick.steps_per_epoch == 0 else [])
         seen[-1] += places.tolist()
-        return real(loop, fabric, model, optimizer, feed, places, tick)
+        return real(loop, where, feed, places, tick)
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "one_step", spy)
         stage = train_stage(spec, Store(folder), Runtime(), Reporter())
-    return seen, stage.record["num_images"]
+    return seen, stage.record.num_images
 
 
 @pytest.mark.parametrize("task", ["odc", "npid"])

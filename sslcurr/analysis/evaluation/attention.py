@@ -114,7 +114,7 @@ def gaze_of(
     inputs = {
         "version": VERSION,
         "stage": stage.key,
-        "weights": stage.record["weights_sha256"],
+        "weights": stage.record.weights_sha256,
         "images": regions.pack.fingerprint,
         "pack_size": regions.pack.size,
         "masks": regions.digest,

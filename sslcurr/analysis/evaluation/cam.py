@@ -1,4 +1,4 @@
-"""Class activation maps, by the package grad-cam (https://github.com/jacobgil/pytorch-grad-cam)."""
+"""Class activation maps of a classifier: where in an image the evidence for a class lies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def class_maps(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What of each image speaks for a class, as the papers define it: 0 or more, in the size of the layer's maps.
 
-    The package stretches every map from 0 to 1, and so takes off its lowest value; shares of a map's mass need the map
-    as it is, so only its weights and sums are used. The sign of EigenCAM's component is arbitrary there; here the side
-    that reaches further from 0 is positive (https://doi.org/10.3390/app15137562).
+    The package grad-cam (https://github.com/jacobgil/pytorch-grad-cam) stretches every map from 0 to 1, and so takes
+    off its lowest value. Shares of a map's mass need the map as it is, so nothing is stretched here. The sign of
+    EigenCAM's component is arbitrary; the side that reaches further from 0 is positive here
+    (https://doi.org/10.3390/app15137562).
 
     Args:
         classifier: gives [N, C] logits; it is used in evaluation mode.
@@ -39,8 +40,6 @@ def class_maps(
     Raises:
         SpecError: the layer gives no maps, or is not used.
     """
-    from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
-
     seen: dict[str, Tensor] = {}
 
     def see(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -68,14 +67,39 @@ def class_maps(
             maps = first_components(activations)
         else:
             gradients = seen["gradients"].float().cpu().numpy()
-            with (GradCAM if method == "gradcam" else GradCAMPlusPlus)(classifier, [layer]) as package:
-                maps = package.get_cam_image(images, layer, None, activations, gradients, eigen_smooth=False)
+            if method == "gradcam":
+                weights = gradcam_weights(gradients)
+            else:
+                weights = gradcam_plus_plus_weights(activations, gradients)
+            maps = (weights[:, :, None, None] * activations).sum(axis=1)
     finally:
         hook.remove()
-        for part, mode in modes.items():  # the package, too, puts it into evaluation mode
+        for part, mode in modes.items():
             part.training = mode
         classifier.zero_grad(set_to_none=True)
     return np.maximum(maps, 0).astype(np.float32), predicted.cpu().numpy()
+
+
+def gradcam_weights(gradients: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, C]: Grad-CAM's weight of each map, the mean of its gradients [N, C, h, w] over its cells.
+
+    Equation 1 of https://arxiv.org/abs/1610.02391.
+    """
+    weights: NDArray[np.float32] = gradients.mean(axis=(2, 3))
+    return weights
+
+
+def gradcam_plus_plus_weights(activations: NDArray[np.float32], gradients: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, C]: Grad-CAM++'s weight of each map, the sum of its positive gradients over its cells, each with a factor.
+
+    The factor of a cell is g^2 / (2 g^2 + S g^3), where g is its gradient and S the sum of its map's [N, C, h, w]
+    activations: equation 19 of https://arxiv.org/abs/1710.11063, where powers of g stand for the higher derivatives.
+    """
+    squares = gradients**2
+    sums = activations.sum(axis=(2, 3), keepdims=True)
+    factors = squares / (2 * squares + sums * (squares * gradients) + 1e-6)  # 0 where there is no gradient
+    weights: NDArray[np.float32] = (np.maximum(gradients, 0) * factors).sum(axis=(2, 3))
+    return weights
 
 
 def first_components(activations: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

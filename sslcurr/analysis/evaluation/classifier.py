@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.measures.classification import classification_report
+from sslcurr.analysis.measures.probes import Features, probe_layers
+from sslcurr.analysis.results.training.document import ClassificationReport
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import SpecError
+from sslcurr.errors import SpecError, StoreError
 from sslcurr.files import read_json, write_whole
-from sslcurr.spec.stage import BackboneSpec, DataSpec, StageSpec, hash_of, to_dict
+from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, to_dict
 
 # Raised when the reports of the same weights and images come out differently.
 VERSION = 1
@@ -22,22 +25,35 @@ VERSION = 1
 PROBE_VERSION = 2
 
 
-def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[dict[str, Any], Path]:
+def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[ClassificationReport, Path]:
     """The test report of a `classification` stage, and the folder of it with `predictions.csv`.
 
     The split is `test`, or `val` for data without test images.
     """
     inputs = {
         "version": VERSION,
-        "weights": stage.record["weights_sha256"],
+        "weights": stage.record.weights_sha256,
         "stage": stage.key,
         "data": hash_of(spec.data),
     }
     folder = store.analysis("classification", inputs, lambda part: _evaluate(stage, spec, part, device))
-    return read_json(folder / "done.json"), folder
+    return report_in(folder), folder
 
 
-def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> dict[str, Any]:
+def report_in(folder: Path) -> ClassificationReport:
+    """The report that an analysis keeps, with the path of its predictions.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    plain = {**read_json(folder / "done.json"), "predictions": f"{folder}/predictions.csv"}
+    try:
+        return msgspec.convert(plain, ClassificationReport)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{folder} is damaged ({error})", "remove it, and run the command again") from error
+
+
+def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
     import torch
     from safetensors.torch import load_file
 
@@ -71,7 +87,7 @@ def probe(
     device: str,
     seed: int = 0,
     layers: str = "*",
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[ClassificationReport, Path]:
     """The test report of a probe (`knn` or `linear`) on frozen features of a checkpoint, and its folder.
 
     Every stage of the network and its pooled output whose name `layers` matches (`pooled`, `layer*`) are probed; the
@@ -93,7 +109,7 @@ def probe(
     folder = store.analysis(
         kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed, layers)
     )
-    return read_json(folder / "done.json"), folder
+    return report_in(folder), folder
 
 
 def _probe(
@@ -106,10 +122,8 @@ def _probe(
     device: str,
     seed: int,
     layers: str,
-) -> dict[str, Any]:
+) -> Json:
     from fnmatch import fnmatchcase
-
-    from sslcurr.analysis.measures.probes import probe_layers
 
     selection = select(data, labelled=True)
     split = report_split(selection)
@@ -131,11 +145,10 @@ def features_of(
     selection: Selection,
     device: str,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Features]:
     """Layer -> `Features` of the labelled images, for a checkpoint or (weights None) an untrained backbone."""
     import torch
 
-    from sslcurr.analysis.measures.probes import Features
     from sslcurr.backbones.build import StageFeatures, build
     from sslcurr.backbones.checkpoint import load_into
     from sslcurr.data.views.view import View
@@ -167,7 +180,7 @@ def report_split(selection: Selection) -> str:
     return next(name for name in ("test", "val", "train") if len(selection.rows[name]))
 
 
-def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> dict[str, Any]:
+def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> Json:
     """Write `predictions.csv` into `part`; gives the report."""
     import pandas as pd
 

@@ -26,8 +26,8 @@ def chains_of(names: list[str], store: Store, note: Any) -> dict[str, list[Stage
     records = store.all_runs()
     for name in names:
         if name in records:
-            stages = [stage for key in records[name]["stages"] if (stage := store.find(key)) is not None]
-            if not records[name]["finished"]:
+            stages = [stage for key in records[name].stages if (stage := store.find(key)) is not None]
+            if not records[name].finished:
                 note(f"run {name} is unfinished: only its finished chains are looked at")
         else:
             path = Path(name)

@@ -59,7 +59,7 @@ def regions_of_report(planner: Planner, store: Store, note: Callable[[str], None
     """The masks of the images that chains of a planner are reported on; as `regions_of`."""
     data, selection = planner.data, planner.selection("classification")
     split = report_split(selection)
-    asked = planner.wishes.masks is not None
+    asked = planner.request.masks is not None
     return regions_of(data.masks, data.pack, selection.rows[split], store, split, note, asked=asked)
 
 

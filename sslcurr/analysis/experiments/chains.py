@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation import attention as gaze
 from sslcurr.analysis.evaluation import classifier
-from sslcurr.analysis.evaluation.attention import Gaze
+from sslcurr.analysis.evaluation.attention import Gaze, gaze_of
+from sslcurr.analysis.evaluation.attention import Settings as AttentionSettings
 from sslcurr.analysis.evaluation.masks import regions_of_report
-from sslcurr.analysis.measures import attention, intervals
-from sslcurr.analysis.measures.intervals import Floats
+from sslcurr.analysis.measures.attention import mean_of
+from sslcurr.analysis.measures.intervals import Floats, resampled_accuracies
+from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.backbones.build import check as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
@@ -25,6 +27,7 @@ from sslcurr.engine.run import check_parent, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import TrainingError
 from sslcurr.progress import Reporter
+from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
 
 if TYPE_CHECKING:
@@ -33,19 +36,59 @@ if TYPE_CHECKING:
 Name = TypeVar("Name", bound=Hashable)
 
 
+class Shares(NamedTuple):
+    """Which shares of the data a chain uses, each above 0 and at most 1.
+
+    Attributes:
+        label_fraction: of the labels.
+        ssl_fraction: of the images of pretraining; None for a chain without pretraining.
+    """
+
+    label_fraction: float
+    ssl_fraction: float | None
+
+
+class Probed(NamedTuple):
+    """A probe of frozen features.
+
+    Attributes:
+        balanced_accuracy: on the reported images.
+        validation: balanced accuracy of the layer that was chosen, on the images that chose it: the validation images,
+            or without any those of the training.
+        folder: of the report, with `predictions.csv`.
+    """
+
+    balanced_accuracy: float
+    validation: float
+    folder: Path
+
+
 @dataclass(frozen=True)
-class Run:
+class FailedStage:
+    """A stage that could not be trained.
+
+    Attributes:
+        key: of the stage whose training failed: it, or one before it.
+        reason: why, in a line.
+    """
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MeasuredChain:
     """One chain at one seed, measured.
 
     Attributes:
         ordering: its pretext tasks; none for the baseline.
         seed: of weights, order and views.
-        balanced_accuracy: on the test images.
+        balanced_accuracy: on the reported images.
         validation: balanced accuracy on the validation images; None without any.
-        correct: [N], 1 where a test image is named rightly.
+        correct: [N], 1 where a reported image is named rightly.
         key: of the last stage; None for a probe of an untrained network.
         folder: of the report, with `predictions.csv`.
-        gaze: where the fine-tuned model looks, where masks are known.
+        attention: of the fine-tuned model, where masks are known.
     """
 
     ordering: Ordering
@@ -55,31 +98,34 @@ class Run:
     correct: NDArray[np.float64]
     key: str | None
     folder: Path
-    gaze: Gaze | None = None
+    attention: Gaze | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As documented for `--json`."""
-        return {
-            "seed": self.seed,
-            "balanced_accuracy": self.balanced_accuracy,
-            "validation": self.validation,
-            "key": self.key,
-            "predictions": str(self.folder / "predictions.csv"),
-            **({"attention": attention.mean_of(self.gaze.inside[None])} if self.gaze is not None else {}),
-        }
+    def run(self) -> Run:
+        """As documents have it."""
+        return Run(
+            seed=self.seed,
+            balanced_accuracy=self.balanced_accuracy,
+            validation=self.validation,
+            key=self.key,
+            predictions=str(self.folder / "predictions.csv"),
+            attention=UNSET if self.attention is None else mean_of(self.attention.inside[None]),
+        )
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedChain:
     """A chain that could not be trained at one seed, and why."""
 
     ordering: Ordering
     seed: int
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
-        """As documented for `--json`."""
-        return {"ordering": list(self.ordering), "seed": self.seed, "reason": self.reason}
+    def failure(self) -> Failure:
+        """As documents have it."""
+        return Failure(ordering=list(self.ordering), seed=self.seed, reason=self.reason)
+
+
+Chain = MeasuredChain | FailedChain
 
 
 class Chains:
@@ -89,9 +135,9 @@ class Chains:
         planner: resolves stages; its seed is replaced by that of each chain.
         store: where stages and reports are kept.
         runtime: called once, when the first stage has to be trained.
-        report: hears what happens.
+        report: is told what happens.
         measure: `finetune` (classification, all weights trained), `linear` or `knn` (probes of frozen features).
-        layers: the layers that a probe looks at, a pattern of names.
+        layers: the layers that are probed, a pattern of names.
         device: as `--device`.
 
     Where masks are known, and chains end with classification, it is also seen how much of their attention lies inside.
@@ -114,7 +160,7 @@ class Chains:
         self.measure = measure
         self.layers = layers
         self.device = device
-        self.failed: dict[str, str] = {}  # key -> reason
+        self.failed: dict[str, FailedStage] = {}  # by key
         self.trained: list[StageSpec] = []
         self.needed: dict[str, StageSpec] = {}
         self.folders: dict[str, Path] = {}
@@ -123,31 +169,46 @@ class Chains:
         self._checked: set[str] = set()
         self.selection = planner.selection("classification")
         self.split = classifier.report_split(self.selection)
-        # Read before any training: a mask that cannot be is a mistake to hear of now.
+        # Read before any training: a mask that cannot be is reported now.
         self.regions = regions_of_report(planner, store, report.note) if measure == "finetune" else None
         if self.regions is not None:
             self.folders[self.regions.folder.name] = self.regions.folder
-        self.looks = gaze.Settings()
+        self.attention_settings = AttentionSettings()
 
-    # ---- what the test images are
+    # ---- what the reported images are
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return self.planner.data.pack.name
 
     @property
     def labels(self) -> NDArray[np.integer]:
-        """[N] class numbers of the test images."""
+        """[N] class numbers of the reported images."""
         return self.selection.labels(self.split)
 
     @property
     def groups(self) -> NDArray[np.integer] | None:
-        """[N] group numbers of the test images, if there are any."""
+        """[N] group numbers of the reported images, if there are any."""
         groups = self.selection.pack.groups
         return None if groups is None else groups[self.selection.rows[self.split]]
 
     # ---- stages
 
-    def specs(self, ordering: Ordering, seed: int, parent: Parent | None = None, **wishes: Any) -> list[StageSpec]:
+    def _planner_of(self, seed: int, shares: Shares | None) -> Planner:
+        if shares is None:
+            return self.planner.requesting(seed=seed)
+        fractions = {"label_fraction": shares.label_fraction}
+        if shares.ssl_fraction is not None:
+            fractions["fraction"] = shares.ssl_fraction
+        return self.planner.requesting(seed=seed, **fractions)
+
+    def specs(
+        self, ordering: Ordering, seed: int, parent: Parent | None = None, shares: Shares | None = None
+    ) -> list[StageSpec]:
         """The stages of a chain, with classification at its end where that is the measure."""
         tasks = [*ordering, *(["classification"] if self.measure == "finetune" else [])]
-        return self.planner.wishing(seed=seed, **wishes).chain(tasks, parent)
+        return self._planner_of(seed, shares).chain(tasks, parent)
 
     def check_network(self, tasks: Sequence[str]) -> None:
         """Refuse, before any training, a backbone that cannot see views as small as those of `tasks`.
@@ -155,17 +216,16 @@ class Chains:
         Raises:
             SpecError: it cannot.
         """
-        specs = [self.specs((task,), self.planner.wishes.seed) for task in tasks]
+        specs = [self.specs((task,), self.planner.request.seed) for task in tasks]
         check_backbone(specs[0][0].backbone, {size for chain in specs for spec in chain for size in input_sizes(spec)})
 
     def passes(self, spec: StageSpec) -> float:
         """Image passes that a stage takes."""
-        planner = self.planner.wishing(fraction=spec.data.fraction, label_fraction=spec.data.fraction)
+        planner = self.planner.requesting(fraction=spec.data.fraction, label_fraction=spec.data.fraction)
         return image_passes(spec, len(planner.selection(spec.task).rows["train"]))
 
-    def stage(self, specs: Sequence[StageSpec]) -> Stage | str:
-        """The last of `specs`, trained if it is not there, the ones before only if they are needed for it; a reason
-        where it or one before cannot be trained."""
+    def stage(self, specs: Sequence[StageSpec]) -> Stage | FailedStage:
+        """The last of `specs`, trained if it is not there, the ones before only if they are needed for it."""
         spec = specs[-1]
         key = key_of(spec)
         self.needed[key] = spec
@@ -179,7 +239,7 @@ class Chains:
             return self.failed[key]
         if len(specs) > 1:
             parent = self.stage(specs[:-1])
-            if isinstance(parent, str):
+            if isinstance(parent, FailedStage):
                 self.failed[key] = parent
                 return parent
         if self._runtime is None:
@@ -187,7 +247,7 @@ class Chains:
         try:
             stage, trained = train_or_wait(spec, self.store, self._runtime, self.report)
         except TrainingError as error:
-            self.failed[key] = str(error)
+            self.failed[key] = FailedStage(key, str(error))
             return self.failed[key]
         if trained:
             self.trained.append(spec)
@@ -215,27 +275,28 @@ class Chains:
 
     # ---- measures
 
-    def run(self, ordering: Ordering, seed: int, parent: Parent | None = None, **wishes: Any) -> Run | Failure:
+    def run(self, ordering: Ordering, seed: int, parent: Parent | None = None, shares: Shares | None = None) -> Chain:
         """Train what is missing of a chain and measure it.
 
         Args:
             ordering: the pretext tasks; none for the baseline.
+            seed: of weights, order and views.
             parent: where it starts, if not where the planner does.
-            wishes: other wishes than the planner's, such as `fraction`.
+            shares: of labels and images, if not the planner's.
         """
-        specs = self.specs(ordering, seed, parent, **wishes)
-        stage: Stage | str | None = self.stage(specs) if specs else None
-        if isinstance(stage, str):
-            return Failure(ordering, seed, stage)
-        return self._measured(ordering, seed, specs, stage, parent, **wishes)
+        specs = self.specs(ordering, seed, parent, shares)
+        stage = self.stage(specs) if specs else None
+        if isinstance(stage, FailedStage):
+            return FailedChain(ordering, seed, stage.reason)
+        return self._measured(ordering, seed, specs, stage, parent, shares)
 
-    def known(self, ordering: Ordering, seed: int) -> Run | None:
+    def known(self, ordering: Ordering, seed: int) -> MeasuredChain | None:
         """The measured chain if its last stage is in the store; nothing is trained."""
         specs = self.specs(ordering, seed)
         stage = self.store.find(key_of(specs[-1])) if specs else None
         if specs and stage is None:
             return None
-        return self._measured(ordering, seed, specs, stage, None)
+        return self._measured(ordering, seed, specs, stage, None, None)
 
     def _measured(
         self,
@@ -244,34 +305,40 @@ class Chains:
         specs: Sequence[StageSpec],
         stage: Stage | None,
         parent: Parent | None,
-        **wishes: Any,
-    ) -> Run:
-        looks = None
-        if self.measure == "finetune":
-            assert stage is not None
-            report, folder = classifier.evaluate(stage, specs[-1], self.store, self.device)
-            if self.regions is not None:
-                looks = gaze.gaze_of(stage, specs[-1], self.regions, self.looks, self.store, self.device)
-                self.folders[looks.folder.name] = looks.folder
-            validation = stage.record["metrics"].get("val_balanced_accuracy")
-        else:
-            start = self.planner.parent if parent is None else parent
-            report, folder = self.probed(stage, self.measure, start, seed, **wishes)
-            # Without validation images a probe chooses its layer on the training images: that measures nothing.
-            judged = len(self.selection.rows["val"]) > 0
-            validation = report["layers"][report["layer"]]["val_balanced_accuracy"] if judged else None
-        self.folders[folder.name] = folder
+        shares: Shares | None,
+    ) -> MeasuredChain:
         key = stage.key if stage is not None else None
-        return Run(ordering, seed, report["balanced_accuracy"], validation, correct_of(folder), key, folder, looks)
+        if self.measure != "finetune":
+            probed = self.probed(stage, self.measure, self.planner.parent if parent is None else parent, seed, shares)
+            # Without validation images a probe chooses its layer on the training images: that measures nothing.
+            validation = probed.validation if len(self.selection.rows["val"]) else None
+            correct = correct_of(probed.folder)
+            return MeasuredChain(ordering, seed, probed.balanced_accuracy, validation, correct, key, probed.folder)
+        assert stage is not None
+        report, folder = classifier.evaluate(stage, specs[-1], self.store, self.device)
+        attention = None
+        if self.regions is not None:
+            attention = gaze_of(stage, specs[-1], self.regions, self.attention_settings, self.store, self.device)
+            self.folders[attention.folder.name] = attention.folder
+        self.folders[folder.name] = folder
+        validation = stage.record.metrics.get("val_balanced_accuracy")
+        accuracy = report.balanced_accuracy
+        return MeasuredChain(ordering, seed, accuracy, validation, correct_of(folder), key, folder, attention)
 
-    def probed(
-        self, stage: Stage | None, kind: str, start: Parent, seed: int, **wishes: Any
-    ) -> tuple[dict[str, Any], Path]:
-        """The probe report of a stage's frozen features, or of those at the start of all chains, and its folder."""
-        planner = self.planner.wishing(seed=seed, **wishes)
+    def probed(self, stage: Stage | None, kind: str, start: Parent, seed: int, shares: Shares | None = None) -> Probed:
+        """A probe of a stage's frozen features, or of those at the start of all chains.
+
+        Args:
+            stage: None for the start.
+            kind: `knn` or `linear`.
+            start: where the chains start.
+            seed: of the probe, and of the network where nothing was trained.
+            shares: of the labels, if not the planner's.
+        """
+        planner = self._planner_of(seed, shares)
         weights: Path | None
         if stage is not None:
-            weights, digest = stage.weights, stage.record["weights_sha256"]
+            weights, digest = stage.weights, stage.record.weights_sha256
         elif start.key is not None:
             weights = weights_of(start.key, start.source, self.store)
             digest = sha256_of(weights)
@@ -282,7 +349,7 @@ class Chains:
             digest,
             planner.backbone(start),
             planner.data.image_size,
-            planner.data.spec(planner.wishes.label_fraction),
+            planner.data.spec(planner.request.label_fraction),
             kind,
             self.store,
             self.device,
@@ -290,7 +357,15 @@ class Chains:
             self.layers,
         )
         self.folders[folder.name] = folder
-        return report, folder
+        assert isinstance(report.layers, dict)
+        return Probed(report.balanced_accuracy, report.layers[str(report.layer)].val_balanced_accuracy, folder)
+
+
+def note(chains: Chains, record: RunRecord) -> None:
+    """Write the record of a command over many chains, with all that they need so far."""
+    stages = [*record.stages, *(key for key in chains.needed if key not in record.stages)]
+    analyses = [*chains.folders, *(name for name in record.analyses if not record.finished)]
+    chains.store.note_run(structs.replace(record, stages=stages, analyses=list(dict.fromkeys(analyses))))
 
 
 def correct_of(folder: Path) -> NDArray[np.float64]:
@@ -301,16 +376,16 @@ def correct_of(folder: Path) -> NDArray[np.float64]:
     return (table["label"] == table["prediction"]).to_numpy(dtype=float)
 
 
-def accuracies_of(runs: Sequence[Run | Failure]) -> list[float]:
-    """Balanced accuracies of the runs that did not fail."""
-    return [run.balanced_accuracy for run in runs if isinstance(run, Run)]
+def accuracies_of(runs: Sequence[Chain]) -> list[float]:
+    """Balanced accuracies of the chains that did not fail."""
+    return [run.balanced_accuracy for run in runs if isinstance(run, MeasuredChain)]
 
 
 def paired_difference(
-    a: Sequence[Run | Failure], b: Sequence[Run | Failure], labels: NDArray[Any], groups: NDArray[Any] | None
+    a: Sequence[Chain], b: Sequence[Chain], labels: NDArray[Any], groups: NDArray[Any] | None
 ) -> tuple[float, Floats] | None:
     """The mean of b minus a over the seeds that both have, and its resamples; None where they have none in common."""
-    first, second = ({run.seed: run for run in runs if isinstance(run, Run)} for runs in (a, b))
+    first, second = ({run.seed: run for run in runs if isinstance(run, MeasuredChain)} for runs in (a, b))
     seeds = [seed for seed in first if seed in second]
     if not seeds:
         return None
@@ -320,13 +395,13 @@ def paired_difference(
 
 
 def resampled_of(
-    runs: Mapping[Name, Sequence[Run | Failure]], labels: NDArray[Any], groups: NDArray[Any] | None
+    runs: Mapping[Name, Sequence[Chain]], labels: NDArray[Any], groups: NDArray[Any] | None
 ) -> dict[Name, Floats]:
-    """`curriculum.resampled_accuracies` by name, for chains of which not every run failed.
+    """`intervals.resampled_accuracies` by name, for chains of which not every run failed.
 
     Args:
         runs: of each chain over the seeds, in the same order; some may still be missing at the end.
-        labels, groups: of the test images.
+        labels, groups: of the reported images.
     """
     measured = {name: each for name, each in runs.items() if accuracies_of(each)}
     if not measured:
@@ -335,7 +410,7 @@ def resampled_of(
     correct = np.full((len(measured), num_seeds, len(labels)), np.nan)
     for place, each in enumerate(measured.values()):
         for number, run in enumerate(each):
-            if isinstance(run, Run):
+            if isinstance(run, MeasuredChain):
                 correct[place, number] = run.correct
-    columns = intervals.resampled_accuracies(labels, correct, groups)
+    columns = resampled_accuracies(labels, correct, groups)
     return dict(zip(measured, columns.T, strict=True))

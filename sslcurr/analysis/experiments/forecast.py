@@ -2,68 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType, structs
+
 from sslcurr.analysis.experiments.chains import Chains
+from sslcurr.analysis.results.forecast.document import ForecastDocument, PlannedStage, PretrainingStages
+from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.engine.cost import measured_speed, recorded_speed, weights_bytes
+from sslcurr.engine.plan import Parent
 from sslcurr.spec.stage import StageSpec, key_of
 
 if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
 
-
-@dataclass(frozen=True)
-class Forecast:
-    """The cost of a set of chains.
-
-    Attributes:
-        stages: every stage once, parents first.
-        there: keys of those that the store holds.
-        num_alone: pretraining stages if every chain were trained by itself.
-        num_shared: pretraining stages with shared prefixes.
-        speeds: task -> images a second.
-        measured: the tasks whose speed was measured now; the others' is that of earlier stages.
-        hours: of what is to be trained.
-        gigabytes: of weights that will be written.
-    """
-
-    stages: list[StageSpec]
-    there: set[str]
-    num_alone: int
-    num_shared: int
-    speeds: dict[str, float]
-    measured: list[str]
-    hours: float
-    gigabytes: float
+# The stages of an ordering at a seed.
+PlannedChains = Mapping[tuple[Ordering, int], Sequence[StageSpec]]
 
 
-def forecast(chains: Chains, specs: Sequence[Sequence[StageSpec]], runtime: Runtime) -> Forecast:
+def forecast(
+    chains: Chains,
+    specs: Sequence[Sequence[StageSpec]],
+    runtime: Runtime,
+    *,
+    guessed: bool | UnsetType = UNSET,
+) -> ForecastDocument:
     """The cost of chains, given the stages of each.
 
     Images a second are those of the latest stage in the store of that task, network, size and device; where there is
     none, the first steps of a training are measured and thrown away.
+
+    Args:
+        chains: trains and measures.
+        specs: the stages of each chain.
+        runtime: where they are trained.
+        guessed: whether a curriculum among them is a guess.
     """
     stages = {key_of(spec): spec for chain in specs for spec in chain}
     pretext = [key_of(spec) for chain in specs for spec in chain if spec.task != "classification"]
     there = {key for key in stages if chains.store.find(key) is not None}
     missing = [spec for key, spec in stages.items() if key not in there]
-    speeds, measured, seconds = {}, [], 0.0
+    speeds: dict[str, float] = {}
+    measured_now: list[str] = []
+    seconds = 0.0
     for spec in missing:
         if spec.task not in speeds:
-            known = recorded_speed(spec, chains.store, runtime.device)
-            if known is None:
-                measured.append(spec.task)
-            speeds[spec.task] = known or measured_speed(spec, runtime)
+            recorded = recorded_speed(spec, chains.store, runtime.device)
+            if recorded is None:
+                measured_now.append(spec.task)
+            speeds[spec.task] = recorded or measured_speed(spec, runtime)
         seconds += chains.passes(spec) / speeds[spec.task]
-    return Forecast(
-        stages=list(stages.values()),
-        there=there,
-        num_alone=len(pretext),
-        num_shared=len(set(pretext)),
-        speeds=speeds,
-        measured=measured,
+    return ForecastDocument(
+        chains=len(specs),
+        pretraining_stages=PretrainingStages(alone=len(pretext), shared=len(set(pretext))),
+        stages=[
+            PlannedStage(task=spec.task, tasks=list(spec.tasks), seed=spec.seed, key=key, reused=key in there)
+            for key, spec in stages.items()
+        ],
+        there=len(there),
+        images_per_second=speeds,
+        measured_now=measured_now,
         hours=seconds / 3600,
         gigabytes=weights_bytes(missing) / 1e9,
+        guessed=guessed,
     )
+
+
+def forecast_ranking(
+    chains: Chains,
+    orderings: Sequence[Ordering],
+    seeds: Sequence[int],
+    runtime: Runtime,
+    *,
+    reference: Parent | None = None,
+    guessed: bool = False,
+) -> ForecastDocument:
+    """The cost of a ranking, with the tree of its stages.
+
+    Args:
+        chains: trains and measures.
+        orderings: all that are measured beside the baseline, single tasks among them.
+        seeds: each chain is trained with each of them.
+        runtime: where they are trained.
+        reference: weights to compare with, trained by classification alone.
+        guessed: whether a curriculum among the orderings is a guess.
+    """
+    planned = {(name, seed): chains.specs(name, seed) for seed in seeds for name in [(), *orderings]}
+    compared = [chains.specs((), seed, reference) for seed in seeds] if reference is not None else []
+    document = forecast(chains, [*planned.values(), *compared], runtime, guessed=guessed)
+    begin = "scratch" if chains.planner.parent.key is None else "start"
+    return structs.replace(document, tree=tree_lines(document, planned, begin))
+
+
+def tree_lines(document: ForecastDocument, planned: PlannedChains, begin: str) -> list[str]:
+    """The stages of chains as a tree in lines of text, each with the number of seeds at which the store holds it.
+
+    Args:
+        document: says which stages are there.
+        planned: the stages of every ordering at every seed; that of no tasks is the baseline.
+        begin: what the root is called.
+    """
+    there = {stage.key for stage in document.stages if stage.reused}
+    num_seeds = len({seed for _, seed in planned})
+    stages: dict[Ordering, set[str]] = {}  # prefix -> keys of its last stage that are there
+    ends: dict[Ordering, int] = {}  # ordering -> seeds at which its classification is there
+    for (ordering, _), specs in planned.items():
+        if len(specs) > len(ordering):
+            ends[ordering] = ends.get(ordering, 0) + (key_of(specs[-1]) in there)
+        for end, spec in enumerate(specs[: len(ordering)], start=1):
+            stages.setdefault(ordering[:end], set()).update({key_of(spec)} & there)
+    children: dict[Ordering, list[Ordering]] = {}
+    for prefix in stages:
+        children.setdefault(prefix[:-1], []).append(prefix)
+
+    def below(prefix: Ordering, indent: str) -> list[str]:
+        lines = []
+        for child in children.get(prefix, []):
+            is_last = child == children[prefix][-1]
+            label = _label(child[-1], len(stages[child]), ends.get(child), num_seeds)
+            lines.append(f"{indent}{'└── ' if is_last else '├── '}{label}")
+            lines += below(child, indent + ("    " if is_last else "│   "))
+        return lines
+
+    return [_label(begin, None, ends.get(()), num_seeds), *below((), "")]
+
+
+def _label(name: str, there: int | None, ended: int | None, num_seeds: int) -> str:
+    parts = [] if there is None else [f"{there} of {num_seeds} there"]
+    if ended is not None:
+        parts.append(f"classification {ended} of {num_seeds}")
+    return f"{name}  ({', '.join(parts)})" if parts else name

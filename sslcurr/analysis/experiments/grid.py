@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
-from sslcurr.analysis.experiments.chains import Chains, Failure, Run, accuracies_of, resampled_of
-from sslcurr.analysis.experiments.ranking import summary
-from sslcurr.analysis.measures import intervals
-from sslcurr.analysis.measures.intervals import Floats
+from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, accuracies_of, resampled_of
+from sslcurr.analysis.experiments.ranking import SCRATCH, summary
+from sslcurr.analysis.measures.intervals import Floats, interval_of
+from sslcurr.analysis.results.estimate import Difference
+from sslcurr.analysis.results.grid.document import Cell, GridDocument, Halving
+from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.errors import SpecError
-
-# A cell: the share of the labels, and that of the images of pretraining (None: no pretraining).
-Cell = tuple[float, float | None]
+from sslcurr.spec.stage import StageSpec
 
 
 def check_fractions(name: str, fractions: Sequence[float]) -> None:
@@ -24,7 +24,7 @@ def check_fractions(name: str, fractions: Sequence[float]) -> None:
         raise SpecError(f"{name} must be different shares in (0, 1], got {shown!r}", f"give {name} 1,0.5,0.25,0.125")
 
 
-def cells_of(label_fractions: Sequence[float], ssl_fractions: Sequence[float], *, baseline: bool) -> list[Cell]:
+def cells_of(label_fractions: Sequence[float], ssl_fractions: Sequence[float], *, baseline: bool) -> list[Shares]:
     """The cells of the table, column by column: pretraining never has fewer images than classification has labels.
 
     Raises:
@@ -35,8 +35,8 @@ def cells_of(label_fractions: Sequence[float], ssl_fractions: Sequence[float], *
             f"no share of the images is as large as that of the labels, {lonely[0]:g}",
             f"give --ssl-fractions with {lonely[0]:g}, or --baseline scratch",
         )
-    cells: list[Cell] = [(label, None) for label in label_fractions] if baseline else []
-    return cells + [(label, ssl) for ssl in ssl_fractions for label in label_fractions if ssl >= label]
+    cells = [Shares(label, None) for label in label_fractions] if baseline else []
+    return cells + [Shares(label, ssl) for ssl in ssl_fractions for label in label_fractions if ssl >= label]
 
 
 class Grid:
@@ -46,8 +46,13 @@ class Grid:
         chains: trains and measures.
         tasks: the chain's pretext tasks.
         seeds: each cell is trained with each.
-        cells: see `cells_of`.
-        heard: called after every measured or failed chain, with its cell.
+        label_fractions: shares of the labels.
+        ssl_fractions: shares of the images of pretraining.
+        baseline: whether each share of the labels is trained from scratch, too.
+        chain_done: called after every measured or failed chain, with its cell.
+
+    Raises:
+        SpecError: a share is not in (0, 1], is there twice, or would have no cell.
     """
 
     def __init__(
@@ -55,62 +60,80 @@ class Grid:
         chains: Chains,
         tasks: Sequence[str],
         seeds: Sequence[int],
-        cells: Sequence[Cell],
+        label_fractions: Sequence[float],
+        ssl_fractions: Sequence[float],
         *,
-        heard: Callable[[Run | Failure, Cell], None] = lambda run, cell: None,
+        baseline: bool = False,
+        chain_done: Callable[[Chain, Shares], None] = lambda chain, cell: None,
     ) -> None:
+        check_fractions("--ssl-fractions", ssl_fractions)
+        check_fractions("--label-fractions", label_fractions)
         self.chains = chains
         self.tasks = tuple(tasks)
         self.seeds = tuple(seeds)
-        self.cells = list(cells)
-        self.heard = heard
-        self.runs: dict[Cell, list[Run | Failure]] = {}
+        self.label_fractions = tuple(label_fractions)
+        self.ssl_fractions = tuple(ssl_fractions)
+        self.baseline = baseline
+        self.cells = cells_of(label_fractions, ssl_fractions, baseline=baseline)
+        self.chain_done = chain_done
+        self.measured: dict[Shares, list[Chain]] = {}
 
-    def wishes(self, cell: Cell) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """The ordering and the shares of a cell."""
-        label, ssl = cell
-        if ssl is None:
-            return (), {"label_fraction": label}
-        return self.tasks, {"label_fraction": label, "fraction": ssl}
+    def _ordering(self, cell: Shares) -> Ordering:
+        return () if cell.ssl_fraction is None else self.tasks
+
+    def specs(self) -> list[list[StageSpec]]:
+        """The stages of every chain, seed by seed."""
+        return [
+            self.chains.specs(self._ordering(cell), seed, shares=cell) for seed in self.seeds for cell in self.cells
+        ]
 
     def measure(self) -> None:
         """Train and measure every cell, seed by seed."""
         for seed in self.seeds:
             for cell in self.cells:
-                ordering, shares = self.wishes(cell)
-                run = self.chains.run(ordering, seed, **shares)
-                self.runs.setdefault(cell, []).append(run)
-                self.heard(run, cell)
+                chain = self.chains.run(self._ordering(cell), seed, shares=cell)
+                self.measured.setdefault(cell, []).append(chain)
+                self.chain_done(chain, cell)
 
-    def document(self) -> dict[str, Any]:
-        """All that is known so far, as plain values; see docs/commands.md."""
-        chains = self.chains
-        resampled = resampled_of(self.runs, chains.labels, chains.groups)
-        cells = []
-        for (label, ssl), runs in self.runs.items():
-            shares = {"label_fraction": label, "ssl_fraction": ssl}
-            cells.append({**shares, **summary(runs, resampled.get((label, ssl)))})
-        failures = [run for runs in self.runs.values() for run in runs if isinstance(run, Failure)]
-        return {
-            "tasks": list(self.tasks),
-            "seeds": list(self.seeds),
-            "cells": cells,
-            "halving": self._halving(resampled),
-            "failed": [failure.to_json() for failure in failures],
-        }
+    def document(self) -> GridDocument:
+        """All that is measured so far."""
+        resampled = resampled_of(self.measured, self.chains.labels, self.chains.groups)
+        return GridDocument(
+            dataset=self.chains.dataset,
+            split=self.chains.split,
+            ssl_fractions=list(self.ssl_fractions),
+            label_fractions=list(self.label_fractions),
+            baseline=SCRATCH if self.baseline else None,
+            tasks=list(self.tasks),
+            seeds=list(self.seeds),
+            cells=[
+                Cell(
+                    label_fraction=cell.label_fraction,
+                    ssl_fraction=cell.ssl_fraction,
+                    **asdict(summary(chains, resampled.get(cell))),
+                )
+                for cell, chains in self.measured.items()
+            ],
+            halving=self._halving(resampled),
+            failed=[
+                chain.failure()
+                for chains in self.measured.values()
+                for chain in chains
+                if isinstance(chain, FailedChain)
+            ],
+        )
 
-    def _halving(self, resampled: dict[Cell, Floats]) -> dict[str, dict[str, Any] | None]:
+    def _halving(self, resampled: dict[Shares, Floats]) -> Halving:
         """What half the labels and half the images of pretraining cost: the slopes of a least-squares plane."""
-        cells = [cell for cell in resampled if cell[1] is not None]
+        cells = [cell for cell in resampled if cell.ssl_fraction is not None]
         shares = np.array([[np.log2(label), np.log2(ssl or 1.0)] for label, ssl in cells]).reshape(-1, 2)
         design = np.column_stack([np.ones(len(cells)), shares])
         if len(cells) < 3 or np.linalg.matrix_rank(design) < 3:
-            return {"labels": None, "images": None}
-        means = np.array([np.mean(accuracies_of(self.runs[cell])) for cell in cells])
+            return Halving(labels=None, images=None)
+        means = np.array([np.mean(accuracies_of(self.measured[cell])) for cell in cells])
         columns = np.stack([resampled[cell] for cell in cells], axis=1)
         inverse = np.linalg.pinv(design)
-        found: dict[str, dict[str, Any] | None] = {}
-        for place, name in ((1, "labels"), (2, "images")):
-            interval = intervals.interval_of(-(columns @ inverse[place]))
-            found[name] = {"mean": float(-(means @ inverse[place])), "interval": list(interval) if interval else None}
-        return found
+        labels, images = (
+            Difference(mean=float(-(means @ slope)), interval=interval_of(-(columns @ slope))) for slope in inverse[1:3]
+        )
+        return Halving(labels=labels, images=images)

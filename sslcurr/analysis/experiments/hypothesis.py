@@ -5,38 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.experiments.orderings import classify
 from sslcurr.analysis.measures.intervals import Floats
-from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering
+from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering, PermutationTest
 from sslcurr.seeds import numpy_generator
 
 MOST_EXACT = 200_000  # arrangements that a permutation test looks at one by one
-
-
-@dataclass(frozen=True, slots=True)
-class Permutation:
-    """A permutation test of curriculum orderings against others.
-
-    Attributes:
-        strata: `set`: an ordering is compared with others of the same tasks; `length`: with others as long.
-        num_strata: sets or lengths that have both.
-        effect: mean over strata of (mean of the curricula minus mean of the others); None without strata.
-        p_value: share of all ways to say which orderings are the curricula whose effect is as large or larger.
-        num_arrangements: how many ways were looked at.
-        exact: whether these are all ways, and not a random choice of them.
-    """
-
-    strata: str
-    num_strata: int
-    effect: float | None
-    p_value: float | None
-    num_arrangements: int
-    exact: bool
 
 
 def strata_of(
@@ -45,13 +23,13 @@ def strata_of(
     """(places of curricula, places of others) for every stratum that has both; single tasks are left out."""
     if strata not in ("set", "length"):
         raise ValueError(f"strata are set or length, not {strata!r}")
-    found: dict[object, tuple[list[int], list[int]]] = {}
+    places: dict[object, tuple[list[int], list[int]]] = {}
     for place, ordering in enumerate(orderings):
         if len(ordering) > 1:
             stratum = frozenset(ordering) if strata == "set" else len(ordering)
             is_curriculum = classify(ordering, singles).order == CURRICULUM
-            found.setdefault(stratum, ([], []))[0 if is_curriculum else 1].append(place)
-    return [pair for pair in found.values() if pair[0] and pair[1]]
+            places.setdefault(stratum, ([], []))[0 if is_curriculum else 1].append(place)
+    return [pair for pair in places.values() if pair[0] and pair[1]]
 
 
 def effect_of(accuracies: NDArray[np.floating], strata: Sequence[tuple[list[int], list[int]]]) -> Floats:
@@ -67,7 +45,7 @@ def permutation_test(
     *,
     strata: str = "set",
     seed: int = 0,
-) -> Permutation:
+) -> PermutationTest:
     """Are curriculum orderings better than others? One-sided, exact up to 200,000 arrangements, else 20,000 drawn.
 
     Under the hypothesis that order does not matter, each ordering of a stratum is as likely as any other to be the one
@@ -77,13 +55,19 @@ def permutation_test(
         orderings, accuracies: K orderings and their measured accuracies.
         singles: the single-SSL accuracies, which say what a curriculum is.
         strata: `set` (orderings of the same tasks) or `length`.
+        seed: of the arrangements that are drawn.
+
+    Returns:
+        The test without an interval, which is over images and seeds.
     """
     values = np.asarray(accuracies, dtype=float)
     if np.isnan(values).any():
         raise ValueError("an accuracy is not a number: leave out what was not measured")
     pairs = strata_of(orderings, singles, strata)
     if not pairs:
-        return Permutation(strata, 0, None, None, 0, True)
+        return PermutationTest(
+            strata=strata, num_strata=0, effect=None, p_value=None, num_arrangements=0, exact=True, interval=None
+        )
     observed = float(effect_of(values, pairs))
     counts = [math.comb(len(ours) + len(others), len(ours)) for ours, others in pairs]
     exact = math.prod(counts) <= MOST_EXACT
@@ -103,7 +87,15 @@ def permutation_test(
             sums += mixed[:, : len(ours)].mean(axis=1) - mixed[:, len(ours) :].mean(axis=1)
     as_large = int(np.sum(sums / len(pairs) >= observed - 1e-12))
     p_value = as_large / len(sums) if exact else (1 + as_large) / (1 + len(sums))
-    return Permutation(strata, len(pairs), observed, p_value, len(sums), exact)
+    return PermutationTest(
+        strata=strata,
+        num_strata=len(pairs),
+        effect=observed,
+        p_value=p_value,
+        num_arrangements=len(sums),
+        exact=exact,
+        interval=None,
+    )
 
 
 PREDICTIONS = ("order", "mean", "last")
@@ -140,9 +132,9 @@ def kendall_tau(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """
     first, second = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     rows = first.shape[:-1]
-    found = []
+    taus = []
     for x, y in zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, first.shape[-1]), strict=True):
         sx, sy = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
         scale = math.sqrt(float(np.sum(sx * sx)) * float(np.sum(sy * sy)))
-        found.append(float(np.sum(sx * sy)) / scale if scale > 0 and not np.isnan(scale) else math.nan)
-    return np.array(found).reshape(rows)
+        taus.append(float(np.sum(sx * sy)) / scale if scale > 0 and not np.isnan(scale) else math.nan)
+    return np.array(taus).reshape(rows)

@@ -93,29 +93,29 @@ def chosen_orderings(
     of two and of three. `length` leaves out longer ones of these; alone it stands for `all`.
     """
     most = len(tasks) if length is None else length
-    found: list[Ordering] = []
+    chosen: list[Ordering] = []
     for word in words or (["all"] if length is not None else []):
         names = word.split(",")
         if not set(names) <= set(WORDS):
-            found.append(tuple(names))
+            chosen.append(tuple(names))
             continue
         for name in names:
             if name in ("curriculum", "anti"):
                 if accuracies is None:
                     return None
                 rising = curriculum_of(accuracies)
-                found.append(rising if name == "curriculum" else rising[::-1])
+                chosen.append(rising if name == "curriculum" else rising[::-1])
             else:
                 lengths = {"full": [len(tasks)], "pairs": [2], "triples": [3], "all": range(2, len(tasks) + 1)}[name]
-                found += orderings_of(tasks, [n for n in lengths if n <= most])
-    unique = dict.fromkeys(ordering for ordering in found if len(ordering) >= 2)
+                chosen += orderings_of(tasks, [n for n in lengths if n <= most])
+    unique = dict.fromkeys(ordering for ordering in chosen if len(ordering) >= 2)
     return sorted(unique, key=len)
 
 
 def prefixes(orderings: Sequence[Ordering]) -> list[Ordering]:
     """Every stage that the orderings need, as the tasks up to it, parents first, each once."""
-    found = {ordering[:end] for ordering in orderings for end in range(1, len(ordering) + 1)}
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+    stages = {ordering[:end] for ordering in orderings for end in range(1, len(ordering) + 1)}
+    return sorted(stages, key=lambda prefix: (len(prefix), prefix))
 
 
 def num_alone(orderings: Sequence[Ordering]) -> int:
@@ -131,17 +131,11 @@ def tie_groups(rising: Sequence[str], pairs: Sequence[Collection[str]]) -> list[
 
     A group is linked by neighbours, so its first and last may differ.
     """
-    known = {frozenset(pair) for pair in pairs}
+    alike = {frozenset(pair) for pair in pairs}
     groups: list[list[str]] = [[task] for task in rising[:1]]
     for before, after in itertools.pairwise(rising):
-        if frozenset((before, after)) in known:
+        if frozenset((before, after)) in alike:
             groups[-1].append(after)
         else:
             groups.append([after])
     return [group for group in groups if len(group) > 1]
-
-
-# ---- the hypothesis: a curriculum ordering is better than other orderings
-
-
-# ---- predicted against measured order

@@ -8,21 +8,55 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.attention import Settings
-from sslcurr.analysis.experiments import hypothesis as experiments_hypothesis
-from sslcurr.analysis.experiments import orderings as curriculum
-from sslcurr.analysis.experiments.chains import Chains, Failure, Run, accuracies_of, paired_difference, resampled_of
-from sslcurr.analysis.measures import attention, intervals
-from sslcurr.analysis.measures.intervals import Floats
-from sslcurr.analysis.results.ranking.document import Ordering
+from sslcurr.analysis.evaluation.attention import Gaze
+from sslcurr.analysis.evaluation.attention import Settings as AttentionSettings
+from sslcurr.analysis.experiments.chains import (
+    Chain,
+    Chains,
+    FailedChain,
+    MeasuredChain,
+    accuracies_of,
+    paired_difference,
+    resampled_of,
+)
+from sslcurr.analysis.experiments.hypothesis import (
+    PREDICTIONS,
+    effect_of,
+    kendall_tau,
+    permutation_test,
+    predicted,
+    strata_of,
+)
+from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
+from sslcurr.analysis.measures.attention import summary as attention_summary
+from sslcurr.analysis.measures.intervals import Floats, alike, interval_of
+from sslcurr.analysis.results.columns import ACCURACY
+from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
+from sslcurr.analysis.results.ranking.document import (
+    IMAGENET,
+    AttentionFacts,
+    Best,
+    Choice,
+    Hypothesis,
+    Kendall,
+    Ordering,
+    OrderingRow,
+    PermutationTest,
+    RankDocument,
+    TaskRow,
+)
+from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.engine.plan import Parent
+from sslcurr.wording import arrow
 
-SCRATCH, START, IMAGENET = "scratch", "start", "ImageNet"
+SCRATCH, START = "scratch", "start"
 RESAMPLES_OF_TAU = 500
 
 
@@ -32,17 +66,21 @@ class Results:
 
     Attributes:
         seeds: those asked for.
-        chains: name -> runs and failures by seed; a name is an ordering, or a start without tasks as `(START,)`.
+        baselines: name -> measured and failed chains without these tasks, by seed.
+        chains: ordering -> measured and failed chains, by seed.
     """
 
     seeds: Sequence[int]
-    baselines: dict[str, list[Run | Failure]] = field(default_factory=dict)
-    chains: dict[Ordering, list[Run | Failure]] = field(default_factory=dict)
+    baselines: dict[str, list[Chain]] = field(default_factory=dict)
+    chains: dict[Ordering, list[Chain]] = field(default_factory=dict)
 
-    def failures(self) -> list[Failure]:
+    def all(self) -> list[Chain]:
+        """Every chain, the baselines first."""
+        return [chain for group in (*self.baselines.values(), *self.chains.values()) for chain in group]
+
+    def failures(self) -> list[FailedChain]:
         """All that could not be trained."""
-        runs = [run for group in (*self.baselines.values(), *self.chains.values()) for run in group]
-        return [run for run in runs if isinstance(run, Failure)]
+        return [chain for chain in self.all() if isinstance(chain, FailedChain)]
 
 
 class Ranking:
@@ -53,7 +91,7 @@ class Ranking:
         tasks: the pretext tasks to rank.
         seeds: each chain is trained with each of them.
         imagenet: weights to compare with, trained by classification alone.
-        heard: called after every measured or failed chain, with the results so far.
+        chain_done: called after every measured or failed chain, with the results so far.
     """
 
     def __init__(
@@ -63,13 +101,13 @@ class Ranking:
         seeds: Sequence[int],
         *,
         imagenet: Parent | None = None,
-        heard: Callable[[Run | Failure, Results], None] = lambda run, results: None,
+        chain_done: Callable[[Chain, Results], None] = lambda chain, results: None,
     ) -> None:
         self.chains = chains
         self.tasks = tuple(tasks)
         self.seeds = tuple(seeds)
         self.imagenet = imagenet
-        self.heard = heard
+        self.chain_done = chain_done
         self.results = Results(self.seeds)
         self.start = SCRATCH if chains.planner.parent.key is None else START  # what the chains begin with
 
@@ -86,234 +124,339 @@ class Ranking:
         """Task -> mean single-SSL accuracy; a task that failed at every seed is not there."""
         return singles_of(self.results)
 
+    def curriculum(self) -> Ordering:
+        """The tasks by rising accuracy, as far as they are measured."""
+        return curriculum_of(self.singles())
+
     def measure_orderings(self, orderings: Sequence[Ordering]) -> None:
         """Measure orderings, seed by seed."""
         for seed in self.seeds:
             for ordering in orderings:
                 self._add(self.results.chains.setdefault(ordering, []), ordering, seed)
 
-    def _add(self, runs: list[Run | Failure], ordering: Ordering, seed: int, parent: Parent | None = None) -> None:
-        run = self.chains.run(ordering, seed, parent)
-        runs.append(run)
-        self.heard(run, self.results)
+    def _add(self, chains: list[Chain], ordering: Ordering, seed: int, parent: Parent | None = None) -> None:
+        chain = self.chains.run(ordering, seed, parent)
+        chains.append(chain)
+        self.chain_done(chain, self.results)
 
-    def document(self) -> dict[str, Any]:
-        """All that is known so far, as plain values; see docs/commands.md."""
-        document = document_of(self.results, self.chains.labels, self.chains.groups, self.chains.split)
-        wished = self.chains.planner.wishes.masks
-        where = "those of the data set" if wished is None else str(wished)
-        return document | attention_facts(self.results, self.chains.looks, where)
+    def document(self, command: str | None = None) -> RankDocument:
+        """All that is measured so far.
+
+        Args:
+            command: the command line that trains the curriculum.
+        """
+        chains = self.chains
+        masks = chains.planner.request.masks
+        return document_of(
+            self.results,
+            chains.labels,
+            chains.groups,
+            dataset=chains.dataset,
+            split=chains.split,
+            measure=chains.measure,
+            attention=attention_facts(
+                self.results, chains.attention_settings, "those of the data set" if masks is None else str(masks)
+            ),
+            command=command,
+        )
 
 
 def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) -> dict[str, float] | None:
     """Task -> mean single-SSL accuracy if all of them are in the store; nothing is trained."""
-    found = {}
+    means = {}
     for task in tasks:
-        runs = [chains.known((task,), seed) for seed in seeds]
-        if None in runs:
+        measured = [chains.known((task,), seed) for seed in seeds]
+        if None in measured:
             return None
-        found[task] = float(np.mean([run.balanced_accuracy for run in runs if run is not None]))
-    return found
+        means[task] = float(np.mean([chain.balanced_accuracy for chain in measured if chain is not None]))
+    return means
 
 
 def singles_of(results: Results) -> dict[str, float]:
     """Task -> mean single-SSL accuracy over the seeds that were trained."""
-    found = {}
-    for ordering, runs in results.chains.items():
-        values = accuracies_of(runs)
+    means = {}
+    for ordering, chains in results.chains.items():
+        values = accuracies_of(chains)
         if len(ordering) == 1 and values:
-            found[ordering[0]] = float(np.mean(values))
-    return found
+            means[ordering[0]] = float(np.mean(values))
+    return means
 
 
 def document_of(
-    results: Results, labels: NDArray[Any], groups: NDArray[Any] | None, split: str = "test"
-) -> dict[str, Any]:
-    """The ranking, its ties, the table of orderings and the test of the hypothesis, as plain values.
+    results: Results,
+    labels: NDArray[np.integer],
+    groups: NDArray[np.integer] | None,
+    *,
+    dataset: str,
+    measure: str,
+    split: str = "test",
+    attention: AttentionFacts | UnsetType = UNSET,
+    command: str | None = None,
+) -> RankDocument:
+    """The ranking, its ties, the table of orderings and the test of the hypothesis.
 
     Args:
         results: measured chains; those that failed at every seed are left out of the order.
         labels, groups: of the images that are reported.
-        split: which images those are.
+        dataset: its name.
+        measure: `finetune`, `linear` or `knn`.
+        split: which images are reported.
+        attention: how it was measured.
+        command: the command line that trains the curriculum.
     """
-    complete: dict[Ordering, list[Run | Failure]] = {(name,): runs for name, runs in results.baselines.items()}
-    complete |= results.chains
-    resampled = resampled_of(complete, labels, groups)
+    resampled = resampled_of(_by_name(results), labels, groups)
     singles = singles_of(results)
-    rising = curriculum.curriculum_of(singles)
-
-    def difference(a: Ordering, b: Ordering) -> tuple[float, Floats] | None:
-        return paired_difference(complete[a], complete[b], labels, groups)
-
-    pairs = []
-    for a, b in itertools.combinations(rising, 2):
-        found = difference((a,), (b,))
-        if found is None or intervals.alike(found[1]):
-            pairs.append((a, b))
-    document: dict[str, Any] = {
-        "seeds": list(results.seeds),
-        "num_images": len(labels),
-        "tasks": [],
-        "baselines": {},
-        "curriculum": list(rising),
-        "ties": curriculum.tie_groups(rising, pairs),
-    }
-    for name, runs in results.baselines.items():
-        document["baselines"][name] = summary(runs, resampled.get((name,)))
-    for task in rising:
-        row = {"task": task, **summary(results.chains[task,], resampled[task,])}
-        for name in results.baselines:
-            row["gain_over_imagenet" if name == IMAGENET else "gain"] = gain_of(difference((name,), (task,)))
-        document["tasks"].append(row)
-    longer = {name: runs for name, runs in results.chains.items() if len(name) > 1}
+    rising = curriculum_of(singles)
+    pairs = _alike_pairs(results, rising, labels, groups)
+    tasks = [_task_row(results, task, resampled[task,], labels, groups) for task in rising]
+    longer = {name: chains for name, chains in results.chains.items() if len(name) > 1}
+    orderings: list[OrderingRow] | UnsetType = UNSET
+    best: Best | UnsetType | None = UNSET
+    tested: Hypothesis | UnsetType = UNSET
     if longer:
         num_tasks = sum(len(name) == 1 for name in results.chains)
-        document["orderings"] = table_of(longer, resampled, singles, pairs, num_tasks)
-        document["best"] = best_of(document, split)
+        orderings = table_of(longer, resampled, singles, pairs, num_tasks)
+        best = best_of(tasks, orderings, split)
         # Chains of fewer seeds than others cannot be compared with them image by image.
-        known = [name for name, runs in longer.items() if len(accuracies_of(runs)) == len(results.seeds)]
-        known = [name for name in known if set(name) <= set(singles)]
-        document["hypothesis"] = hypothesis(known, longer, resampled, singles)
-    document["failed"] = [failure.to_json() for failure in results.failures()]
-    return document
+        complete = [name for name, chains in longer.items() if len(accuracies_of(chains)) == len(results.seeds)]
+        tested = hypothesis([name for name in complete if set(name) <= set(singles)], longer, resampled, singles)
+    return RankDocument(
+        dataset=dataset,
+        split=split,
+        measure=measure,
+        seeds=list(results.seeds),
+        num_images=len(labels),
+        tasks=tasks,
+        baselines={name: summary(chains, resampled.get((name,))) for name, chains in results.baselines.items()},
+        curriculum=list(rising),
+        ties=tie_groups(rising, pairs),
+        orderings=orderings,
+        best=best,
+        hypothesis=tested,
+        failed=[chain.failure() for chain in results.failures()],
+        attention=attention,
+        command=command,
+    )
 
 
-def gain_of(found: tuple[float, Floats] | None) -> dict[str, Any]:
-    """How much better one chain is than another over the seeds of both, with the 95 % interval."""
-    if found is None:
-        return {"mean": None, "interval": None}
-    interval = intervals.interval_of(found[1])
-    return {"mean": found[0], "interval": list(interval) if interval is not None else None}
+def _by_name(results: Results) -> dict[Ordering, list[Chain]]:
+    """All chains by name; that of a baseline stands for an ordering of one task."""
+    return {(name,): chains for name, chains in results.baselines.items()} | results.chains
 
 
-def summary(runs: Sequence[Run | Failure], resampled: Floats | None) -> dict[str, Any]:
-    """Mean, spread (standard deviation over seeds, n - 1) and 95 % interval of a chain."""
-    values = accuracies_of(runs)
-    validation = [run.validation for run in runs if isinstance(run, Run) and run.validation is not None]
-    interval = intervals.interval_of(resampled) if resampled is not None else None
-    return {
-        "mean": float(np.mean(values)) if values else None,
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "interval": list(interval) if interval is not None else None,
-        "validation": float(np.mean(validation)) if validation else None,
-        **attention_of(runs),
-        "runs": [run.to_json() for run in runs if isinstance(run, Run)],
+def _alike_pairs(
+    results: Results, rising: Ordering, labels: NDArray[np.integer], groups: NDArray[np.integer] | None
+) -> list[tuple[str, str]]:
+    """The pairs of tasks that cannot be told apart."""
+    pairs = []
+    for a, b in itertools.combinations(rising, 2):
+        difference = paired_difference(results.chains[a,], results.chains[b,], labels, groups)
+        if difference is None or alike(difference[1]):
+            pairs.append((a, b))
+    return pairs
+
+
+def _task_row(
+    results: Results,
+    task: str,
+    resampled: Floats,
+    labels: NDArray[np.integer],
+    groups: NDArray[np.integer] | None,
+) -> TaskRow:
+    chains = results.chains[task,]
+    gains = {
+        name: gain_of(paired_difference(baseline, chains, labels, groups))
+        for name, baseline in results.baselines.items()
     }
+    return TaskRow(
+        task=task,
+        **asdict(summary(chains, resampled)),
+        gain=next((gain for name, gain in gains.items() if name != IMAGENET), UNSET),
+        gain_over_imagenet=gains.get(IMAGENET, UNSET),
+    )
 
 
-def attention_of(runs: Sequence[Run | Failure]) -> dict[str, Any]:
-    """How much of a chain's attention lies inside the masks, as `attention`; nothing where no masks are known."""
-    gazes = [run.gaze for run in runs if isinstance(run, Run) and run.gaze is not None]
-    if not gazes:
-        return {}
-    return {"attention": attention.summary(np.stack([gaze.inside for gaze in gazes]), gazes[0].groups)}
+def gain_of(difference: tuple[float, Floats] | None) -> Difference:
+    """How much better one chain is than another over the seeds of both, with the 95 % interval."""
+    if difference is None:
+        return Difference(mean=None, interval=None)
+    return Difference(mean=difference[0], interval=interval_of(difference[1]))
 
 
-def attention_facts(results: Results, looks: Settings, where: str) -> dict[str, Any]:
-    """How attention was measured, as `attention` of the document; nothing where no masks are known."""
-    groups = (*results.baselines.values(), *results.chains.values())
-    gazes = [run.gaze for runs in groups for run in runs if isinstance(run, Run) and run.gaze is not None]
-    if not gazes:
-        return {}
-    coverage = float(gazes[0].coverage.mean())
-    facts = {"masks": where, "method": looks.method, "target": looks.target, "layer": gazes[0].layer}
-    return {"attention": {**facts, "coverage": coverage, "num_images": len(gazes[0].coverage)}}
+def summary(chains: Sequence[Chain], resampled: Floats | None) -> Summary:
+    """A chain over seeds: mean, standard deviation (n - 1), 95 % interval, attention, and each seed.
+
+    Args:
+        chains: its seeds.
+        resampled: its resampled accuracies; None leaves the interval out.
+    """
+    measured = [chain for chain in chains if isinstance(chain, MeasuredChain)]
+    values = [chain.balanced_accuracy for chain in measured]
+    validation = [chain.validation for chain in measured if chain.validation is not None]
+    return Summary(
+        mean=float(np.mean(values)) if values else None,
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        interval=interval_of(resampled) if resampled is not None else None,
+        validation=float(np.mean(validation)) if validation else None,
+        attention=attention_of(chains),
+        runs=[chain.run() for chain in measured],
+    )
+
+
+def _attentions(chains: Sequence[Chain]) -> list[Gaze]:
+    measured = [chain.attention for chain in chains if isinstance(chain, MeasuredChain)]
+    return [attention for attention in measured if attention is not None]
+
+
+def attention_of(chains: Sequence[Chain]) -> Estimate | UnsetType:
+    """How much of a chain's attention lies inside the masks over seeds; unset where no masks are known."""
+    attentions = _attentions(chains)
+    if not attentions:
+        return UNSET
+    estimate = attention_summary(np.stack([attention.inside for attention in attentions]), attentions[0].groups)
+    return msgspec.convert(estimate, Estimate, from_attributes=True)
+
+
+def attention_facts(results: Results, settings: AttentionSettings, masks: str) -> AttentionFacts | UnsetType:
+    """How attention was measured; unset where no masks are known.
+
+    Args:
+        results: measured chains.
+        settings: of the maps.
+        masks: where they are from.
+    """
+    attentions = _attentions(results.all())
+    if not attentions:
+        return UNSET
+    first = attentions[0]
+    return AttentionFacts(
+        masks=masks,
+        method=settings.method,
+        target=settings.target,
+        layer=first.layer,
+        coverage=float(first.coverage.mean()),
+        num_images=len(first.coverage),
+    )
 
 
 def table_of(
-    longer: Mapping[Ordering, Sequence[Run | Failure]],
+    longer: Mapping[Ordering, Sequence[Chain]],
     resampled: Mapping[Ordering, Floats],
     singles: Mapping[str, float],
     pairs: Sequence[tuple[str, str]],
     num_tasks: int,
-) -> list[dict[str, Any]]:
+) -> list[OrderingRow]:
     """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked."""
+    summaries = {
+        name: summary(chains, resampled.get(name))
+        for name, chains in sorted(longer.items(), key=lambda item: len(item[0]))
+    }
+    highest: dict[int, float] = {}
+    for name, row in summaries.items():
+        if row.mean is not None:
+            highest[len(name)] = max(row.mean, highest.get(len(name), row.mean))
     rows = []
-    for name, runs in sorted(longer.items(), key=lambda item: len(item[0])):
-        kind = curriculum.classify(name, singles, pairs)
+    for name, row in summaries.items():
+        kind = classify(name, singles, pairs)
         rows.append(
-            {
-                "ordering": list(name),
-                "kind": kind.order,
-                "full": len(name) == num_tasks,
-                "uncertain": kind.uncertain,
-                **summary(runs, resampled.get(name)),
-            }
+            OrderingRow(
+                ordering=list(name),
+                kind=kind.order,
+                full=len(name) == num_tasks,
+                uncertain=kind.uncertain,
+                best=row.mean is not None and row.mean == highest[len(name)],
+                **asdict(row),
+            )
         )
-    for row in rows:
-        block = [other for other in rows if len(other["ordering"]) == len(row["ordering"])]
-        means = [other["mean"] for other in block if other["mean"] is not None]
-        row["best"] = row["mean"] is not None and row["mean"] == max(means)
     return rows
 
 
-def best_of(document: Mapping[str, Any], split: str) -> dict[str, Any] | None:
+def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: str) -> Best | None:
     """The chain that is best on the reported images, and the one that the validation images choose.
 
     The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. None
     where every chain failed.
     """
-    rows = [{"ordering": [row["task"]], **row} for row in document["tasks"]] + document["orderings"]
-    rows = [row for row in rows if row["mean"] is not None]
-    if not rows:
+    rows: list[tuple[list[str], Summary]] = [([row.task], row) for row in tasks]
+    rows += [(row.ordering, row) for row in orderings]
+    choices = [
+        Choice(ordering=name, mean=row.mean, std=row.std, interval=row.interval, validation=row.validation)
+        for name, row in rows
+        if row.mean is not None
+    ]
+    if not choices:
         return None
-
-    def short(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in ("ordering", "mean", "std", "interval", "validation")}
-
-    found = {f"on_{split}": short(max(rows, key=lambda row: row["mean"])), "num_chains": len(rows)}
-    judged = [row for row in rows if row["validation"] is not None]
-    if judged and split == "test":
-        found["on_validation"] = short(max(judged, key=lambda row: row["validation"]))
-    return found
+    highest = max(choices, key=lambda choice: choice.mean or 0.0)
+    judged = [choice for choice in choices if choice.validation is not None]
+    chosen = max(judged, key=lambda choice: choice.validation or 0.0) if judged and split == "test" else UNSET
+    return Best(num_chains=len(choices), on_validation=chosen, **{f"on_{split}": highest})
 
 
 def hypothesis(
     orderings: Sequence[Ordering],
-    measured: Mapping[Ordering, Sequence[Run | Failure]],
+    measured: Mapping[Ordering, Sequence[Chain]],
     resampled: Mapping[Ordering, Floats],
     singles: Mapping[str, float],
-) -> dict[str, Any]:
+) -> Hypothesis:
     """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?
 
     Intervals are over test images and seeds of the orderings, the single-SSL accuracies taken as they are.
     """
     means = np.array([np.mean(accuracies_of(measured[name])) for name in orderings])
-    document: dict[str, Any] = {"permutation": [], "kendall": []}
-    for strata in ("set", "length"):
-        test = experiments_hypothesis.permutation_test(orderings, means.tolist(), singles, strata=strata)
-        entry: dict[str, Any] = {
-            "strata": strata,
-            "num_strata": test.num_strata,
-            "effect": test.effect,
-            "p_value": test.p_value,
-            "num_arrangements": test.num_arrangements,
-            "exact": test.exact,
-            "interval": None,
-        }
-        if test.num_strata:
-            columns = np.stack([resampled[name] for name in orderings], axis=1)
-            pairs = experiments_hypothesis.strata_of(orderings, singles, strata)
-            interval = intervals.interval_of(experiments_hypothesis.effect_of(columns, pairs))
-            entry["interval"] = list(interval) if interval is not None else None
-        document["permutation"].append(entry)
+    kendall = []
     for length in sorted({len(name) for name in orderings}):
         block = [place for place, name in enumerate(orderings) if len(name) == length]
-        if len(block) < 3:
-            continue
-        names = [orderings[place] for place in block]
-        columns = np.stack([resampled[name][:RESAMPLES_OF_TAU] for name in names], axis=1)
-        for by in experiments_hypothesis.PREDICTIONS:
-            prediction = experiments_hypothesis.predicted(names, singles, by)
-            tau = float(experiments_hypothesis.kendall_tau(prediction, means[block]))
-            interval = intervals.interval_of(experiments_hypothesis.kendall_tau(prediction, columns))
-            document["kendall"].append(
-                {
-                    "length": length,
-                    "by": by,
-                    "tau": None if np.isnan(tau) else tau,
-                    "interval": list(interval) if interval is not None else None,
-                    "num_orderings": len(names),
-                }
+        if len(block) >= 3:
+            kendall += _kendall([orderings[place] for place in block], means[block], resampled, singles)
+    return Hypothesis(
+        permutation=[_permutation(orderings, means, resampled, singles, strata) for strata in ("set", "length")],
+        kendall=kendall,
+    )
+
+
+def _permutation(
+    orderings: Sequence[Ordering],
+    means: Floats,
+    resampled: Mapping[Ordering, Floats],
+    singles: Mapping[str, float],
+    strata: str,
+) -> PermutationTest:
+    test = permutation_test(orderings, means.tolist(), singles, strata=strata)
+    if not test.num_strata:
+        return test
+    columns = np.stack([resampled[name] for name in orderings], axis=1)
+    interval = interval_of(effect_of(columns, strata_of(orderings, singles, strata)))
+    return msgspec.structs.replace(test, interval=interval)
+
+
+def _kendall(
+    names: Sequence[Ordering], means: Floats, resampled: Mapping[Ordering, Floats], singles: Mapping[str, float]
+) -> list[Kendall]:
+    """How well each prediction orders orderings of one length."""
+    columns = np.stack([resampled[name][:RESAMPLES_OF_TAU] for name in names], axis=1)
+    entries = []
+    for by in PREDICTIONS:
+        prediction = predicted(names, singles, by)
+        tau = float(kendall_tau(prediction, means))
+        entries.append(
+            Kendall(
+                length=len(names[0]),
+                by=by,
+                tau=None if np.isnan(tau) else tau,
+                interval=interval_of(kendall_tau(prediction, columns)),
+                num_orderings=len(names),
             )
-    return document
+        )
+    return entries
+
+
+def table_so_far(results: Results) -> Table:
+    """The chains that are measured so far."""
+    groups = [*results.baselines.items(), *((arrow(name), chains) for name, chains in results.chains.items())]
+    rows: list[Row] = []
+    for name, chains in groups:
+        measured = summary(chains, None)
+        seeds = f"{len(measured.runs)} of {len(results.seeds)}"
+        rows.append({"chain": name, "seeds": seeds, "mean": measured.mean, "std": measured.std})
+    columns = (Column("pretraining", ("chain",)), Column("seeds", ("seeds",), str), ACCURACY)
+    return Table("so far", "so far", columns, rows)

@@ -12,15 +12,24 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from sslcurr.analysis.experiments import orderings as curriculum
-from sslcurr.analysis.experiments.chains import Chains, Failure, Run, accuracies_of, resampled_of
+from sslcurr.analysis.experiments.chains import (
+    Chain,
+    Chains,
+    FailedChain,
+    FailedStage,
+    MeasuredChain,
+    accuracies_of,
+    resampled_of,
+)
+from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
-from sslcurr.analysis.measures import intervals
+from sslcurr.analysis.measures.intervals import interval_of
 from sslcurr.analysis.results.ranking.document import Ordering
+from sslcurr.analysis.results.search.document import Cost, Finalist, Missed, Rung, ScoredCandidate, SearchDocument
+from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.plan import parent_of
 from sslcurr.engine.store import Stage
@@ -32,14 +41,14 @@ Dissimilarity = Callable[[Stage, Stage], float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SearchSettings:
     """How the search goes about it.
 
     Attributes:
         length: most tasks in a chain.
         beam: prefixes of each length that are kept, and finalists that are fine-tuned.
         budget: most image passes, as a share of what training and fine-tuning all orderings would take.
-        short: epochs of the first look at a candidate, as a share of a stage's.
+        short: epochs of the first, short training of a candidate, as a share of a stage's.
         probe: `knn` or `linear`, the score.
         penalty: balanced accuracy that a stage loses for features wholly unlike its parent's (section 5 of the study
             proposes that a dissimilar task in the middle costs accuracy); needs a measure of dissimilarity.
@@ -68,7 +77,7 @@ class Candidate:
     Attributes:
         ordering: its tasks.
         scores: seed -> validation balanced accuracy of the probe, penalty taken off, at all epochs.
-        first: the score after the first, short look.
+        first: the score after the first, short training.
     """
 
     ordering: Ordering
@@ -88,10 +97,10 @@ class Search:
         chains: trains and measures; its measure is that of the finalists.
         tasks: the pretext tasks.
         seeds: the first alone sorts out, the kept ones and the finalists see all.
-        settings: see `Settings`.
+        settings: see `SearchSettings`.
         dissimilarity: compares a stage with its parent; None takes nothing off.
-        said: called with a line for every step.
-        needed: called whenever `chains` knows of more that is needed: stages to come, and reports.
+        candidate_done: called with a line for every candidate that was scored.
+        need_changed: called whenever `chains` knows of more that is needed: stages to come, and reports.
 
     Raises:
         SpecError: there are no validation images to choose by.
@@ -102,11 +111,11 @@ class Search:
         chains: Chains,
         tasks: Sequence[str],
         seeds: Sequence[int],
-        settings: Settings,
+        settings: SearchSettings,
         *,
         dissimilarity: Dissimilarity | None = None,
-        said: Callable[[str], None] = lambda text: None,
-        needed: Callable[[], None] = lambda: None,
+        candidate_done: Callable[[str], None] = lambda text: None,
+        need_changed: Callable[[], None] = lambda: None,
     ) -> None:
         if not len(chains.selection.rows["val"]):
             raise SpecError("the search chooses on validation images, and there are none", "give --set data.val=0.15")
@@ -115,11 +124,12 @@ class Search:
         self.seeds = tuple(seeds)
         self.settings = settings
         self.dissimilarity = dissimilarity
-        self.said = said
-        self.needed = needed
-        self.rungs: list[dict[str, Any]] = []
+        self.candidate_done = candidate_done
+        self.need_changed = need_changed
+        self.rungs: list[Rung] = []
+        self.finalists: list[Finalist] = []
         self.spent: dict[str, float] = {}  # stage or probe -> image passes
-        self.failures: list[Failure] = []
+        self.failures: list[FailedChain] = []
         self.probe_passes = FORWARD * sum(len(rows) for rows in chains.selection.rows.values())
         self.exhaustive = self._exhaustive()
 
@@ -127,7 +137,7 @@ class Search:
 
     def orderings(self) -> list[Ordering]:
         """All that an exhaustive search would train."""
-        return curriculum.orderings_of(self.tasks, range(1, self.settings.length + 1))
+        return orderings_of(self.tasks, range(1, self.settings.length + 1))
 
     def num_orderings(self) -> int:
         """How many those are; there may be too many to list them."""
@@ -135,7 +145,7 @@ class Search:
 
     def _exhaustive(self) -> float:
         """What all orderings cost, counted and not listed: a stage's cost goes by its task and by being the first."""
-        planner, num_tasks = self.chains.planner.wishing(seed=self.seeds[0]), len(self.tasks)
+        planner, num_tasks = self.chains.planner.requesting(seed=self.seeds[0]), len(self.tasks)
         total = 0.0
         for place, task in enumerate(self.tasks):
             alone = planner.chain([task])
@@ -158,13 +168,13 @@ class Search:
     def _affordable(self, candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
         """The first candidates that fit into what is left of the budget beside fine-tuning the finalists."""
         left = self.settings.budget * self.exhaustive - sum(self.spent.values()) - self._reserve()
-        found = []
+        affordable = []
         for candidate in candidates:
             left -= cost(candidate)
             if left < -1e-9 * self.exhaustive:
                 break
-            found.append(candidate)
-        return found
+            affordable.append(candidate)
+        return affordable
 
     def _reserve(self) -> float:
         if self.chains.measure != "finetune":
@@ -176,7 +186,7 @@ class Search:
 
     def pretext(self, ordering: Ordering, seed: int, *, short: bool = False) -> list[StageSpec]:
         """The pretext stages of a prefix; with `short`, the last of them for fewer epochs."""
-        planner = self.chains.planner.wishing(seed=seed)
+        planner = self.chains.planner.requesting(seed=seed)
         specs = planner.chain(ordering)
         if short:
             parent = parent_of(specs[-2]) if len(specs) > 1 else planner.parent
@@ -188,12 +198,12 @@ class Search:
         specs = self.pretext(candidate.ordering, seed, short=short)
         stage = self.chains.stage(specs)
         self._pay(specs)
-        if isinstance(stage, str):
-            self.failures.append(Failure(candidate.ordering, seed, stage))
+        if isinstance(stage, FailedStage):
+            self.failures.append(FailedChain(candidate.ordering, seed, stage.reason))
             return None
-        report, folder = self.chains.probed(stage, self.settings.probe, self.chains.planner.parent, seed)
-        self.spent[folder.name] = self.probe_passes
-        value = float(report["layers"][report["layer"]]["val_balanced_accuracy"])
+        probed = self.chains.probed(stage, self.settings.probe, self.chains.planner.parent, seed)
+        self.spent[probed.folder.name] = self.probe_passes
+        value = float(probed.validation)
         if self.dissimilarity is not None and len(specs) > 1:
             before = self.chains.stage(specs[:-1])
             assert isinstance(before, Stage)
@@ -214,11 +224,11 @@ class Search:
             specs = [spec for seed in seeds for spec in self.pretext(candidate.ordering, seed, short=short)]
             return self._cost(specs) + self.probe_passes * len(seeds)
 
-        seen = []
+        scored = []
         affordable = self._affordable(candidates, cost)
         for candidate in affordable:
             self.chains.need([self.pretext(candidate.ordering, seed, short=short) for seed in seeds])
-        self.needed()
+        self.need_changed()
         for candidate in affordable:
             values = {seed: self._score(candidate, seed, short=short) for seed in seeds}
             scores = {seed: value for seed, value in values.items() if value is not None}
@@ -228,30 +238,45 @@ class Search:
                 candidate.first = scores[seeds[0]]
             else:
                 candidate.scores |= scores
-            seen.append(candidate)
-            self.said(f"{' -> '.join(candidate.ordering)}: {100 * candidate.score:.1f} %{' (short)' if short else ''}")
-        kept = sorted(seen, key=lambda candidate: -candidate.score)[:keep]
+            scored.append(candidate)
+            self.candidate_done(
+                f"{' -> '.join(candidate.ordering)}: {100 * candidate.score:.1f} %{' (short)' if short else ''}"
+            )
+        scored.sort(key=lambda candidate: -candidate.score)
+        kept = scored[:keep]
         self.rungs.append(
-            {
-                "length": len(candidates[0].ordering),
-                "short": short,
-                "seeds": len(seeds) if short else len({*seeds, self.seeds[0]}),
-                "candidates": [
-                    {
-                        "ordering": list(c.ordering),
-                        "epochs": self._epochs(c, short),
-                        "score": c.score,
-                        "kept": c in kept,
-                    }
-                    for c in sorted(seen, key=lambda candidate: -candidate.score)
+            Rung(
+                length=len(candidates[0].ordering),
+                short=short,
+                seeds=len(seeds) if short else len({*seeds, self.seeds[0]}),
+                candidates=[
+                    ScoredCandidate(
+                        ordering=list(candidate.ordering),
+                        epochs=self._epochs(candidate, short),
+                        score=candidate.score,
+                        kept=candidate in kept,
+                    )
+                    for candidate in scored
                 ],
-                "not_afforded": [list(c.ordering) for c in candidates if c not in affordable],
-            }
+                not_afforded=[list(candidate.ordering) for candidate in candidates if candidate not in affordable],
+            )
         )
         return kept
 
-    def run(self) -> dict[str, Any]:
-        """Search; gives what was found, how, at what cost, and what it missed, as plain values.
+    def forecast(self) -> SearchForecastDocument:
+        """What all orderings would cost, and what the search may spend; nothing is trained."""
+        return SearchForecastDocument(
+            orderings=self.num_orderings(),
+            exhaustive_image_passes=self.exhaustive,
+            budget_image_passes=self.settings.budget * self.exhaustive,
+            tasks=list(self.tasks),
+            length=self.settings.length,
+            dataset=self.chains.dataset,
+            seeds=list(self.seeds),
+        )
+
+    def run(self) -> None:
+        """Search: grow chains, sort them out, and measure the finalists in full.
 
         Raises:
             SpecError: the budget is too small for a single chain.
@@ -281,77 +306,97 @@ class Search:
                 f"no chain fits into {self.settings.budget:.0%} of the exhaustive cost",
                 "give a larger --budget, a smaller --beam, or fewer --seeds",
             )
-        finalists = sorted(grown, key=lambda candidate: -candidate.score)[: self.settings.beam]
-        return self._finish(finalists)
+        self._measure(sorted(grown, key=lambda candidate: -candidate.score)[: self.settings.beam])
 
-    def _finish(self, finalists: Sequence[Candidate]) -> dict[str, Any]:
-        rows: list[dict[str, Any]] = []
+    def _measure(self, finalists: Sequence[Candidate]) -> None:
         for candidate in finalists:
             self.chains.need([self.chains.specs(candidate.ordering, seed) for seed in self.seeds])
-        self.needed()
+        self.need_changed()
         for candidate in finalists:
-            runs = []
+            chains = []
             for seed in self.seeds:
-                runs.append(self.chains.run(candidate.ordering, seed))
-                self.needed()
-            self.failures += [run for run in runs if isinstance(run, Failure)]
+                chains.append(self.chains.run(candidate.ordering, seed))
+                self.need_changed()
+            self.failures += [chain for chain in chains if isinstance(chain, FailedChain)]
             for seed in self.seeds:
                 self._pay(self.chains.specs(candidate.ordering, seed))
-            good = [run for run in runs if isinstance(run, Run)]
+            measured = [chain for chain in chains if isinstance(chain, MeasuredChain)]
             if self.chains.measure != "finetune":
-                self.spent |= {run.folder.name: self.probe_passes for run in good}
-            if good:
-                found = summary(runs, None)
-                del found["interval"]
-                rows.append({"ordering": list(candidate.ordering), "score": candidate.score, **found})
+                self.spent |= {chain.folder.name: self.probe_passes for chain in measured}
+            if measured:
+                row = summary(chains, None)
+                self.finalists.append(
+                    Finalist(
+                        ordering=list(candidate.ordering),
+                        score=candidate.score,
+                        validation=row.validation,
+                        mean=row.mean,
+                        std=row.std,
+                        attention=row.attention,
+                        runs=row.runs,
+                    )
+                )
+
+    def ordering(self) -> Ordering:
+        """The finalist that the validation images choose; no tasks where every chain failed."""
+        if not self.finalists:
+            return ()
+        return tuple(max(self.finalists, key=lambda row: (row.validation or 0.0, row.score)).ordering)
+
+    def document(self, command: str | None = None) -> SearchDocument:
+        """What was chosen, how, at what cost, and what that missed.
+
+        Args:
+            command: the command line that trains the ordering that was chosen.
+        """
         # The baseline costs the same in both: it is no part of either.
         spent = sum(self.spent.values())
-        document: dict[str, Any] = {
-            "rungs": self.rungs,
-            "finalists": rows,
-            "ordering": [],
-            "cost": {
-                "image_passes": spent,
-                "exhaustive_image_passes": self.exhaustive,
-                "share": spent / self.exhaustive,
-                "budget": self.settings.budget,
-            },
-            "missed": None,
-            "failed": [failure.to_json() for failure in self.failures],
-        }
-        if rows:
-            best = max(rows, key=lambda row: (row["validation"] or 0.0, row["score"]))
-            document["ordering"] = best["ordering"]
-            document["missed"] = self.missed(tuple(best["ordering"]))
-        return document
+        ordering = self.ordering()
+        return SearchDocument(
+            dataset=self.chains.dataset,
+            split=self.chains.split,
+            measure=self.chains.measure,
+            seeds=list(self.seeds),
+            rungs=self.rungs,
+            finalists=self.finalists,
+            ordering=list(ordering),
+            cost=Cost(
+                image_passes=spent,
+                exhaustive_image_passes=self.exhaustive,
+                share=spent / self.exhaustive,
+                budget=self.settings.budget,
+            ),
+            missed=self.missed(ordering) if ordering else None,
+            failed=[chain.failure() for chain in self.failures],
+            command=command,
+        )
 
-    def missed(self, found: Ordering) -> dict[str, Any] | None:
-        """How far the ordering found is from the best of all, where the store holds all of them."""
-        runs: list[list[Run | Failure]] = []
+    def missed(self, ordering: Ordering) -> Missed | None:
+        """How far an ordering is from the best of all, where the store holds all of them."""
         if any(self.chains.known((task,), seed) is None for task in self.tasks for seed in self.seeds):
             return None
         longest = itertools.permutations(self.tasks, self.settings.length)
         if self.chains.known(next(longest), self.seeds[0]) is None:
             return None  # before all are listed: there may be too many
         orderings = self.orderings()
-        for ordering in orderings:
-            known = [self.chains.known(ordering, seed) for seed in self.seeds]
-            if None in known:
+        measured: list[list[Chain]] = []
+        for each in orderings:
+            chains = [self.chains.known(each, seed) for seed in self.seeds]
+            if None in chains:
                 return None
-            runs.append([run for run in known if run is not None])
-        means = [float(np.mean(accuracies_of(each))) for each in runs]
-        place, best = orderings.index(found), int(np.argmax(means))
-        both = resampled_of({"found": runs[place], "best": runs[best]}, self.chains.labels, self.chains.groups)
-        interval = intervals.interval_of(both["best"] - both["found"])
-        best_values = accuracies_of(runs[best])
-        return {
-            "best": list(orderings[best]),
-            "best_mean": means[best],
-            "best_std": float(np.std(best_values, ddof=1)) if len(best_values) > 1 else None,
-            "mean": means[place],
-            "gap": means[best] - means[place],
-            "gap_interval": list(interval) if interval is not None else None,
-            "rank": 1 + sum(mean > means[place] for mean in means),
-            "num_orderings": len(orderings),
-            "median": float(np.median(means)),
-        }
+            measured.append([chain for chain in chains if chain is not None])
+        means = [float(np.mean(accuracies_of(chains))) for chains in measured]
+        place, best = orderings.index(ordering), int(np.argmax(means))
+        both = resampled_of({"chosen": measured[place], "best": measured[best]}, self.chains.labels, self.chains.groups)
+        values = accuracies_of(measured[best])
+        return Missed(
+            best=list(orderings[best]),
+            best_mean=means[best],
+            best_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            mean=means[place],
+            gap=means[best] - means[place],
+            gap_interval=interval_of(both["best"] - both["chosen"]),
+            rank=1 + sum(mean > means[place] for mean in means),
+            num_orderings=len(orderings),
+            median=float(np.median(means)),
+        )

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslcurr import __version__
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError, did_you_mean
 from sslcurr.files import read_json
+from sslcurr.version import __version__
 
 # Points of a small curve, stages that are drawn in full, stages that have a row.
 MOST_POINTS = 60

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from sslcurr.spec.stage import Json
+
 if TYPE_CHECKING:
     from sslcurr.analysis.results.style import Chart
     from sslcurr.analysis.results.table import Table
 
 
-# Plain JSON values whose names are not ours: a task's settings, a document within a document, names of layers.
-Json = dict[str, Any]
+__all__ = ["Document", "Json", "Part"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +36,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     last: ClassVar[tuple[str, ...]] = ()
     unprinted: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def printed_names(cls) -> list[str]:
+        """The names of the JSON in their order."""
+        middle = (name for name in cls.__struct_fields__ if name not in cls.last)
+        return [name for name in dict.fromkeys((*cls.first, *middle, *cls.last)) if name not in cls.unprinted]
+
     def to_json(self) -> Json:
         """As plain values for `json.dumps`."""
-        names = dict.fromkeys((*self.first, *(n for n in self.__struct_fields__ if n not in self.last), *self.last))
-        values = {name: getattr(self, name) for name in names if name not in self.unprinted}
+        values = {name: getattr(self, name) for name in self.printed_names()}
         return {name: _plain(value) for name, value in values.items() if value is not UNSET}
 
 
@@ -70,6 +76,11 @@ class Document(Part, frozen=True, kw_only=True):
         """The charts by name, each with `draw(axes)` and `save(folder)`."""
         module = _sibling(self, "figures")
         return {chart.name: chart for chart in module.charts(self)} if module is not None else {}
+
+    def csv_tables(self) -> list[Table]:
+        """The tables that are written as CSV beside the charts, each as `name`.csv."""
+        tables = getattr(_sibling(self, "tables"), "csv_tables", None)
+        return list(tables(self)) if tables is not None else []
 
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""

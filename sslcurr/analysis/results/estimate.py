@@ -66,6 +66,24 @@ class Summary(Estimate, frozen=True, kw_only=True):
     runs: list[Run]
 
 
+class ReportAttention(Part, frozen=True, kw_only=True):
+    """How much of a model's attention lies inside masks, as a test report has it; shares of 1.
+
+    Attributes:
+        mean: over the images; None where no map is defined.
+        interval: its 95 % interval over images.
+        coverage: share of the view that the masks cover, which a map without preference would have.
+        pointing: share of the images whose highest point lies inside.
+        num_images: with a mask.
+    """
+
+    mean: float | None
+    interval: Interval | None
+    coverage: float
+    pointing: float | None
+    num_images: int
+
+
 class Failure(Part, frozen=True, kw_only=True):
     """A chain that could not be trained at one seed, and why."""
 

@@ -11,20 +11,18 @@ import msgspec
 
 from sslcurr.analysis.results.attention import figures as attention_figures
 from sslcurr.analysis.results.attention import tables as attention_tables
-from sslcurr.analysis.results.document import Document
-from sslcurr.analysis.results.ranking import figures as ranking_figures
-from sslcurr.analysis.results.ranking import tables as ranking_tables
-from sslcurr.analysis.results.search import figures as search_figures
-from sslcurr.analysis.results.search import tables as search_tables
+from sslcurr.analysis.results.document import Document, Json, Part
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
 from sslcurr.analysis.results.table import Document as Plain
 from sslcurr.analysis.results.table import Table
-from sslcurr.analysis.results.training import figures as training_figures
-from sslcurr.analysis.results.training import tables as training_tables
 from sslcurr.errors import SpecError, StoreError, did_you_mean
+from sslcurr.files import read_json
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
+    "train": "sslcurr.analysis.results.training.document:TrainDocument",
+    "rank": "sslcurr.analysis.results.ranking.document:RankDocument",
+    "search": "sslcurr.analysis.results.search.document:SearchDocument",
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
@@ -43,17 +41,13 @@ KINDS = {
     "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
+    "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
+    "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
 }
 TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
-    "train": training_tables.tables,
-    "rank": ranking_tables.tables,
-    "search": search_tables.tables,
     "attend": attention_tables.tables,
 }
 FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
-    "train": training_figures.draw,
-    "rank": ranking_figures.draw,
-    "search": search_figures.draw,
     "attend": attention_figures.draw,
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
@@ -97,6 +91,44 @@ def decode(kind: str, plain: Any) -> Document:
         raise StoreError(
             f"a result of kind {kind} is damaged ({error})", "run its command again: what was trained is kept"
         ) from error
+
+
+def load_result(path: str | Path, kind: str | None = None) -> Document:
+    """A document from a file: one that a store keeps under `results`, or one that a command printed with `--json`.
+
+    Args:
+        path: the file.
+        kind: of the document; a file of a store says it itself.
+
+    Raises:
+        StoreError, SpecError: it cannot be read, or it is not known of which kind it is.
+    """
+    plain = read_json(Path(path))
+    if isinstance(plain, dict) and plain.keys() == {"kind", "document"}:
+        return decode(plain["kind"], plain["document"])
+    if kind is None:
+        raise SpecError(f"{path} does not say of which kind it is", f"give one: {', '.join(sorted(KINDS))}")
+    return decode(kind, plain)
+
+
+def json_schema(kind: str) -> Json:
+    """The JSON Schema (https://json-schema.org/draft/2020-12/schema) of a kind's documents, as `--json` prints them.
+
+    Raises:
+        SpecError: there is no such kind.
+    """
+    schema = msgspec.json.schema(document_class(kind))
+    parts = {part.__name__: part for part in _subclasses(Part)}
+    for name, definition in schema["$defs"].items():
+        if name in parts and "properties" in definition:
+            printed = parts[name].printed_names()
+            definition["properties"] = {field: definition["properties"][field] for field in printed}
+            definition["required"] = [field for field in printed if field in definition.get("required", ())]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _subclasses(kind: type[Part]) -> list[type[Part]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_subclasses(child))]
 
 
 def tables(kind: str, document: Plain, title: str = "") -> list[Table]:

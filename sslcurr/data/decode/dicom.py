@@ -305,6 +305,7 @@ def _pixels(dataset: Any, syntax: Any, frame: int, frames: int) -> tuple[np.ndar
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise BrokenImage(f"its pixels are stored as {name}, which is not read") from None
+    # Options of pydicom, which types each of them by itself.
     options: dict[str, Any] = {"allow_excess_frames": False}
     if not _keeps_sign(syntax):
         options["correct_unused_bits"] = False  # the look-up table does it, without two passes over a copy

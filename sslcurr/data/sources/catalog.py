@@ -11,32 +11,44 @@ from pathlib import Path
 
 from sslcurr.data.sources.boxes import Mask
 from sslcurr.data.sources.folders import from_folder
-from sslcurr.data.sources.sets import isic, packaged, photographs, xray
 from sslcurr.data.sources.sets.entry import Entry, locate
 from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_table
 from sslcurr.errors import DataError, did_you_mean
+from sslcurr.plugins import Registry
 
 __all__ = ["CATALOG", "FRAMES", "Entry", "Source", "entry_of", "find"]
 
 DEFAULT = "fashion"
 
-CATALOG: dict[str, Entry] = {
-    "fashion": packaged.FASHION,
-    "digits": packaged.DIGITS,
-    "elpv": packaged.ELPV,
-    "isic2019": isic.ISIC2019,
-    "isic2020": isic.ISIC2020,
-    "covid": xray.COVID,
-    "covid-4": xray.COVID_4,
-    "chestxray14": xray.CHESTXRAY14,
-    "cifar10": photographs.CIFAR10_ENTRY,
-    "imagenet": photographs.IMAGENET_ENTRY,
-    "voc2007": photographs.VOC2007_ENTRY,
-    "coco": photographs.COCO_ENTRY,
-    "places365": photographs.PLACES365_ENTRY,
-    "plantvillage": photographs.PLANTVILLAGE_ENTRY,
+BUILTINS = {
+    "fashion": "sslcurr.data.sources.sets.packaged:FASHION",
+    "digits": "sslcurr.data.sources.sets.packaged:DIGITS",
+    "elpv": "sslcurr.data.sources.sets.packaged:ELPV",
+    "isic2019": "sslcurr.data.sources.sets.isic:ISIC2019",
+    "isic2020": "sslcurr.data.sources.sets.isic:ISIC2020",
+    "covid": "sslcurr.data.sources.sets.xray:COVID",
+    "covid-4": "sslcurr.data.sources.sets.xray:COVID_4",
+    "chestxray14": "sslcurr.data.sources.sets.xray:CHESTXRAY14",
+    "cifar10": "sslcurr.data.sources.sets.photographs:CIFAR10_ENTRY",
+    "imagenet": "sslcurr.data.sources.sets.photographs:IMAGENET_ENTRY",
+    "voc2007": "sslcurr.data.sources.sets.photographs:VOC2007_ENTRY",
+    "coco": "sslcurr.data.sources.sets.photographs:COCO_ENTRY",
+    "places365": "sslcurr.data.sources.sets.photographs:PLACES365_ENTRY",
+    "plantvillage": "sslcurr.data.sources.sets.photographs:PLANTVILLAGE_ENTRY",
 }
+
+
+def _checked(name: str, value: object) -> Entry:
+    if not isinstance(value, Entry):
+        raise DataError(
+            f"{name} is no data set: {value!r} is no Entry of {Entry.__module__}",
+            "docs/plugins.md says what a data set is",
+        )
+    return value
+
+
+CATALOG: Registry[Entry] = Registry("data set", "sslcurr.datasets", BUILTINS, _checked, DataError)
 
 FRAMES = ("refuse", "first", "all")
 """What becomes of a DICOM file with several frames."""
@@ -57,10 +69,8 @@ def find(dataset: str | None, data_root: Path | None = None, frames: str = "refu
 
 
 def entry_of(name: str) -> Entry:
-    """A data set of the catalog. Raises DataError if there is none of that name."""
-    if name not in CATALOG:
-        raise DataError(f"unknown data set {name!r}", did_you_mean(name, CATALOG))
-    return CATALOG[name]
+    """A data set of the catalog. Raises DataError if there is none of that name, or its package is broken."""
+    return CATALOG.find(name)
 
 
 def _find(dataset: str, data_root: Path | None) -> Source:
@@ -83,6 +93,9 @@ def _look_up(dataset: str, data_root: Path | None) -> Path:
         if dataset and candidate.exists():
             return candidate.resolve()
     is_table = given.suffix.lower() in TABLE_SUFFIXES
+    package, slash, _ = dataset.partition("/")
+    if slash and any(name.startswith(f"{package}/") for name in CATALOG):
+        raise CATALOG.unknown(dataset)
     if is_table or "/" in dataset or os.sep in dataset or dataset.startswith((".", "~")):
         kind = "table" if is_table else "folder"
         places = " or ".join(str(candidate.absolute()) for candidate in candidates)

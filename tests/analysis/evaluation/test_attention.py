@@ -14,16 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from msgspec import UNSET
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from sslcurr.analysis.evaluation import attention as gaze
-from sslcurr.analysis.evaluation.cam import METHODS, class_maps, enlarged, first_components
+from sslcurr.analysis.evaluation.cam import (
+    METHODS,
+    class_maps,
+    enlarged,
+    first_components,
+    gradcam_plus_plus_weights,
+    gradcam_weights,
+)
 from sslcurr.analysis.evaluation.groups import chains_of, regions_for
 from sslcurr.analysis.evaluation.masks import Regions, regions_of
 from sslcurr.analysis.experiments import ranking
-from sslcurr.analysis.experiments.chains import Failure, Run
+from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
 from sslcurr.analysis.measures import attention
 from sslcurr.analysis.sheets import overlays
 from sslcurr.backbones.build import build, num_features
@@ -172,8 +180,49 @@ def test_maps_do_not_depend_on_the_batch_and_leave_the_network_as_it_was():
     np.testing.assert_allclose(class_maps(network.requires_grad_(False), network[2], images, "gradcam")[0], trained)
 
 
+def test_weights_of_grad_cam_plus_plus_by_hand():
+    # One image, two maps of two cells. The first sums to 3: factors 4 / (8 + 3 * 8) and 1 / (2 + 3 * -1), the second
+    # of which has no positive gradient; the second map sums to -1: factor 1 / (2 - 1), and a cell without a gradient.
+    activations = np.array([[[[1.0, 2.0]], [[-3.0, 2.0]]]], dtype=np.float32)
+    gradients = np.array([[[[2.0, -1.0]], [[1.0, 0.0]]]], dtype=np.float32)
+    weights = gradcam_plus_plus_weights(activations, gradients)
+    np.testing.assert_allclose(weights, [[2.0 * 4.0 / 32.0, 1.0]], rtol=2e-6)
+    np.testing.assert_allclose(gradcam_weights(gradients), [[0.5, 0.5]])
+    nothing = np.zeros_like(activations)
+    np.testing.assert_array_equal(gradcam_plus_plus_weights(activations, nothing), [[0.0, 0.0]])
+
+
+def test_grad_cam_plus_plus_of_a_network_whose_map_is_known():
+    network = Known([[2.0, 0.5]])
+    image = IMAGE[0, 0].numpy()
+    # Gradients of a mean over 6 cells, before the activation; the maps are the image and minus the image.
+    expected = np.zeros_like(image)
+    for values, slope in ((image, 2.0 / 6), (-image, 0.5 / 6)):
+        gradients = np.where(values > 0, slope, 0.0)
+        factors = gradients**2 / (2 * gradients**2 + values.sum() * gradients**3 + 1e-6)
+        expected += (factors * gradients).sum() * values
+    maps, _ = class_maps(network, network.maps, IMAGE, "gradcam++")
+    np.testing.assert_allclose(maps[0], np.maximum(expected, 0), rtol=1e-5)
+    assert (maps > 0).any()
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+def test_weights_are_those_of_the_package(method):
+    package = pytest.importorskip("pytorch_grad_cam")
+    numbers = np.random.default_rng(0)
+    activations = numbers.normal(size=(5, 12, 4, 6)).astype(np.float32)
+    gradients = numbers.normal(scale=0.1, size=activations.shape).astype(np.float32)
+    gradients[numbers.random(gradients.shape) < 0.3] = 0.0
+    network = nn.Sequential(nn.Conv2d(3, 8, 3))
+    with (package.GradCAM if method == "gradcam" else package.GradCAMPlusPlus)(network, [network[0]]) as theirs:
+        expected = theirs.get_cam_weights(None, None, None, activations, gradients)
+    ours = gradcam_weights(gradients) if method == "gradcam" else gradcam_plus_plus_weights(activations, gradients)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
 def test_maps_are_those_of_the_package_but_for_its_stretching(method):
+    pytest.importorskip("pytorch_grad_cam")
     import cv2
     from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -195,12 +244,21 @@ def test_maps_are_those_of_the_package_but_for_its_stretching(method):
     np.testing.assert_allclose(theirs, expected, atol=2e-3)
 
 
-def test_eigencam_is_that_of_the_package_but_for_its_sign():
-    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
+def component_of_scikit_learn(activations: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
 
+    return PCA(n_components=1).fit_transform(activations.reshape(len(activations), -1).T).reshape(activations.shape[1:])
+
+
+def component_of_the_package(activations: np.ndarray) -> np.ndarray:
+    svd = pytest.importorskip("pytorch_grad_cam.utils.svd_on_activations")
+    return svd.get_2d_projection(activations[None])[0]
+
+
+@pytest.mark.parametrize("component", [component_of_scikit_learn, component_of_the_package])
+def test_eigencam_is_the_first_component_but_for_its_sign(component):
     activations = np.random.default_rng(0).normal(size=(5, 12, 4, 6)) + np.linspace(0, 3, 6)
-    ours, theirs = first_components(activations), get_2d_projection(activations)
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(first_components(activations), map(component, activations), strict=True):
         sign = np.sign((a * b).sum())
         np.testing.assert_allclose(a, sign * b, rtol=1e-4, atol=1e-5)
         assert a.max() >= -a.min()
@@ -607,19 +665,21 @@ def test_what_several_looks_come_to_by_hand():
 def test_attention_of_a_ranking_is_that_of_its_runs_over_images_and_seeds():
     groups = np.array([1, 2, 1, 3])
     looks = [fixed([0.2, np.nan, 0.4, 0.9], [1] * 4, groups=groups), fixed([0.6, np.nan, 0.4, 0.7], [0] * 4)]
-    runs = [Run(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)]
-    assert runs[0].to_json()["attention"] == pytest.approx(0.5)  # a map that is zero everywhere is left out
-    assert runs[1].to_json()["attention"] == pytest.approx((0.6 + 0.4 + 0.7) / 3)
-    failed = Failure(("a",), 2, "why")
-    found = ranking.attention_of([runs[0], failed, runs[1]])
-    assert found == {"attention": attention.summary(np.stack([look.inside for look in looks]), groups)}
-    assert found != {"attention": attention.summary(np.stack([look.inside for look in looks]))}
-    assert found["attention"]["mean"] == pytest.approx((0.5 + 1.7 / 3) / 2)
-    assert ranking.attention_of([failed, replace(runs[0], gaze=None)]) == {}
-    results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): runs})
+    chains = [
+        MeasuredChain(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)
+    ]
+    assert chains[0].run().attention == pytest.approx(0.5)  # a map that is zero everywhere is left out
+    assert chains[1].run().attention == pytest.approx((0.6 + 0.4 + 0.7) / 3)
+    failed = FailedChain(("a",), 2, "why")
+    estimate = ranking.attention_of([chains[0], failed, chains[1]])
+    assert estimate.to_json() == attention.summary(np.stack([look.inside for look in looks]), groups)
+    assert estimate.to_json() != attention.summary(np.stack([look.inside for look in looks]))
+    assert estimate.mean == pytest.approx((0.5 + 1.7 / 3) / 2)
+    assert ranking.attention_of([failed, replace(chains[0], attention=None)]) is UNSET
+    results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): chains})
     settings = gaze.Settings("eigencam", "label")
     told = {"masks": "m", "method": "eigencam", "target": "label", "layer": "layer4", "coverage": 0.25, "num_images": 4}
-    assert ranking.attention_facts(results, settings, "m") == {"attention": told}
+    assert ranking.attention_facts(results, settings, "m").to_json() == told
 
 
 # ---- which stages are one chain, and which images they are asked about

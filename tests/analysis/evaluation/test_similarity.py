@@ -27,7 +27,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.selection import rows_of, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec
 from tests.analysis.measures.test_cka import slow_cka, textbook
 from tests.backbones.test_layers import InPlace, outputs, untamed
@@ -38,8 +38,8 @@ NAME = "test_resnet"
 @pytest.fixture(scope="module")
 def data(folder, tmp_path_factory):
     """63 images at 24 px, class by class."""
-    wishes = Wishes(dataset=str(folder), backbone=NAME, image_size=24)
-    return Planner(wishes, Store(tmp_path_factory.mktemp("packs")), ["rotation"]).data
+    request = Request(dataset=str(folder), backbone=NAME, image_size=24)
+    return Planner(request, Store(tmp_path_factory.mktemp("packs")), ["rotation"]).data
 
 
 @pytest.fixture
@@ -533,8 +533,8 @@ def test_dissimilarity_of_stages_is_one_minus_the_mean_over_layers(sslcurr, fold
     store = Store(sslcurr.runs)
     keys = [sslcurr.json("pretrain", "rotation", *tiny, "--seed", seed)["stages"][0]["key"] for seed in ("0", "1")]
     stages = [store.resolve(key) for key in keys]
-    wishes = Wishes(dataset=str(folder), backbone=NAME, image_size=24)
-    data = Planner(replace(wishes, settings=("data.val=0.3",)), store, ["rotation"]).data
+    request = Request(dataset=str(folder), backbone=NAME, image_size=24)
+    data = Planner(replace(request, settings=("data.val=0.3",)), store, ["rotation"]).data
     between = dissimilarity(data, store, "cpu")
     assert between(stages[0], stages[0]) == pytest.approx(0, abs=1e-9)
     models = models_from(keys, store)

@@ -13,10 +13,9 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslcurr.analysis.experiments import orderings as curriculum
+from sslcurr.analysis.experiments import hypothesis
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
-    Permutation,
     effect_of,
     kendall_tau,
     permutation_test,
@@ -37,7 +36,7 @@ from sslcurr.analysis.experiments.orderings import (
 )
 from sslcurr.analysis.measures.classification import balanced_accuracy
 from sslcurr.analysis.measures.intervals import alike, bootstrap_interval, interval_of, resampled_accuracies
-from sslcurr.analysis.results.ranking.document import ANTI, CURRICULUM, MIXED, SINGLE, TIED
+from sslcurr.analysis.results.ranking.document import ANTI, CURRICULUM, MIXED, SINGLE, TIED, PermutationTest
 from sslcurr.errors import SpecError
 from tests.study import TABLE_1, TABLE_2, TABLE_3, TABLE_3_BASELINES
 
@@ -587,7 +586,9 @@ def test_the_smallest_and_the_greatest_p_value():
 
 
 def test_nothing_to_compare_is_no_result():
-    nothing = Permutation("set", 0, effect=None, p_value=None, num_arrangements=0, exact=True)
+    nothing = PermutationTest(
+        strata="set", num_strata=0, effect=None, p_value=None, num_arrangements=0, exact=True, interval=None
+    )
     for orderings in ([], ["a", "b"], ["ab", "abc"], ["ba", "cba"], ["ab", "cb"]):
         assert permutation_test(orderings, [0.5] * len(orderings), ABC) == nothing
     assert permutation_test(["ab", "abc"], [0.5, 0.6], ABC, strata="length").strata == "length"
@@ -618,9 +619,9 @@ def test_many_strata_are_drawn():
 def test_drawn_arrangements_agree_with_all_of_them(monkeypatch):
     orderings = orderings_of("abcd", [2, 3])[:16]
     values = measured(orderings)
-    monkeypatch.setattr(curriculum, "MOST_EXACT", 924 * 4)
+    monkeypatch.setattr(hypothesis, "MOST_EXACT", 924 * 4)
     exact = permutation_test(orderings, values, ABCD, strata="length")
-    monkeypatch.setattr(curriculum, "MOST_EXACT", 924 * 4 - 1)
+    monkeypatch.setattr(hypothesis, "MOST_EXACT", 924 * 4 - 1)
     drawn = permutation_test(orderings, values, ABCD, strata="length")
     assert (exact.exact, drawn.exact) == (True, False)
     assert drawn.effect == exact.effect
@@ -628,7 +629,7 @@ def test_drawn_arrangements_agree_with_all_of_them(monkeypatch):
 
 
 def test_one_curriculum_of_six_is_drawn_alone(monkeypatch):
-    monkeypatch.setattr(curriculum, "MOST_EXACT", 5)
+    monkeypatch.setattr(hypothesis, "MOST_EXACT", 5)
     result = permutation_test(orderings_of("abc", [3]), [3, 0, 10, 0, 0, 0], ABC)
     assert (result.effect, result.exact) == (1, False)
     assert result.p_value == pytest.approx(2 / 6, abs=0.012)

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from sslcurr.analysis.experiments import hypothesis
-from sslcurr.analysis.experiments import orderings as curriculum
-from sslcurr.analysis.experiments.chains import Chains, Failure, Run
+from sslcurr.analysis.experiments.chains import Chains, FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.forecast import forecast
 from sslcurr.analysis.experiments.grid import cells_of, check_fractions
+from sslcurr.analysis.experiments.orderings import classify
 from sslcurr.analysis.experiments.ranking import Results, document_of
-from sslcurr.analysis.experiments.search import Search, Settings
+from sslcurr.analysis.experiments.search import Search, SearchSettings
 from sslcurr.cli.options import Shared
 from sslcurr.cli.rank import command_of
 from sslcurr.engine import cost, train
@@ -26,7 +26,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.progress import Reporter
-from sslcurr.spec.request import Wishes
+from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, key_of
 from tests.cli.test_cli import start, wait_for
@@ -117,7 +117,7 @@ def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):
     assert [len(row["ordering"]) for row in rows] == [2] * 6 + [3] * 6
     singles = {row["task"]: row["mean"] for row in document["tasks"]}
     for row in rows:
-        kind = curriculum.classify(row["ordering"], singles)
+        kind = classify(row["ordering"], singles)
         assert (row["kind"], row["full"]) == (kind.order, kind.full)
     for length in (2, 3):
         block = [row for row in rows if len(row["ordering"]) == length]
@@ -355,7 +355,7 @@ def test_a_backbone_that_cannot_see_a_tasks_views_is_refused_before_any_training
 
 def a_run(ordering, seed, correct, validation=0.5):
     correct = np.array(correct, dtype=float)
-    return Run(ordering, seed, float(correct.mean()), validation, correct, "key", Path("folder"))
+    return MeasuredChain(ordering, seed, float(correct.mean()), validation, correct, "key", Path("folder"))
 
 
 def test_tasks_that_cannot_be_told_apart_are_said_to_be():
@@ -367,24 +367,23 @@ def test_tasks_that_cannot_be_told_apart_are_said_to_be():
     results = Results((0, 1), {"scratch": runs((), 200, 0)})
     for task, number, shift in (("a", 220, 30), ("b", 222, 100), ("c", 360, 50)):
         results.chains[task,] = runs((task,), number, shift)
-    document = document_of(results, labels, None)
-    assert document["curriculum"][-1] == "c"
-    assert [sorted(group) for group in document["ties"]] == [["a", "b"]]
-    gain = document["tasks"][-1]["gain"]
-    assert gain["interval"][0] > 0.25
-    assert "orderings" not in document
+    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    assert document.curriculum[-1] == "c"
+    assert [sorted(group) for group in document.ties] == [["a", "b"]]
+    assert document.tasks[-1].gain.interval[0] > 0.25
+    assert "orderings" not in document.to_json()
 
 
 def test_a_run_that_failed_at_one_seed_is_judged_by_the_others():
     labels = np.arange(10) % 2
     good = a_run(("a",), 0, [1] * 10)
     results = Results((0, 1), {"scratch": [a_run((), 0, [0] * 10), a_run((), 1, [1] * 10)]})
-    results.chains["a",] = [good, Failure(("a",), 1, "boom")]
-    document = document_of(results, labels, None)
-    assert document["tasks"][0]["mean"] == 1.0
-    assert document["tasks"][0]["std"] is None
-    assert document["tasks"][0]["gain"]["mean"] == 1.0  # over the seed that both have
-    assert document["failed"] == [{"ordering": ["a"], "seed": 1, "reason": "boom"}]
+    results.chains["a",] = [good, FailedChain(("a",), 1, "boom")]
+    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    assert document.tasks[0].accuracy.mean == document.tasks[0].mean == 1.0
+    assert document.tasks[0].accuracy.std is None
+    assert document.tasks[0].gain.mean == 1.0  # over the seed that both have
+    assert document.to_json()["failed"] == [{"ordering": ["a"], "seed": 1, "reason": "boom"}]
 
 
 def test_a_gain_is_over_the_seeds_that_both_have_and_inside_its_interval():
@@ -395,15 +394,15 @@ def test_a_gain_is_over_the_seeds_that_both_have_and_inside_its_interval():
 
     def runs(name):
         return [
-            Failure((name,), seed, "boom") if share is None else a_run((name,), seed, np.arange(300) < share)
+            FailedChain((name,), seed, "boom") if share is None else a_run((name,), seed, np.arange(300) < share)
             for seed, share in enumerate(shares[name])
         ]
 
     results.baselines["scratch"] = runs("scratch")
     results.chains["a",] = runs("a")
-    gain = document_of(results, labels, None)["tasks"][0]["gain"]
-    assert gain["mean"] == pytest.approx(10 / 300)
-    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1] < 0.1
+    gain = document_of(results, labels, None, dataset="d", measure="finetune").tasks[0].gain
+    assert gain.mean == pytest.approx(10 / 300)
+    assert gain.interval[0] <= gain.mean <= gain.interval[1] < 0.1
 
 
 def test_without_validation_or_test_images_nothing_claims_to_be_chosen_by_them(sslcurr, tiny):
@@ -510,7 +509,7 @@ def laboratory(folder, tmp_path):
     """`laboratory(tasks)`: chains on the small folder, of two epochs."""
 
     def make(*tasks: str, epochs: int = 2, lr: object = None) -> Chains:
-        wishes = Wishes(
+        request = Request(
             dataset=str(folder),
             backbone="test_resnet",
             stem="imagenet",
@@ -520,7 +519,7 @@ def laboratory(folder, tmp_path):
             lr=lr,
         )
         store = Store(tmp_path / "runs")
-        planner = Planner(wishes, store, [*tasks, "classification"])
+        planner = Planner(request, store, [*tasks, "classification"])
         return Chains(planner, store, lambda: Runtime(device="cpu"), Reporter(), device="cpu")
 
     return make
@@ -529,31 +528,30 @@ def laboratory(folder, tmp_path):
 def test_the_search_prunes_first_on_short_stages_and_pays_for_all_it_looked_at(laboratory):
     tasks = ("rotation", "simsiam", "relative-location", "mocov2", "byol")
     chains = laboratory(*tasks)
-    found = Search(chains, tasks, (0,), Settings(length=1, beam=1, budget=1.0, short=0.5))
-    document = found.run()
-    short, full = document["rungs"]
-    assert (short["short"], full["short"]) == (True, False)
-    assert {candidate["epochs"] for candidate in short["candidates"]} == {1}
-    assert {candidate["epochs"] for candidate in full["candidates"]} == {2}
-    assert [len(short["candidates"]), len(full["candidates"])] == [5, 3]
-    assert sum(candidate["kept"] for candidate in short["candidates"]) == 3
-    assert {tuple(c["ordering"]) for c in full["candidates"]} == {
-        tuple(c["ordering"]) for c in short["candidates"] if c["kept"]
-    }
+    search = Search(chains, tasks, (0,), SearchSettings(length=1, beam=1, budget=1.0, short=0.5))
+    search.run()
+    document = search.document()
+    short, full = document.rungs
+    assert (short.short, full.short) == (True, False)
+    assert {candidate.epochs for candidate in short.candidates} == {1}
+    assert {candidate.epochs for candidate in full.candidates} == {2}
+    assert [len(short.candidates), len(full.candidates)] == [5, 3]
+    assert sum(candidate.kept for candidate in short.candidates) == 3
+    assert {tuple(c.ordering) for c in full.candidates} == {tuple(c.ordering) for c in short.candidates if c.kept}
     num_train, num_all = 42, 63
     probes = cost.FORWARD * num_all * (5 + 3)
-    assert document["cost"]["image_passes"] == pytest.approx(num_train * (5 * 1 + 3 * 2 + 2) + probes)
-    assert document["cost"]["exhaustive_image_passes"] == num_train * (5 * 2 + 5 * 2)
+    assert document.cost.image_passes == pytest.approx(num_train * (5 * 1 + 3 * 2 + 2) + probes)
+    assert document.cost.exhaustive_image_passes == num_train * (5 * 2 + 5 * 2)
 
 
 def test_the_cost_of_all_orderings_is_counted_as_if_they_were_listed(laboratory):
     tasks = ("rotation", "simsiam", "relative-location")
     for length in (1, 2, 3):
         chains = laboratory(*tasks)
-        found = Search(chains, tasks, (0, 1), Settings(length=length))
-        stages = {key_of(s): s for o in found.orderings() for seed in (0, 1) for s in chains.specs(o, seed)}
-        assert found.exhaustive == pytest.approx(sum(chains.passes(spec) for spec in stages.values()))
-        assert found.num_orderings() == len(found.orderings())
+        search = Search(chains, tasks, (0, 1), SearchSettings(length=length))
+        stages = {key_of(s): s for o in search.orderings() for seed in (0, 1) for s in chains.specs(o, seed)}
+        assert search.exhaustive == pytest.approx(sum(chains.passes(spec) for spec in stages.values()))
+        assert search.num_orderings() == len(search.orderings())
 
 
 def test_dissimilar_stages_lose_by_the_penalty(laboratory):
@@ -563,13 +561,13 @@ def test_dissimilar_stages_lose_by_the_penalty(laboratory):
         pairs.append((before.spec.task, after.spec.task))
         return 1.0 if after.spec.task == "rotation" else 0.0
 
-    settings = Settings(length=2, beam=2, budget=1.0, penalty=10.0)
-    plain = Search(chains, ("rotation", "simsiam"), (0,), settings).run()
-    document = Search(chains, ("rotation", "simsiam"), (0,), settings, dissimilarity=unlike).run()
+    settings = SearchSettings(length=2, beam=2, budget=1.0, penalty=10.0)
+    searches = [Search(chains, ("rotation", "simsiam"), (0,), settings, dissimilarity=by) for by in (None, unlike)]
+    for search in searches:
+        search.run()
     assert set(pairs) == {("rotation", "simsiam"), ("simsiam", "rotation")}
     scores = [
-        {tuple(c["ordering"]): c["score"] for rung in found["rungs"] for c in rung["candidates"]}
-        for found in (plain, document)
+        {tuple(c.ordering): c.score for rung in search.document().rungs for c in rung.candidates} for search in searches
     ]
     assert scores[1]["simsiam", "rotation"] == pytest.approx(scores[0]["simsiam", "rotation"] - 10)
     assert scores[1]["rotation", "simsiam"] == scores[0]["rotation", "simsiam"]
@@ -591,17 +589,18 @@ def test_image_passes_by_hand(laboratory):
 def test_a_forecast_takes_recorded_speeds_where_there_are_any(laboratory):
     chains = laboratory("rotation", "simsiam")
     run = chains.run(("rotation",), 0)
-    assert isinstance(run, Run)
+    assert isinstance(run, MeasuredChain)
     specs = [chains.specs(name, 1) for name in (("rotation",), ("simsiam",))]
-    found = forecast(chains, specs, Runtime(device="cpu"))
-    assert found.measured == ["simsiam"]
-    done = {stage.spec.task: stage.record["images_per_second"] for stage in chains.store.all()}
-    assert found.speeds["rotation"] == done["rotation"]
-    assert found.speeds["classification"] == done["classification"]
-    seconds = sum(84 / found.speeds[spec.task] for spec in {key_of(s): s for chain in specs for s in chain}.values())
-    assert found.hours == pytest.approx(seconds / 3600)
+    document = forecast(chains, specs, Runtime(device="cpu"))
+    assert document.measured_now == ["simsiam"]
+    done = {stage.spec.task: stage.record.images_per_second for stage in chains.store.all()}
+    speeds = document.images_per_second
+    assert speeds["rotation"] == done["rotation"]
+    assert speeds["classification"] == done["classification"]
+    seconds = sum(84 / speeds[spec.task] for spec in {key_of(s): s for chain in specs for s in chain}.values())
+    assert document.hours == pytest.approx(seconds / 3600)
     weights = chains.store.find(run.key).weights.stat().st_size
-    assert found.gigabytes * 1e9 == pytest.approx(4 * weights, rel=0.05)
+    assert document.gigabytes * 1e9 == pytest.approx(4 * weights, rel=0.05)
 
 
 # ---- the grid of sizes

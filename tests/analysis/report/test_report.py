@@ -643,7 +643,10 @@ def shown(table: Table, title: str) -> list[str]:
 
 
 def measured_chain(mean: float, seeds: tuple[int, ...] = (3, 5), **more) -> dict:
-    runs = [{"seed": seed, "balanced_accuracy": mean + seed / 1000} for seed in seeds]
+    runs = [
+        {"seed": s, "balanced_accuracy": mean + s / 1000, "validation": None, "key": None, "predictions": "p.csv"}
+        for s in seeds
+    ]
     spread = 0.02 if len(seeds) > 1 else None
     return {"mean": mean, "std": spread, "interval": [mean - 0.1, mean + 0.2], "validation": 0.41, "runs": runs, **more}
 
@@ -688,6 +691,10 @@ def test_a_ranking_by_hand():
         "measure": "finetune",
         "tasks": tasks,
         "baselines": {"scratch": measured_chain(0.95), "ImageNet": measured_chain(0.9)},
+        "curriculum": [],
+        "ties": [],
+        "failed": [],
+        "command": None,
         "orderings": [{"ordering": o, **measured_chain(m), **kinds, "best": best} for o, m, best in lengths],
         "best": {
             "num_chains": 6,
@@ -758,7 +765,7 @@ def test_a_grid_a_similarity_and_distances_by_hand():
     failed = {"mean": None, "std": None, "interval": None, "validation": None, "runs": []}
     halving = {"labels": {"mean": -0.031, "interval": [-0.05, 0.01]}, "images": None}
     document = {"dataset": "d", "split": "test", "tasks": ["a"], "seeds": [3, 5], "baseline": "scratch"}
-    document |= {"ssl_fractions": [1.0, 0.5], "label_fractions": [1.0, 0.5], "halving": halving}
+    document |= {"ssl_fractions": [1.0, 0.5], "label_fractions": [1.0, 0.5], "halving": halving, "failed": []}
     document["cells"] = [
         cell(1.0, None, measured_chain(0.4)),
         cell(1.0, 0.5, failed),
@@ -789,15 +796,9 @@ def test_a_grid_a_similarity_and_distances_by_hand():
         distances = {"fid": {"mean": fid, "sd": fid / 10}, "kid": {"mean": fid / 1000, "sd": fid / 5000}}
         return {**{name: {**each, "values": []} for name, each in distances.items()}, "normalised": None}
 
-    size = {"image_size": 16, "num_features": 8}
+    about = {"layer": "l", "image_size": 16, "num_features": 8}
     models = [
-        {
-            "model": name,
-            "layer": "l",
-            **size,
-            "halves": distance(fid),
-            "datasets": [{"dataset": "s", **distance(2 * fid)}],
-        }
+        {"model": name, **about, "halves": distance(fid), "datasets": [{"dataset": "s", **distance(2 * fid)}]}
         for name, fid in (("m", 1.0), ("n", 3.0))
     ]
     about = {"reference": "r", "split": "test", "num_images": 9, "draws": 2, "correlations": []}
@@ -834,9 +835,11 @@ def test_probes_and_searches_by_hand():
     ]
     finalists = [{"ordering": [name], "score": 0.5, **measured_chain(mean)} for name, mean in (("a", 0.7), ("b", 0.6))]
     missed = {"rank": 3, "num_orderings": 40, "best": ["c", "a"], "best_mean": 0.75, "gap": 0.15, "median": 0.55}
+    missed |= {"best_std": None, "mean": 0.6}
     document = {"dataset": "d", "split": "test", "seeds": [3, 5], "measure": "finetune", "rungs": [rung]}
     document |= {"finalists": finalists, "ordering": ["b"], "missed": {**missed, "gap_interval": [0.1, 0.2]}}
-    document["cost"] = {"image_passes": 1500.0, "share": 0.1234, "exhaustive_image_passes": 12155.0}
+    document["cost"] = {"image_passes": 1500.0, "share": 0.1234, "exhaustive_image_passes": 12155.0, "budget": 0.25}
+    document |= {"failed": [], "command": None}
     (search,) = tables("search", document)
     assert [row["state"] for row in search.rows] == ["", "kept", "left out: budget", "fine-tuned", "found"]
     assert search.best == {4}

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from sslcurr.analysis.results import kinds, style
+from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.probing import figures as probing_figures
-from sslcurr.analysis.results.ranking import figures as standings
-from sslcurr.analysis.results.ranking import tree
+from sslcurr.analysis.results.ranking.figures import MOST_ROWS, lines_of
+from sslcurr.analysis.results.ranking.tree import tree_of
 from sslcurr.analysis.results.training import curves
 from sslcurr.analysis.results.training import figures as plots
 from sslcurr.engine.store import Stage
@@ -35,7 +36,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def entry(mean: float | None, seeds: int = 2, **more: Any) -> dict[str, Any]:
     """A measured chain as `rank` describes it."""
     values = [] if mean is None else [mean + 0.01 * (2 * n - seeds + 1) for n in range(seeds)]
-    runs = [{"seed": n, "balanced_accuracy": value, "validation": None, "key": "k"} for n, value in enumerate(values)]
+    runs = [
+        {"seed": n, "balanced_accuracy": value, "validation": None, "key": "k", "predictions": "p.csv"}
+        for n, value in enumerate(values)
+    ]
     interval = None if mean is None or seeds == 1 else [mean - 0.05, mean + 0.04]
     return {"mean": mean, "std": None, "interval": interval, "validation": mean, "runs": runs, **more}
 
@@ -63,8 +67,9 @@ def ranking(**more: Any) -> dict[str, Any]:
             ordering("a b c", "curriculum", None, uncertain=True),
         ],
         "failed": [],
+        "command": None,
     }
-    return document | more
+    return {name: value for name, value in (document | more).items() if value is not None or name == "command"}
 
 
 def marks(axes: Any, name: str) -> list[tuple[float, float]]:
@@ -119,7 +124,8 @@ def test_rows_of_the_table_are_sorted_within_blocks(drawn, tmp_path):
 
 
 def test_attention_has_a_panel_with_the_coverage(drawn, tmp_path):
-    document = ranking(attention={"coverage": 0.2, "masks": "m"})
+    facts = {"masks": "m", "method": "gradcam", "target": "predicted", "layer": "layer4", "num_images": 90}
+    document = ranking(attention={**facts, "coverage": 0.2})
     for number, row in enumerate([*document["tasks"], *document["orderings"]]):
         row["attention"] = {"mean": 0.3 + number / 100, "std": None, "interval": None}
     kinds.draw("rank", document, tmp_path)
@@ -133,16 +139,16 @@ def test_long_blocks_keep_their_curricula():
     names = [f"t{n}" for n in range(80)]
     rows = [ordering(f"{name} z", "mixed", n / 100) for n, name in enumerate(names)]
     rows[0]["kind"] = "curriculum"  # the worst of all
-    kept, left_out = standings.table_of(ranking(orderings=rows))
+    kept, left_out = lines_of(decode("rank", ranking(orderings=rows)))
     labels = [row.label for row in kept]
-    assert left_out == 80 - standings.MOST_ROWS
+    assert left_out == 80 - MOST_ROWS
     assert labels[5] == "t79 → z"
     assert labels[-1] == "t0 → z"
     assert "t1 → z" not in labels
 
 
 def test_the_tree_counts_chains_through_each_stage(drawn, tmp_path):
-    root = tree.tree_of(ranking())
+    root = tree_of(decode("rank", ranking()))
     counts = {" ".join(node.prefix): node.chains for node in root.walk()}
     assert counts == {"": 0, "a": 3, "a b": 2, "a b c": 1, "b": 2, "b a": 1, "c": 1}
     kinds.draw("rank", ranking(), tmp_path)
@@ -164,7 +170,7 @@ def test_the_tree_counts_chains_through_each_stage(drawn, tmp_path):
 
 def test_the_tree_of_all_orderings_of_four_tasks(drawn, tmp_path):
     document = json.loads((RESULTS / "cxr-orderings.json").read_text())
-    root = tree.tree_of(document)
+    root = tree_of(decode("rank", document))
     by_length = {n: [node for node in root.walk() if len(node.prefix) == n] for n in (1, 2, 3)}
     assert [len(nodes) for nodes in by_length.values()] == [4, 12, 24]
     assert {n: {node.chains for node in nodes} for n, nodes in by_length.items()} == {1: {10}, 2: {3}, 3: {1}}
@@ -211,8 +217,8 @@ def test_the_search_shows_every_look(drawn, tmp_path):
 
 
 def cell(labels: float, images: float | None, mean: float | None, std: float | None = None) -> dict[str, Any]:
-    about = {"label_fraction": labels, "ssl_fraction": images, "validation": None}
-    return {**about, "mean": mean, "std": std, "interval": None, "runs": []}
+    shares = {"label_fraction": labels, "ssl_fraction": images}
+    return {**shares, "mean": mean, "std": std, "interval": None, "validation": None, "runs": []}
 
 
 def test_the_grid_leaves_blank_what_was_not_measured(drawn, tmp_path):
@@ -446,11 +452,16 @@ SEARCHED = {
             "length": 1,
             "short": True,
             "seeds": 1,
-            "candidates": [{"ordering": ["a"], "epochs": 1, "score": None, "kept": False}],
+            "candidates": [{"ordering": ["a"], "epochs": 1, "score": 0.4, "kept": False}],
             "not_afforded": [["$b$"]],
         }
     ],
-    "finalists": [{"ordering": ["a"], "mean": None, "std": None}],
+    "finalists": [{"ordering": ["a"], "score": 0.4, "validation": None, "mean": None, "std": None, "runs": []}],
+    "ordering": [],
+    "cost": {"image_passes": 1.0, "exhaustive_image_passes": 2.0, "share": 0.5, "budget": 0.5},
+    "missed": None,
+    "failed": [],
+    "command": None,
 }
 GRID = {
     "dataset": "$d$",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Json, Part
+from sslcurr.analysis.results.document import Document, Json
 
 
-class RunRow(Part, frozen=True, kw_only=True):
+class RunDocument(Document, frozen=True, kw_only=True):
     """A run: a command and what it needs of the store.
 
     Attributes:
@@ -22,7 +23,10 @@ class RunRow(Part, frozen=True, kw_only=True):
         finished: whether it came to its end.
         command: the command line, word by word; unset in records of old versions of `data prepare`.
         created: when it was begun, ISO 8601.
+        found: the document of its command, None where it did not come so far; unset in a list of runs.
     """
+
+    kind: ClassVar[str] = "run"
 
     run: str
     asked: Json
@@ -36,6 +40,7 @@ class RunRow(Part, frozen=True, kw_only=True):
     finished: bool
     command: list[str] | UnsetType = UNSET
     created: str
+    found: Json | UnsetType | None = UNSET
 
 
 class RunsDocument(Document, frozen=True, kw_only=True):
@@ -43,10 +48,10 @@ class RunsDocument(Document, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "runs"
 
-    runs: list[RunRow]
+    runs: list[RunDocument]
 
 
-class StageRow(Part, frozen=True, kw_only=True):
+class StageDocument(Document, frozen=True, kw_only=True):
     """A finished stage.
 
     Attributes:
@@ -58,7 +63,11 @@ class StageRow(Part, frozen=True, kw_only=True):
         metrics: measures at its end.
         seconds: that its training took.
         device, precision, versions: where it was trained.
+        asked: all that decides its result, as in `stage.json`; unset in a list of stages.
+        happened: its record, as in `done.json`; unset in a list of stages.
     """
+
+    kind: ClassVar[str] = "stage"
 
     key: str
     task: str
@@ -72,6 +81,8 @@ class StageRow(Part, frozen=True, kw_only=True):
     device: str
     precision: str
     versions: dict[str, str]
+    asked: Json | UnsetType = UNSET
+    happened: Json | UnsetType = UNSET
 
 
 class StagesDocument(Document, frozen=True, kw_only=True):
@@ -79,53 +90,13 @@ class StagesDocument(Document, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "stages"
 
-    stages: list[StageRow]
+    stages: list[StageDocument]
 
     def __len__(self) -> int:
         return len(self.stages)
 
-    def __getitem__(self, place: int) -> StageRow:
+    def __getitem__(self, place: int) -> StageDocument:
         return self.stages[place]
-
-
-class RunDocument(Document, frozen=True, kw_only=True):
-    """All that is known of a run; its JSON is that of its row, with `found`.
-
-    Attributes:
-        row: the run.
-        found: the document of its command; None where it did not come so far.
-    """
-
-    kind: ClassVar[str] = "run"
-
-    row: RunRow
-    found: Json | None
-
-    def to_json(self) -> Json:
-        """The row, what was found, and how this document was made."""
-        plain = super().to_json()
-        return {**plain.pop("row"), **plain}
-
-
-class StageDocument(Document, frozen=True, kw_only=True):
-    """All that is known of a stage; its JSON is that of its row, with `asked` and `happened`.
-
-    Attributes:
-        row: the stage.
-        asked: all that decides its result, as in `stage.json`.
-        happened: its record, as in `done.json`.
-    """
-
-    kind: ClassVar[str] = "stage"
-
-    row: StageRow
-    asked: Json
-    happened: Json
-
-    def to_json(self) -> Json:
-        """The row, what was asked for, what happened, and how this document was made."""
-        plain = super().to_json()
-        return {**plain.pop("row"), **plain}
 
 
 class RemovalDocument(Document, frozen=True, kw_only=True):
@@ -142,3 +113,7 @@ class RemovalDocument(Document, frozen=True, kw_only=True):
     forgotten: list[str]
     removed: dict[str, int]
     dry_run: bool
+
+    def done(self) -> RemovalDocument:
+        """This document of a removal that was carried out."""
+        return msgspec.structs.replace(self, dry_run=False)

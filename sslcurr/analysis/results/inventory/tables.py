@@ -9,7 +9,6 @@ from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.inventory.document import (
     RemovalDocument,
     RunDocument,
-    RunRow,
     RunsDocument,
     StageDocument,
     StagesDocument,
@@ -66,7 +65,7 @@ def _runs(document: RunsDocument) -> Table:
     return Table("runs", "", columns, rows)
 
 
-def _state(run: RunRow) -> str:
+def _state(run: RunDocument) -> str:
     if not run.finished:
         return "unfinished"
     return "-" if run.balanced_accuracy is None else f"{share(run.balanced_accuracy)} %"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from sslcurr.analysis.results.estimate import Interval
 from sslcurr.wording import counted, shortened
 
 MEASURES = {"finetune": "fine-tuned", "linear": "linear probe", "knn": "nearest neighbours"}
@@ -15,28 +16,23 @@ def joined_tasks(ordering: Sequence[str]) -> str:
     return " → ".join(shortened(task, 24) for task in ordering) or "-"
 
 
-def about_document(document: Mapping[str, Any]) -> str:
+def about_chains(dataset: str, split: str, num_images: int | None, num_seeds: int, measure: str) -> str:
     """The data set, images, seeds and measure in a line."""
-    parts = [document["dataset"], counted(len(document["seeds"]), "seed")]
-    if document.get("num_images") is not None:
-        parts.insert(1, f"{document['num_images']} {document['split']} images")
-    return ", ".join([*parts, MEASURES.get(document["measure"], document["measure"])])
+    parts = [dataset, counted(num_seeds, "seed"), MEASURES.get(measure, measure)]
+    if num_images is not None:
+        parts.insert(1, f"{num_images} {split} images")
+    return ", ".join(parts)
 
 
-def accuracy_label(document: Mapping[str, Any]) -> str:
+def accuracy_label(split: str) -> str:
     """The label of an axis of accuracies."""
-    return f"balanced accuracy on {document['split']} images, %"
+    return f"balanced accuracy on {split} images, %"
 
 
-def whiskered(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any row has an interval."""
-    return any(row.get("interval") is not None for row in rows)
-
-
-def draw_whisker(axes: Any, place: float, entry: Mapping[str, Any]) -> None:
-    """Draw the interval of a row, if it has one."""
-    if entry.get("interval") is not None:
-        low, high = entry["interval"]
+def draw_whisker(axes: Any, place: float, interval: Interval | None) -> None:
+    """Draw an interval of shares, if there is one."""
+    if interval is not None:
+        low, high = interval
         axes.plot([100 * low, 100 * high], [place] * 2, color="0.45", linewidth=1.2, zorder=1.5, gid="interval")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from msgspec import UnsetType
 
 from sslcurr.analysis.results.columns import (
     ACCURACY,
@@ -19,8 +20,9 @@ from sslcurr.analysis.results.columns import (
     seeds_column,
     summary_of,
 )
-from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, points, share, spread
-from sslcurr.analysis.results.table import Column, Document, Row, Table
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
+from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.wording import arrow, counted
 
 PREDICTORS = {
@@ -30,96 +32,112 @@ PREDICTORS = {
 }
 
 
-def tables(document: Document, title: str) -> Iterator[Table]:
-    """The tables, the main ones first; `title` is that of the run."""
-    seeds = document["seeds"]
-    gains = {name: "gain_over_imagenet" if name == "ImageNet" else "gain" for name in document["baselines"]}
+def tables(document: RankDocument, title: str) -> Iterator[Table]:
+    """The single tasks, and the orderings where there are any."""
+    yield _singles(document)
+    if document.orderings:
+        yield _orderings(document, document.orderings)
+
+
+def closing_lines(document: RankDocument) -> list[str]:
+    """The command line that trains the curriculum."""
+    return [document.command] if document.command is not None else []
+
+
+def _singles(document: RankDocument) -> Table:
+    num_seeds, num_baselines = len(document.seeds), len(document.baselines)
     rows: list[Row] = []
-    for name, row in document["baselines"].items():
-        rows.append({"task": name, "baseline": True, **summary_of(row), **attention_of(row), **by_seed(row)})
-    for row in document["tasks"]:
-        over: Row = {}
-        for name, key in gains.items():
-            gain = row.get(key) or {"mean": None, "interval": None}
-            over |= {f"gain_over_{name}": gain["mean"], **ends_of(gain["interval"], f"gain_over_{name}_")}
+    for name, chain in document.baselines.items():
         rows.append(
-            {"task": row["task"], "baseline": False, **summary_of(row), **over, **attention_of(row), **by_seed(row)}
+            {"task": name, "baseline": True, **summary_of(chain), **attention_of(chain.attention), **by_seed(chain)}
+        )
+    for row in document.tasks:
+        gains: Row = {}
+        for name in document.baselines:
+            gain = row.gain_over(name)
+            mean, interval = (gain.mean, gain.interval) if isinstance(gain, Difference) else (None, None)
+            gains |= {f"gain_over_{name}": mean, **ends_of(interval, f"gain_over_{name}_")}
+        rows.append(
+            {"task": row.task, "baseline": False}
+            | {**summary_of(row), **gains, **attention_of(row.attention), **by_seed(row)}
         )
     gain_columns = [
         Column(f"gain over {name} (points)", tuple(f"gain_over_{name}{end}" for end in ("", "_low", "_high")), points)
-        for name in gains
+        for name in document.baselines
     ]
     filled = same_columns(rows)
     columns = [Column("task", ("task",)), ACCURACY, BETWEEN, *gain_columns, VALIDATION]
-    columns += [*attention_columns(rows), *seeds_column(rows, len(seeds))]
-    num_baselines = len(document["baselines"])
-    best = frozenset(i + num_baselines for i in places_of_highest(filled[num_baselines:], "mean"))
-    notes = [
-        f"± is the standard deviation over {counted(len(seeds), 'seed')}; intervals are over test images and seeds."
-    ]
-    if len(seeds) == 1:
-        notes = ["One seed has no spread over seeds; intervals are over test images."]
-    if len(document["tasks"]) > 1:
-        notes.append(
-            f"The best of {len(document['tasks'])} tasks is marked: chosen by the images it is quoted on, so it is a "
-            "little too good."
-        )
-    if document.get("curriculum"):
-        notes.append(f"curriculum: {arrow(document['curriculum'])}")
-    notes += [f"neighbours that cannot be told apart: {arrow(group)}" for group in document.get("ties", ())]
-    if (attention := document.get("attention")) is not None:
-        notes.append(
-            f"attention: share of the {attention['method']} maps inside the masks, "
-            f"{counted(attention['num_images'], 'image')}; a map without preference has "
-            f"{share(attention['coverage'])} %"
-        )
-    yield Table(
+    columns += [*attention_columns(rows), *seeds_column(rows, num_seeds)]
+    return Table(
         "rank",
-        f"Single tasks: {about_images(document)}, {counted(len(seeds), 'seed')}, {document['measure']}",
+        f"Single tasks: {_about(document)}",
         tuple(columns),
         filled,
-        (*notes, *failures(document)),
-        best=best,
+        (*_notes(document), *failures(document.failed)),
+        best=frozenset(i + num_baselines for i in places_of_highest(filled[num_baselines:], "mean")),
         breaks=frozenset({num_baselines} if 0 < num_baselines < len(filled) else ()),
     )
-    if document.get("orderings"):
-        yield _orderings(document)
 
 
-def _orderings(document: Document) -> Table:
-    seeds = document["seeds"]
+def _about(document: RankDocument) -> str:
+    images = about_images(document.dataset, document.num_images, document.split)
+    return f"{images}, {counted(len(document.seeds), 'seed')}, {document.measure}"
+
+
+def _notes(document: RankDocument) -> list[str]:
+    """How sure the figures are, the curriculum with its ties, and how attention was measured."""
+    seeds = counted(len(document.seeds), "seed")
+    notes = [f"± is the standard deviation over {seeds}; intervals are over test images and seeds."]
+    if len(document.seeds) == 1:
+        notes = ["One seed has no spread over seeds; intervals are over test images."]
+    if len(document.tasks) > 1:
+        notes.append(
+            f"The best of {len(document.tasks)} tasks is marked: chosen by the images it is quoted on, so it is a "
+            "little too good."
+        )
+    if document.curriculum:
+        notes.append(f"curriculum: {arrow(document.curriculum)}")
+    notes += [f"neighbours that cannot be told apart: {arrow(group)}" for group in document.ties]
+    if not isinstance(document.attention, UnsetType):
+        facts = document.attention
+        notes.append(
+            f"attention: share of the {facts.method} maps ({facts.layer}, {facts.target} class) inside the masks "
+            f"(AIL), {counted(facts.num_images, 'image')}; a map without preference has {share(facts.coverage)} %, "
+            "which is what the masks cover of what the network sees"
+        )
+    return notes
+
+
+def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
     rows = [
         {
-            "ordering": arrow(row["ordering"]),
-            "length": len(row["ordering"]),
-            "kind": row["kind"],
-            "full": row["full"],
-            "uncertain": row["uncertain"],
-            "best": row["best"],
+            "ordering": arrow(row.ordering),
+            "length": len(row.ordering),
+            "kind": row.kind,
+            "full": row.full,
+            "uncertain": row.uncertain,
+            "best": row.best,
             **summary_of(row),
-            **attention_of(row),
+            **attention_of(row.attention),
             **by_seed(row),
         }
-        for row in document["orderings"]
+        for row in orderings
     ]
-    filled = same_columns(rows)
     columns = [
         Column("pretraining", ("ordering",)),
         Column("kind", ("kind", "full", "uncertain"), _kind, words=True),
     ]
-    columns += [ACCURACY, BETWEEN, VALIDATION, *attention_columns(rows), *seeds_column(rows, len(seeds))]
-    notes = ["The best of each length by the test images is marked."]
-    if document["split"] != "test":
-        notes = [f"The best of each length by the {document['split']} images is marked."]
-    if any(row["uncertain"] for row in rows):
+    columns += [ACCURACY, BETWEEN, VALIDATION, *attention_columns(rows), *seeds_column(rows, len(document.seeds))]
+    notes = [f"The best of each length by the {document.split} images is marked."]
+    if any(row.uncertain for row in orderings):
         notes.append("?: two of its tasks cannot be told apart, so that its kind may be chance.")
     return Table(
         "orderings",
-        f"Orderings: {about_images(document)}, {counted(len(seeds), 'seed')}, {document['measure']}",
+        f"Orderings: {_about(document)}",
         tuple(columns),
-        filled,
+        same_columns(rows),
         (*notes, *choices(document), *tests(document)),
-        best=frozenset(i for i, row in enumerate(rows) if row["best"]),
+        best=frozenset(i for i, row in enumerate(orderings) if row.best),
         breaks=frozenset(i for i in range(1, len(rows)) if rows[i]["length"] != rows[i - 1]["length"]),
     )
 
@@ -128,49 +146,55 @@ def _kind(kind: str | None, full: bool, uncertain: bool) -> str:
     return (kind or "-") + (", full" if full else "") + (" ?" if uncertain else "")
 
 
-def choices(document: Document) -> list[str]:
+def choices(document: RankDocument) -> list[str]:
     """Which chain is best by the reported images, which is too good to be true, and which the validation chooses."""
-    best = document.get("best")
-    if best is None:
+    best = document.best
+    if best is None or isinstance(best, UnsetType):
         return []
-    split = document["split"]
-    chosen = best[f"on_{split}"]
-
-    def figure(row: Mapping[str, Any]) -> str:
-        return f"{spread(row['mean'], row['std'])} % ({INTERVAL}: {between(*(row['interval'] or (None, None)))})"
-
-    found = [
-        f"best on the {split} images: {arrow(chosen['ordering'])}, {figure(chosen)}: the best of {best['num_chains']}, "
-        "chosen by the images it is quoted on, so it is too good"
-    ]
-    if "on_validation" in best:
-        chosen = best["on_validation"]
-        found.append(
-            f"chosen on the validation images: {arrow(chosen['ordering'])}, {figure(chosen)} on the {split} images"
+    lines = []
+    if isinstance(chosen := best.on_reported, Choice):
+        lines.append(
+            f"best on the {document.split} images: {arrow(chosen.ordering)}, {_figure(chosen)}: the best of "
+            f"{best.num_chains}, chosen by the images it is quoted on, so it is too good"
         )
-    return found
+    if isinstance(chosen := best.on_validation, Choice):
+        lines.append(
+            f"chosen on the validation images: {arrow(chosen.ordering)}, {_figure(chosen)} on the {document.split} "
+            "images"
+        )
+    return lines
 
 
-def tests(document: Document) -> list[str]:
+def _figure(choice: Choice) -> str:
+    interval = between(*(choice.interval or (None, None)))
+    return f"{spread(choice.mean, choice.std)} % ({INTERVAL}: {interval})"
+
+
+def tests(document: RankDocument) -> list[str]:
     """The test of the hypothesis in sentences."""
-    found = []
-    hypothesis = document.get("hypothesis") or {"permutation": [], "kendall": []}
-    for test in hypothesis["permutation"]:
-        against = "other orderings of the same tasks" if test["strata"] == "set" else "other orderings as long"
-        if not test["num_strata"]:
-            found.append(f"curricula against {against}: none to compare")
-            continue
-        effect = points(test["effect"], *(test["interval"] or (None, None)))
-        found.append(
-            f"curricula against {against}: {effect} points, p = {test['p_value']:.3f} (one-sided permutation test, "
-            f"{test['num_arrangements']:,} arrangements, {'exact' if test['exact'] else 'drawn'})"
-        )
-    for entry in hypothesis["kendall"]:
-        if entry["tau"] is not None:
-            interval = entry["interval"]
-            ends = "" if interval is None else f" ({interval[0]:+.2f} to {interval[1]:+.2f})"
-            found.append(
-                f"Kendall's tau of accuracy and {PREDICTORS.get(entry['by'], entry['by'])}, {entry['num_orderings']} "
-                f"orderings of {entry['length']}: {entry['tau']:+.2f}{ends}"
-            )
-    return found
+    hypothesis = document.hypothesis
+    if isinstance(hypothesis, UnsetType):
+        return []
+    return [
+        *map(_permutation_line, hypothesis.permutation),
+        *[_kendall_line(entry, entry.tau) for entry in hypothesis.kendall if entry.tau is not None],
+    ]
+
+
+def _permutation_line(test: PermutationTest) -> str:
+    against = "other orderings of the same tasks" if test.strata == "set" else "other orderings as long"
+    if not test.num_strata:
+        return f"curricula against {against}: none to compare"
+    effect = points(test.effect, *(test.interval or (None, None)))
+    return (
+        f"curricula against {against}: {effect} points, p = {test.p_value:.3f} (one-sided permutation test, "
+        f"{test.num_arrangements:,} arrangements, {'exact' if test.exact else 'drawn'})"
+    )
+
+
+def _kendall_line(entry: Kendall, tau: float) -> str:
+    ends = "" if entry.interval is None else f" ({entry.interval[0]:+.2f} to {entry.interval[1]:+.2f})"
+    return (
+        f"Kendall's tau of accuracy and {PREDICTORS.get(entry.by, entry.by)}, {entry.num_orderings} orderings of "
+        f"{entry.length}: {tau:+.2f}{ends}"
+    )

@@ -5,34 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sslcurr.analysis.results.columns import BETWEEN, attention_columns, attention_of, places_of_highest, same_columns
-from sslcurr.analysis.results.estimate import INTERVAL, ends_of, measured, plus_minus, share
-from sslcurr.analysis.results.similarity.tables import MOST_CELLS
-from sslcurr.analysis.results.table import Column, Document, Row, Table, count, general
+from msgspec import UnsetType
+
+from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns
+from sslcurr.analysis.results.estimate import INTERVAL, ReportAttention, ends_of, measured, plus_minus, share
+from sslcurr.analysis.results.table import Column, Row, Table, count, general
+from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
 from sslcurr.wording import arrow, counted
 
+# Confusion matrices of more classes are drawn, not printed.
+MOST_CLASSES = 14
 
-def tables(document: Document, title: str) -> Iterator[Table]:
-    """The tables, the main ones first; `title` is that of the run."""
-    reports = {
-        name: document[key]
-        for key, name in (("downstream", title or "this chain"), ("baseline", "scratch"))
-        if key in document
-    }
+
+def tables(document: TrainDocument, title: str) -> Iterator[Table]:
+    """Test reports beside each other, recalls, confusion matrices and stages."""
+    title = title or document.title
+    reports = document.reports(title)
     if not reports:
-        yield _trained(document, "train")
+        yield _stages(document.stages, "train")
         return
+    yield _summary(reports, title)
+    yield _recalls(reports)
+    for name, report in reports.items():
+        if len(report.classes) <= MOST_CLASSES:
+            yield _confusion(name, report)
+    if document.stages:
+        yield _stages(document.stages, "trained")
+
+
+def closing_lines(document: TrainDocument) -> list[str]:
+    """Where the predictions are, or the checkpoint of a chain that was only pretrained."""
+    reports = document.reports()
+    if not reports:
+        return [f"checkpoint: {document.stages[-1].checkpoint}"] if document.stages else []
+    return [f"predictions of {name}: {report.predictions}" for name, report in reports.items()]
+
+
+def _summary(reports: dict[str, ClassificationReport], title: str) -> Table:
     rows: list[Row] = [
         {
             "model": name,
-            "split": report["split"],
-            "num_images": report["num_images"],
-            "balanced_accuracy": report["balanced_accuracy"],
-            **ends_of(report["interval"]),
-            "accuracy": report["accuracy"],
-            "auroc": report["auroc"],
-            "layer": report.get("layer"),
-            **attention_of(report),
+            "split": report.split,
+            "num_images": report.num_images,
+            "balanced_accuracy": report.balanced_accuracy,
+            **ends_of(report.interval),
+            "accuracy": report.accuracy,
+            "auroc": report.auroc,
+            "layer": None if isinstance(report.layer, UnsetType) else report.layer,
+            **_attention(report.attention),
         }
         for name, report in reports.items()
     ]
@@ -46,50 +66,74 @@ def tables(document: Document, title: str) -> Iterator[Table]:
         *([Column("layer", ("layer",))] if any(row["layer"] for row in rows) else []),
         *attention_columns(rows),
     ]
-    shown: tuple[str, ...] = ()
+    notes = [f"{INTERVAL}s are over {first.split} images, of one training each."]
     if any("attention" in row for row in rows):
-        shown = ("attention: share of the maps inside the masks; without preference: share that the masks cover.",)
-    yield Table(
+        notes.append("attention: share of the maps inside the masks; without preference: share that the masks cover.")
+    return Table(
         "train",
-        f"{title or 'This chain'} on {counted(first['num_images'], first['split'] + ' image')}",
+        f"{title or 'This chain'} on {counted(first.num_images, first.split + ' image')}",
         tuple(columns),
         same_columns(rows),
-        (f"{INTERVAL}s are over {first['split']} images, of one training each.", *shown),
+        tuple(notes),
         best=places_of_highest(rows, "balanced_accuracy") if len(rows) > 1 else frozenset(),
     )
-    names = list(reports)
-    classes = [
+
+
+def _attention(attention: ReportAttention | UnsetType) -> Row:
+    if isinstance(attention, UnsetType):
+        return {}
+    return {
+        "attention": attention.mean,
+        "attention_std": None,
+        **ends_of(attention.interval, "attention_"),
+        "attention_coverage": attention.coverage,
+    }
+
+
+def _recalls(reports: dict[str, ClassificationReport]) -> Table:
+    first = next(iter(reports.values()))
+    rows = [
         {
             "class": name,
-            **{f"recall {place}": reports[model]["per_class_recall"].get(name) for place, model in enumerate(names)},
+            **{f"recall {place}": report.per_class_recall.get(name) for place, report in enumerate(reports.values())},
         }
-        for name in first["classes"]
+        for name in first.classes
     ]
     columns = [Column("class", ("class",))]
-    columns += [Column(f"recall of {name} (%)", (f"recall {place}",), share) for place, name in enumerate(names)]
-    yield Table("classes", "Recall by class", tuple(columns), classes)
-    for name, report in reports.items():
-        if len(report["classes"]) <= MOST_CELLS:
-            columns = [Column("true class", ("true",))]
-            columns += [Column(f"as {given}", (str(place),), count) for place, given in enumerate(report["classes"])]
-            lines = [
-                {"true": true, **{str(place): number for place, number in enumerate(line)}}
-                for true, line in zip(report["classes"], report["confusion_matrix"], strict=True)
-            ]
-            yield Table("confusion", f"Confusion matrix of {name}: images", tuple(columns), lines)
-    if document.get("stages"):
-        yield _trained(document, "trained")
+    columns += [Column(f"recall of {name} (%)", (f"recall {place}",), share) for place, name in enumerate(reports)]
+    return Table("classes", "Recall by class", tuple(columns), rows)
 
 
-def _trained(document: Document, name: str) -> Table:
+def _confusion(name: str, report: ClassificationReport) -> Table:
+    columns = [Column("true class", ("true",))]
+    columns += [Column(f"as {predicted}", (str(place),), count) for place, predicted in enumerate(report.classes)]
+    rows = [
+        {"true": true, **{str(place): number for place, number in enumerate(line)}}
+        for true, line in zip(report.classes, report.confusion_matrix, strict=True)
+    ]
+    return Table("confusion", f"Confusion matrix of {name}: images", tuple(columns), rows, detail=True)
+
+
+def _stages(stages: Sequence[TrainedStage], name: str) -> Table:
     rows = same_columns(
         [
-            {"task": stage["task"], "key": stage["key"], "seconds": stage["seconds"], **stage["metrics"]}
-            for stage in document["stages"]
+            {
+                "task": stage.task,
+                "key": stage.key,
+                "state": "reused" if stage.reused else "trained",
+                "seconds": stage.seconds,
+                **stage.metrics,
+            }
+            for stage in stages
         ]
     )
-    measures = [key for key in (rows[0] if rows else {}) if key not in ("task", "key", "seconds")]
-    columns = [Column("task", ("task",)), Column("stage", ("key",)), Column("seconds", ("seconds",), plus_minus(1))]
+    measures = [key for key in (rows[0] if rows else {}) if key not in ("task", "key", "state", "seconds")]
+    columns = [
+        Column("task", ("task",)),
+        Column("stage", ("key",)),
+        Column("", ("state",)),
+        Column("seconds", ("seconds",), plus_minus(1)),
+    ]
     columns += [Column(key, (key,), general) for key in measures]
     return Table(name, "Stages, with what was measured at their ends", tuple(columns), rows)
 

@@ -50,6 +50,7 @@ class Entry:
         needs: what must be there; nothing for data sets that come with a package.
         folders: names of its folder below the data root; the data root itself is looked at, too.
         package: the Python package that brings it, where nothing is needed; `extra` is sslcurr's that brings that.
+            A plug-in whose own module makes the images may leave both empty.
         loader: makes the source from its folder (None where nothing is needed).
         downloader: fetches it into a folder with torchvision, where that can.
     """
@@ -84,8 +85,8 @@ def locate(name: str, entry: Entry, data_root: Path | None) -> Path | None:
     Raises DataError, saying what is missing, if it is nowhere whole, or the package not installed.
     """
     if not entry.needs:
-        if find_spec(entry.package) is None:
-            hint = f"pip install 'sslcurr[{entry.extra}]'"
+        if entry.package and find_spec(entry.package) is None:
+            hint = f"pip install 'sslcurr[{entry.extra}]'" if entry.extra else f"install the package {entry.package}"
             raise DataError(f"the images of {name} come with the package {entry.package}, which is not there", hint)
         return None
     root = (data_root or Path()).expanduser()

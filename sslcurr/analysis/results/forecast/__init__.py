@@ -1,0 +1,1 @@
+"""The document and tables of what many chains will cost."""

@@ -1,0 +1,108 @@
+"""The document of `sslcurr pretrain`, `chain` and `finetune`: the stages, and the test report of the last."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import UNSET, UnsetType
+
+from sslcurr.analysis.results.document import Document, Part
+from sslcurr.analysis.results.estimate import Interval, ReportAttention
+
+
+class TrainedStage(Part, frozen=True, kw_only=True):
+    """A stage of the chain.
+
+    Attributes:
+        task: what was learnt.
+        key: in the store.
+        checkpoint: the weights of its backbone.
+        reused: whether the store had it already.
+        metrics: measures at its end.
+        seconds: that its training took.
+    """
+
+    task: str
+    key: str
+    checkpoint: str
+    reused: bool
+    metrics: dict[str, int | float]
+    seconds: float
+
+
+class ProbedLayer(Part, frozen=True, kw_only=True):
+    """A layer that a probe tried.
+
+    Attributes:
+        val_balanced_accuracy: on the validation images, a share of 1.
+        neighbours, C: the setting that was chosen, of `knn` and of `linear`.
+    """
+
+    val_balanced_accuracy: float
+    neighbours: int | UnsetType = UNSET
+    C: float | UnsetType = UNSET
+
+
+class ClassificationReport(Part, frozen=True, kw_only=True):
+    """How good a classifier is on one split.
+
+    Attributes:
+        split: whose images.
+        balanced_accuracy: mean recall over the classes, a share of 1.
+        interval: its 95 % interval, a bootstrap over images, those of one group together.
+        accuracy: share of the images that are named rightly.
+        per_class_recall: by class; None for a class without images.
+        confusion_matrix: counts; rows are true classes, columns predicted ones.
+        auroc: one class against the rest, averaged; None where a class has no image.
+        num_images: of the split.
+        classes: names in the order of the matrix.
+        probe: `knn` or `linear`, where frozen features were classified.
+        layer, neighbours, C: what the probe chose on the validation images.
+        layers: all layers that it tried.
+        attention: inside masks, where masks are known.
+        predictions: path of the table with every prediction.
+    """
+
+    split: str
+    balanced_accuracy: float
+    interval: Interval
+    accuracy: float
+    per_class_recall: dict[str, float | None]
+    confusion_matrix: list[list[int]]
+    auroc: float | None
+    num_images: int
+    classes: list[str]
+    probe: str | UnsetType = UNSET
+    layer: str | UnsetType = UNSET
+    neighbours: int | UnsetType = UNSET
+    C: float | UnsetType = UNSET
+    layers: dict[str, ProbedLayer] | UnsetType = UNSET
+    attention: ReportAttention | UnsetType = UNSET
+    predictions: str | UnsetType = UNSET
+
+
+class TrainDocument(Document, frozen=True, kw_only=True):
+    """A trained chain.
+
+    Attributes:
+        stages: in the order of their training; none for a probe.
+        downstream: the test report of the chain; unset where it ends with a pretext task.
+        baseline: the same from scratch; unset without one.
+        dataset, seeds: of the training; unset in documents of sslcurr 0.1.0 and before.
+        title: what the chain is called in tables.
+    """
+
+    kind: ClassVar[str] = "train"
+    unprinted: ClassVar[tuple[str, ...]] = ("title",)
+
+    stages: list[TrainedStage]
+    downstream: ClassificationReport | UnsetType = UNSET
+    baseline: ClassificationReport | UnsetType = UNSET
+    dataset: str | UnsetType = UNSET
+    seeds: list[int] | UnsetType = UNSET
+    title: str = ""
+
+    def reports(self, title: str = "") -> dict[str, ClassificationReport]:
+        """The test reports by the name of what was tested."""
+        named = {title or self.title or "this chain": self.downstream, "scratch": self.baseline}
+        return {name: report for name, report in named.items() if isinstance(report, ClassificationReport)}

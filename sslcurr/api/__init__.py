@@ -1,0 +1,1 @@
+"""The library under the commands: `Lab` does what every command does, without printing."""

@@ -1,0 +1,207 @@
+"""What trained models have learnt: CKA, Fréchet distances, probes, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sslcurr.api.session import Session
+from sslcurr.errors import SpecError
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.evaluation.features import FeatureExtractor
+    from sslcurr.analysis.results.distances.document import DistancesDocument
+    from sslcurr.analysis.results.probing.document import ProbeDocument
+    from sslcurr.analysis.results.similarity.document import SimilarityDocument
+    from sslcurr.engine.dataset import Data
+
+INCEPTION = "inception"
+
+
+def cka(
+    session: Session,
+    checkpoints: Sequence[str],
+    *,
+    split: str = "test",
+    num_images: int | None = None,
+    layers: str = "stages",
+    estimator: str = "unbiased",
+    kernel: str = "linear",
+    pool: str = "none",
+) -> SimilarityDocument:
+    """How alike models are, layer by layer; see `CkaOptions`.
+
+    Raises:
+        SpecError: there is one checkpoint only, or a layer is unknown.
+    """
+    from sslcurr.analysis.evaluation.similarity import CkaSettings, compare, document_of
+    from sslcurr.engine.runs import note_look
+
+    if len(checkpoints) < 2:
+        raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
+    request = session.request
+    settings = CkaSettings(
+        layers=layers,
+        split=split,
+        num_images=num_images,
+        estimator=estimator,
+        kernel=kernel,
+        pool=pool,
+        batch_size=request.batch_size or 0,
+        seed=request.seed,
+    )
+    store = session.store()
+    session.plots()
+    models = session.models(checkpoints, store)
+    # Packed for the largest views that models were trained with, if any of them says so.
+    size = max((model.image_size for model in models if model.image_size is not None), default=None)
+    data = session.open_data(request.dataset, store, size)
+    with session.reporter.counting("comparing") as progress:
+        similarity = compare(
+            models, data, settings, store, session.device, image_size=request.image_size, progress=progress
+        )
+    for remark in similarity.remarks():
+        session.reporter.note(remark)
+    document = session.finished(document_of(similarity, settings, data))
+    note_look(store, document, models, [data], [similarity.folder], invocation=session.invocation)
+    session.draw(document)
+    return document
+
+
+def fid(
+    session: Session,
+    reference: str,
+    datasets: Sequence[str],
+    *,
+    models: Sequence[str] = (INCEPTION,),
+    layer: str = "pooled",
+    split: str = "all",
+    num_images: int | None = None,
+    halves: int = 5,
+    extrapolate: bool = False,
+    accuracy: str | Path | None = None,
+    inception_weights: str | Path | None = None,
+    download: bool = False,
+) -> DistancesDocument:
+    """How far data sets are from a reference in the features of models; see `FidOptions`.
+
+    Raises:
+        SpecError, DataError: a layer is unknown, a table cannot be read, there are too few images.
+    """
+    from sslcurr.analysis.evaluation import distances
+    from sslcurr.analysis.evaluation.features import extractors_of
+    from sslcurr.engine.runs import note_look
+
+    settings = distances.FidSettings(
+        split=split, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=session.request.seed
+    )
+    store = session.store()
+    session.plots()
+    backbones = session.models([text for text in models if text != INCEPTION], store)
+    weights = None if inception_weights is None else Path(inception_weights)
+    extractors = extractors_of(models, backbones, layer, weights, download=download)
+    titles_of_models = [extractor.title for extractor in extractors]
+    accuracies = None if accuracy is None else distances.read_accuracies(Path(accuracy), titles_of_models)
+    names = [reference, *datasets]
+    packs = Packs(session, names[0])
+    opened = [packs.of(name, extractors[0]) for name in names]
+    num = distances.common_number(opened[0], opened[1:], settings)
+    title, *titles = distances.titles_of(names, opened)
+    rows, used = [], []
+    for extractor in extractors:
+        base, *compared = [packs.of(name, extractor) for name in names]
+        with session.reporter.counting(f"features of {extractor.title}") as progress:
+            row, analyses = distances.measure(
+                extractor, base, compared, num, settings, store, session.device, progress, titles=titles
+            )
+        rows.append(row)
+        used += analyses
+        for remark in distances.remarks_of(row, num, extrapolate=extrapolate):
+            session.reporter.note(remark)
+    if accuracies is None:
+        stages = {model.title: model.stage for model in backbones if model.stage is not None}
+        accuracies = distances.accuracies_in(store, stages)
+    document = session.finished(distances.document_of(title, rows, accuracies, num, settings))
+    about = f"{title}: {', '.join(titles)}"
+    note_look(store, document, backbones, packs.all(), used, of=about, invocation=session.invocation)
+    session.draw(document)
+    return document
+
+
+class Packs:
+    """Data sets packed for what models are shown, each once.
+
+    Args:
+        session: the call.
+        reference: the data set whose size counts where nobody knows what a model was trained on.
+    """
+
+    def __init__(self, session: Session, reference: str) -> None:
+        self.session = session
+        self.reference = reference
+        self._packs: dict[tuple[str, int | None, bool], Data] = {}
+
+    def of(self, name: str, extractor: FeatureExtractor) -> Data:
+        """A data set for a model."""
+        from sslcurr.analysis.evaluation.features import InceptionExtractor
+        from sslcurr.analysis.evaluation.inception import IMAGE_SIZE
+
+        if isinstance(extractor, InceptionExtractor):
+            return self._open(name, IMAGE_SIZE, exact=True)
+        size = self.session.request.image_size or extractor.image_size
+        return self._open(name, size or self._open(self.reference, None).image_size)
+
+    def _open(self, name: str, size: int | None, *, exact: bool = False) -> Data:
+        key = (name, size, exact)
+        if key not in self._packs:
+            self._packs[key] = self.session.open_data(name, self.session.store(), size, exact=exact)
+        return self._packs[key]
+
+    def all(self) -> list[Data]:
+        """All that were opened."""
+        return list(self._packs.values())
+
+
+def probe(
+    session: Session, checkpoints: Sequence[str], *, layers: str = "*", projection: str | None = None
+) -> ProbeDocument:
+    """What frozen features are worth, layer by layer; see `ProbeOptions`.
+
+    Raises:
+        SpecError, DataError: a layer is unknown, or there are too few images.
+    """
+    from sslcurr.analysis.evaluation.embedding import embedding_of
+    from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score
+    from sslcurr.engine.runs import note_look
+    from sslcurr.spec.stage import in_range
+
+    request = session.request
+    in_range("--label-fraction", request.label_fraction, 0, 1, above=True)
+    store = session.store()
+    plane = projection or ("pca" if session.plots() is not None else None)
+    models = session.models(checkpoints, store)
+    rows, folders, packs, planes = [], [], [], []
+    for model in models:
+        data = session.open_data(request.dataset, store, model.image_size)
+        scores, folder = score(
+            model, data, request.label_fraction, layers, store, session.device, image_size=request.image_size
+        )
+        rows.append(scores)
+        folders.append(folder)
+        packs.append(data)
+        if plane is not None:
+            with session.reporter.counting(f"features of {model.title}") as progress:
+                embedding, needed = embedding_of(
+                    model, data, plane, store, device=session.device, seed=request.seed, progress=progress
+                )
+            planes.append(embedding)
+            folders += needed
+    for remark in remarks_of(packs[0]):
+        session.reporter.note(remark)
+    document = session.finished(
+        document_of(rows, planes, dataset=packs[0].pack.name, label_fraction=request.label_fraction, seed=request.seed)
+    )
+    note_look(store, document, models, packs, folders, invocation=session.invocation)
+    session.draw(document)
+    return document

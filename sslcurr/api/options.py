@@ -1,0 +1,203 @@
+"""What the calls of `Lab` take, as typed dictionaries: the options of the commands, under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+
+class Options(TypedDict, total=False):
+    """What can be asked for, of a `Lab` or of one call: the options of the command line, under the same names.
+
+    docs/commands.md explains them. `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder
+    for charts.
+    """
+
+    dataset: str | Path | None
+    data_root: str | Path | None
+    image_size: int | None
+    skip_broken: bool
+    frames: str
+    masks: str | Path | None
+    fraction: float
+    label_fraction: float
+    backbone: str | None
+    stem: str | None
+    epochs: int | None
+    batch_size: int | None
+    lr: float | str | None
+    lr_range: tuple[float, float] | None
+    lr_pruner: str | None
+    seed: int
+    settings: Sequence[str]
+    precision: str
+    device: str
+    workers: int
+    save_minutes: float
+    tensorboard: bool
+    recompute: bool
+    plot: str | Path | None
+
+
+class StartOptions(Options, total=False):
+    """`start`: a checkpoint file, a stage's folder or the beginning of its key, to start from; None is from scratch."""
+
+    start: str | None
+
+
+class ChainOptions(StartOptions, total=False):
+    """`finetune`: end with classification (True). `baseline`: train it from scratch too, to compare (False)."""
+
+    finetune: bool
+    baseline: bool
+
+
+class FinetuneOptions(Options, total=False):
+    """How much learns from the labels.
+
+    `probe`: `knn` or `linear` classifies frozen features; None trains all weights. `layers`: those that a probe looks
+    at, a pattern of names. `baseline`: also report the same from scratch.
+    """
+
+    probe: str | None
+    layers: str
+    baseline: bool
+
+
+class MeasureOptions(StartOptions, total=False):
+    """`seeds`: how many, from the option `seed` on (3). `measure`: `finetune`, or `linear` or `knn` on frozen features.
+    `layers`: those that a probe looks at. `length`: most tasks of an ordering."""
+
+    seeds: int
+    measure: str
+    layers: str
+    length: int | None
+
+
+class RankOptions(MeasureOptions, total=False):
+    """Which orderings are measured, and what they are compared with.
+
+    `orderings`: words (curriculum, anti, full, pairs, triples, all) or orderings such as `"mocov2,swav"`; `length`
+    alone stands for all. `imagenet`: weights to compare with. `watch`: tell the reporter the table so far.
+    """
+
+    orderings: str | Sequence[str]
+    imagenet: str | None
+    watch: bool
+
+
+class SearchOptions(MeasureOptions, total=False):
+    """How a good ordering is looked for.
+
+    `beam`: prefixes of each length, and finalists, that are kept (2). `budget`: most image passes, as a share of all
+    orderings' (0.25). `score`: the probe that prunes, `knn` or `linear`. `penalty`: what a stage loses for features
+    wholly unlike its parent's (0).
+    """
+
+    beam: int
+    budget: float
+    score: str
+    penalty: float
+
+
+class GridOptions(Options, total=False):
+    """`ssl_fractions`, `label_fractions`: shares of the images and of the labels. `seeds`: how many (3). `baseline`:
+    also train each share of the labels from scratch."""
+
+    ssl_fractions: Sequence[float]
+    label_fractions: Sequence[float]
+    seeds: int
+    baseline: bool
+
+
+class CkaOptions(Options, total=False):
+    """`split`: train, val, test or all. `num_images`: so many at random. `layers`: stages, blocks, all or a pattern.
+    `estimator`: unbiased or biased. `kernel`: linear or rbf. `pool`: none or avg. The option `batch_size`: images that
+    are compared at once."""
+
+    split: str
+    num_images: int | None
+    layers: str
+    estimator: str
+    kernel: str
+    pool: str
+
+
+class FidOptions(Options, total=False):
+    """`models`: in whose features (inception). `layer`: whose. `split`: whose images (all). `num_images`: of each side.
+    `halves`: random draws. `extrapolate`: also estimate the distance for endlessly many images. `accuracy`: a CSV table
+    of the models' accuracies. `inception_weights`: a file; `download`: fetch them."""
+
+    models: Sequence[str]
+    layer: str
+    split: str
+    num_images: int | None
+    halves: int
+    extrapolate: bool
+    accuracy: str | Path | None
+    inception_weights: str | Path | None
+    download: bool
+
+
+class ProbeOptions(Options, total=False):
+    """`layers`: a pattern of names. `projection`: pca, tsne or umap lays the test images on a plane."""
+
+    layers: str
+    projection: str | None
+
+
+class AttendOptions(Options, total=False):
+    """`split`: whose images. `method`: gradcam, gradcam++ or eigencam. `target`: predicted or label. `layer`: whose."""
+
+    split: str
+    method: str
+    target: str
+    layer: str
+
+
+class ImportOptions(Options, total=False):
+    """`out`: the file to write. `allow_missing`: fill missing weights with fresh ones. `unsafe_pickle`: run the code
+    that a pickled file asks to run."""
+
+    out: Path | None
+    allow_missing: bool
+    unsafe_pickle: bool
+
+
+class ExportOptions(Options, total=False):
+    """`form`: timm, torchvision or onnx. `out`: the file to write. `backbone_only`: leave out the classifier."""
+
+    form: str
+    out: Path | None
+    backbone_only: bool
+
+
+class TaskOptions(Options, total=False):
+    """`num_images`, `num_classes`: what the recipe is resolved for without a data set. `out`: a PNG of its views."""
+
+    num_images: int | None
+    num_classes: int | None
+    out: Path | None
+
+
+class CheckOptions(Options, total=False):
+    """`out`: a CSV file for a table of all images. `duplicates`: one for the pairs of equal images."""
+
+    out: Path | None
+    duplicates: Path | None
+
+
+class SampleOptions(Options, total=False):
+    """`num_images`: of each class (8). `num_classes`: at most (30)."""
+
+    num_images: int
+    num_classes: int
+
+
+PATHS = ("data_root", "masks", "plot")
+
+
+def option_names() -> frozenset[str]:
+    """The names of the options that every call takes."""
+    return frozenset(Options.__annotations__)

@@ -1,0 +1,503 @@
+"""Many chains: rankings of tasks, orderings of them, the search for a good one, shares of images and labels."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
+
+from sslcurr.api.session import Session
+from sslcurr.api.training import refuse_masks
+from sslcurr.errors import Interrupted, SpecError
+from sslcurr.spec.request import Request
+from sslcurr.spec.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.experiments.chains import Chain, Chains
+    from sslcurr.analysis.experiments.grid import Grid
+    from sslcurr.analysis.experiments.ranking import Results
+    from sslcurr.analysis.experiments.search import Search
+    from sslcurr.analysis.results.forecast.document import ForecastDocument
+    from sslcurr.analysis.results.grid.document import GridDocument
+    from sslcurr.analysis.results.ranking.document import Ordering, RankDocument
+    from sslcurr.analysis.results.search.document import SearchDocument
+    from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
+    from sslcurr.engine.plan import Parent
+    from sslcurr.spec.record import RunRecord
+
+# The four of the study's table (https://arxiv.org/abs/2301.10687).
+DEFAULT_TASKS = ("relative-location", "mocov2", "swav", "rotation")
+SHARES = (1.0, 0.5, 0.25, 0.125)
+# The options of a command line that trains an ordering, in the order in which they are written.
+OPTIONS = (
+    *("data_root", "image_size", "skip_broken", "frames", "runs", "device", "workers", "dataset", "fraction"),
+    *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "settings"),
+    *("precision", "save_minutes", "tensorboard", "recompute", "masks"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What a ranking or a search was asked for, checked.
+
+    Attributes:
+        tasks: the pretext tasks.
+        seeds: those of every chain.
+        measure: `finetune`, `linear` or `knn`.
+        layers: the layers that a probe looks at, a pattern of names.
+        length: most tasks of an ordering; None is all of them.
+        start: a checkpoint that every chain starts from.
+    """
+
+    tasks: tuple[str, ...]
+    seeds: range
+    measure: str
+    layers: str
+    length: int | None
+    start: str | None
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        tasks: Sequence[str],
+        *,
+        seeds: int = 3,
+        measure: str = "finetune",
+        layers: str = "*",
+        length: int | None = None,
+        start: str | None = None,
+    ) -> Ask:
+        """What is asked for, with the study's tasks where none are named.
+
+        Raises:
+            SpecError: a task is unknown or named twice, or masks are given for a probe.
+        """
+        from sslcurr.tasks import check_pretext
+
+        names = tuple(tasks) or DEFAULT_TASKS
+        check_pretext(names)
+        if len(set(names)) < len(names):
+            raise SpecError(
+                "a task is named twice", "name each task once; --orderings says in which orders they are trained"
+            )
+        if measure != "finetune":
+            refuse_masks(session, f"--measure {measure}")
+        first = session.request.seed
+        return cls(
+            tasks=names,
+            seeds=range(first, first + seeds),
+            measure=measure,
+            layers=layers,
+            length=length,
+            start=start,
+        )
+
+    def chains(self, session: Session) -> Chains:
+        """Trains and measures the chains; the data is packed."""
+        from sslcurr.analysis.experiments.chains import Chains
+
+        planner = session.planner([*self.tasks, "classification"], self.start)
+        chains = Chains(
+            planner,
+            session.store(),
+            lambda: session.runtime,
+            session.reporter,
+            measure=self.measure,
+            layers=self.layers,
+            device=session.device,
+        )
+        if chains.split != "test":
+            session.reporter.note(f"there are no test images: all accuracies are of the {chains.split} images")
+        return chains
+
+
+# ---- rankings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The orderings of a ranking, and what its chains are compared with.
+
+    Attributes:
+        words: as `--orderings` takes them.
+        imagenet: weights to compare with.
+    """
+
+    words: tuple[str, ...] = ()
+    imagenet: str | None = None
+
+    @classmethod
+    def of(cls, ask: Ask, orderings: str | Sequence[str], imagenet: str | None) -> Wanted:
+        """The orderings that are asked for.
+
+        Raises:
+            SpecError: there are none such, or a word is unknown.
+        """
+        from sslcurr.analysis.experiments.orderings import check_words, chosen_orderings
+
+        words = (orderings,) if isinstance(orderings, str) else tuple(orderings)
+        check_words(words, ask.tasks)
+        chosen = chosen_orderings(words, ask.tasks, ask.length, dict.fromkeys(ask.tasks, 0.0))
+        if words and not chosen:
+            raise SpecError(
+                f"there is no ordering that --orderings {' '.join(words)} asks for, of {len(ask.tasks)} tasks",
+                "name more tasks, or give a larger --length",
+            )
+        if ask.measure == "finetune" and ask.layers != "*":
+            raise SpecError("--layers is for probes", "add --measure linear or knn")
+        return cls(words=words, imagenet=imagenet)
+
+    def reference(self, session: Session, chains: Chains) -> Parent | None:
+        """The weights to compare with.
+
+        Raises:
+            SpecError: they are of another network.
+        """
+        from sslcurr.engine.models import parent_from
+
+        if self.imagenet is None:
+            return None
+        reference = parent_from(self.imagenet, chains.store, session.request.backbone, session.request.stem)
+        if reference.backbone != chains.planner.backbone(chains.planner.parent):
+            raise SpecError(
+                "the weights of --imagenet are of another network", "give the same --backbone, --stem and channels"
+            )
+        return reference
+
+
+def rank(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    orderings: str | Sequence[str] = (),
+    imagenet: str | None = None,
+    watch: bool = False,
+    **measure: Any,
+) -> RankDocument:
+    """Train each task alone, rank the tasks, and measure orderings of them; see `RankOptions`."""
+    from sslcurr.analysis.experiments.chains import note
+    from sslcurr.analysis.experiments.orderings import chosen_orderings
+    from sslcurr.analysis.experiments.progress import ChainsProgress
+    from sslcurr.analysis.experiments.ranking import Ranking, table_so_far
+
+    ask = Ask.of(session, tasks, **measure)
+    wanted = Wanted.of(ask, orderings, imagenet)
+    chains = ask.chains(session)
+    reference = wanted.reference(session, chains)
+    chains.check_network(ask.tasks)
+    record = _rank_record(session, chains, ask, wanted, reference)
+    singles = [(task,) for task in ask.tasks]
+    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
+    chains.expect([(), *singles], ask.seeds, reference)
+    note(chains, record)
+
+    def show(results: Results) -> None:
+        session.reporter.results_so_far(table_so_far(results))
+
+    progress = ChainsProgress(session.reporter, chains, show if watch else None)
+
+    def chain_done(chain: Chain, results: Results) -> None:
+        note(chains, record)  # after each chain: whatever ends this call, its reports are needed by the next
+        progress.chain_done(chain, results)
+
+    ranking = Ranking(chains, ask.tasks, ask.seeds, imagenet=reference, chain_done=chain_done)
+    try:
+        progress.expect([(), *singles], ask.seeds, reference)
+        ranking.measure_singles()
+        accuracies = ranking.singles()
+        for task in ask.tasks:
+            if task not in accuracies and (wanted.words or ask.length):
+                session.reporter.note(f"orderings with {task} are left out: alone it failed at every seed")
+        chosen = chosen_orderings(wanted.words, list(accuracies), ask.length, accuracies) or []
+        chosen = [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
+        progress.expect(chosen, ask.seeds)
+        chains.expect(chosen, ask.seeds)
+        note(chains, record)
+        ranking.measure_orderings(chosen)
+    except (Interrupted, KeyboardInterrupt):
+        if not watch:
+            show(ranking.results)
+        raise
+    curriculum = ranking.curriculum()
+    command = command_of(session, curriculum, ask.start) if curriculum else None
+    document = session.finished(ranking.document(command))
+    best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
+    _keep(session, chains, record, document, best)
+    return document
+
+
+def plan_rank(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    orderings: str | Sequence[str] = (),
+    imagenet: str | None = None,
+    watch: bool = False,
+    **measure: Any,
+) -> ForecastDocument:
+    """What `rank` would train, and how long it would take."""
+    from sslcurr.analysis.experiments.forecast import forecast_ranking
+    from sslcurr.analysis.experiments.orderings import chosen_orderings
+    from sslcurr.analysis.experiments.ranking import known_singles
+
+    ask = Ask.of(session, tasks, **measure)
+    wanted = Wanted.of(ask, orderings, imagenet)
+    chains = ask.chains(session)
+    reference = wanted.reference(session, chains)
+    accuracies = known_singles(chains, ask.tasks, ask.seeds)
+    order = accuracies or dict.fromkeys(ask.tasks, 0.0)
+    singles: list[Ordering] = [(task,) for task in ask.tasks]
+    chosen = [*singles, *(chosen_orderings(wanted.words, ask.tasks, ask.length, order) or [])]
+    named = {name for word in wanted.words for name in word.split(",")}
+    return session.finished(
+        forecast_ranking(
+            chains,
+            chosen,
+            ask.seeds,
+            session.runtime,
+            reference=reference,
+            guessed=accuracies is None and bool(named & {"curriculum", "anti"}),
+        )
+    )
+
+
+def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, reference: Parent | None) -> RunRecord:
+    from sslcurr.engine.runs import run_record
+
+    asked = {
+        "rank": list(ask.tasks),
+        "seeds": list(ask.seeds),
+        "orderings": [*wanted.words, ask.length],
+        "measure": [chains.measure, chains.layers],
+        "imagenet": reference.key if reference else None,
+        "stages": [key for task in ask.tasks for key in chains.keys((task,), ask.seeds[0])],
+    }
+    title = f"rank {' '.join(ask.tasks)}"
+    return run_record(chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation)
+
+
+# ---- the search
+
+
+def search(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    beam: int = 2,
+    budget: float = 0.25,
+    score: str = "knn",
+    penalty: float = 0.0,
+    **measure: Any,
+) -> SearchDocument:
+    """Find a good ordering without training them all; see `SearchOptions`."""
+    from sslcurr.analysis.experiments.chains import note
+    from sslcurr.engine.runs import run_record
+    from sslcurr.engine.store import run_name
+
+    ask = Ask.of(session, tasks, **measure)
+    chains = ask.chains(session)
+    records: list[RunRecord] = []
+
+    def note_needs() -> None:
+        note(chains, records[0])
+
+    def candidate_done(text: str) -> None:
+        note_needs()
+        session.reporter.say(text)
+
+    looking = _search(session, chains, ask, beam, budget, score, penalty, candidate_done, note_needs)
+    chains.check_network(ask.tasks)
+    settings = looking.settings
+    asked = {
+        "rank search": list(ask.tasks),
+        "seeds": list(ask.seeds),
+        "settings": [settings.length, beam, budget, score, *([penalty] if penalty else [])],
+        "measure": [chains.measure, chains.layers],
+        "stages": [key for task in ask.tasks for key in chains.keys((task,), ask.seeds[0])],
+    }
+    title = f"rank --search {' '.join(ask.tasks)}"
+    records.append(
+        run_record(chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation)
+    )
+    begun = run_name(asked) in chains.store.all_runs()
+    note_needs()
+    try:
+        looking.run()
+    except SpecError:
+        if not begun:  # a budget that was refused is no run to go on with
+            chains.store.forget({run_name(asked)})
+        raise
+    ordering = looking.ordering()
+    command = command_of(session, ordering, ask.start) if ordering else None
+    document = session.finished(looking.document(command))
+    best = next((row.mean for row in document.finalists if row.ordering == document.ordering), None)
+    _keep(session, chains, records[0], document, best)
+    return document
+
+
+def plan_search(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    beam: int = 2,
+    budget: float = 0.25,
+    score: str = "knn",
+    penalty: float = 0.0,
+    **measure: Any,
+) -> SearchForecastDocument:
+    """What `search` would spend at most."""
+    ask = Ask.of(session, tasks, **measure)
+    chains = ask.chains(session)
+    looking = _search(session, chains, ask, beam, budget, score, penalty)
+    return session.finished(looking.forecast())
+
+
+def _search(
+    session: Session,
+    chains: Chains,
+    ask: Ask,
+    beam: int,
+    budget: float,
+    score: str,
+    penalty: float,
+    *told: Any,
+) -> Search:
+    from sslcurr.analysis.evaluation.similarity import dissimilarity
+    from sslcurr.analysis.experiments.search import Search, SearchSettings
+
+    if len(ask.tasks) < 2:
+        raise SpecError("one task has one ordering", "give two tasks or more")
+    length = min(len(ask.tasks), len(ask.tasks) if ask.length is None else ask.length)
+    settings = SearchSettings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
+    unlike = dissimilarity(chains.planner.data, chains.store, session.device) if penalty else None
+    hooks = dict(zip(("candidate_done", "need_changed"), told, strict=False))
+    return Search(chains, ask.tasks, ask.seeds, settings, dissimilarity=unlike, **hooks)
+
+
+# ---- shares of images and labels
+
+
+def grid(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    ssl_fractions: Sequence[float] = SHARES,
+    label_fractions: Sequence[float] = SHARES,
+    seeds: int = 3,
+    baseline: bool = False,
+) -> GridDocument:
+    """Train a chain on shares of the images and of the labels; see `GridOptions`."""
+    from sslcurr.analysis.experiments.chains import FailedChain, Shares, note
+    from sslcurr.analysis.results.estimate import share
+    from sslcurr.engine.runs import run_record
+
+    def chain_done(chain: Chain, cell: Shares) -> None:
+        if isinstance(chain, FailedChain):
+            result = f"failed: {chain.reason}"
+        else:
+            result = f"{share(chain.balanced_accuracy)} %"
+        images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
+        note(chains, record)  # whatever ends this call, its reports are needed by the next
+        session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
+
+    table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline, chain_done)
+    chains = table.chains
+    chains.check_network(table.tasks)
+    chains.need(table.specs())
+    asked = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
+    title = f"grid {' '.join(table.tasks)}"
+    record = run_record(
+        chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation
+    )
+    note(chains, record)
+    table.measure()
+    document = session.finished(table.document())
+    _keep(session, chains, record, document, None)
+    return document
+
+
+def plan_grid(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    ssl_fractions: Sequence[float] = SHARES,
+    label_fractions: Sequence[float] = SHARES,
+    seeds: int = 3,
+    baseline: bool = False,
+) -> ForecastDocument:
+    """What `grid` would train, and how long it would take."""
+    from sslcurr.analysis.experiments.forecast import forecast
+
+    table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline)
+    return session.finished(forecast(table.chains, table.specs(), session.runtime))
+
+
+def _grid(
+    session: Session,
+    tasks: Sequence[str],
+    ssl_fractions: Sequence[float],
+    label_fractions: Sequence[float],
+    seeds: int,
+    baseline: bool,
+    *told: Any,
+) -> Grid:
+    from sslcurr.analysis.experiments.chains import Chains
+    from sslcurr.analysis.experiments.grid import Grid, cells_of, check_fractions
+    from sslcurr.tasks import check_pretext
+
+    check_pretext(tasks)
+    check_fractions("--ssl-fractions", ssl_fractions)
+    check_fractions("--label-fractions", label_fractions)
+    request = session.request
+    if (request.fraction, request.label_fraction) != (1.0, 1.0):
+        raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
+    cells_of(label_fractions, ssl_fractions, baseline=baseline)  # a mistake is heard of before images are decoded
+    planner = session.planner([*tasks, "classification"])
+    chains = Chains(planner, session.store(), lambda: session.runtime, session.reporter, device=session.device)
+    numbers = range(request.seed, request.seed + seeds)
+    hooks = dict(zip(("chain_done",), told, strict=False))
+    return Grid(chains, tasks, numbers, label_fractions, ssl_fractions, baseline=baseline, **hooks)
+
+
+# ---- what they have in common
+
+
+def _keep(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:
+    """Keep what was found, and draw it."""
+    from sslcurr.analysis.experiments.chains import note
+
+    note(chains, structs.replace(record, finished=not document.failed, balanced_accuracy=best))
+    chains.store.keep_result(record, document.kind, document.to_json())
+    session.draw(document)
+
+
+def command_of(session: Session, ordering: Sequence[str], start: str | None) -> str:
+    """The command line that trains an ordering with the options of this call."""
+    values = {name: getattr(session.request, name) for name in (item.name for item in fields(Request))}
+    values |= {name: getattr(session.runtime, name) for name in (item.name for item in fields(Runtime))}
+    values["runs"] = session.runs
+    defaults = {item.name: item.default for kind in (Request, Runtime) for item in fields(kind)}
+    defaults["runs"] = Path("runs")
+    parts = {*ordering, "classification", "data", "search"}
+    settings = [setting for setting in values["settings"] if setting.partition(".")[0] in parts]
+    if values["lr"] != "search" and not any(setting.endswith(".lr=search") for setting in settings):
+        settings = [setting for setting in settings if not setting.startswith("search.")]
+        values |= {"lr_range": None, "lr_pruner": None}  # of tasks that are not in the ordering
+    values["settings"] = settings
+    arguments = ["--from", start] if start is not None else []
+    for name in OPTIONS:
+        value = values[name]
+        option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+        if name == "settings":
+            arguments += [part for setting in settings for part in (option, setting)]
+        elif value is True:
+            arguments.append(option)
+        elif value is not None and value != defaults[name]:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            arguments += [option, text]
+    return shlex.join(["sslcurr", "chain", *ordering, *arguments])

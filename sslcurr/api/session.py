@@ -1,0 +1,167 @@
+"""What every command needs: a store, what is asked for, where it runs, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sslcurr.analysis.results.document import Document
+from sslcurr.files import writable_folder
+from sslcurr.progress import Reporter
+from sslcurr.spec import settings
+from sslcurr.spec.request import Request
+from sslcurr.spec.runtime import Runtime
+
+if TYPE_CHECKING:
+    from sslcurr.engine.dataset import Data
+    from sslcurr.engine.models import Model
+    from sslcurr.engine.plan import Planner
+    from sslcurr.engine.store import Stage, Store
+
+Found = TypeVar("Found", bound=Document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One call of the library.
+
+    Attributes:
+        runs: the folder of the store.
+        request: what is asked for.
+        runtime: where and how it runs.
+        reporter: hears of it.
+        invocation: the command line that the store and the documents name.
+        plot: a folder for charts, or None.
+    """
+
+    runs: Path
+    request: Request
+    runtime: Runtime
+    reporter: Reporter
+    invocation: tuple[str, ...]
+    plot: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """`auto`, `cpu`, `cuda` or `cuda:N`."""
+        return self.runtime.device
+
+    def store(self) -> Store:
+        """The store, made if it is not there.
+
+        Raises:
+            SpecError: it cannot be made or written.
+        """
+        from sslcurr.engine.store import Store
+
+        return Store(writable_folder(self.runs, "--runs"))
+
+    def existing_store(self) -> Store:
+        """The store, which must be there; it need not be writable.
+
+        Raises:
+            StoreError: there is no such folder.
+        """
+        from sslcurr.engine.store import Stage, Store
+        from sslcurr.errors import StoreError
+
+        if not self.runs.is_dir():
+            raise StoreError(f"there is no store at {self.runs}", "give --runs FOLDER, or train something first")
+        return Store(self.runs)
+
+    def plots(self) -> Path | None:
+        """The folder for charts, made if it is not there.
+
+        Raises:
+            SpecError: it cannot be made or written.
+        """
+        return None if self.plot is None else writable_folder(self.plot, "--plot")
+
+    def planner(self, tasks: Sequence[str], start: str | None = None) -> Planner:
+        """The planner of `tasks` from the checkpoint `start`, with the data packed.
+
+        Raises:
+            SslcurrError: a setting, a checkpoint or data that cannot be.
+        """
+        from sslcurr.engine.models import parent_from
+        from sslcurr.engine.plan import Planner
+
+        store = self.store()
+        self.plots()  # a folder that cannot be written is heard of now
+        parent = parent_from(start, store, self.request.backbone, self.request.stem)
+        with self.reporter.counting("decoding images") as progress:
+            planner = Planner(self.request, store, tasks, parent, progress)
+        for text in planner.data.notes:
+            self.reporter.note(text)
+        return planner
+
+    def open_data(
+        self,
+        dataset: str | None,
+        store: Store,
+        size: int | None,
+        *,
+        exact: bool = False,
+        masks: Path | None = None,
+    ) -> Data:
+        """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size."""
+        from sslcurr.engine.dataset import open_data, split_of
+
+        split = split_of(settings.parse(self.request.settings, ["data"]))
+        request = replace(self.request, dataset=dataset, masks=masks)
+        if exact:
+            split, request = replace(split, pack_size=size or 0), replace(request, image_size=size)
+        with self.reporter.counting("decoding images") as progress:
+            data = open_data(request, split, store, size, progress)
+        for text in data.notes:
+            self.reporter.note(text)
+        return data
+
+    def models(self, checkpoints: Sequence[str], store: Store) -> list[Model]:
+        """Models by what a person calls them; it is said where they see images of different sizes."""
+        from sslcurr.engine.models import models_from
+
+        request = self.request
+        models = models_from(checkpoints, store, backbone=request.backbone, stem=request.stem, seed=request.seed)
+        sizes = {model.title: request.image_size or model.image_size for model in models}
+        if len({size for size in sizes.values() if size is not None}) > 1:
+            shown = ", ".join(f"{title} {size}" for title, size in sizes.items() if size is not None)
+            self.reporter.note(
+                f"models see images of different sizes, in pixels: {shown}; --image-size makes them equal"
+            )
+        return models
+
+    def draw(self, document: Document) -> None:
+        """Draw the charts of a document, and write its CSV tables, into the folder for charts, if there is one."""
+        from sslcurr.analysis.results.formats import write_csv
+
+        folder = self.plots()
+        if folder is not None:
+            for table in document.csv_tables():
+                self.reporter.wrote(write_csv(table, folder))
+            for chart in document.figures().values():
+                self.wrote(chart.save(folder))
+
+    def draw_stages(self, stages: Sequence[Stage]) -> None:
+        """Draw the curves of stages into the folder for charts, if there is one."""
+        from sslcurr.analysis.results.training.curves import stage_charts
+        from sslcurr.wording import arrow
+
+        folder = self.plots()
+        if folder is not None:
+            for stage in {stage.key: stage for stage in stages}.values():
+                for chart in stage_charts(arrow(stage.spec.tasks), stage):
+                    self.wrote(chart.save(folder))
+
+    def wrote(self, figure: Any) -> None:
+        """Tell the files of a figure."""
+        from sslcurr.analysis.results.style import FORMATS
+
+        for form in FORMATS:
+            self.reporter.wrote(Path(f"{figure.base}.{form}"))
+
+    def finished(self, document: Found) -> Found:
+        """A document with the version of its layout and the command line that made it."""
+        return document.made_by(list(self.invocation))

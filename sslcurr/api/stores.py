@@ -1,0 +1,182 @@
+"""What a store holds: its runs and stages, one of them, what nobody needs any more, and all of it on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sslcurr.analysis.results.inventory.document import (
+    RemovalDocument,
+    RunDocument,
+    RunsDocument,
+    StageDocument,
+    StagesDocument,
+)
+from sslcurr.api.session import Session
+from sslcurr.errors import SpecError, StoreError, did_you_mean
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.results.document import Document, Json
+    from sslcurr.analysis.results.report.document import ReportDocument
+    from sslcurr.engine.store import Stage, Store
+    from sslcurr.spec.record import RunRecord
+
+
+def runs(session: Session) -> RunsDocument:
+    """The runs of a store, the one begun first first."""
+    records = session.existing_store().all_runs()
+    return session.finished(RunsDocument(runs=[_run(name, record) for name, record in records.items()]))
+
+
+def stages(session: Session) -> StagesDocument:
+    """The finished stages of a store, oldest first."""
+    return session.finished(StagesDocument(stages=[_stage(stage) for stage in session.existing_store().all()]))
+
+
+def show(session: Session, name: str) -> RunDocument | StageDocument:
+    """All that is known of a run, or of the stage whose key begins with `name`; drawn where there is a folder for it.
+
+    Raises:
+        StoreError: there is neither.
+    """
+    store = session.existing_store()
+    records = store.all_runs()
+    if name not in records:
+        return session.finished(_shown_stage(session, store.resolve(name)))
+    result = store.result(name)
+    if result is not None:
+        _draw(session, store, name, *result)
+    elif session.plots() is not None:
+        raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
+    plain = None if result is None else result[1]
+    return session.finished(msgspec.structs.replace(_run(name, records[name]), found=plain))
+
+
+def result(session: Session, name: str) -> Document:
+    """The document of a run's command.
+
+    Raises:
+        StoreError: there is no such run, or it did not come so far.
+    """
+    from sslcurr.analysis.results.kinds import decode
+
+    store = session.existing_store()
+    _check_names(store, [name])
+    kept = store.result(name)
+    if kept is None:
+        raise StoreError(f"what run {name} found is not known yet", "run its command again")
+    return decode(*kept)
+
+
+def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalDocument:
+    """Forget runs, then remove what no run needs.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    from sslcurr.files import size_of
+
+    store = session.existing_store()
+    _check_names(store, names)
+    forgotten = set(names)
+    paths = store.unneeded(without=forgotten)
+    sizes = {str(path): size_of(path) for path in paths}
+    if not dry_run:
+        store.forget(forgotten)
+        store.remove(paths)
+    return session.finished(RemovalDocument(forgotten=sorted(forgotten), removed=sizes, dry_run=dry_run))
+
+
+def _check_names(store: Store, names: Sequence[str]) -> None:
+    records = store.all_runs()
+    for name in names:
+        if name not in records:
+            hint = did_you_mean(name, records) if records else ""
+            raise StoreError(f"there is no run {name!r} in {store.root}", hint)
+
+
+def report(session: Session, names: Sequence[str], *, out: Path | None) -> ReportDocument:
+    """All that a store holds, or some of its runs; `out` is a file for the page, HTML.
+
+    Raises:
+        SpecError, StoreError: the file cannot be written; there is no such store or run.
+    """
+    from sslcurr.analysis.report import page as pages
+    from sslcurr.analysis.report.gather import gather
+    from sslcurr.files import check_writable, write_whole
+    from sslcurr.wording import counted
+
+    if out is not None:
+        check_writable(out)
+    store = session.existing_store()
+    document = gather(store, names)
+    if out is not None:
+        page = pages.page(document, store)
+        write_whole(out, page.html.encode())
+        session.reporter.wrote(out)
+        if page.left_out:
+            session.reporter.note(f"{counted(len(page.left_out), 'figure')} left out, so that the page stays small")
+    return session.finished(document)
+
+
+def table_text(session: Session, name: str, names: Sequence[str], *, form: str) -> str:
+    """A table as text, with the command line that makes its numbers again.
+
+    Raises:
+        SpecError, StoreError: several runs are named; no run has such a table.
+    """
+    from sslcurr.analysis.report.gather import gather
+    from sslcurr.analysis.report.tables import printed_table
+    from sslcurr.analysis.results.formats import render
+
+    if name != "stages" and len(names) > 1:
+        raise SpecError(f"--table {name} is of one run, and {len(names)} are named", "give one --run")
+    table, command = printed_table(gather(session.existing_store(), names), name)
+    return render(table, form, command)
+
+
+# ---- what they are made of
+
+
+def _run(name: str, record: RunRecord) -> RunDocument:
+    return msgspec.convert({"run": name, **msgspec.to_builtins(record)}, RunDocument)
+
+
+def _stage(stage: Stage) -> StageDocument:
+    spec, record = stage.spec, stage.record
+    return StageDocument(
+        key=stage.key,
+        task=spec.task,
+        tasks=list(spec.tasks),
+        dataset=spec.data.name,
+        seed=spec.seed,
+        checkpoint=str(stage.weights),
+        num_images=record.num_images,
+        metrics=record.metrics,
+        seconds=record.seconds,
+        device=record.device,
+        precision=record.precision,
+        versions=record.versions,
+    )
+
+
+def _shown_stage(session: Session, stage: Stage) -> StageDocument:
+    from sslcurr.files import read_json
+    from sslcurr.spec.stage import to_dict
+
+    session.draw_stages([stage])
+    happened = read_json(stage.folder / "done.json")
+    return msgspec.structs.replace(_stage(stage), asked=to_dict(stage.spec), happened=happened)
+
+
+def _draw(session: Session, store: Store, name: str, kind: str, plain: Json) -> None:
+    """Draw what a run found, and the curves of the stages of a training."""
+    from sslcurr.analysis.results.kinds import decode
+
+    session.draw(decode(kind, plain))
+    if kind == "train":
+        keys = store.all_runs()[name].stages
+        session.draw_stages([stage for key in keys if (stage := store.find(key)) is not None])

@@ -1,0 +1,106 @@
+"""Tasks: what can be trained, and with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from sslcurr.analysis.results.document import Json
+from sslcurr.analysis.results.tasks.document import TaskDocument, TaskRow, TasksDocument
+from sslcurr.api.session import Session
+from sslcurr.errors import SpecError
+from sslcurr.files import check_picture
+
+if TYPE_CHECKING:
+    from sslcurr.tasks.base import Recipe
+
+# What a recipe is resolved for where nothing is said.
+NUM_IMAGES, NUM_CLASSES, IMAGE_SIZE = 1000, 2, 224
+
+
+def tasks(session: Session) -> TasksDocument:
+    """The tasks that can be trained."""
+    from sslcurr.tasks import TASKS
+
+    kinds, notes = TASKS.listing()
+    for note in notes:
+        session.reporter.note(note)
+    rows = [TaskRow(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
+    return session.finished(TasksDocument(tasks=rows))
+
+
+def task(
+    session: Session,
+    name: str,
+    *,
+    num_images: int | None = None,
+    num_classes: int | None = None,
+    out: Path | None = None,
+) -> TaskDocument:
+    """A task's settings: the paper's (for ImageNet), and those its recipe gives here.
+
+    They are resolved for the data set of the request (also where views are drawn), or else for so many images.
+
+    Args:
+        name: the task.
+        num_images, num_classes: what the recipe is resolved for without a data set.
+        out: a PNG file for the views of a few images.
+
+    Raises:
+        SpecError: numbers that cannot be, or beside a data set that says them.
+    """
+    from sslcurr.tasks import task_class
+    from sslcurr.tasks.base import Facts
+
+    kind, request = task_class(name), session.request
+    if request.dataset is None and out is None:
+        images = NUM_IMAGES if num_images is None else num_images
+        resolved = _resolved_for(session, name, images, NUM_CLASSES if num_classes is None else num_classes)
+        resolved_for = f"{images} images"
+    else:
+        if num_images is not None or num_classes is not None:
+            raise SpecError(
+                "the data set says how many images and classes it has", "leave out --num-images and --num-classes"
+            )
+        if out is not None:
+            check_picture(out)
+        spec = session.planner([name]).chain([name])[0]
+        resolved = {**spec.config, **asdict(spec.training)}
+        resolved_for = spec.data.name
+        if out is not None:
+            from sslcurr.analysis.sheets.views import draw_views
+
+            draw_views(spec, out)
+    imagenet = kind.recipe(Facts(num_images=1_281_167, class_counts=(1281,) * 1000, image_size=224))
+    document = TaskDocument(
+        task=name,
+        imagenet=_values(imagenet),
+        resolved=resolved,
+        summary=kind.summary,
+        paper=kind.paper,
+        resolved_for=resolved_for,
+        out=UNSET if out is None else str(out),
+    )
+    return session.finished(document)
+
+
+def _resolved_for(session: Session, name: str, num_images: int, num_classes: int) -> Json:
+    """The settings that a recipe gives for so many images, with those that are set by hand."""
+    from sslcurr.spec.settings import apply, parse
+    from sslcurr.tasks import task_class
+    from sslcurr.tasks.base import Facts, Recipe
+
+    size = IMAGE_SIZE if session.request.image_size is None else session.request.image_size
+    if num_images < 4 or num_classes < 2 or size < 8:
+        raise SpecError("a recipe needs 4 images, 2 classes and 8 pixels at least", "give larger numbers")
+    counts = (num_images // num_classes,) * num_classes
+    recipe = task_class(name).recipe(Facts(num_images=num_images, class_counts=counts, image_size=size))
+    changes = parse(session.request.settings, [name]).get(name, {})
+    return _values(Recipe(*apply(changes, recipe.config, recipe.training, section=name)))
+
+
+def _values(recipe: Recipe) -> Json:
+    return {**asdict(recipe.config), **asdict(recipe.training)}

@@ -1,0 +1,294 @@
+"""Chains trained and reported: what `pretrain`, `chain` and `finetune` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
+
+from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
+from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
+from sslcurr.api.session import Session
+from sslcurr.errors import SpecError
+from sslcurr.spec.stage import Json
+from sslcurr.wording import arrow, short
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.evaluation.masks import Regions
+    from sslcurr.engine.plan import Planner
+    from sslcurr.engine.run import Outcome
+    from sslcurr.engine.store import Store
+    from sslcurr.spec.stage import StageSpec
+
+CLASSIFICATION = "classification"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a command trains and reports.
+
+    Attributes:
+        tasks: the stages; the last may be `classification`, which is then reported on the test split.
+        start: a checkpoint file, a stage's folder or the beginning of its key; None is from scratch.
+        baseline: train classification from scratch too, to compare.
+        probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
+        layers: the layers that the probe looks at, a pattern of names.
+    """
+
+    tasks: tuple[str, ...]
+    start: str | None = None
+    baseline: bool = False
+    probe: str | None = None
+    layers: str = "*"
+
+
+def pretraining(session: Session, task: str, *, start: str | None = None) -> Target:
+    """`sslcurr pretrain`."""
+    from sslcurr.tasks import check_pretext
+
+    check_pretext([task])
+    return Target(tasks=(task,), start=start)
+
+
+def chain(
+    session: Session, tasks: Sequence[str], *, finetune: bool = True, baseline: bool = False, start: str | None = None
+) -> Target:
+    """`sslcurr chain`.
+
+    Raises:
+        SpecError: masks for a chain that ends with no classification.
+    """
+    from sslcurr.tasks import check_pretext
+
+    check_pretext(tasks)
+    if not finetune:
+        refuse_masks(session, "--no-finetune")
+    return Target(tasks=(*tasks, *([CLASSIFICATION] if finetune else [])), start=start, baseline=finetune and baseline)
+
+
+def finetuning(
+    session: Session, checkpoint: str | None, *, probe: str | None = None, layers: str = "*", baseline: bool = False
+) -> Target:
+    """`sslcurr finetune`; `probe` is `knn`, `linear` or None, which trains all weights.
+
+    Raises:
+        SpecError: layers of a probe without one, masks with one.
+    """
+    if probe is None:
+        if layers != "*":
+            raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
+        return Target(tasks=(CLASSIFICATION,), start=checkpoint, baseline=baseline and checkpoint is not None)
+    refuse_masks(session, f"--probe {probe}")
+    return Target(tasks=(), start=checkpoint, baseline=baseline, probe=probe, layers=layers)
+
+
+def refuse_masks(session: Session, option: str) -> None:
+    """Raises SpecError where masks are given to a command that fine-tunes no model: `option` is why."""
+    if session.request.masks is not None:
+        raise SpecError(f"--masks is for fine-tuned models, and {option} makes none", f"leave out --masks, or {option}")
+
+
+def plan(session: Session, target: Target) -> PlanDocument:
+    """What would be trained, with every value resolved; the data is read and packed."""
+    from sslcurr.engine.plan import describe
+    from sslcurr.spec.stage import key_of, to_dict
+
+    store = session.store()
+    planner = session.planner(target.tasks, target.start)
+    specs, baseline = _planned(planner, store, target)
+    stages = [
+        PlannedStage(
+            task=spec.task,
+            key=key_of(spec),
+            reused=store.find(key_of(spec)) is not None,
+            asked=to_dict(spec),
+            resolved={name: short(value) for name, value in describe(spec).items()},
+        )
+        for spec in (*specs, *baseline)
+    ]
+    return session.finished(PlanDocument(stages=stages, store=str(store.root)))
+
+
+def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[StageSpec], list[StageSpec]]:
+    """The stages of the target, and those of its baseline.
+
+    Raises:
+        SpecError: the network cannot see views as small as those that are still to be trained on.
+    """
+    from sslcurr.backbones.build import check as check_backbone
+    from sslcurr.engine.plan import Parent, input_sizes
+    from sslcurr.spec.stage import key_of
+
+    parent = planner.parent
+    specs = planner.chain(target.tasks)
+    # From scratch with the same backbone and images: what the pretraining is compared with.
+    scratch = Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
+    compared = target.baseline and target.probe is None
+    baseline = planner.chain([CLASSIFICATION], scratch) if compared else []
+    if any(store.find(key_of(spec)) is None for spec in (*specs, *baseline)):
+        check_backbone(planner.backbone(parent), {size for spec in (*specs, *baseline) for size in input_sizes(spec)})
+    return specs, baseline
+
+
+def train(session: Session, target: Target) -> TrainDocument:
+    """Train what is missing of a target, and report it."""
+    from sslcurr.analysis.evaluation.masks import regions_of_report
+    from sslcurr.engine.run import run_stages
+    from sslcurr.engine.runs import run_record
+    from sslcurr.spec.stage import key_of
+
+    store = session.store()
+    planner = session.planner(target.tasks, target.start)
+    specs, baseline = _planned(planner, store, target)
+    keys = [key_of(spec) for spec in (*specs, *baseline)]
+    tasks = [*planner.parent.lineage, *(spec.task for spec in specs), *([target.probe] if target.probe else [])]
+    record = run_record(
+        planner,
+        store,
+        asked=_asked(session, planner, target, keys),
+        title=arrow(tasks),
+        stages=keys,
+        invocation=session.invocation,
+    )
+    # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
+    store.note_run(record)
+    ends = any(spec.task == CLASSIFICATION for spec in (*specs, *baseline))
+    # A mask that cannot be is heard of before training.
+    masks = regions_of_report(planner, store, session.reporter.note) if ends else None
+    outcomes = run_stages(specs, store, session.runtime, session.reporter)
+    compared = run_stages(baseline, store, session.runtime, session.reporter)
+    reports = Reports(session, store, masks)
+    if target.probe is None:
+        reports.add("downstream", outcomes)
+        reports.add("baseline", compared)
+    else:
+        _probe(session, planner, target, store, reports)
+    best = next((report.balanced_accuracy for report in reports.reports.values()), None)
+    record = msgspec.structs.replace(record, analyses=reports.analyses, balanced_accuracy=best, finished=True)
+    store.note_run(record)
+    document = session.finished(
+        TrainDocument(
+            stages=[_trained(outcome) for outcome in outcomes],
+            downstream=reports.reports.get("downstream", UNSET),
+            baseline=reports.reports.get("baseline", UNSET),
+            dataset=planner.data.pack.name,
+            seeds=[session.request.seed],
+            title=record.title,
+        )
+    )
+    store.keep_result(record, document.kind, document.to_json())
+    session.draw(document)
+    session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
+    return document
+
+
+def _asked(session: Session, planner: Planner, target: Target, keys: list[str]) -> Json:
+    """What tells the run apart from others."""
+    from sslcurr.spec.stage import to_dict
+
+    parent = planner.parent
+    probed: list[object] = []
+    if target.probe is not None:
+        # A probe has no stage of its own whose key would say which images, network and seed it was asked for.
+        backbone, size = to_dict(planner.backbone(parent)), planner.data.image_size
+        probed = [planner.data.pack.fingerprint, session.request.label_fraction, backbone, size, session.request.seed]
+        probed += [target.layers] if target.layers != "*" else []
+    return {
+        "stages": keys,
+        "start": parent.key,
+        "probe": target.probe,
+        "baseline": target.baseline,
+        "probed": probed,
+    }
+
+
+def _trained(outcome: Outcome) -> TrainedStage:
+    record = outcome.stage.record
+    return TrainedStage(
+        task=outcome.spec.task,
+        key=outcome.stage.key,
+        checkpoint=str(outcome.stage.weights),
+        reused=outcome.reused,
+        metrics=record.metrics,
+        seconds=record.seconds,
+    )
+
+
+class Reports:
+    """The test reports of a call, and the analyses that hold them.
+
+    Attributes:
+        reports: `downstream` and `baseline`, as far as there are any.
+        analyses: names of folders of the store.
+    """
+
+    def __init__(self, session: Session, store: Store, masks: Regions | None) -> None:
+        self.session = session
+        self.store = store
+        self.masks = masks
+        self.reports: dict[str, ClassificationReport] = {}
+        self.folders: list[str] = []
+        self.attention: list[str] = [] if masks is None else [masks.folder.name]
+
+    @property
+    def analyses(self) -> list[str]:
+        """Names of folders of the store: reports, then what attention needs."""
+        return [*self.folders, *self.attention]
+
+    def keep(self, name: str, report: ClassificationReport, folder: Path) -> None:
+        """Keep a report that is in an analysis."""
+        self.reports[name] = report
+        self.folders.append(folder.name)
+
+    def add(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Report the last of some stages, where it is a classification."""
+        from sslcurr.analysis.evaluation import attention as gaze
+        from sslcurr.analysis.evaluation import classifier
+
+        if not outcomes or outcomes[-1].spec.task != CLASSIFICATION:
+            return
+        last, device = outcomes[-1], self.session.device
+        report, folder = classifier.evaluate(last.stage, last.spec, self.store, device)
+        if self.masks is not None:
+            seen = gaze.gaze_of(last.stage, last.spec, self.masks, gaze.Settings(), self.store, device)
+            self.attention.append(seen.folder.name)
+            report = msgspec.structs.replace(report, attention=gaze.in_short(seen))
+        self.keep(name, report, folder)
+
+
+def _probe(session: Session, planner: Planner, target: Target, store: Store, reports: Reports) -> None:
+    """Report a probe of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
+    from sslcurr.analysis.evaluation import classifier
+    from sslcurr.backbones.checkpoint import sha256_of
+    from sslcurr.engine.run import weights_of
+
+    assert target.probe is not None
+    planner.selection(CLASSIFICATION)  # raises where there are no labels
+    parent, request = planner.parent, session.request
+    backbone, size = planner.backbone(parent), planner.data.image_size
+    data = planner.data.spec(request.label_fraction)
+
+    def measure(name: str, weights: Path | None, digest: str) -> None:
+        report, folder = classifier.probe(
+            weights,
+            digest,
+            backbone,
+            size,
+            data,
+            target.probe or "",
+            store,
+            session.device,
+            request.seed,
+            target.layers,
+        )
+        reports.keep(name, report, folder)
+
+    if parent.key is not None:
+        weights = weights_of(parent.key, parent.source, store)
+        measure("downstream", weights, sha256_of(weights))
+    if parent.key is None or target.baseline:
+        measure("downstream" if parent.key is None else "baseline", None, f"untrained, seed {request.seed}")

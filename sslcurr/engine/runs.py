@@ -1,0 +1,123 @@
+"""Records of commands: made here only, so that all have all that a store and a report need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sslcurr.engine.store import Stage, Store, now, run_name
+from sslcurr.spec.record import RunRecord
+from sslcurr.spec.stage import Json
+
+if TYPE_CHECKING:
+    from sslcurr.data.pack import Pack
+    from sslcurr.engine.dataset import Data
+    from sslcurr.engine.models import Model
+    from sslcurr.engine.plan import Planner
+
+
+class Result(Protocol):
+    """What a command found: a document of `sslcurr.analysis.results`."""
+
+    @property
+    def kind(self) -> str:
+        """Of the document, such as `cka`."""
+
+    def to_json(self) -> Json:
+        """As plain values."""
+
+
+def run_record(
+    planner: Planner, store: Store, *, asked: Json, title: str, stages: Sequence[str], invocation: Sequence[str]
+) -> RunRecord:
+    """The record of a command that trains, and which stages it needs beside those it starts from.
+
+    Args:
+        planner: of the command.
+        store: where the record will be.
+        asked: tells runs apart: the same is the same run.
+        title: what it is about.
+        stages: keys of what it trains.
+        invocation: the command line.
+    """
+    earlier = store.all_runs().get(run_name(asked))
+    return RunRecord(
+        asked=asked,
+        title=title,
+        dataset=planner.data.pack.name,
+        seed=planner.request.seed,
+        stages=[*ancestors(planner.parent.key, store), *stages],
+        analyses=[] if earlier is None else earlier.analyses,  # until it is known again which are needed
+        packs=[planner.data.pack.folder.name],
+        balanced_accuracy=None,
+        finished=False,
+        command=list(invocation),
+        created=now(),
+    )
+
+
+def note_look(
+    store: Store,
+    document: Result,
+    models: Sequence[Model | Stage],
+    data: Sequence[Data],
+    folders: Sequence[Path],
+    *,
+    invocation: Sequence[str],
+    of: str = "",
+) -> None:
+    """Write down what a command found of finished models, and which stages, packs and analyses it needs.
+
+    Args:
+        store: where it is kept.
+        document: what was found.
+        models: those that were looked at.
+        data: the data sets that they were shown.
+        folders: analyses.
+        invocation: the command line.
+        of: what it was about; the titles of the models where nothing is given.
+    """
+    shown = [model if isinstance(model, Stage) else model.stage for model in models]
+    stages = [key for stage in shown if stage is not None for key in ancestors(stage.key, store)]
+    names = list(dict.fromkeys(folder.name for folder in folders))
+    titles = ", ".join(model.title for model in models if not isinstance(model, Stage))
+    title = f"{document.kind} {of or titles}"
+    record = RunRecord(
+        asked={"look": title, "analyses": names},
+        title=title,
+        dataset=", ".join(dict.fromkeys(each.pack.name for each in data)),
+        seed=0,
+        stages=list(dict.fromkeys(stages)),
+        analyses=names,
+        packs=list(dict.fromkeys(each.pack.folder.name for each in data)),
+        balanced_accuracy=None,
+        finished=True,
+        command=list(invocation),
+        created=now(),
+    )
+    store.note_run(record)
+    store.keep_result(record, document.kind, document.to_json())
+
+
+def note_pack(store: Store, pack: Pack, image_size: int, invocation: Sequence[str]) -> None:
+    """Write down that a pack is needed, or it would be removed as one that no run needs."""
+    store.note_run(
+        RunRecord(
+            asked={"prepared": pack.folder.name},
+            title=f"data prepare, {image_size} px",
+            dataset=pack.name,
+            packs=[pack.folder.name],
+            command=list(invocation),
+            created=now(),
+        )
+    )
+
+
+def ancestors(key: str | None, store: Store) -> list[str]:
+    """The keys of a stage and all those before it that the store holds, oldest first."""
+    keys: list[str] = []
+    while key is not None and (stage := store.find(key)) is not None:
+        keys.insert(0, key)
+        key = stage.spec.parent
+    return keys

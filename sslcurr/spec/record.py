@@ -1,0 +1,81 @@
+"""What is written down of trainings and of commands: the record of a stage, and that of a run."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from sslcurr.spec.stage import Json
+
+
+class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened when a stage was trained, as in its `done.json`.
+
+    Attributes:
+        key: of the stage.
+        weights_sha256: of its `backbone.safetensors`.
+        parent: key of the stage it started from, `sha256:...` of a checkpoint, or None for scratch.
+        parent_weights_sha256: of the weights it started from.
+        metrics: measures at its end.
+        steps: optimizer steps.
+        stopped_early: whether the validation measure stopped it.
+        num_images: training images.
+        images_per_second, seconds: speed and time of the training.
+        lr: the peak learning rate.
+        device, precision, channels_last, threads: where and how it was trained.
+        versions: of sslcurr, torch and Python.
+        search: how its learning rate was found; unset where none was looked for.
+    """
+
+    key: str
+    weights_sha256: str
+    parent: str | None
+    parent_weights_sha256: str | None
+    metrics: dict[str, int | float]
+    steps: int
+    stopped_early: bool = False
+    num_images: int
+    images_per_second: float
+    seconds: float
+    lr: float | None = None
+    device: str
+    precision: str
+    channels_last: bool = False
+    threads: int | None = None
+    versions: dict[str, str]
+    search: Json | UnsetType = UNSET
+
+    def to_json(self) -> Json:
+        """As plain values, in the order of the fields."""
+        return dict(msgspec.to_builtins(self))
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A command and what it needs of the store, as in a file under `runs`.
+
+    Attributes:
+        asked: what tells it apart from other runs: the same is the same run.
+        title: what it is about.
+        dataset, seed: of its stages.
+        stages, analyses, packs: keys and names of what it needs, so that these are kept.
+        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured.
+        finished: whether it came to its end.
+        command: the command line, word by word; unset where a version before 0.2 prepared a data set.
+        created: when it was begun, ISO 8601.
+    """
+
+    asked: Json
+    title: str
+    dataset: str
+    seed: int = 0
+    stages: list[str] = msgspec.field(default_factory=list)
+    analyses: list[str] = msgspec.field(default_factory=list)
+    packs: list[str] = msgspec.field(default_factory=list)
+    balanced_accuracy: float | None = None
+    finished: bool = True
+    command: list[str] | UnsetType = UNSET
+    created: str
+
+    def to_json(self) -> Json:
+        """As plain values, in the order of the fields."""
+        return dict(msgspec.to_builtins(self))

@@ -1,0 +1,107 @@
+"""A task to be checked, with small images and a small network: nothing to fetch, seconds to train."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sslcurr.data.sources import catalog
+from sslcurr.engine.batches import Feed
+from sslcurr.engine.plan import Planner
+from sslcurr.engine.run import train_stage
+from sslcurr.engine.selection import Selection, select
+from sslcurr.engine.store import Stage, Store
+from sslcurr.engine.train import build_task
+from sslcurr.progress import Reporter
+from sslcurr.seeds import torch_generator
+from sslcurr.spec.request import Request
+from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.stage import StageSpec
+from sslcurr.tasks import task_class
+from sslcurr.tasks.base import Batch, Task
+
+EPOCHS, BATCH_SIZE = 3, 8
+IMAGE_SIZES = (16, 64)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task to be checked.
+
+    Attributes:
+        task: its name.
+        stage: makes a stage of three epochs of it; takes `image_size`, 16 pixels where none is given.
+        folder: an empty folder for the stores of one check.
+        golden: the file with the loss curve of this version of the task, if there is one.
+        device: as `--device`.
+    """
+
+    task: str
+    stage: Callable[..., StageSpec]
+    folder: Path
+    golden: Path | None = None
+    device: str = "auto"
+
+    @property
+    def kind(self) -> type[Task]:
+        """The class of the task."""
+        return task_class(self.task)
+
+    def images(self, spec: StageSpec) -> Selection:
+        """The images of a stage."""
+        return select(spec.data, labelled=self.kind.labelled)
+
+    def module(self, spec: StageSpec) -> Task:
+        """The task of a stage before its first step, on the CPU."""
+        return build_task(spec, self.images(spec), None)
+
+    def batch(self, spec: StageSpec, num_images: int = 12) -> Batch:
+        """The same batch of training images each time, on the CPU."""
+        feed = Feed(self.images(spec), spec.backbone, torch.device("cpu"))
+        views = self.kind.views(self.kind.Config(**spec.config))
+        return feed.batch(np.arange(num_images), views, torch_generator("test"))
+
+    def train(self, spec: StageSpec, place: str = "store", **runtime: Any) -> Stage:
+        """Train a stage in a store of that name; `runtime` are fields of Runtime."""
+        return train_stage(spec, Store(self.folder / place), Runtime(**{"device": self.device, **runtime}), Reporter())
+
+
+def subject_of(
+    task: str, folder: Path, *, settings: Sequence[str] = (), golden: Path | None = None, device: str = "cpu"
+) -> Subject:
+    """A task with small images of three kinds of clothing and timm's network for tests, all in `folder`."""
+    images, packs = write_images(folder / "clothes"), Store(folder / "packs")
+
+    @functools.cache
+    def stage(image_size: int = IMAGE_SIZES[0]) -> StageSpec:
+        request = Request(
+            dataset=str(images),
+            backbone="test_resnet",
+            stem="imagenet",
+            image_size=image_size,
+            epochs=EPOCHS,
+            batch_size=BATCH_SIZE,
+            settings=tuple(f"{task}.{setting}" for setting in settings),
+        )
+        return Planner(request, packs, [task]).chain([task])[0]
+
+    return Subject(task, stage, folder, golden, device)
+
+
+def write_images(root: Path) -> Path:
+    """A folder of 63 real images of three classes, 28 x 28, grey: some of those that come with sslcurr."""
+    source = catalog.find("fashion")
+    assert source.arrays is not None
+    labels = np.array(source.labels)
+    for name in ("trouser", "sandal", "bag"):
+        (root / name).mkdir(parents=True)
+        for i in np.flatnonzero(labels == name)[:21]:
+            Image.fromarray(source.arrays[i]).save(root / name / f"{i:04d}.png")
+    return root
