@@ -55,22 +55,22 @@ class Document(Part, frozen=True, kw_only=True):
     Attributes:
         schema: the version of the kind's layout; unset in documents of sslcurr 0.1.0 and before.
         invocation: the command line that made it, word by word; unset in those as well.
-        layout: plain values whose order of names the JSON keeps: those that an older version wrote in another order.
+        name_order: plain values whose order of names the JSON keeps: those that an older version wrote in another order.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     last: ClassVar[tuple[str, ...]] = ("schema", "invocation")
-    unprinted: ClassVar[tuple[str, ...]] = ("layout",)
+    unprinted: ClassVar[tuple[str, ...]] = ("name_order",)
 
     schema: int | UnsetType = UNSET
     invocation: list[str] | UnsetType = UNSET
-    layout: Json | None = None
+    name_order: Json | None = None
 
     def to_json(self) -> Json:
         """As `--json` prints it and as the store keeps it."""
         plain = super().to_json()
-        return plain if self.layout is None else in_order_of(plain, self.layout)
+        return plain if self.name_order is None else in_order_of(plain, self.name_order)
 
     def made_by(self, invocation: list[str]) -> Self:
         """This document with the version of its layout and the command line that made it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def decode(kind: str, plain: Any) -> Document:
         ) from error
     names = list(_names(document.to_json()))
     if names != list(_names(in_order_of(document.to_json(), plain))):
-        return msgspec.structs.replace(document, layout=plain)
+        return msgspec.structs.replace(document, name_order=plain)
     return document
 
 
