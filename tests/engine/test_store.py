@@ -15,6 +15,7 @@ from sslcurr.engine.store import Store, now
 from sslcurr.errors import StoreError
 from sslcurr.files import is_full_disk, write_whole
 from sslcurr.progress import Reporter
+from sslcurr.spec.record import RunRecord, StageRecord
 from sslcurr.spec.stage import key_of
 from tests.spec.test_spec import SPEC
 
@@ -22,7 +23,20 @@ from tests.spec.test_spec import SPEC
 def work(part):
     (part / "backbone.safetensors").write_bytes(b"weights")
     (part / "resume.pt").write_bytes(b"state")
-    return {"weights_sha256": "x", "parent": None, "metrics": {}, "seconds": 1.0}
+    return StageRecord(
+        key=key_of(SPEC),
+        weights_sha256="x",
+        parent=None,
+        parent_weights_sha256=None,
+        metrics={},
+        steps=1,
+        num_images=4,
+        images_per_second=1.0,
+        seconds=1.0,
+        device="cpu",
+        precision="32",
+        versions={},
+    )
 
 
 def silent():
@@ -145,8 +159,7 @@ def test_only_what_no_run_needs_is_removed(tmp_path):
     folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
     other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
     needed = {"stages": [kept.key], "analyses": [folder.name], "packs": []}
-    record = {"asked": {"a": 1}, **needed, "created": now()}
-    name = store.note_run(record)
+    name = store.note_run(RunRecord(asked={"a": 1}, title="t", dataset="d", **needed, created=now()))
     assert json.loads((folder / "done.json").read_text()) == {"x": 1}
     found = {path.name.removesuffix(".lock") for path in store.unneeded()}
     assert found == {other.name}
@@ -165,8 +178,9 @@ def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_th
     }
     names = {}
     for number, (word, date) in enumerate(dates.items()):
-        names[word] = store.note_run({"asked": {"is": word}, "created": date})
-        store.keep_result({"asked": {"is": word}}, "rank", {"is": word})
+        record = RunRecord(asked={"is": word}, title=word, dataset="d", created=date)
+        names[word] = store.note_run(record)
+        store.keep_result(record, "rank", {"is": word})
         os.utime(store.runs / f"{names[word]}.json", (number, number))
     assert list(store.all_runs()) == [names["a"], names["b"], names["c"]]  # half past eight, ten, and a little later
     assert store.result(names["b"]) == ("rank", {"is": "b"})
