@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sslcurr.analysis.results.document import Document, Json, Part
+from sslcurr.analysis.results.document import Document, Json, Part, in_order_of
+from sslcurr.analysis.results.estimate import Estimate
 from sslcurr.analysis.results.style import FORMATS, Figure, Formats
 from sslcurr.analysis.results.table import Table
 from sslcurr.errors import SpecError, StoreError, did_you_mean
@@ -78,11 +80,26 @@ def decode(kind: str, plain: Any) -> Document:
         StoreError: the values are not a document of that kind.
     """
     try:
-        return msgspec.convert(plain, document_class(kind))
+        document = msgspec.convert(plain, document_class(kind))
     except msgspec.ValidationError as error:
         raise StoreError(
             f"a result of kind {kind} is damaged ({error})", "run its command again: what was trained is kept"
         ) from error
+    names = list(_names(document.to_json()))
+    if names != list(_names(in_order_of(document.to_json(), plain))):
+        return msgspec.structs.replace(document, name_order=plain)
+    return document
+
+
+def _names(plain: Any) -> Iterator[str]:
+    """All names of plain values in their order."""
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            yield name
+            yield from _names(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from _names(value)
 
 
 def load_result(path: str | Path, kind: str | None = None) -> Document:
@@ -109,8 +126,10 @@ def json_schema(kind: str) -> Json:
     Raises:
         SpecError: there is no such kind.
     """
-    schema = msgspec.json.schema(document_class(kind))
-    parts = {part.__name__: part for part in _subclasses(Part)}
+    document = document_class(kind)
+    schema = msgspec.json.schema(document)
+    own = {document.__module__, Estimate.__module__}  # classes of other kinds may have the same names
+    parts = {part.__name__: part for part in _subclasses(Part) if part.__module__ in own}
     for name, definition in schema["$defs"].items():
         if name in parts and "properties" in definition:
             printed = parts[name].printed_names()
