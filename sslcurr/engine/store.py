@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from sslcurr.errors import StoreError
-from sslcurr.files import read_json, size_of, write_json
+from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord
 from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
@@ -152,12 +152,16 @@ class Store:
         write_json(self.results / f"{run_name(record.asked)}.json", {"kind": kind, "document": document})
 
     def result(self, name: str) -> tuple[str, Json] | None:
-        """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far."""
+        """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         path = self.results / f"{name}.json"
         if not path.is_file():
             return None
-        found = read_json(path)
-        return found["kind"], found["document"]
+        result = read_as(path, _Result)
+        return result.kind, result.document
 
     def all_runs(self) -> dict[str, RunRecord]:
         """The records of all runs by name, the one begun first first; times of files are not kept by every copy."""
@@ -207,6 +211,13 @@ def now() -> str:
 def run_name(asked: Json) -> str:
     """The name of a run: the same was asked, the same run."""
     return hash_of(asked)[:8]
+
+
+class _Result(msgspec.Struct):
+    """What a run found, as the store keeps it."""
+
+    kind: str
+    document: Json
 
 
 Record = TypeVar("Record", StageRecord, RunRecord)

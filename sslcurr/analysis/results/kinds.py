@@ -145,7 +145,7 @@ def _subclasses(kind: type[Part]) -> list[type[Part]]:
 
 
 def tables(kind: str, plain: Json, title: str = "") -> list[Table]:
-    """The tables of what a command found, the main ones first.
+    """The tables of what a command found, the main ones first; none of a kind that this version does not know.
 
     Args:
         kind: of the document, as in the store.
@@ -153,9 +153,9 @@ def tables(kind: str, plain: Json, title: str = "") -> list[Table]:
         title: of the run, such as `rotation -> classification`.
 
     Raises:
-        SpecError, StoreError: as `decode`.
+        StoreError: the values are not a document of that kind.
     """
-    return decode(kind, plain).tables(title)
+    return decode(kind, plain).tables(title) if kind in KINDS else []
 
 
 def draw(kind: str, plain: Json, folder: Path, *, formats: Formats = ("png", "svg")) -> list[Figure]:

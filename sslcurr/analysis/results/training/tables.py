@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from msgspec import UnsetType
 
@@ -11,7 +10,7 @@ from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_
 from sslcurr.analysis.results.estimate import INTERVAL, ReportAttention, ends_of, measured, plus_minus, share
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
-from sslcurr.wording import arrow, counted
+from sslcurr.wording import counted
 
 # Confusion matrices of more classes are drawn, not printed.
 MOST_CLASSES = 14
@@ -136,47 +135,3 @@ def _stages(stages: Sequence[TrainedStage], name: str) -> Table:
     ]
     columns += [Column(key, (key,), general) for key in measures]
     return Table(name, "Stages, with what was measured at their ends", tuple(columns), rows)
-
-
-def stage_table(stages: Sequence[Mapping[str, Any]], num_left_out: int = 0) -> Table:
-    """The table of trained stages.
-
-    Args:
-        stages: as `report.gather` describes them.
-        num_left_out: so many more there are.
-    """
-    rows = [
-        {
-            "key": stage["key"],
-            "chain": arrow(stage["chain"]),
-            "dataset": stage["dataset"],
-            "seed": stage["seed"],
-            "num_images": stage["num_images"],
-            "loss": stage["metrics"].get("loss"),
-            "validation": stage["metrics"].get("val_balanced_accuracy"),
-            "hours": stage["hours"],
-            "images_per_second": stage["images_per_second"],
-            "device": stage["device"],
-            "precision": stage["precision"],
-            **{f"version_{name}": version for name, version in stage["versions"].items()},
-        }
-        for stage in stages
-    ]
-    columns = [
-        Column("stage", ("key",), lambda key: key[:8], words=True),
-        Column("chain", ("chain",)),
-        Column("data", ("dataset",)),
-        Column("seed", ("seed",), count),
-        Column("images", ("num_images",), count),
-        Column("last loss", ("loss",), general),
-        Column("validation (%)", ("validation",), share),
-        Column("hours", ("hours",), lambda value: f"{value:.2g}" if value < 10 else f"{value:,.1f}"),
-        Column("images/s", ("images_per_second",), lambda value: "-" if value is None else f"{value:,.0f}"),
-        Column("device, precision", ("device", "precision"), lambda *both: ", ".join(both), words=True),
-    ]
-    if not any(row["validation"] is not None for row in rows):
-        columns = [column for column in columns if column.fields != ("validation",)]
-    notes = (
-        (f"{counted(num_left_out, 'older stage')} left out: sslcurr runs --stages lists all",) if num_left_out else ()
-    )
-    return Table("stages", "Stages, newest first", tuple(columns), same_columns(rows), notes)
