@@ -20,7 +20,6 @@ from sslcurr.spec.record import RunRecord, StageRecord
 from sslcurr.spec.stage import key_of
 from tests.spec.test_spec import SPEC
 
-
 RECORD = StageRecord(
     key=key_of(SPEC),
     weights_sha256="x",
