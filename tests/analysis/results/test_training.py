@@ -17,7 +17,7 @@ from tests import REPOSITORY
 
 KEPT = REPOSITORY / "tests" / "documents"
 # A chain with masks and a baseline, a probe of an untrained network, a pretext task alone.
-FILES = ["train", "train-probe", "train-pretext"]
+FILES = ["train", "train-probe", "train-pretrained"]
 REQUIRED = {"attention": ("mean", "interval", "coverage", "pointing", "num_images")}
 REQUIRED["report"] = (
     "split",
@@ -156,7 +156,7 @@ def test_a_terminal_also_shows_speeds_and_the_stages_of_the_baseline():
 
 
 def test_a_pretext_task_alone_shows_its_stages_and_its_checkpoint():
-    document = plain("train-pretext")
+    document = plain("train-pretrained")
     chain = read(document)
     (table,) = chain.tables()
     assert (table.name, cells(table)[0]["task"]) == ("train", "simsiam")
