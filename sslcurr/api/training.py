@@ -178,6 +178,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
             title=record.title,
+            baseline_stages=[_trained(outcome) for outcome in compared],
         )
     )
     store.keep_result(record, document.kind, document.to_json())
@@ -215,6 +216,7 @@ def _trained(outcome: Outcome) -> TrainedStage:
         reused=outcome.reused,
         metrics=record.metrics,
         seconds=record.seconds,
+        images_per_second=record.images_per_second,
     )
 
 
