@@ -89,7 +89,7 @@ class Planner:
         self._forget()
 
     def requesting(self, **changes: Any) -> Planner:
-        """This planner with other values of the request that concern neither the data nor the settings, such as `seed`, `fraction`."""
+        """This planner with other values of its request that concern neither data nor settings, such as `seed`."""
         name = repr(sorted(changes.items()))
         if name not in self._others:
             other = self._others[name] = copy.copy(self)
