@@ -27,7 +27,7 @@ from sslcurr.analysis.results.kinds import TABLE_NAMES as KINDS
 from sslcurr.analysis.results.kinds import tables
 from sslcurr.analysis.results.table import Column, Table
 from sslcurr.analysis.results.training import figures
-from sslcurr.cli.report import Format, TableName
+from sslcurr.cli.report import TableFormat, TableName
 from sslcurr.engine.store import Store
 from tests import REPOSITORY
 from tests.conftest import QUICK, Command
@@ -615,7 +615,7 @@ def test_attention_stands_beside_accuracy_where_masks_are_known(made):
 
 def test_words_of_the_command_line_are_those_of_the_tables():
     assert [name.value for name in TableName] == list(KINDS)
-    assert tuple(form.value for form in Format) == FORMATS
+    assert tuple(form.value for form in TableFormat) == FORMATS
 
 
 def test_many_models_and_layers_and_pretraining_alone(made):
