@@ -44,10 +44,10 @@ DISTINCT = 32  # the rest are copies: decoders have no memory
 PACKING = """
 import os, resource, sys, time
 from pathlib import Path
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from sslcurr.data.packing import open_pack
 begun = time.perf_counter()
-open_pack(find(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+open_pack(find_source(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
 seconds = time.perf_counter() - begun
 own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 print(seconds, (own + workers * os.cpu_count()) // 1024)

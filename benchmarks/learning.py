@@ -94,7 +94,7 @@ def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, dev
 def set_norms(spec: StageSpec, path: Path) -> None:
     """Write an untrained backbone whose batch norms know the mean and variance of the training images.
 
-    Any training does that much, even at a rate of nothing: what a task learns is what it gains beyond it.
+    Any training does that much, even at a learning rate of almost 0: what a task learns is what it gains beyond it.
     """
     selection = select(spec.data, labelled=False)
     torch.manual_seed(seed_for(spec.seed, "init", "backbone"))

@@ -36,10 +36,10 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
 
 
 def check_backbone(spec: BackboneSpec, sizes: Iterable[int]) -> None:
-    """Build the network without memory and show it images of `sizes` pixels, to find a mistake before any training.
+    """Build the network without memory and pass images of `sizes` pixels through it, to find a mistake before any training.
 
     Raises:
-        SpecError: as `build` does, or the network cannot see images of such a size.
+        SpecError: as `build` does, or the network cannot process images of such a size.
     """
     with torch.device("meta"), torch.no_grad():
         network = build(spec).eval()
@@ -48,7 +48,7 @@ def check_backbone(spec: BackboneSpec, sizes: Iterable[int]) -> None:
                 network(torch.empty(2, spec.channels, size, size))
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise SpecError(
-                    f"{spec.name} cannot see images of {size} x {size} pixels, of which it would be shown some",
+                    f"{spec.name} cannot process images of {size} x {size} pixels, which this training uses",
                     "give a larger --image-size (or --set TASK.small_size, TASK.patch_size), or a ResNet",
                 ) from error
 

@@ -238,7 +238,7 @@ def guess(state: dict[str, Tensor], *, stem: str | None = None) -> BackboneSpec:
         return min(fits, key=lambda fit: fit[0])[1]
     raise CheckpointError(
         f"cannot tell which backbone the file holds; its keys are {_few(state)}",
-        "give --backbone NAME (the name that timm has for it), or the file holds none that fits",
+        "give --backbone NAME, the name of the network in timm",
     )
 
 

@@ -25,17 +25,17 @@ def error_console() -> Console:
 
 
 class Lines(Reporter):
-    """Tells the stages of a run in lines, and draws a bar while one is trained."""
+    """Prints the stages of a run as lines, and draws a bar while one is trained."""
 
     def __init__(self) -> None:
         self.console = error_console()
-        self.described: dict[str, str] = {}  # task -> its settings as they were told last
+        self.described: dict[str, str] = {}  # task -> its settings as they were printed last
         self.files: list[Path] = []
         self.bar: Any = None
         self.task: Any = None
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
-        """Say what is trained, with all that was resolved, and open the bar."""
+        """Print the stage and its resolved settings, and open the bar."""
         going_on = f", going on at step {step} of {total_steps}" if step else ""
         self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
         line = ", ".join(f"{name} {value}" for name, value in settings.items())
@@ -51,17 +51,17 @@ class Lines(Reporter):
             self.bar.start()
 
     def search_begins(self, spec: StageSpec, key: str, search: str) -> None:
-        """Say how the rate is looked for."""
+        """Print how the learning rate is searched for."""
         self.console.print(f"{spec.task} ({key}): learning-rate {search}", markup=False)
 
     def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
-        """Open a bar for one rate of a search."""
-        self._open_bar(f"{task}: rate {number + 1} of {num_trials}, {lr:.3g}", total_steps, step)
+        """Open a bar for one trial of a search."""
+        self._open_bar(f"{task}: learning rate {number + 1} of {num_trials}, {lr:.3g}", total_steps, step)
 
     def trial_ends(self, number: int, lr: float, result: str) -> None:
-        """Say what a rate gave."""
+        """Print the result of a trial."""
         self.close()
-        self.console.print(f"  rate {number + 1}: {lr:.3g}: {result}", style="dim", markup=False)
+        self.console.print(f"  learning rate {number + 1}: {lr:.3g}: {result}", style="dim", markup=False)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Move the bar."""
@@ -70,7 +70,7 @@ class Lines(Reporter):
             self.bar.update(self.task, completed=step, speed=f"{images_per_second:,.0f} images/s", **shown)
 
     def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
-        """Close the bar; say so when nothing had to be trained."""
+        """Close the bar, and print a line if the stage was reused."""
         self.close()
         if reused:
             self.console.print(f"{spec.task} ({key}): already there, reused", markup=False)
@@ -108,7 +108,7 @@ class Lines(Reporter):
 
     @contextmanager
     def counting(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
-        """A bar that is told how many of how many are done; it opens when it is first told."""
+        """A bar for a function that reports the numbers done and in all; it opens at the first report."""
         if not self.console.is_terminal:
             yield None
             return

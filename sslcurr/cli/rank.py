@@ -127,7 +127,7 @@ def rank(
     if not search and (beam, budget, score, penalty) != (2, 0.25, SearchScore.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
-        raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
+        raise SpecError("--search finds an ordering itself", "leave out --orderings, --watch and --imagenet")
     document: Document
     with shared.lab() as lab:
         if search:

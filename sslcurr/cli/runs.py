@@ -76,6 +76,6 @@ def _confirm(num_entries: int, num_runs: int, *, yes: bool) -> None:
         StoreError: stdin is not a terminal, so nobody can be asked.
     """
     if not yes and not sys.stdin.isatty():
-        raise StoreError("removing needs a yes", "add --yes, or --dry-run to look first")
+        raise StoreError("removing needs confirmation", "add --yes, or --dry-run to see what would be removed")
     if not yes and not typer.confirm(f"remove {num_entries} entries and forget {num_runs} runs?"):
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ import numpy as np
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
-from sslcurr.data.sources.source import Fault, Source
+from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.data.split import SplitSettings, assign
 from sslcurr.errors import DataError
 
@@ -44,8 +44,8 @@ class Findings:
     sides: tuple[int, int, int] = (0, 0, 0)
     num_grey: int = 0
     num_groups: int | None = None
-    faults: list[Fault] = field(default_factory=list)
-    broken: list[Fault] = field(default_factory=list)
+    faults: list[ImageFault] = field(default_factory=list)
+    broken: list[ImageFault] = field(default_factory=list)
     copies: list[list[str]] = field(default_factory=list)
     contradictions: list[list[str]] = field(default_factory=list)
     across: list[list[str]] = field(default_factory=list)
@@ -78,7 +78,7 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
     dicom = [source.root is not None and read.may_be_dicom(source.place(i)[0]) for i in rows]
     workers = workers or os.cpu_count() or 1
 
-    def look(processes: Processes, i: int) -> tuple[bytes, int, int, bool] | str:
+    def describe(processes: Processes, i: int) -> tuple[bytes, int, int, bool] | str:
         try:
             if dicom[i]:
                 return processes.call(partial(_described_file, *source.place(i)))
@@ -89,11 +89,11 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
     with (
         read.pillow_without_warnings(),
         Processes.for_dicom(sum(dicom), workers) as processes,
-        closing(in_threads(partial(look, processes), rows, workers)) as results,
+        closing(in_threads(partial(describe, processes), rows, workers)) as results,
     ):
         for done, (i, result) in enumerate(results, start=1):
             if isinstance(result, str):
-                findings.broken.append(Fault(source.names[i], result))
+                findings.broken.append(ImageFault(source.names[i], result))
             else:
                 digest, height, width, is_grey = result
                 names_of[digest].append(i)
@@ -106,7 +106,7 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
         sides.sort()
         findings.sides = sides[0], sides[len(sides) // 2], sides[-1]
     _count(source, findings, {fault.name for fault in findings.broken})
-    _compare(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
+    _compare_copies(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
     return findings
 
 
@@ -173,7 +173,7 @@ def _count(source: Source, findings: Findings, broken: set[str]) -> None:
         findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
 
 
-def _compare(source: Source, findings: Findings, equals: list[list[int]]) -> None:
+def _compare_copies(source: Source, findings: Findings, equals: list[list[int]]) -> None:
     for equal in sorted(equals):
         names = [source.names[i] for i in equal]
         findings.copies.append(names)

@@ -1,4 +1,4 @@
-"""What trainings cost, in image passes, time and room: known before they run."""
+"""What trainings cost, in image passes, time and disk space, estimated before they run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def measured_speed(spec: StageSpec, runtime: Runtime) -> float:
     from sslcurr.engine.train import train
 
     watch = _Stopwatch()
-    # At hardly any rate: one that makes the loss infinite is as fast.
+    # A learning rate of almost 0: the speed does not depend on it.
     training = replace(spec.training, lr=1e-9, epochs=MEASURED_STEPS)
     alone = replace(spec, parent=None, source="", search=None, training=training)
     with tempfile.TemporaryDirectory() as folder, suppress(_Enough):

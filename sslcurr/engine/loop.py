@@ -152,6 +152,6 @@ class Loop:
         lr = self.spec.training.lr
         raise TrainingError(
             f"the loss of {self.spec.task} is not finite at step {step} of {self.total_steps} ({self.key})",
-            f"{saved}; try a lower rate (--set {self.spec.task}.lr={lr / 5:.3g}), --precision 32, "
+            f"{saved}; try a lower learning rate (--set {self.spec.task}.lr={lr / 5:.3g}), --precision 32, "
             f"or --set {self.spec.task}.clip=1",
         )

@@ -1,4 +1,4 @@
-"""Learning-rate search: before a stage is trained, rates are drawn at random and each is tried on fewer images.
+"""Learning-rate search: before a stage is trained, random learning rates are tried on fewer images.
 
 Section 3.1 of the study (arXiv 2112.12086) at every step of a chain. Optuna (https://optuna.org) draws, stops and keeps
 the trials; its journal lies in the stage's folder, so that a search goes on where it was stopped.
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
 
 FOLDER = "search"
-COLLAPSED = 0.1  # spread of the embeddings over the images, 1 when they fill the sphere
+COLLAPSED = 0.1  # scaled standard deviation of the embeddings over the images, 1 when they fill the sphere
 REDUCTION = 3  # of the trials of a rung one in so many goes on
 
 
 class LrSearchResult(TypedDict):
-    """What a search found: the rate, its `value` by the `measure`, numbers of trials, seconds."""
+    """The result of a search: the learning rate, its `value` by the `measure`, numbers of trials, seconds."""
 
     lr: float
     value: float
@@ -65,11 +65,11 @@ class TrialRow(TypedDict):
 def search_lr(
     spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
 ) -> LrSearchResult:
-    """Try `spec.search.trials` rates in `part/search`, going on where an earlier process stopped.
+    """Try `spec.search.trials` learning rates in `part/search`, going on where an earlier process stopped.
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
-    classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A rate
-    at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` beside
+    classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A
+    learning rate at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` beside
     the journal.
 
     Returns:
@@ -92,12 +92,12 @@ def search_lr(
         while (trial := next_trial(study, spec)) is not None:
             try_lr(trial, study, spec, key, folder, parent, runtime, report, measure)
         rows = trial_rows(study, measure)
-    for leftover in folder.glob("trial-*"):  # told to the study, then killed before it was removed
+    for leftover in folder.glob("trial-*"):  # its result is in the study; the process was killed before it was removed
         shutil.rmtree(leftover)
     ended = [row for row in rows if row["state"] == "finished"]
     if not ended:
         raise TrainingError(
-            f"none of the {len(rows)} rates tried for {spec.task} came to a good end ({rows[-1]['reason']}; {key})",
+            f"none of the {len(rows)} learning rates tried for {spec.task} succeeded ({rows[-1]['reason']}; {key})",
             f"give a lower range: --lr-range {spec.search.low / 100:.2g},{spec.search.low:.2g}",
         )
 
@@ -182,7 +182,7 @@ def pruner_of(search: LrSearch) -> optuna.pruners.BasePruner:
 
 
 def next_trial(study: optuna.Study, spec: StageSpec) -> optuna.Trial | None:
-    """The trial that was broken off, or the next one, its rate drawn; None when all are done."""
+    """The trial that was broken off, or the next one, its learning rate drawn; None when all are done."""
     import optuna
 
     search = spec.search
@@ -243,7 +243,7 @@ def try_lr(
 
 
 class TrialReporter(Reporter):
-    """Hears a trial being trained, and stops it when the study's pruner says so."""
+    """Receives the progress of a trial, and stops it when the study's pruner says so."""
 
     def __init__(self, trial: optuna.Trial, spec: StageSpec, part: Path, report: Reporter, measure: str) -> None:
         self.trial = trial
@@ -253,7 +253,7 @@ class TrialReporter(Reporter):
         self.measure = measure
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
-        """Say which rate is tried."""
+        """Report which learning rate is tried."""
         assert self.spec.search is not None
         num_trials = self.spec.search.trials
         self.report.trial_begins(spec.task, self.trial.number, num_trials, spec.training.lr, total_steps, step)
@@ -263,7 +263,7 @@ class TrialReporter(Reporter):
         self.report.step_done(step, loss, images_per_second)
 
     def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Tell the study; raises TrialPruned when the rate is not worth going on with."""
+        """Tell the study; raises TrialPruned when the learning rate is not worth going on with."""
         import optuna
 
         value = self.values()[-1]

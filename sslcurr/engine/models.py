@@ -277,7 +277,7 @@ def models_from(
             elif first is not None:
                 spec = first.backbone
             else:
-                raise SpecError(f"{text} says nothing about the network", "give random:resnet50, or --backbone")
+                raise SpecError(f"{text} does not name a network", "give random:resnet50, or --backbone")
             size = first.image_size if first is not None else None
             model = Model(f"untrained {spec.name}", spec, size, None, f"untrained, seed {seed}", seed=seed)
         models.append(model)

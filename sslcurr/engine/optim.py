@@ -71,7 +71,7 @@ def build_optimizer(
 
 
 def set_lr(optimizer: torch.optim.Optimizer, training: Training, lr: float) -> None:
-    """Give every group its rate when the schedule says `lr`."""
+    """Set the learning rate of every group, where the schedule gives `lr`."""
     for group in optimizer.param_groups:
         # Groups that sslcurr 0.1.0 saved in a resume.pt have neither entry.
         base = lr if group.get("scheduled", True) else training.lr

@@ -76,7 +76,7 @@ class Planner:
         self.request = request
         self.parent = parent or SCRATCH
         self.settings = settings.parse(request.settings, [*tasks, "data", SEARCH])
-        # All mistakes that can be seen without the images are said before they are decoded.
+        # All mistakes that can be detected without the images are reported before they are decoded.
         for task in [section for section in self.settings if section in TASKS]:
             kind = task_class(task)
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
@@ -105,7 +105,7 @@ class Planner:
         self._stages: dict[tuple[str, Parent, int | None], StageSpec] = {}
 
     def _check_search(self, tasks: Sequence[str]) -> None:
-        """Raise SpecError for a search that cannot be, or for settings of one that nobody asked for."""
+        """Raise SpecError for a search that cannot be, or for settings of one that is not requested."""
         search, request = self.search_settings, self.request
         low, high = request.lr_range or (1e-4, 0.6)
         LrSearch(low=low, high=high, trials=search.trials, draw=search.draw, pruner=request.lr_pruner or "none")
@@ -120,7 +120,7 @@ class Planner:
         }
         for option, value in idle.items():
             if value and not is_requested:
-                raise SpecError(f"{option} is for a search, and none was asked for", "add --lr search")
+                raise SpecError(f"{option} is for a learning-rate search, and none is requested", "add --lr search")
 
     def selection(self, task: str) -> Selection:
         """The images of a task.
@@ -154,7 +154,7 @@ class Planner:
         """The backbone of a chain: the parent's, or the one asked for, or the one that fits the image size.
 
         Raises:
-            SpecError: a requested that the parent contradicts.
+            SpecError: the request contradicts the parent.
         """
         request, inherited = self.request, parent.backbone
         if inherited is not None:
@@ -204,7 +204,7 @@ class Planner:
     def _resolved(self, task: str, parent: Parent, epochs: int | None) -> StageSpec:
         kind, request = task_class(task), self.request
         task_settings = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
-        rate = task_settings.get("lr", request.lr)  # the one said for the task counts
+        rate = task_settings.get("lr", request.lr)  # the setting of the task comes before --lr
         if task_settings.get("lr") == SEARCH:
             del task_settings["lr"]
         facts = self.facts(task, parent)
@@ -273,11 +273,11 @@ class Planner:
 
 
 def rates_around(training: Training, *, pretrained: bool) -> tuple[float, float]:
-    """The range in which a rate is looked for when none is given.
+    """The range of the learning-rate search, where the request gives none.
 
     The study's (arXiv 2112.12086): 0.01 to 0.6 from scratch, 0.0001 to 0.6 from trained weights, for SGD at 256 images.
     Rates of SGD and LARS go with the batch size, AdamW's are a hundredth at 256 images and go with its root. Widened
-    where that leaves out a third or three times the recipe's rate.
+    where that leaves out a third or three times the recipe's learning rate.
     """
     low, high = (1e-4 if pretrained else 0.01), 0.6
     size = training.batch_size / 256
@@ -299,7 +299,7 @@ def input_sizes(spec: StageSpec) -> set[int]:
 
 
 def described_search(search: LrSearch) -> str:
-    """A search for a rate, in a line."""
+    """A learning-rate search, in a line."""
     pruner = "" if search.pruner == "none" else f", {search.pruner}"
     return (
         f"search ({search.trials} from {search.low:.3g} to {search.high:.3g}, {search.draw}, each "

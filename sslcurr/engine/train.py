@@ -36,7 +36,7 @@ def train(
 ) -> StageRecord:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
 
-    The rate is `spec.training.lr`; a search for it is over by now. `key` is that of the stage as it was asked for.
+    The learning rate is `spec.training.lr`; a search for it has ended. `key` is that of the stage as requested.
 
     Raises:
         TrainingError: the loss is not finite.

@@ -1,4 +1,4 @@
-"""What is written down of trainings and of commands: the record of a stage, and that of a run."""
+"""What is recorded of trainings and of commands: the record of a stage, and that of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         lr: the peak learning rate.
         device, precision, channels_last, threads: where and how it was trained.
         versions: of sslcurr, torch and Python.
-        search: how its learning rate was found; unset where none was looked for.
+        search: the result of its learning-rate search; unset where there was none.
     """
 
     key: str
@@ -56,7 +56,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A command and what it needs of the store, as in a file under `runs`.
 
     Attributes:
-        asked: what tells it apart from other runs: the same is the same run.
+        asked: what identifies it; equal values are the same run.
         title: what it is about.
         dataset, seed: of its stages.
         stages, analyses, packs: keys and names of what it needs, so that these are kept.
@@ -92,7 +92,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command found, as in a file under `results`.
+    """The result of a command, as in a file under `results`.
 
     Attributes:
         kind: of the document, such as `rank`.

@@ -106,12 +106,12 @@ class Training:
         decay_norm_and_bias: whether weight decay also applies to biases and normalisation layers.
         schedule: `cosine` to `final_lr`, `step` (times `step_factor` at `milestones`) or `constant`.
         milestones: shares of the training, in (0, 1).
-        warmup: epochs of linear warm-up from `warmup_start` times the rate.
+        warmup: epochs of linear warm-up from `warmup_start` times the learning rate.
         final_lr: where the cosine ends, as a share of `lr`.
         batch_size: images of one optimizer step, over all `accumulate` parts of it.
         clip: largest norm of the gradient; 0 means no clipping.
         patience: epochs without a better validation measure before a task that has one stops; 0 means never.
-        norm_and_bias_lr: the rate of biases and normalisation layers, as a share of `lr`.
+        norm_and_bias_lr: the learning rate of biases and normalisation layers, as a share of `lr`.
         precision: what was asked for; `auto` is bf16 on GPUs that have it and 32 elsewhere.
     """
 
@@ -156,16 +156,16 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LrSearch:
-    """How a stage finds its learning rate before it is trained: rates at random, each tried on fewer images.
+    """How a stage finds its learning rate before it is trained: random learning rates, each tried on fewer images.
 
     Attributes:
-        low, high: the range of the rates.
-        trials: how many rates are tried.
+        low, high: the range of the learning rates.
+        trials: how many learning rates are tried.
         draw: `log` (uniform in the logarithm) or `uniform`.
         fraction: share of the stage's training images that a trial sees, a nested stratified subset.
         epochs: epochs of a trial.
         pruner: `none`, `asha` (https://arxiv.org/abs/1810.05934) or `hyperband` (https://arxiv.org/abs/1603.06560)
-            stops bad rates early.
+            stops bad trials early.
         config: the task's settings for that many images.
     """
 
@@ -179,10 +179,10 @@ class LrSearch:
     config: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        in_range("the lowest rate", self.low, 0, above=True)
+        in_range("the lowest learning rate", self.low, 0, above=True)
         if not self.low < self.high < math.inf:
             raise SpecError(
-                f"rates are looked for from the lower to the higher, not from {self.low:g} to {self.high:g}",
+                f"the range of learning rates must rise, got {self.low:g} to {self.high:g}",
                 "give --lr-range 0.001,0.6",
             )
         in_range("search.trials", self.trials, 1)
@@ -200,8 +200,8 @@ class StageSpec:
         parent: key of the stage it starts from, `sha256:...` of a checkpoint file, or None for scratch.
         lineage: the tasks the parent's weights went through, oldest first (known from the parent; not hashed).
         source: the checkpoint file to start from when `parent` is one (not hashed).
-        search: how the learning rate is found; `training.lr` is then only the recipe's. What is found is no part of
-            the identity, how it is looked for is.
+        search: how the learning rate is found; `training.lr` is then only the recipe's. The settings of the search
+            are part of the identity, and its result is not.
     """
 
     task: str
@@ -224,7 +224,7 @@ class StageSpec:
 
 
 def is_hashed(item: dataclasses.Field[Any], content: Any) -> bool:
-    """Whether a field with this content is part of what is asked for, and so of the key."""
+    """Whether a field with this content is part of the request, and so of the key."""
     as_before = "as_before" in item.metadata and content == item.metadata["as_before"]
     return item.metadata.get("hashed", True) and not as_before
 

@@ -1,6 +1,6 @@
 """The checks of the conformance suite.
 
-Each is a function of a `Subject` that returns, or raises AssertionError and says what is wrong; one that cannot be made
+Each is a function of a `Subject` that returns, or raises AssertionError with what is wrong; one that cannot be made
 here raises unittest.SkipTest, which pytest understands. Its docstring says what must hold.
 """
 
@@ -224,7 +224,7 @@ def loss_curve_is_that_of_its_version(subject: Subject) -> None:
     if subject.golden is None:
         raise SkipTest("no golden curve was given")
     spec = subject.stage()
-    # A tenth of the rate: at the full one rounding errors of another processor grow, in fifteen steps, to differences
+    # A tenth of the learning rate: at the full one rounding errors of another processor grow, in fifteen steps, to differences
     # of a third (simsiam, barlow-twins); here they stay under 2e-4.
     spec = replace(spec, training=replace(spec.training, lr=spec.training.lr / 10))
     losses = losses_of(subject.train(spec, log_steps=1))

@@ -21,7 +21,7 @@ from sslcurr.testing.subject import EPOCHS
 
 
 def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto") -> None:
-    """A short training of a pretext task on real images beats two at a rate of nothing by more than these differ.
+    """A short training of a pretext task on real images beats two at a learning rate of (almost) 0 by more than these differ.
 
     Judged by kNN on the pooled features of 600 images; slower than the checks of `check_task`. One seed, to be quick.
 
@@ -33,13 +33,13 @@ def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto
     idle = _idle_accuracies(device)
     expect(
         trained - max(idle) > max(idle) - min(idle),
-        f"{task} gives {trained:.3f} balanced accuracy, trainings at a rate of nothing {idle[0]:.3f} and {idle[1]:.3f}",
+        f"{task} gives {trained:.3f} balanced accuracy, trainings at a learning rate of 0 {idle[0]:.3f} and {idle[1]:.3f}",
     )
 
 
 @functools.cache
 def _idle_accuracies(device: str) -> tuple[float, ...]:
-    """What two backbones give after a training at a rate of nothing.
+    """What two backbones give after a training at a learning rate of (almost) 0.
 
     Their batch norms know the images, which is worth ten points: an untrained backbone would be too easy to beat.
     """

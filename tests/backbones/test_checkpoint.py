@@ -128,5 +128,5 @@ def test_heads_know_the_width_of_pooled_features_and_of_maps(name):
 def test_a_backbone_that_cannot_see_small_views_is_refused_before_training():
     check_backbone(BackboneSpec(name="convnext_atto"), {64, 32})
     check_backbone(BackboneSpec(name="resnet18"), {64, 28, 8})
-    with pytest.raises(SpecError, match="convnext_atto cannot see images of 28 x 28"):
+    with pytest.raises(SpecError, match="convnext_atto cannot process images of 28 x 28"):
         check_backbone(BackboneSpec(name="convnext_atto"), {64, 28})

@@ -214,7 +214,7 @@ def test_flat_folder_pretrains_but_cannot_be_classified(sslcurr, folder, tmp_pat
         (["pretrain", "odc", "--set", "odc.num_clusters=900"], "too few for 900 clusters", "odc.smallest_cluster="),
         (
             ["pretrain", "swav", "--backbone", "convnext_atto", "--stem", "imagenet"],
-            "cannot see images of 12",
+            "cannot process images of 12",
             "larger",
         ),
         (

@@ -34,7 +34,7 @@ import signal, sys, time
 from pathlib import Path
 from sslcurr.data import packing
 from sslcurr.data.decode import read
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 whole, decoded = read.decode_small, []
@@ -46,7 +46,7 @@ def slowly(*arguments):
 
 read.decode_small = slowly
 packing.FLUSH_ROWS = 3
-made = packing.open_pack(find(sys.argv[1]), 16, Path(sys.argv[2]), workers=2)
+made = packing.open_pack(find_source(sys.argv[1]), 16, Path(sys.argv[2]), workers=2)
 print(len(decoded), made.fingerprint)
 """
 

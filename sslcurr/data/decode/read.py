@@ -129,7 +129,7 @@ def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.n
         return resize(image, size), *image.shape[:2]
     # The last row and column may stand for less than the others, and turning first would bring them to another side.
     box, width, height = reduced
-    small = _upright(_resized(to_grey_if_equal(array), size, box), orientation)
+    small = _upright(_resized_box(to_grey_if_equal(array), size, box), orientation)
     return small, *((width, height) if orientation >= 5 else (height, width))
 
 
@@ -208,10 +208,10 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H, W, C] squashed to [size, size, C] with antialiasing; returned as it is if it has that size already."""
     if image.shape[:2] == (size, size):
         return image
-    return _resized(image, size, None)
+    return _resized_box(image, size, None)
 
 
-def _resized(image: np.ndarray, size: int, box: CropBox | None) -> np.ndarray:
+def _resized_box(image: np.ndarray, size: int, box: CropBox | None) -> np.ndarray:
     """uint8 [H, W, C], or the part of it between left, top, right and bottom, to [size, size, C]."""
     flat = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
-from sslcurr.data.sources.source import SPLIT_NAMES, Source, classes_of, with_free_parts
+from sslcurr.data.sources.source import SPLIT_NAMES, Source, sorted_classes, with_free_parts
 from sslcurr.data.sources.tables import LABEL_TABLE_NAMES, from_columns, read_columns
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
@@ -64,7 +64,7 @@ def from_folder(root: Path) -> Source:
     num_unlabelled = labels.count(None)
     if num_unlabelled and num_unlabelled < len(labels):
         notes.append(f"{counted(num_unlabelled, 'image')} beside the class folders: used without a label")
-    classes = classes_of(labels)
+    classes = sorted_classes(labels)
     if len(classes) < 2:
         notes += [
             f"there is a {table}: pass it as --dataset {root / table} to use its labels"

@@ -11,7 +11,7 @@ import numpy as np
 
 from sslcurr.data.sources.boxes import Mask
 
-__all__ = ["Fault", "Source"]
+__all__ = ["ImageFault", "Source"]
 
 SPLIT_NAMES = {
     "": "",
@@ -27,7 +27,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class ImageFault:
     """An image that was promised and cannot be used; `reason` completes the sentence that begins with its name."""
 
     name: str
@@ -59,7 +59,7 @@ class Source:
     arrays: np.ndarray | None
     image_size: int | None
     classes: tuple[str, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ImageFault, ...] = ()
     notes: tuple[str, ...] = ()
     frames: dict[str, tuple[str, int]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
@@ -91,6 +91,6 @@ def with_free_parts(splits: list[str] | None, notes: list[str]) -> list[str] | N
     return freed if any(freed) else None
 
 
-def classes_of(labels: Iterable[str | None]) -> tuple[str, ...]:
+def sorted_classes(labels: Iterable[str | None]) -> tuple[str, ...]:
     """The labels that occur, sorted by name."""
     return tuple(sorted({label for label in labels if label is not None}))

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from sslcurr.data.sources.boxes import Boxes, Mask
-from sslcurr.data.sources.source import SPLIT_NAMES, Fault, Source, classes_of, with_free_parts
+from sslcurr.data.sources.source import SPLIT_NAMES, ImageFault, Source, sorted_classes, with_free_parts
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.wording import and_more
 
@@ -77,8 +77,8 @@ def from_columns(columns: dict[str, list[str]], *, root: Path, table: Path, name
         splits=with_free_parts([splits[i] for i in there], notes),
         arrays=None,
         image_size=None,
-        classes=classes_of(labels[i] for i in there),
-        faults=tuple(Fault(names[i], "is not there") for i in range(len(names)) if i not in present),
+        classes=sorted_classes(labels[i] for i in there),
+        faults=tuple(ImageFault(names[i], "is not there") for i in range(len(names)) if i not in present),
         notes=tuple(notes),
         masks={name: mask for name, mask in masks.items() if mask is not None},
     )

@@ -329,7 +329,7 @@ def test_watch_shows_the_table_after_every_chain(sslcurr, tiny):
         (("rotation", "swav", "--orderings", "triples"), "there is no ordering"),
         (("rotation", "swav", "--orderings", "pairs", "--length", "1"), "there is no ordering"),
         (("rotation", "--layers", "pooled"), "--layers is for probes"),
-        (("rotation", "swav", "--search", "--orderings", "all"), "looks for an ordering itself"),
+        (("rotation", "swav", "--search", "--orderings", "all"), "finds an ordering itself"),
         (("rotation", "--search"), "one task has one ordering"),
         (("rotation", "swav", "--beam", "3"), "--beam, --budget, --score and --penalty are for the"),
         (("rotation", "swav", "--search", "--beam", "0"), "--beam must be at least 1"),

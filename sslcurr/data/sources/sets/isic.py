@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sslcurr.data.sources.sets.entry import SKIN_VIEWS, Entry, Needed
 from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
-from sslcurr.data.sources.source import Fault, Source
+from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.wording import counted
 
 INPUT_2019 = "ISIC_2019_Training_Input"
@@ -29,12 +29,12 @@ def load_isic2019(home: Path | None) -> Source:
     lesion_of: dict[str, str] = {}
     for row in table_rows(home / METADATA_2019, "image", "lesion_id"):
         if lesion_of.setdefault(row["image"], row["lesion_id"]) != row["lesion_id"]:
-            faults.append(Fault(row["image"], f"is listed twice in {METADATA_2019}, and differently"))
+            faults.append(ImageFault(row["image"], f"is listed twice in {METADATA_2019}, and differently"))
     for row in table_rows(home / TRUTH_2019, "image", *CLASSES_2019):
         try:
             label = marked(row, [column for column in columns if column in row])
         except ValueError as error:
-            faults.append(Fault(row["image"], str(error)))
+            faults.append(ImageFault(row["image"], str(error)))
             continue
         rows.append(ListedImage(row["image"], None if label == "UNK" else label, lesion_of.get(row["image"], "")))
     num_without = sum(row.key not in lesion_of for row in rows)
@@ -60,7 +60,7 @@ def load_isic2020(home: Path | None) -> Source:
     for row in table_rows(table, "image_name", "patient_id", "benign_malignant"):
         label = row["benign_malignant"] or None
         if label is not None and label not in CLASSES_2020:
-            faults.append(Fault(row["image_name"], f"has {label!r} under benign_malignant"))
+            faults.append(ImageFault(row["image_name"], f"has {label!r} under benign_malignant"))
         else:
             rows.append(ListedImage(row["image_name"], label, row["patient_id"]))
     return source_of(

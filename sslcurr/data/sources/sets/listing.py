@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from sslcurr.data.sources.boxes import Mask
 from sslcurr.data.sources.folders import images_below
-from sslcurr.data.sources.source import Fault, Source, with_free_parts
+from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.tables import check_groups, csv_rows, read_columns
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
@@ -90,7 +90,7 @@ def source_of(
     table: Path,
     classes: Sequence[str],
     image_size: int,
-    faults: Sequence[Fault] = (),
+    faults: Sequence[ImageFault] = (),
     notes: Sequence[str] = (),
     masks: Mapping[str, Mask] | None = None,
 ) -> Source:
@@ -113,7 +113,7 @@ def source_of(
     if copies:
         notes.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
     images = [image for image in images if image.key not in copies]
-    faults += [Fault(key, "is not there") for key in missing]
+    faults += [ImageFault(key, "is not there") for key in missing]
     if not images:
         why = f": {faults[0].name} {faults[0].reason}{and_more(len(faults))}" if faults else ""
         raise DataError(f"{table} lists no image that can be used{why}", f"see sslcurr data show {name}")
@@ -143,8 +143,8 @@ def source_of(
 
 
 def _without_contradictions(
-    rows: Iterable[ListedImage], faults: Sequence[Fault], table: Path
-) -> tuple[dict[str, ListedImage], list[Fault], int]:
+    rows: Iterable[ListedImage], faults: Sequence[ImageFault], table: Path
+) -> tuple[dict[str, ListedImage], list[ImageFault], int]:
     """The first row of each image, the faults with one for each contradiction, and the number of repeated rows."""
     faults = list(dict.fromkeys(faults))
     listed: dict[str, ListedImage] = {}
@@ -157,7 +157,7 @@ def _without_contradictions(
         num_repeated += first == row
         if first != row and row.key not in contradicted:
             contradicted.add(row.key)
-            faults.append(Fault(row.key, f"is listed twice in {table.name}, and differently"))
+            faults.append(ImageFault(row.key, f"is listed twice in {table.name}, and differently"))
     return listed, faults, num_repeated
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sslcurr.data.sources.folders import from_folder, images_below
 from sslcurr.data.sources.sets.entry import PHOTO_VIEWS, Entry, Needed
-from sslcurr.data.sources.source import Fault, Source, with_free_parts
+from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.errors import DataError
 from sslcurr.wording import counted
 
@@ -174,7 +174,7 @@ def _photographs(
         arrays=None,
         image_size=224,
         classes=classes,
-        faults=tuple(Fault(image, "is not there") for image in names if image not in on_disk),
+        faults=tuple(ImageFault(image, "is not there") for image in names if image not in on_disk),
         notes=tuple(notes),
     )
 

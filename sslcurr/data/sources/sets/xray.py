@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from sslcurr.data.sources.boxes import OPACITY, Box, Boxes
 from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, XRAY_VIEWS, Entry, Needed
 from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
-from sslcurr.data.sources.source import Fault, Source
+from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.wording import counted
 
 STUDIES, IMAGES = "train_study_level.csv", "train_image_level.csv"
@@ -55,7 +55,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
     for row in images:
         key, study = row["id"].removesuffix("_image"), row["StudyInstanceUID"]
         if study in faulty:
-            faults.append(Fault(key, f"belongs to a study that {faulty[study]}"))
+            faults.append(ImageFault(key, f"belongs to a study that {faulty[study]}"))
             continue
         appearance = appearances.get(study)
         label = APPEARANCES[appearance][0 if four else 1] if appearance else None
@@ -110,18 +110,20 @@ def load_chestxray14(home: Path | None) -> Source:
     assert home is not None
     table = next(home / name for name in ENTRIES if (home / name).is_file())
     split_of: dict[str, str] = {}
-    faults: dict[str, Fault] = {}
+    faults: dict[str, ImageFault] = {}
     for name, split in LISTS.items():
         if (home / name).is_file():
             for line in (home / name).read_text(encoding="utf-8-sig", errors="replace").split():
                 key = PurePosixPath(line).stem
                 if split_of.setdefault(key, split) != split:
-                    faults[key] = Fault(key, f"is in both {' and '.join(LISTS)}")
+                    faults[key] = ImageFault(key, f"is in both {' and '.join(LISTS)}")
     rows = []
     for row in table_rows(table, "Image Index", "Finding Labels", "Patient ID"):
         key, findings = PurePosixPath(row["Image Index"]).stem, row["Finding Labels"].split("|")
         if NO_FINDING in findings and len(findings) > 1:
-            faults[key] = Fault(key, f"has {NO_FINDING} beside {', '.join(f for f in findings if f != NO_FINDING)}")
+            faults[key] = ImageFault(
+                key, f"has {NO_FINDING} beside {', '.join(f for f in findings if f != NO_FINDING)}"
+            )
         if key in faults:
             continue
         label = None if findings == [""] else ("no finding" if NO_FINDING in findings else "finding")
