@@ -1,9 +1,9 @@
-"""Tables of names that other packages can extend: what a name stands for is imported when it is asked for.
+"""Tables of names that other packages can extend: what a name stands for is imported at its first use.
 
 A name of ours stands for "module:attribute". What another package brings by an entry point is called `package/name`:
 the normalised name of its distribution (as pip lists it, in lower case, `-` for `_` and `.`), a slash, and the name of
-the entry point. Names of ours have no slash, so the two cannot collide, and while only ours are asked for, nobody looks
-at what else is installed. A task's full name is part of the keys of its stages.
+the entry point. Names of ours have no slash, so the two cannot collide, and while only ours are used, installed
+packages are not searched. A task's full name is part of the keys of its stages.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     With `num_classes` it has timm's classifier, and gives [N, num_classes].
 
     Raises:
-        SpecError: timm has no such network, it is not convolutional, or it cannot have the stem asked for.
+        SpecError: timm has no such network, it is not convolutional, or it cannot have the requested stem.
     """
     import timm
 
@@ -36,7 +36,7 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
 
 
 def check_backbone(spec: BackboneSpec, sizes: Iterable[int]) -> None:
-    """Build the network without memory and pass images of `sizes` pixels through it, to find a mistake before any training.
+    """Build the network without memory for weights and pass images of `sizes` pixels through it, before any training.
 
     Raises:
         SpecError: as `build` does, or the network cannot process images of such a size.
@@ -85,15 +85,15 @@ class StageFeatures(nn.Module):
         pooled: dict[str, Tensor] = {}
         channels = {info["module"]: info["num_chs"] for info in self.network.feature_info}  # type: ignore[union-attr]
 
-        def see(name: str, output: Tensor) -> None:
+        def pool(name: str, output: Tensor) -> None:
             if output.ndim != 4 or output.shape[1] != channels[name]:
                 raise SpecError(f"{name} gives no [N, C, H, W] maps", "probes need a convolutional backbone")
-            # Pooled at once: an in-place layer that follows must not change what was seen here.
+            # Pooled at once: an in-place layer that follows must not change it.
             pooled[name] = output.mean(dim=(2, 3)).float()
 
         hooks = [
             self.network.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output, name=name: see(name, output)
+                lambda module, inputs, output, name=name: pool(name, output)
             )
             for name in self.names
             if name != "pooled"

@@ -1,6 +1,6 @@
 """Foreign checkpoints: the backbone in a file that another project wrote.
 
-A file is seen as tensors with dotted names. Somewhere in them is the backbone, under a prefix that the project chose:
+A file is a set of tensors with dotted names. Somewhere in them is the backbone, under a prefix that the project chose:
 every prefix under which the file has names of the backbone is a candidate, and the one with most of them is taken.
 Where a file has several copies (online and momentum, student and teacher), `_rank` says which one is meant.
 """
@@ -403,7 +403,7 @@ def _check_shapes(
         )
     if shape[1] != table[first][1]:
         raise CheckpointError(
-            f"the {spec.name} in the file takes {shape[1]} input channels, and the one asked for {spec.channels}",
+            f"the {spec.name} in the file takes {shape[1]} input channels, and the requested one {spec.channels}",
             f"import it with channels = {shape[1]}: colour weights are not made grey, nor grey ones colour",
         )
 

@@ -18,7 +18,7 @@ from sslcurr.errors import SpecError
 POOLED = "pooled"
 """The name of the network's own output, [N, num_features]."""
 
-# Modules that hand on what they are given, in evaluation mode.
+# Modules that return their input, in evaluation mode.
 IDLE = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
@@ -75,17 +75,18 @@ def not_finite(title: str, layer: str) -> SpecError:
 
 
 class Taps:
-    """Shows the output of the layers named to `see`, once for each time one is called; a context.
+    """Passes the outputs of the layers named to `receive`, once for each call of a layer; a context.
 
-    A module that a network calls several times is told apart: `relu`, `relu#2` ... What `see` is given may be
-    overwritten in place by the next layer, so it must take what it needs of it at once. `see(name, output, again)` gets
-    `again` true where the output is the very tensor that the layer before gave (a stage's is that of its last block).
+    The calls of a module that a network uses several times get numbers: `relu`, `relu#2` ... The tensor may be
+    overwritten in place by the next layer, so `receive` must read or copy it at once. `receive(name, output, again)`
+    gets `again` true where the output is the very tensor that the layer before gave (a stage's is that of its last
+    block).
     """
 
-    def __init__(self, network: nn.Module, names: Sequence[str], see: Callable[[str, Tensor, bool], None]) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[str], receive: Callable[[str, Tensor, bool], None]) -> None:
         self.network = network
         self.names = names
-        self.see = see
+        self.receive = receive
         self.calls: Counter[str] = Counter()
         self.hooks: list[Any] = []
         self.last: tuple[Tensor, int] | None = None
@@ -107,10 +108,10 @@ class Taps:
         self.hooks.clear()
 
     def __call__(self, images: Tensor) -> None:
-        """Show what each layer gives for [N, C, H, W] images."""
+        """Pass on what each layer gives for [N, C, H, W] images."""
         self.calls.clear()
         self.last = None
-        with torch.no_grad():  # inference_mode counts no versions, by which a change in place is seen
+        with torch.no_grad():  # inference_mode counts no versions, by which a change in place is detected
             output = self.network(images)
             if POOLED in self.names:
                 self._record(POOLED, output)
@@ -123,4 +124,4 @@ class Taps:
         number = self.calls[name]
         again = self.last is not None and self.last[0] is output and self.last[1] == output._version
         self.last = (output, output._version)
-        self.see(name if number == 1 else f"{name}#{number}", output, again)
+        self.receive(name if number == 1 else f"{name}#{number}", output, again)

@@ -97,7 +97,7 @@ class Lines(Reporter):
             self.bar = None
 
     def wrote(self, path: Path) -> None:
-        """Remember a file that was asked for; the command names it below its tables."""
+        """Remember a requested file; the command names it below its tables."""
         self.files.append(path)
 
     def results_so_far(self, table: Table) -> None:

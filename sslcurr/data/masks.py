@@ -1,6 +1,6 @@
 """Masks of images: lungs, lesions, the boxes of radiologists. They serve measurements and never a training.
 
-A mask is a PNG file or `Boxes`. It belongs to the image as it is seen, upright; what is tagged in the file of a mask
+A mask is a PNG file or `Boxes`. It belongs to the upright image; what is tagged in the file of a mask
 (EXIF) does not turn it. A PNG may have any size: it is laid over its image as a share of height and width, which is how
 packs squash images, so that `read_mask` at a pack's size, or at a feature map's, agrees with it.
 

@@ -1,4 +1,4 @@
-"""In which order images are seen: an epoch is one permutation, cut into batches of nearly equal size."""
+"""The order of the images: an epoch is one permutation, cut into batches of nearly equal size."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class _Part:
         return self.shape[0] * self.shape[1] * self.shape[2]
 
     def widen(self) -> None:
-        """Makes three channels of one: an image in colour was met where the first headers had all said grey."""
+        """Makes three channels of one: an image in colour was found after the first headers were all grey."""
         self._flush()
         narrow, num_images = self.row_bytes, len(self.files.source.names)
         wide = self.folder / "wide.bin"
@@ -287,7 +287,7 @@ class _Part:
         """Decodes what is not there yet; DataError if files are broken, unless they may be skipped.
 
         Broken files get no line and are tried again by the next call, so a part is the same with and without
-        `skip_broken`, and whoever is told about them goes on from where the first call ended.
+        `skip_broken`, and the next call goes on from where the first ended.
         """
         num_images = len(self.files.source.names)
 

@@ -45,7 +45,7 @@ class SplitSettings:
 def assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     """The split of each image of a pack: strings "train", "val", "test" or "" (not used), [N].
 
-    Only its `num_images`, `labels`, `groups`, `splits` and `classes` are looked at.
+    Only its `num_images`, `labels`, `groups`, `splits` and `classes` are used.
 
     Splits that were given are kept. What was given without a split is divided by class into the parts that were not
     given: into all three if none was, into train and val if only "test" was, into train and test if only "val" was, and

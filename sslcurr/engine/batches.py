@@ -78,7 +78,7 @@ class Feed:
     def batch(
         self, places: np.ndarray, views: Sequence[View], generator: torch.Generator, report: Reporter | None = None
     ) -> Batch:
-        """The training batch of the images at `places` of the training rows; `report` hears of its parts."""
+        """The training batch of the images at `places` of the training rows; `report` gets the times of its parts."""
         report = report or Reporter()
         rows = self.selection.rows["train"][places]
         with report.phase("host to device"):

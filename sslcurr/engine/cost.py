@@ -49,7 +49,7 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
 
 
 class _Enough(Exception):
-    """A measurement has seen enough steps."""
+    """A measurement has enough steps."""
 
 
 class _Stopwatch(Reporter):

@@ -40,7 +40,7 @@ class Data:
     split: DataSettings
     notes: tuple[str, ...]
     epochs: dict[str, int]
-    masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training sees them
+    masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training uses them
 
     def spec(self, fraction: float) -> DataSpec:
         """The images of a stage that uses `fraction` of the training split."""
@@ -74,7 +74,7 @@ def open_data(
     image_size: int | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Data:
-    """The data set of a request, packed; `image_size` (that of a checkpoint) counts where none is asked for.
+    """The data set of a request, packed; `image_size` (that of a checkpoint) counts where the request has none.
 
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.

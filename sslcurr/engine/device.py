@@ -1,4 +1,4 @@
-"""Where a stage runs, in which precision and memory layout: chosen by the device unless asked for."""
+"""Where a stage runs, in which precision and memory layout: chosen by the device unless requested."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class TrainingProgress:
 
 
 class Log:
-    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and TensorBoard if asked for.
+    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and TensorBoard if requested.
 
     Values stay on the device until a row is due, so that a step does not wait for the one before.
     """

@@ -101,7 +101,7 @@ class Loop:
             self.save()
 
     def stop_if_requested(self, stop: StopSignals) -> None:
-        """Save and stop when a signal asked for it."""
+        """Save and stop when a signal requested it."""
         if stop.signal:
             self.save()
             raise Interrupted(
@@ -117,7 +117,7 @@ class Loop:
         progress.epochs_done += 1
         if metrics:
             self.log.add_epoch(epoch, metrics)
-        self.log.flush()  # whoever hears of the epoch may read its rows
+        self.log.flush()  # the reporter may read the rows of the epoch
         self.report.epoch_done(epoch, metrics)
         if monitor is not None and monitor in metrics:
             if metrics[monitor] > progress.best_value:

@@ -69,8 +69,8 @@ def search_lr(
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
     classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A
-    learning rate at which the loss is not finite, or at which all embeddings become alike, has failed. Writes `search.csv` beside
-    the journal.
+    learning rate at which the loss is not finite, or at which all embeddings become alike, has failed. Writes
+    `search.csv` beside the journal.
 
     Returns:
         `lr`, its `value` by the `measure`, and how many trials were `finished`, `pruned` and `failed`, in `seconds`.

@@ -35,7 +35,7 @@ class Preprocessing(TypedDict):
 
 @dataclass(frozen=True)
 class Model:
-    """A backbone with its weights, to be looked at.
+    """A backbone with its weights, to be analysed.
 
     Attributes:
         title: what tables call it; unlike the others of the same command.
@@ -86,7 +86,7 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
             name of a timm network whose weights are on this machine.
         store: keeps what files of other projects were turned into.
         backbone: the network that a foreign file holds; None finds it out.
-        stem: its stem, where that cannot be told from the weights.
+        stem: its stem, where the weights do not show it.
 
     Raises:
         StoreError, CheckpointError: there is no such stage or file, or it does not fit.
@@ -249,7 +249,7 @@ def write_import(
     checkpoint.save_weights(conversion.weights, checkpoint.Header(backbone=spec, image_size=size, tasks=(title,)), path)
 
 
-# ---- models to be looked at
+# ---- models to be analysed
 
 
 def models_from(
@@ -298,7 +298,7 @@ def model_of(parent: Parent, store: Store, text: str = "") -> Model:
 
 
 def titled(models: Sequence[Model]) -> list[Model]:
-    """Models with titles that differ: equal ones are told apart by seeds, keys or numbers."""
+    """Models with titles that differ: equal ones are distinguished by seeds, keys or numbers."""
     titles = [model.title for model in models]
     distinct = []
     for number, model in enumerate(models):

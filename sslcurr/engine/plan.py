@@ -66,7 +66,7 @@ class Planner:
     ) -> None:
         """Check the settings, then find and pack the data.
 
-        `parent` is where the first of `tasks` starts; its image size counts where none is asked for.
+        `parent` is where the first of `tasks` starts; its image size counts where the request has none.
 
         Raises:
             SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
@@ -151,7 +151,7 @@ class Planner:
         return selection
 
     def backbone(self, parent: Parent) -> BackboneSpec:
-        """The backbone of a chain: the parent's, or the one asked for, or the one that fits the image size.
+        """The backbone of a chain: the parent's, or the requested one, or the one that fits the image size.
 
         Raises:
             SpecError: the request contradicts the parent.

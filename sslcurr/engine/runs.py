@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ResultDocument(Protocol):
-    """What a command found: a document of `sslcurr.analysis.results`."""
+    """The result of a command: a document of `sslcurr.analysis.results`."""
 
     @property
     def kind(self) -> str:
@@ -36,7 +36,7 @@ def run_record(
     Args:
         planner: of the command.
         store: where the record will be.
-        identity: what tells runs apart; equal values are the same run.
+        identity: what identifies the run; equal values are the same run.
         title: what it is about.
         stages: keys of what it trains.
         invocation: the command line.
@@ -67,13 +67,13 @@ def record_analysis(
     invocation: Sequence[str],
     of: str = "",
 ) -> None:
-    """Write down what a command found of finished models, and which stages, packs and analyses it needs.
+    """Record the result of an analysis of finished models, and which stages, packs and analyses it needs.
 
     Args:
         store: where it is kept.
-        document: what was found.
-        models: those that were looked at.
-        data: the data sets that they were shown.
+        document: the result.
+        models: those that were analysed.
+        data: the data sets that were used.
         folders: analyses.
         invocation: the command line.
         of: what it was about; the titles of the models where nothing is given.
@@ -101,7 +101,7 @@ def record_analysis(
 
 
 def record_pack(store: Store, pack: Pack, image_size: int, invocation: Sequence[str]) -> None:
-    """Write down that a pack is needed, or it would be removed as one that no run needs."""
+    """Record that a pack is needed; it would be removed otherwise."""
     store.note_run(
         RunRecord(
             asked={"prepared": pack.folder.name},

@@ -1,4 +1,4 @@
-"""The store: a folder of finished stages, found by what was asked for, written whole or not at all."""
+"""The store: a folder of finished stages, found by their settings, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stage:
 
     @property
     def spec(self) -> StageSpec:
-        """What was asked for."""
+        """The stage as requested."""
         return stage_from_dict(read_json(self.folder / "stage.json"))
 
 

@@ -1,1 +1,1 @@
-"""What is asked for: stages, settings, requests, and where they run."""
+"""What is requested: stages, settings, requests, and where they run."""

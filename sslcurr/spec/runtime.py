@@ -1,4 +1,4 @@
-"""Where and how a stage runs: nothing of it changes what is asked for."""
+"""Where and how a stage runs: it is no part of a stage's identity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """Where and how a stage runs: nothing here changes what is asked for.
+    """Where and how a stage runs: it is no part of the stage's identity.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.

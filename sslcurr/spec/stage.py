@@ -74,7 +74,7 @@ class BackboneSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpec:
-    """Which images a stage sees. The fingerprint is of the contents; where they lie is not part of it.
+    """Which images a stage uses. The fingerprint is of the contents; where they lie is not part of it.
 
     Attributes:
         fingerprint: sha256 over the contents, labels, groups and given splits of the whole data set.
@@ -112,7 +112,7 @@ class Training:
         clip: largest norm of the gradient; 0 means no clipping.
         patience: epochs without a better validation measure before a task that has one stops; 0 means never.
         norm_and_bias_lr: the learning rate of biases and normalisation layers, as a share of `lr`.
-        precision: what was asked for; `auto` is bf16 on GPUs that have it and 32 elsewhere.
+        precision: as requested; `auto` is bf16 on GPUs that have it and 32 elsewhere.
     """
 
     optimizer: str = "sgd"
@@ -162,7 +162,7 @@ class LrSearch:
         low, high: the range of the learning rates.
         trials: how many learning rates are tried.
         draw: `log` (uniform in the logarithm) or `uniform`.
-        fraction: share of the stage's training images that a trial sees, a nested stratified subset.
+        fraction: share of the stage's training images that a trial uses, a nested stratified subset.
         epochs: epochs of a trial.
         pruner: `none`, `asha` (https://arxiv.org/abs/1810.05934) or `hyperband` (https://arxiv.org/abs/1603.06560)
             stops bad trials early.
@@ -266,7 +266,7 @@ def hash_of(value: Any) -> str:
 
 
 def key_of(spec: StageSpec) -> str:
-    """The key of a stage: 16 hexadecimal characters of the hash of what was asked for."""
+    """The key of a stage: 16 hexadecimal characters of the hash of its settings."""
     if not spec._key:
         object.__setattr__(spec, "_key", hash_of(spec)[:16])
     return spec._key

@@ -51,12 +51,12 @@ class Facts:
         return self.num_images < 100_000
 
     def batch(self, most: int, steps: int = 8) -> int:
-        """The batch size asked for, else a power of two up to `most` that gives an epoch `steps` steps or more."""
+        """The requested batch size, else a power of two up to `most` that gives an epoch `steps` steps or more."""
         return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
 
 
 class Tick(NamedTuple):
-    """The time: tasks are told it, and never count for themselves."""
+    """The time, as the engine gives it: tasks never count for themselves."""
 
     step: int
     total_steps: int
@@ -75,7 +75,7 @@ class Tick(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What a loss sees.
+    """The input of a loss.
 
     Attributes:
         views: one tensor for each `View` of the task, [count * N, channels, size, size], crop-major:
@@ -212,7 +212,7 @@ class Task(nn.Module):
     Config: ClassVar[type]
     # The epoch measure by which the best weights are kept; higher is better. None: the last weights count.
     monitor: ClassVar[str | None] = None
-    # Whether the loss is also low when all embeddings are alike; the metric `feature_std` tells that from learning.
+    # Whether the loss is also low when all embeddings are alike; the metric `feature_std` shows the difference.
     collapses: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
 

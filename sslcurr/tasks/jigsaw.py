@@ -52,7 +52,7 @@ class Jigsaw(Task):
     class Config(PatchConfig):
         """The paper's values: 1,000 permutations, three of ten images grey, every patch normalised by itself.
 
-        `shuffles` is how many permutations of each image a step sees.
+        `shuffles` is how many permutations of each image a step uses.
         """
 
         num_permutations: int = limited(1000, 2, 2000)

@@ -1,4 +1,4 @@
-"""MoCo v2: a view is told from other images by the key of another view of it (https://arxiv.org/abs/2003.04297)."""
+"""MoCo v2: distinguish an image from others by the key of another view of it (https://arxiv.org/abs/2003.04297)."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PatchConfig(ViewConfig):
 def patch_sizes(image_size: int) -> tuple[int, int]:
     """Sides of the view and of its patches for an image size: 255 and 64 px at 224 px, as MMSelfSup has them.
 
-    Patches of small images are enlarged, up to 32 px or half of the image, so that a network sees more than a point.
+    Patches of small images are enlarged, up to 32 px or half of the image: the network needs more than a few pixels.
     """
     patch = max(round(image_size * PATCH / 224), min(32, image_size // 2), 4)
     return 3 * -(-patch * VIEW // PATCH // 3), patch

@@ -13,7 +13,7 @@ from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfi
 
 
 class Rotation(Task):
-    """Each image of the batch is seen at 0, 90, 180 and 270 degrees; the head names the angle."""
+    """Each image of the batch is turned by 0, 90, 180 and 270 degrees; the head names the angle."""
 
     name = "rotation"
     version = 1

@@ -88,7 +88,7 @@ def its_settings_survive_the_store(subject: Subject) -> None:
 
 @register
 def recipes_fit_any_size_of_data(subject: Subject) -> None:
-    """The recipe gives settings and views for 4 to 1.3 million images, and keeps to the batch size asked for."""
+    """The recipe gives settings and views for 4 to 1.3 million images, and keeps to the requested batch size."""
     kind = subject.kind
     for num_images in (4, 37, 300, 5_000, 100_000, 1_281_167):
         for batch_size in (None, 4, 512):
@@ -224,8 +224,8 @@ def loss_curve_is_that_of_its_version(subject: Subject) -> None:
     if subject.golden is None:
         raise SkipTest("no golden curve was given")
     spec = subject.stage()
-    # A tenth of the learning rate: at the full one rounding errors of another processor grow, in fifteen steps, to differences
-    # of a third (simsiam, barlow-twins); here they stay under 2e-4.
+    # A tenth of the learning rate: at the full one rounding errors of another processor grow, in fifteen steps, to
+    # differences of a third (simsiam, barlow-twins); here they stay under 2e-4.
     spec = replace(spec, training=replace(spec.training, lr=spec.training.lr / 10))
     losses = losses_of(subject.train(spec, log_steps=1))
     if os.environ.get(WRITE_GOLDEN):

@@ -21,7 +21,9 @@ from sslcurr.testing.subject import EPOCHS
 
 
 def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto") -> None:
-    """A short training of a pretext task on real images beats two at a learning rate of (almost) 0 by more than these differ.
+    """A short training of a pretext task on real images beats two trainings without learning.
+
+    These two have a learning rate of almost 0. It must beat the better one by more than the two differ.
 
     Judged by kNN on the pooled features of 600 images; slower than the checks of `check_task`. One seed, to be quick.
 
@@ -33,7 +35,8 @@ def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto
     idle = _idle_accuracies(device)
     expect(
         trained - max(idle) > max(idle) - min(idle),
-        f"{task} gives {trained:.3f} balanced accuracy, trainings at a learning rate of 0 {idle[0]:.3f} and {idle[1]:.3f}",
+        f"{task} gives {trained:.3f} balanced accuracy; trainings at a learning rate of almost 0 give {idle[0]:.3f} "
+        f"and {idle[1]:.3f}",
     )
 
 

@@ -102,7 +102,7 @@ def decode_dicom(data: bytes, frame: int | None = None) -> np.ndarray:
     frame: the number of a frame, from 0; only that one is decoded. None if the file must have just one.
 
     Raises BrokenImage, with a reason that quotes nothing of the header, if there is no image, not a whole one, an
-    encrypted one, or several frames and none is asked for; DataError if a package is missing.
+    encrypted one, or several frames and `frame` is None; DataError if a package is missing.
     """
     if _is_encrypted(data):
         raise BrokenImage("it is encrypted")

@@ -95,7 +95,7 @@ def interpolation(start: Tensor, length: Tensor, flip: Tensor, size: int, num_pi
 def taps(start: Tensor, length: Tensor, flip: Tensor, size: int, num_pixels: int) -> tuple[Tensor, Tensor]:
     """The entries of `interpolation` that may differ from zero: their columns, int64, and values, float32 [T, M, size].
 
-    For tensors on the CPU, whose largest scale can be looked at to know T.
+    For tensors on the CPU: T depends on the largest scale, which must be read.
     """
     middles, support = centers(start, length, flip, size)
     num_taps = math.ceil(2.0 * float(support.max())) if len(start) else 1

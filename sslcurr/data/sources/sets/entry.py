@@ -48,7 +48,7 @@ class Entry:
         target, group, split: what becomes of a label, which images must stay together, which split is given.
         page: where a person gets it, and `tree` what lies in its folder then.
         needs: what must be there; nothing for data sets that come with a package.
-        folders: names of its folder below the data root; the data root itself is looked at, too.
+        folders: names of its folder below the data root; the data root itself is searched, too.
         package: the Python package that brings it, where nothing is needed; `extra` is sslcurr's that brings that.
             A plug-in whose own module makes the images may leave both empty.
         loader: makes the source from its folder (None where nothing is needed).
