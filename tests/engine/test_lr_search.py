@@ -111,7 +111,7 @@ def test_a_collapsed_rate_is_not_chosen_though_its_loss_is_lowest(searched, tmp_
 
 def test_no_finite_rate_is_a_mistake_with_a_way_out(searched, tmp_path):
     spec = searched("rotation", low=1e25, high=1e30, trials=2)
-    with pytest.raises(TrainingError, match="none of the 2 rates") as error:
+    with pytest.raises(TrainingError, match="none of the 2 learning rates") as error:
         train_stage(spec, Store(tmp_path), Runtime(device="cpu"), Reporter())
     assert "--lr-range 1e+23,1e+25" in error.value.hint
 
@@ -215,8 +215,8 @@ def test_the_search_is_part_of_the_key_and_its_outcome_is_not(small_stage):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"low": 0.0}, "lowest rate must be above 0"),
-        ({"high": 0.001}, "from the lower to the higher, not from 0.001 to 0.001"),
+        ({"low": 0.0}, "lowest learning rate must be above 0"),
+        ({"high": 0.001}, "the range of learning rates must rise, got 0.001 to 0.001"),
         ({"trials": 0}, "search.trials must be at least 1"),
         ({"fraction": 0.0}, "search.fraction must be above 0"),
         ({"epochs": 0}, "search.epochs must be at least 1"),
@@ -290,10 +290,10 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"lr_range": (0.1, 0.2)}, "--lr-range is for a search"),
-        ({"lr_pruner": "asha"}, "--lr-pruner is for a search"),
-        ({"settings": ("search.trials=3",)}, "--set search is for a search"),
-        ({"lr": "search", "lr_range": (0.2, 0.1)}, "not from 0.2 to 0.1"),
+        ({"lr_range": (0.1, 0.2)}, "--lr-range is for a learning-rate search"),
+        ({"lr_pruner": "asha"}, "--lr-pruner is for a learning-rate search"),
+        ({"settings": ("search.trials=3",)}, "--set search is for a learning-rate search"),
+        ({"lr": "search", "lr_range": (0.2, 0.1)}, "must rise, got 0.2 to 0.1"),
         ({"lr": "search", "settings": ("search.trials=0",)}, "search.trials must be at least 1"),
         ({"lr": "search", "settings": ("search.fraction=1.5",)}, "search.fraction must be"),
         ({"lr": "search", "settings": ("search.trails=3",)}, "search has no setting 'trails'"),
