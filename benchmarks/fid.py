@@ -134,6 +134,7 @@ def extraction(num: int, size: int, rounds: int, device: str) -> dict[str, Any]:
 
     ResNet-50, `num` images of `size` pixels, batches as the extraction has them; in a round both take turns.
     """
+    from sslcurr.analysis.evaluation.features import BackboneExtractor, extract
     from sslcurr.engine.dataset import open_data, split_of
     from sslcurr.engine.models import models_from
     from sslcurr.engine.store import Store

@@ -11,10 +11,12 @@ from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.features import FeatureExtractor
+    from sslcurr.analysis.results.attention.document import AttentionDocument, ChainAttention
     from sslcurr.analysis.results.distances.document import DistancesDocument
     from sslcurr.analysis.results.probing.document import ProbeDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.engine.dataset import Data
+    from sslcurr.spec.stage import StageSpec
 
 INCEPTION = "inception"
 
@@ -205,3 +207,99 @@ def probe(
     note_look(store, document, models, packs, folders, invocation=session.invocation)
     session.draw(document)
     return document
+
+
+def attend(
+    session: Session,
+    names: Sequence[str],
+    *,
+    split: str = "test",
+    method: str = "gradcam",
+    target: str = "predicted",
+    layer: str = "",
+) -> AttentionDocument:
+    """How much of the attention of fine-tuned models lies inside masks; see `AttendOptions`.
+
+    Raises:
+        SpecError, DataError: a name has no classes, a layer is unknown, no mask is known.
+    """
+    from sslcurr.analysis.evaluation import groups
+    from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention
+    from sslcurr.engine.runs import note_look
+
+    settings = AttentionSettings(method, target, layer, session.request.image_size or 0)
+    store = session.store()
+    session.plots()
+    chains = groups.chains_of(names, store, session.reporter.note)
+    packs = MaskedPacks(session)
+    rows, folders = [], []
+    for title, stages in chains.items():
+        data = packs.of(title, stages[0].spec)
+        masks = groups.masks_of_split(stages[0].spec, data, split, store, session.reporter)
+        with session.reporter.counting(f"maps of {title}") as progress:
+            measured = [
+                measure_attention(stage, stage.spec, masks, settings, store, session.device, progress)
+                for stage in stages
+            ]
+        rows.append(groups.chain_attention(title, stages, measured, masks))
+        folders += [masks.folder, *(each.folder for each in measured)]
+    for remark in groups.remarks_of(rows):
+        session.reporter.note(remark)
+    document = session.finished(
+        groups.document_of(rows, settings, dataset=packs.all()[0].pack.name, split=split, masks=session.request.masks)
+    )
+    about = groups.subject_of(list(chains), names)
+    models = [stage for stages in chains.values() for stage in stages]
+    note_look(store, document, models, packs.all(), folders, of=about, invocation=session.invocation)
+    session.draw(document)
+    _copy_sheets(session, rows)
+    return document
+
+
+class MaskedPacks:
+    """The data set whose masks count, packed for the views of each model, each size once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._packs: dict[int, Data] = {}
+        self._foreign: set[str] = set()
+
+    def of(self, title: str, spec: StageSpec) -> Data:
+        """The data set for a chain; it is said where the chain was fine-tuned on another.
+
+        Raises:
+            SpecError: no data set is named, and the chain was not fine-tuned on the default one.
+        """
+        from sslcurr.data.sources.catalog import DEFAULT
+
+        session = self.session
+        request, name = session.request, spec.data.name
+        if request.dataset is None and name != DEFAULT:
+            raise SpecError(
+                f"{title} was fine-tuned on {name}, and no images are given", "say with --dataset where they are"
+            )
+        size = request.image_size or spec.config["image_size"]
+        if size not in self._packs:
+            self._packs[size] = session.open_data(request.dataset, session.store(), size, masks=request.masks)
+        data = self._packs[size]
+        if spec.data.fingerprint != data.pack.fingerprint and name not in self._foreign:
+            self._foreign.add(name)
+            session.reporter.note(f"{title} was fine-tuned on {name}; these are images of {data.pack.name}")
+        return data
+
+    def all(self) -> list[Data]:
+        """All that were opened."""
+        return list(self._packs.values())
+
+
+def _copy_sheets(session: Session, chains: Sequence[ChainAttention]) -> None:
+    """Copy the sheet of each chain into the folder for charts, if there is one."""
+    from sslcurr.files import write_whole
+
+    folder = session.plots()
+    if folder is None:
+        return
+    for number, chain in enumerate(chains, start=1):
+        path = folder / (f"sheet-{number}.png" if len(chains) > 1 else "sheet.png")
+        write_whole(path, Path(chain.sheet).read_bytes())
+        session.reporter.wrote(path)

@@ -397,10 +397,7 @@ def grid(
     from sslcurr.engine.runs import run_record
 
     def chain_done(chain: Chain, cell: Shares) -> None:
-        if isinstance(chain, FailedChain):
-            result = f"failed: {chain.reason}"
-        else:
-            result = f"{share(chain.balanced_accuracy)} %"
+        result = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{share(chain.balanced_accuracy)} %"
         images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
         note(chains, record)  # whatever ends this call, its reports are needed by the next
         session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")

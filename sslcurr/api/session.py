@@ -64,7 +64,7 @@ class Session:
         Raises:
             StoreError: there is no such folder.
         """
-        from sslcurr.engine.store import Stage, Store
+        from sslcurr.engine.store import Store
         from sslcurr.errors import StoreError
 
         if not self.runs.is_dir():

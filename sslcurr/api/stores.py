@@ -115,8 +115,11 @@ def report(session: Session, names: Sequence[str], *, out: Path | None) -> Repor
     document = gather(store, names)
     if out is not None:
         page = pages.page(document, store)
-        write_whole(out, page.html.encode())
-        session.reporter.wrote(out)
+        content = page.html.encode()
+        write_whole(out, content)
+        document = msgspec.structs.replace(
+            document, page=str(out), page_size=len(content), num_figures=page.num_figures
+        )
         if page.left_out:
             session.reporter.note(f"{counted(len(page.left_out), 'figure')} left out, so that the page stays small")
     return session.finished(document)

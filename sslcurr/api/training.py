@@ -15,10 +15,10 @@ from sslcurr.analysis.results.training.document import ClassificationReport, Tra
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Json
-from sslcurr.wording import arrow, short
+from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.evaluation.masks import Regions
+    from sslcurr.analysis.evaluation.masks import ImageMasks
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.run import Outcome
     from sslcurr.engine.store import Store
@@ -94,7 +94,7 @@ def refuse_masks(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.plan import describe
+    from sslcurr.engine.plan import resolved_settings
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
@@ -106,7 +106,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
             key=key_of(spec),
             reused=store.find(key_of(spec)) is not None,
             asked=to_dict(spec),
-            resolved={name: short(value) for name, value in describe(spec).items()},
+            resolved=resolved_settings(spec),
         )
         for spec in (*specs, *baseline)
     ]
@@ -136,7 +136,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
 
 def train(session: Session, target: Target) -> TrainDocument:
     """Train what is missing of a target, and report it."""
-    from sslcurr.analysis.evaluation.masks import regions_of_report
+    from sslcurr.analysis.evaluation.masks import masks_of_report
     from sslcurr.engine.run import run_stages
     from sslcurr.engine.runs import run_record
     from sslcurr.spec.stage import key_of
@@ -158,7 +158,7 @@ def train(session: Session, target: Target) -> TrainDocument:
     store.note_run(record)
     ends = any(spec.task == CLASSIFICATION for spec in (*specs, *baseline))
     # A mask that cannot be is heard of before training.
-    masks = regions_of_report(planner, store, session.reporter.note) if ends else None
+    masks = masks_of_report(planner, store, session.reporter.note) if ends else None
     outcomes = run_stages(specs, store, session.runtime, session.reporter)
     compared = run_stages(baseline, store, session.runtime, session.reporter)
     reports = Reports(session, store, masks)
@@ -178,6 +178,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
             title=record.title,
+            baseline_stages=[_trained(outcome) for outcome in compared],
         )
     )
     store.keep_result(record, document.kind, document.to_json())
@@ -215,6 +216,7 @@ def _trained(outcome: Outcome) -> TrainedStage:
         reused=outcome.reused,
         metrics=record.metrics,
         seconds=record.seconds,
+        images_per_second=record.images_per_second,
     )
 
 
@@ -226,7 +228,7 @@ class Reports:
         analyses: names of folders of the store.
     """
 
-    def __init__(self, session: Session, store: Store, masks: Regions | None) -> None:
+    def __init__(self, session: Session, store: Store, masks: ImageMasks | None) -> None:
         self.session = session
         self.store = store
         self.masks = masks
@@ -246,17 +248,18 @@ class Reports:
 
     def add(self, name: str, outcomes: Sequence[Outcome]) -> None:
         """Report the last of some stages, where it is a classification."""
-        from sslcurr.analysis.evaluation import attention as gaze
         from sslcurr.analysis.evaluation import classifier
+        from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention, report_attention
 
         if not outcomes or outcomes[-1].spec.task != CLASSIFICATION:
             return
         last, device = outcomes[-1], self.session.device
         report, folder = classifier.evaluate(last.stage, last.spec, self.store, device)
         if self.masks is not None:
-            seen = gaze.gaze_of(last.stage, last.spec, self.masks, gaze.Settings(), self.store, device)
-            self.attention.append(seen.folder.name)
-            report = msgspec.structs.replace(report, attention=gaze.in_short(seen))
+            settings = AttentionSettings()
+            attention = measure_attention(last.stage, last.spec, self.masks, settings, self.store, device)
+            self.attention.append(attention.folder.name)
+            report = msgspec.structs.replace(report, attention=report_attention(attention))
         self.keep(name, report, folder)
 
 

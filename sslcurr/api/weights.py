@@ -94,7 +94,7 @@ def export(
     _refuse_to_overwrite(path, checkpoint, model, store)
     head = None if backbone_only or model.stage is None else model.stage.folder / "head.safetensors"
     head = head if head is not None and head.is_file() else None
-    classes = classes_of(model.stage) if head is not None and model.stage is not None else ()
+    classes = classes_of(model.stage.spec) if head is not None and model.stage is not None else ()
     size = model.image_size or 224
     written: list[ExportDocument] = []
 

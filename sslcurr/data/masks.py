@@ -1,4 +1,4 @@
-"""Regions of images: lungs, lesions, the boxes of radiologists. They serve measurements and never a training.
+"""Masks of images: lungs, lesions, the boxes of radiologists. They serve measurements and never a training.
 
 A mask is a PNG file or `Boxes`. It belongs to the image as it is seen, upright; what is tagged in the file of a mask
 (EXIF) does not turn it. A PNG may have any size: it is laid over its image as a share of height and width, which is how

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
 
 if TYPE_CHECKING:
+    from sslcurr.spec.stage import StageSpec
     from sslcurr.tasks.base import Task
 
 BUILTINS = {
@@ -75,3 +75,14 @@ def task_class(name: str) -> type[Task]:
         SpecError: no task has that name, or the package that brings it is broken.
     """
     return TASKS.find(name)
+
+
+def config_of(spec: StageSpec) -> Any:
+    """The settings of a stage's task, an instance of its class's `Config`; specs that were read have lists for tuples.
+
+    Raises:
+        SpecError: as `task_class`.
+    """
+    return task_class(spec.task).Config(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in spec.config.items()}
+    )

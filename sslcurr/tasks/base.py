@@ -51,7 +51,7 @@ class Facts:
         return self.num_images < 100_000
 
     def batch(self, most: int, steps: int = 8) -> int:
-        """The batch size that is asked for, else a power of two up to `most` that gives an epoch `steps` steps or more."""
+        """The batch size asked for, else a power of two up to `most` that gives an epoch `steps` steps or more."""
         return self.batch_size or max(4, min(most, 2 ** int(math.log2(max(4, self.num_images / steps)))))
 
 

@@ -40,33 +40,33 @@ def class_maps(
     Raises:
         SpecError: the layer gives no maps, or is not used.
     """
-    seen: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
 
-    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise SpecError("the layer gives no [N, channels, h, w] maps", "name another with --layer, such as layer4")
-        seen["activations"] = output.detach().clone()  # what follows may write over it
+        tensors["activations"] = output.detach().clone()  # what follows may write over it
         if output.requires_grad:
-            output.register_hook(lambda gradient: seen.update(gradients=gradient.detach()))
+            output.register_hook(lambda gradient: tensors.update(gradients=gradient.detach()))
 
     modes = {part: part.training for part in classifier.modules()}
     classifier.eval()
-    hook = layer.register_forward_hook(see)
+    hook = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():
             # A view that needs a gradient: so do then all maps, whether or not the weights are frozen.
             logits = classifier(images.detach().requires_grad_())
             predicted = logits.argmax(dim=1)
-            if "activations" not in seen:
+            if "activations" not in tensors:
                 raise SpecError("the layer is not used by the network", "name another with --layer")
             if method != "eigencam":
                 wanted = predicted if classes is None else classes.to(logits.device)
                 logits.gather(1, wanted[:, None]).sum().backward()
-        activations = seen["activations"].float().cpu().numpy()
+        activations = tensors["activations"].float().cpu().numpy()
         if method == "eigencam":
             maps = first_components(activations)
         else:
-            gradients = seen["gradients"].float().cpu().numpy()
+            gradients = tensors["gradients"].float().cpu().numpy()
             if method == "gradcam":
                 weights = gradcam_weights(gradients)
             else:
@@ -111,10 +111,10 @@ def first_components(activations: NDArray[np.floating[Any]]) -> NDArray[np.float
     rows = activations.reshape(num_images, -1, height * width).transpose(0, 2, 1).astype(np.float64)
     rows -= rows.mean(axis=1, keepdims=True)
     _, _, right = np.linalg.svd(rows, full_matrices=False)
-    found = (rows @ right[:, 0, :, None])[..., 0]
-    turned = np.abs(found.min(axis=1)) > np.abs(found.max(axis=1))
-    found[turned] *= -1
-    return found.reshape(num_images, height, width)
+    along = (rows @ right[:, 0, :, None])[..., 0]
+    turned = np.abs(along.min(axis=1)) > np.abs(along.max(axis=1))
+    along[turned] *= -1
+    return along.reshape(num_images, height, width)
 
 
 def enlarged(maps: NDArray[np.floating[Any]], size: int) -> NDArray[np.float32]:

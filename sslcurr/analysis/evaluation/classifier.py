@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from sslcurr.analysis.measures.classification import classification_report
 from sslcurr.analysis.measures.probes import Features, probe_layers
 from sslcurr.analysis.results.training.document import ClassificationReport
+from sslcurr.data.pack import load_pack
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import SpecError, StoreError
 from sslcurr.files import read_json, write_whole
 from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, to_dict
+from sslcurr.tasks import config_of, task_class
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sslcurr.data.views.view import View
 
 # Raised when the reports of the same weights and images come out differently.
 VERSION = 1
@@ -55,25 +62,52 @@ def report_in(folder: Path) -> ClassificationReport:
 
 def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
     import torch
-    from safetensors.torch import load_file
 
-    from sslcurr.backbones.checkpoint import load_into
     from sslcurr.engine.batches import Feed, Scanner
     from sslcurr.engine.device import placement
-    from sslcurr.engine.train import build_task
-    from sslcurr.tasks.classification import Classification
 
     selection = select(spec.data, labelled=True)
     split = report_split(selection)
     where = placement(device, spec.training.precision)
-    task = build_task(spec, selection, None)
-    assert isinstance(task, Classification)
-    load_into(task.backbone, stage.weights)
-    task.head.load_state_dict(load_file(stage.folder / "head.safetensors"))
-    task.to(where.device)
-    scan = Scanner(Feed(selection, spec.backbone, where.device), task.fixed_view(task.config), where.autocast)
-    logits = scan(task.logits(), split)
+    _, network = classifier_of(stage, spec)
+    scan = Scanner(Feed(selection, spec.backbone, where.device), fixed_view_of(spec), where.autocast)
+    logits = scan(network.to(where.device), split)
     return write_report(part, selection, split, torch.softmax(logits.double().cpu(), dim=1).numpy())
+
+
+def classifier_of(stage: Stage, spec: StageSpec) -> tuple[nn.Module, nn.Module]:
+    """The backbone of a fine-tuned stage, and the same with its classifier: [N, C, H, W] to [N, classes] logits.
+
+    Both are on the CPU, in evaluation mode.
+    """
+    from safetensors.torch import load_file
+    from torch import nn
+
+    from sslcurr.backbones.build import build, num_features
+    from sslcurr.backbones.checkpoint import load_into
+
+    backbone = build(spec.backbone)
+    load_into(backbone, stage.weights)
+    head = load_file(stage.folder / "head.safetensors")
+    (matrix,) = [value for value in head.values() if value.ndim == 2]
+    (bias,) = [value for value in head.values() if value.ndim == 1]
+    linear = nn.Linear(num_features(backbone), len(matrix))
+    linear.load_state_dict({"weight": matrix, "bias": bias})
+    return backbone, nn.Sequential(backbone, linear).eval()
+
+
+def fixed_view_of(spec: StageSpec) -> View:
+    """The view of an image that a stage of `classification` is tested on."""
+    return task_class(spec.task).fixed_view(config_of(spec))
+
+
+def classes_of(spec: StageSpec) -> tuple[str, ...]:
+    """The names of the classes that a stage was fine-tuned for.
+
+    Raises:
+        DataError: the packed images, which say them, are gone.
+    """
+    return tuple(load_pack(Path(spec.data.pack)).classes)
 
 
 def probe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation.classifier import report_split
-from sslcurr.data import masks
+from sslcurr.analysis.results.document import Part
+from sslcurr.data import masks as mask_files
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.views.draw import make_views
@@ -20,7 +21,7 @@ from sslcurr.data.views.view import View
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError
-from sslcurr.files import read_json
+from sslcurr.files import read_as
 from sslcurr.spec.stage import hash_of
 from sslcurr.wording import counted
 
@@ -28,8 +29,22 @@ from sslcurr.wording import counted
 VERSION = 1
 
 
+class KeptMasks(Part, frozen=True, kw_only=True):
+    """What the store keeps of masks beside them.
+
+    Attributes:
+        sha256: of rows and masks.
+        num_masks: that were read.
+        num_squashed: of other proportions than their image.
+    """
+
+    sha256: str
+    num_masks: int
+    num_squashed: int
+
+
 @dataclass(frozen=True, eq=False)
-class Regions:
+class ImageMasks:
     """Masks of some images of a pack.
 
     Attributes:
@@ -46,25 +61,35 @@ class Regions:
     digest: str
     folder: Path
 
-    def seen(self, places: NDArray[np.integer], view: View) -> NDArray[np.float32]:
+    def in_view(self, places: NDArray[np.integer], view: View) -> NDArray[np.float32]:
         """[n, size, size]: the share of each cell of a fixed view that is inside, for masks at `places` of `rows`."""
         rows = self.rows[places]
         images = torch.from_numpy(np.ascontiguousarray(self.masks[places]))[:, None]
         heights, widths = (torch.from_numpy(sides[rows]) for sides in (self.pack.heights, self.pack.widths))
-        (found,) = make_views(images, heights, widths, [view], torch.Generator(), mean=(0.0,), std=(1.0,), channels=1)
-        return found[:, 0].numpy()
+        (views,) = make_views(images, heights, widths, [view], torch.Generator(), mean=(0.0,), std=(1.0,), channels=1)
+        return views[:, 0].numpy()
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """[N] class numbers of the images, -1 for none."""
+        return self.pack.labels[self.rows]
+
+    @property
+    def groups(self) -> NDArray[np.integer] | None:
+        """[N] group numbers of the images; None where nothing is known."""
+        return None if self.pack.groups is None else self.pack.groups[self.rows]
 
 
-def regions_of_report(planner: Planner, store: Store, note: Callable[[str], None]) -> Regions | None:
-    """The masks of the images that chains of a planner are reported on; as `regions_of`."""
+def masks_of_report(planner: Planner, store: Store, note: Callable[[str], None]) -> ImageMasks | None:
+    """The masks of the images that chains of a planner are reported on; as `masks_of`."""
     data, selection = planner.data, planner.selection("classification")
     split = report_split(selection)
     asked = planner.request.masks is not None
-    return regions_of(data.masks, data.pack, selection.rows[split], store, split, note, asked=asked)
+    return masks_of(data.masks, data.pack, selection.rows[split], store, split, note, asked=asked)
 
 
-def regions_of(
-    known: Mapping[str, Mask],
+def masks_of(
+    by_name: Mapping[str, Mask],
     pack: Pack,
     rows: NDArray[np.integer],
     store: Store,
@@ -73,12 +98,12 @@ def regions_of(
     *,
     asked: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> Regions | None:
+) -> ImageMasks | None:
     """The masks of the `rows` of a pack that have one; None if none has.
 
     Args:
-        known: image name -> mask.
-        pack, rows: the images that are looked at.
+        by_name: image name -> mask.
+        pack, rows: the images that are shown.
         store: keeps what was read.
         split: what these images are called in notes.
         note: called with one-line remarks.
@@ -88,48 +113,53 @@ def regions_of(
     Raises:
         DataError: a mask is empty or cannot be read.
     """
-    rows = np.array([row for row in rows if pack.names[row] in known], dtype=np.int64)
+    rows = np.array([row for row in rows if pack.names[row] in by_name], dtype=np.int64)
     if not len(rows):
-        if known:
+        if by_name:
             note(f"none of the {split} images has a mask, so attention cannot be measured")
         return None
-    own = [known[pack.names[row]] for row in rows]
+    masks = [by_name[pack.names[row]] for row in rows]
     listing = hashlib.sha256()
-    for row, mask in zip(rows, own, strict=True):
+    for row, mask in zip(rows, masks, strict=True):
         listing.update(f"{row} {_state(mask)}\n".encode())
     inputs = {"version": VERSION, "pack": pack.fingerprint, "size": pack.size, "masks": listing.hexdigest()}
-
-    def work(part: Path) -> dict[str, object]:
-        found = np.lib.format.open_memmap(
-            part / "masks.npy", mode="w+", dtype=np.uint8, shape=(len(rows), pack.size, pack.size)
-        )
-        squashed = 0
-        for place, (row, mask) in enumerate(zip(rows.tolist(), own, strict=True)):
-            height, width = int(pack.heights[row]), int(pack.widths[row])
-            found[place] = masks.read(mask, height, width, pack.size)
-            squashed += masks.is_squashed(mask, height, width)
-            if progress is not None:
-                progress(place + 1, len(rows))
-        found.flush()
-        content = hashlib.sha256(rows.tobytes() + found.tobytes()).hexdigest()
-        return {"sha256": content, "num_masks": len(rows), "num_squashed": squashed}
-
     try:
-        folder = store.analysis("masks", inputs, work)
+        folder = store.analysis("masks", inputs, lambda part: _read(pack, rows, masks, part, progress).to_json())
     except DataError as error:
         if asked:
             raise
         note(f"attention is not measured: {error}")
         return None
-    record = read_json(folder / "done.json")
-    if record["num_squashed"]:
-        note(f"{counted(record['num_squashed'], 'mask')} of other proportions than the image: taken as squashed to it")
-    return Regions(pack, rows, np.load(folder / "masks.npy", mmap_mode="r"), record["sha256"], folder)
+    kept = read_as(folder / "done.json", KeptMasks)
+    if kept.num_squashed:
+        note(f"{counted(kept.num_squashed, 'mask')} of other proportions than the image: taken as squashed to it")
+    return ImageMasks(pack, rows, np.load(folder / "masks.npy", mmap_mode="r"), kept.sha256, folder)
+
+
+def _read(
+    pack: Pack,
+    rows: NDArray[np.integer],
+    masks: Sequence[Mask],
+    part: Path,
+    progress: Callable[[int, int], None] | None,
+) -> KeptMasks:
+    shape = (len(rows), pack.size, pack.size)
+    cells = np.lib.format.open_memmap(part / "masks.npy", mode="w+", dtype=np.uint8, shape=shape)
+    num_squashed = 0
+    for place, (row, mask) in enumerate(zip(rows.tolist(), masks, strict=True)):
+        height, width = int(pack.heights[row]), int(pack.widths[row])
+        cells[place] = mask_files.read(mask, height, width, pack.size)
+        num_squashed += mask_files.is_squashed(mask, height, width)
+        if progress is not None:
+            progress(place + 1, len(rows))
+    cells.flush()
+    content = hashlib.sha256(rows.tobytes() + cells.tobytes()).hexdigest()
+    return KeptMasks(sha256=content, num_masks=len(rows), num_squashed=num_squashed)
 
 
 def _state(mask: Mask) -> str:
     """What tells whether a mask is still the same."""
     if isinstance(mask, Path):
-        found = mask.stat()
-        return f"{mask} {found.st_size} {found.st_mtime_ns}"
+        state = mask.stat()
+        return f"{mask} {state.st_size} {state.st_mtime_ns}"
     return hash_of({"boxes": [list(box) for box in mask.boxes]})

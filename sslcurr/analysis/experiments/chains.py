@@ -12,9 +12,8 @@ from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation import classifier
-from sslcurr.analysis.evaluation.attention import Gaze, gaze_of
-from sslcurr.analysis.evaluation.attention import Settings as AttentionSettings
-from sslcurr.analysis.evaluation.masks import regions_of_report
+from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention
+from sslcurr.analysis.evaluation.masks import masks_of_report
 from sslcurr.analysis.measures.attention import mean_of
 from sslcurr.analysis.measures.intervals import Floats, resampled_accuracies
 from sslcurr.analysis.results.estimate import Failure, Run
@@ -98,7 +97,7 @@ class MeasuredChain:
     correct: NDArray[np.float64]
     key: str | None
     folder: Path
-    attention: Gaze | None = None
+    attention: ModelAttention | None = None
 
     def run(self) -> Run:
         """As documents have it."""
@@ -170,9 +169,9 @@ class Chains:
         self.selection = planner.selection("classification")
         self.split = classifier.report_split(self.selection)
         # Read before any training: a mask that cannot be is reported now.
-        self.regions = regions_of_report(planner, store, report.note) if measure == "finetune" else None
-        if self.regions is not None:
-            self.folders[self.regions.folder.name] = self.regions.folder
+        self.masks = masks_of_report(planner, store, report.note) if measure == "finetune" else None
+        if self.masks is not None:
+            self.folders[self.masks.folder.name] = self.masks.folder
         self.attention_settings = AttentionSettings()
 
     # ---- what the reported images are
@@ -317,8 +316,10 @@ class Chains:
         assert stage is not None
         report, folder = classifier.evaluate(stage, specs[-1], self.store, self.device)
         attention = None
-        if self.regions is not None:
-            attention = gaze_of(stage, specs[-1], self.regions, self.attention_settings, self.store, self.device)
+        if self.masks is not None:
+            attention = measure_attention(
+                stage, specs[-1], self.masks, self.attention_settings, self.store, self.device
+            )
             self.folders[attention.folder.name] = attention.folder
         self.folders[folder.name] = folder
         validation = stage.record.metrics.get("val_balanced_accuracy")

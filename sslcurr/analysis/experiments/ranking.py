@@ -15,8 +15,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.attention import Gaze
-from sslcurr.analysis.evaluation.attention import Settings as AttentionSettings
+from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, estimate_of
 from sslcurr.analysis.experiments.chains import (
     Chain,
     Chains,
@@ -35,7 +34,6 @@ from sslcurr.analysis.experiments.hypothesis import (
     strata_of,
 )
 from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
-from sslcurr.analysis.measures.attention import summary as attention_summary
 from sslcurr.analysis.measures.intervals import Floats, alike, interval_of
 from sslcurr.analysis.results.columns import ACCURACY
 from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
@@ -303,7 +301,7 @@ def summary(chains: Sequence[Chain], resampled: Floats | None) -> Summary:
     )
 
 
-def _attentions(chains: Sequence[Chain]) -> list[Gaze]:
+def _attentions(chains: Sequence[Chain]) -> list[ModelAttention]:
     measured = [chain.attention for chain in chains if isinstance(chain, MeasuredChain)]
     return [attention for attention in measured if attention is not None]
 
@@ -313,8 +311,7 @@ def attention_of(chains: Sequence[Chain]) -> Estimate | UnsetType:
     attentions = _attentions(chains)
     if not attentions:
         return UNSET
-    estimate = attention_summary(np.stack([attention.inside for attention in attentions]), attentions[0].groups)
-    return msgspec.convert(estimate, Estimate, from_attributes=True)
+    return estimate_of(np.stack([attention.inside for attention in attentions]), attentions[0].groups)
 
 
 def attention_facts(results: Results, settings: AttentionSettings, masks: str) -> AttentionFacts | UnsetType:

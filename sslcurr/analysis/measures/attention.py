@@ -1,7 +1,8 @@
-"""How much of a network's attention lies inside a region: shares, pointing game, and their spread. Pure functions."""
+"""How much of a network's attention lies inside masks: shares, pointing game, means over seeds. Pure functions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,43 +14,58 @@ from sslcurr.seeds import numpy_generator
 Floats = NDArray[np.floating[Any]]
 
 
-def inside(maps: Floats, regions: Floats) -> NDArray[np.float64]:
-    """The share of each map's mass that lies inside its region: with lung masks the study's AIL (arXiv 2301.10687).
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over seeds of means over images.
+
+    Attributes:
+        mean: None where no image has a value.
+        std: standard deviation over seeds (n - 1); None for fewer than two.
+        interval: ends of the 95 % interval over images and seeds; None where it is not known.
+    """
+
+    mean: float | None
+    std: float | None
+    interval: tuple[float, float] | None
+
+
+def inside(maps: Floats, masks: Floats) -> NDArray[np.float64]:
+    """The share of each map's mass that lies inside its mask: with lung masks the study's AIL (arXiv 2301.10687).
 
     Args:
         maps: [N, H, W], 0 or more: class activation maps.
-        regions: [N, H, W], the share of each cell that the region covers.
+        masks: [N, H, W], the share of each cell that the mask covers.
 
     Returns:
         [N]; NaN for a map that is 0 everywhere.
     """
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
-    found = (maps * regions).sum(axis=(1, 2), dtype=np.float64)
-    return np.divide(found, mass, out=np.full(len(maps), np.nan), where=mass > 0)
+    covered = (maps * masks).sum(axis=(1, 2), dtype=np.float64)
+    return np.divide(covered, mass, out=np.full(len(maps), np.nan), where=mass > 0)
 
 
-def coverage(regions: Floats) -> NDArray[np.float64]:
-    """[N], the share of the view that each of [N, H, W] regions covers: `inside` of a map without preference."""
-    return regions.mean(axis=(1, 2), dtype=np.float64)
+def coverage(masks: Floats) -> NDArray[np.float64]:
+    """[N], the share of the view that each of [N, H, W] masks covers: `inside` of a map without preference."""
+    return masks.mean(axis=(1, 2), dtype=np.float64)
 
 
-def pointing(maps: Floats, regions: Floats) -> NDArray[np.float64]:
+def pointing(maps: Floats, masks: Floats) -> NDArray[np.float64]:
     """The pointing game (Zhang et al., https://arxiv.org/abs/1608.00507) without tolerance, shapes as in `inside`.
 
     Returns:
-        [N], 1 where the map's highest cell lies inside the region (half of it at least), else 0; of several highest
+        [N], 1 where the map's highest cell lies inside the mask (half of it at least), else 0; of several highest
         cells the share that does. NaN for a map that is 0 everywhere.
     """
     highest = maps.max(axis=(1, 2), keepdims=True)
     at_top = maps == highest
-    hits = (at_top & (regions >= 0.5)).sum(axis=(1, 2))
+    hits = (at_top & (masks >= 0.5)).sum(axis=(1, 2))
     return np.where(highest[:, 0, 0] > 0, hits / at_top.sum(axis=(1, 2)), np.nan)
 
 
 def means_by_seed(values: Floats) -> NDArray[np.float64]:
     """Each seed's mean of [S, N] values over the images that have one (NaN is none); seeds without any are left out."""
-    known = ~np.isnan(values)
-    return np.nanmean(values[known.any(axis=1)], axis=1) if known.any() else np.empty(0)
+    defined = ~np.isnan(values)
+    return np.nanmean(values[defined.any(axis=1)], axis=1) if defined.any() else np.empty(0)
 
 
 def mean_of(values: Floats) -> float | None:
@@ -58,7 +74,7 @@ def mean_of(values: Floats) -> float | None:
     return float(means.mean()) if len(means) else None
 
 
-def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[str, Any]:
+def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> SeedMean:
     """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval.
 
     Each seed counts with the mean of the images that have a value at it (NaN is none), the seeds with their mean. The
@@ -70,25 +86,22 @@ def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> dict[s
     """
     means = means_by_seed(values)
     if not len(means):
-        return {"mean": None, "std": None, "interval": None}
-    known = ~np.isnan(values)
-    there = known.any(axis=1)  # a seed without any value is missing
-    interval = interval_of(_resampled(np.nan_to_num(values[there]), known[there], groups))
-    return {
-        "mean": float(means.mean()),
-        "std": float(means.std(ddof=1)) if len(means) > 1 else None,
-        "interval": list(interval) if interval is not None else None,
-    }
+        return SeedMean(None, None, None)
+    defined = ~np.isnan(values)
+    kept = defined.any(axis=1)  # a seed without any value is missing
+    interval = interval_of(_resampled(np.nan_to_num(values[kept]), defined[kept], groups))
+    std = float(means.std(ddof=1)) if len(means) > 1 else None
+    return SeedMean(float(means.mean()), std, interval)
 
 
-def _resampled(values: Floats, known: NDArray[np.bool_], groups: NDArray[np.integer] | None) -> NDArray[np.float64]:
-    """Means of [S, N] values, where they are known, in resamples of groups and of seeds."""
+def _resampled(values: Floats, defined: NDArray[np.bool_], groups: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    """Means of [S, N] values, where they are defined, in resamples of groups and of seeds."""
     num_seeds, num_images = values.shape
     units = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(num_images)
     num_units = int(units.max()) + 1
     total, count = np.zeros((2, num_units, num_seeds))
     np.add.at(total, units, values.T)
-    np.add.at(count, units, known.T.astype(float))
+    np.add.at(count, units, defined.T.astype(float))
     generator = numpy_generator(0, "attention")
     images = generator.multinomial(num_units, np.full(num_units, 1 / num_units), size=NUM_RESAMPLES).astype(float)
     times = generator.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=NUM_RESAMPLES).astype(float)

@@ -40,7 +40,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def printed_names(cls) -> list[str]:
         """The names of the JSON in their order."""
         middle = (name for name in cls.__struct_fields__ if name not in cls.last)
-        return [name for name in dict.fromkeys((*cls.first, *middle, *cls.last)) if name not in cls.unprinted]
+        unprinted = {name for each in cls.__mro__ for name in getattr(each, "unprinted", ())}
+        return [name for name in dict.fromkeys((*cls.first, *middle, *cls.last)) if name not in unprinted]
 
     def to_json(self) -> Json:
         """As plain values for `json.dumps`."""
@@ -54,14 +55,22 @@ class Document(Part, frozen=True, kw_only=True):
     Attributes:
         schema: the version of the kind's layout; unset in documents of sslcurr 0.1.0 and before.
         invocation: the command line that made it, word by word; unset in those as well.
+        name_order: plain values whose order of names the JSON keeps, where an older version wrote another order.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     last: ClassVar[tuple[str, ...]] = ("schema", "invocation")
+    unprinted: ClassVar[tuple[str, ...]] = ("name_order",)
 
     schema: int | UnsetType = UNSET
     invocation: list[str] | UnsetType = UNSET
+    name_order: Json | None = None
+
+    def to_json(self) -> Json:
+        """As `--json` prints it and as the store keeps it."""
+        plain = super().to_json()
+        return plain if self.name_order is None else in_order_of(plain, self.name_order)
 
     def made_by(self, invocation: list[str]) -> Self:
         """This document with the version of its layout and the command line that made it."""
@@ -92,6 +101,16 @@ def _sibling(document: Document, name: str) -> Any:
     """The module `name` beside that of a document's class; None where there is none."""
     path = f"{type(document).__module__.rpartition('.')[0]}.{name}"
     return importlib.import_module(path) if importlib.util.find_spec(path) is not None else None
+
+
+def in_order_of(value: Any, other: Any) -> Any:
+    """Plain values with their names in the order of `other`, as far as that has them."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        names = dict.fromkeys((*(name for name in other if name in value), *value))
+        return {name: in_order_of(value[name], other.get(name)) for name in names}
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        return [in_order_of(*pair) for pair in zip(value, other, strict=True)]
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sslcurr.analysis.results.attention import figures as attention_figures
-from sslcurr.analysis.results.attention import tables as attention_tables
-from sslcurr.analysis.results.document import Document, Json, Part
-from sslcurr.analysis.results.style import FORMATS, Figure, Formats
-from sslcurr.analysis.results.table import Document as Plain
-from sslcurr.analysis.results.table import Table
+from sslcurr.analysis.results.document import Document, Json, Part, in_order_of
+from sslcurr.analysis.results.estimate import Estimate
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 from sslcurr.files import read_json
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.results.style import Figure, Formats
+    from sslcurr.analysis.results.table import Table
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
@@ -27,6 +27,8 @@ KINDS = {
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
     "probe": "sslcurr.analysis.results.probing.document:ProbeDocument",
+    "attend": "sslcurr.analysis.results.attention.document:AttentionDocument",
+    "report": "sslcurr.analysis.results.report.document:ReportDocument",
     "plan": "sslcurr.analysis.results.plan.document:PlanDocument",
     "tasks": "sslcurr.analysis.results.tasks.document:TasksDocument",
     "task": "sslcurr.analysis.results.tasks.document:TaskDocument",
@@ -43,12 +45,6 @@ KINDS = {
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
     "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
     "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
-}
-TABLES: dict[str, Callable[[Plain, str], Iterator[Table]]] = {
-    "attend": attention_tables.tables,
-}
-FIGURES: dict[str, Callable[[Mapping[str, Any], Path, Formats], list[Figure | None]]] = {
-    "attend": attention_figures.draw,
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 TABLE_NAMES = {
@@ -86,11 +82,26 @@ def decode(kind: str, plain: Any) -> Document:
         StoreError: the values are not a document of that kind.
     """
     try:
-        return msgspec.convert(plain, document_class(kind))
+        document = msgspec.convert(plain, document_class(kind))
     except msgspec.ValidationError as error:
         raise StoreError(
             f"a result of kind {kind} is damaged ({error})", "run its command again: what was trained is kept"
         ) from error
+    names = list(_names(document.to_json()))
+    if names != list(_names(in_order_of(document.to_json(), plain))):
+        return msgspec.structs.replace(document, name_order=plain)
+    return document
+
+
+def _names(plain: Any) -> Iterator[str]:
+    """All names of plain values in their order."""
+    if isinstance(plain, dict):
+        for name, value in plain.items():
+            yield name
+            yield from _names(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from _names(value)
 
 
 def load_result(path: str | Path, kind: str | None = None) -> Document:
@@ -117,8 +128,10 @@ def json_schema(kind: str) -> Json:
     Raises:
         SpecError: there is no such kind.
     """
-    schema = msgspec.json.schema(document_class(kind))
-    parts = {part.__name__: part for part in _subclasses(Part)}
+    document = document_class(kind)
+    schema = msgspec.json.schema(document)
+    own = {document.__module__, Estimate.__module__}  # classes of other kinds may have the same names
+    parts = {part.__name__: part for part in _subclasses(Part) if part.__module__ in own}
     for name, definition in schema["$defs"].items():
         if name in parts and "properties" in definition:
             printed = parts[name].printed_names()
@@ -131,33 +144,30 @@ def _subclasses(kind: type[Part]) -> list[type[Part]]:
     return [each for child in kind.__subclasses__() for each in (child, *_subclasses(child))]
 
 
-def tables(kind: str, document: Plain, title: str = "") -> list[Table]:
-    """The tables of what a command found, the main ones first.
+def tables(kind: str, plain: Json, title: str = "") -> list[Table]:
+    """The tables of what a command found, the main ones first; none of a kind that this version does not know.
 
     Args:
         kind: of the document, as in the store.
-        document: as docs/commands.md says.
+        plain: the document, as docs/commands.md says.
         title: of the run, such as `rotation -> classification`.
+
+    Raises:
+        StoreError: the values are not a document of that kind.
     """
-    if kind in KINDS:
-        return decode(kind, document).tables(title)
-    return list(TABLES[kind](document, title)) if kind in TABLES else []
+    return decode(kind, plain).tables(title) if kind in KINDS else []
 
 
-def draw(kind: str, document: Plain, folder: Path, *, formats: Formats = FORMATS) -> list[Figure]:
+def draw(kind: str, plain: Json, folder: Path, *, formats: Formats = ("png", "svg")) -> list[Figure]:
     """Draw what a command found into `folder`.
 
     Args:
-        kind: of the document: train, rank, search, grid, cka, fid, probe or attend.
-        document: as the command prints it with `--json` (docs/commands.md).
+        kind: of the document, as in the store.
+        plain: the document, as the command prints it with `--json` (docs/commands.md).
         folder: an existing folder.
         formats: png, svg or both.
 
     Raises:
-        SpecError: there is no such kind.
+        SpecError, StoreError: as `decode`.
     """
-    if kind in KINDS:
-        return [chart.save(folder, formats) for chart in decode(kind, document).figures().values()]
-    if kind not in FIGURES:
-        raise SpecError(f"there are no charts of kind {kind!r}", did_you_mean(kind, sorted({*FIGURES, *KINDS})))
-    return [figure for figure in FIGURES[kind](document, folder, formats) if figure is not None]
+    return [chart.save(folder, formats) for chart in decode(kind, plain).figures().values()]

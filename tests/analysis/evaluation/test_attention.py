@@ -1,4 +1,4 @@
-"""Attention in regions: by hand, on a network whose maps are known, against the package's own, and as a command."""
+"""Attention inside masks: by hand, on a network whose maps are known, against the package's own, and as a command."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 import torch
 from msgspec import UNSET
+from msgspec.structs import asdict
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from sslcurr.analysis.evaluation import attention as gaze
+from sslcurr.analysis.evaluation import attention as evaluation
+from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention, report_attention
 from sslcurr.analysis.evaluation.cam import (
     METHODS,
     class_maps,
@@ -28,14 +30,16 @@ from sslcurr.analysis.evaluation.cam import (
     gradcam_plus_plus_weights,
     gradcam_weights,
 )
-from sslcurr.analysis.evaluation.groups import chains_of, regions_for
-from sslcurr.analysis.evaluation.masks import Regions, regions_of
+from sslcurr.analysis.evaluation.classifier import classifier_of
+from sslcurr.analysis.evaluation.groups import chain_attention, chains_of, masks_of_split
+from sslcurr.analysis.evaluation.masks import ImageMasks, masks_of
 from sslcurr.analysis.experiments import ranking
 from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
 from sslcurr.analysis.measures import attention
+from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.sheets import overlays
 from sslcurr.backbones.build import build, num_features
-from sslcurr.cli.attend import print_attention
+from sslcurr.cli.output import print_document
 from sslcurr.data import masks
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.packing import open_pack
@@ -46,6 +50,7 @@ from sslcurr.engine.batches import Feed
 from sslcurr.engine.selection import Selection, rows_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
+from sslcurr.spec.record import StageRecord
 from sslcurr.spec.stage import StageSpec, to_dict
 from tests.conftest import QUICK
 
@@ -81,13 +86,13 @@ def test_pointing_game_by_hand():
 def test_summary_takes_each_seed_by_the_images_that_have_a_value():
     values = np.array([[0.2, 0.4, np.nan, np.nan], [0.4, 0.6, 0.8, np.nan]])
     found = attention.summary(values)
-    assert found["mean"] == pytest.approx((0.3 + 0.6) / 2)
-    assert found["std"] == pytest.approx(np.std([0.3, 0.6], ddof=1))
-    assert found["interval"][0] < found["mean"] < found["interval"][1]
+    assert found.mean == pytest.approx((0.3 + 0.6) / 2)
+    assert found.std == pytest.approx(np.std([0.3, 0.6], ddof=1))
+    assert found.interval[0] < found.mean < found.interval[1]
     missing = np.array([[0.2, 0.4], [np.nan, np.nan]])  # a seed without any map is no seed
     assert attention.summary(missing) == attention.summary(missing[:1])
-    assert attention.summary(np.full((2, 3), np.nan)) == {"mean": None, "std": None, "interval": None}
-    assert attention.summary(np.full((1, 3), 0.5)) == {"mean": 0.5, "std": None, "interval": [0.5, 0.5]}
+    assert attention.summary(np.full((2, 3), np.nan)) == attention.SeedMean(None, None, None)
+    assert attention.summary(np.full((1, 3), 0.5)) == attention.SeedMean(0.5, None, (0.5, 0.5))
 
 
 def test_interval_is_that_of_the_accuracies_where_nothing_is_missing():
@@ -96,7 +101,7 @@ def test_interval_is_that_of_the_accuracies_where_nothing_is_missing():
     generator = np.random.default_rng(5)
     values, groups = generator.beta(2, 3, (3, 60)), generator.integers(0, 25, 60)
     theirs = interval_of(resampled_accuracies(np.zeros(60, dtype=int), values[None], groups)[:, 0])
-    np.testing.assert_allclose(attention.summary(values, groups)["interval"], theirs, atol=0.008)
+    np.testing.assert_allclose(attention.summary(values, groups).interval, theirs, atol=0.008)
 
 
 def test_interval_agrees_with_scipy_and_groups_widen_it():
@@ -105,13 +110,13 @@ def test_interval_agrees_with_scipy_and_groups_widen_it():
     values = np.random.default_rng(3).beta(2, 3, 80)
     found = attention.summary(values[None])
     theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0))
-    np.testing.assert_allclose(found["interval"], list(theirs.confidence_interval), atol=0.006)
+    np.testing.assert_allclose(found.interval, list(theirs.confidence_interval), atol=0.006)
     # Forty images, each there twice, tell what forty tell.
     doubled, groups = np.repeat(values[:40], 2), np.repeat(np.arange(40), 2)
     once = attention.summary(values[None, :40])
-    np.testing.assert_allclose(attention.summary(doubled[None], groups)["interval"], once["interval"], atol=0.01)
-    narrow = attention.summary(doubled[None])["interval"]
-    assert narrow[1] - narrow[0] < 0.85 * (once["interval"][1] - once["interval"][0])
+    np.testing.assert_allclose(attention.summary(doubled[None], groups).interval, once.interval, atol=0.01)
+    narrow = attention.summary(doubled[None]).interval
+    assert narrow[1] - narrow[0] < 0.85 * (once.interval[1] - once.interval[0])
 
 
 # ---- class activation maps
@@ -318,11 +323,11 @@ def test_masks_are_cut_and_scaled_as_their_images_are(pictured, tmp_path, shape)
     pixels[:, shape[1] // 2 :] = 1
     Image.fromarray(pixels).save(file)
     row = pack.names.index("wide/0.png")
-    found = regions_of({"wide/0.png": file}, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
+    found = masks_of({"wide/0.png": file}, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
     assert found is not None
     assert found.rows.tolist() == [row]
     view = View(size=24, crop="center")
-    seen = found.seen(np.array([0]), view)
+    seen = found.in_view(np.array([0]), view)
     sizes = [torch.from_numpy(sides[[row]]) for sides in (pack.heights, pack.widths)]
     images = torch.from_numpy(np.array(pack.images[[row]]))
     (image,) = make_views(images, *sizes, [view], torch.Generator(), mean=(0.0,), std=(1.0,), channels=1)
@@ -337,11 +342,13 @@ def test_boxes_are_masks_in_pixels_of_the_true_image(pictured, tmp_path):
     _, pack = pictured
     # The right half of the image 60 high and 30 wide, and of the other the left quarter, which the view does not show.
     known = {"tall/0.png": Boxes(((15.0, 0.0, 15.0, 60.0),)), "wide/0.png": Boxes(((0.0, 0.0, 20.0, 40.0),))}
-    found = regions_of(known, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
+    found = masks_of(known, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
     assert found is not None
     seen = dict(
         zip(
-            [pack.names[row] for row in found.rows], found.seen(np.arange(2), View(size=20, crop="center")), strict=True
+            [pack.names[row] for row in found.rows],
+            found.in_view(np.arange(2), View(size=20, crop="center")),
+            strict=True,
         )
     )
     assert seen["tall/0.png"][:, 11:].min() > 0.99
@@ -355,7 +362,7 @@ def test_regions_are_read_again_when_a_mask_changes(pictured, tmp_path):
     notes: list[str] = []
 
     def digest() -> str:
-        found = regions_of({"tall/0.png": file}, pack, np.arange(2), store, "test", notes.append)
+        found = masks_of({"tall/0.png": file}, pack, np.arange(2), store, "test", notes.append)
         assert found is not None
         return found.digest
 
@@ -374,9 +381,9 @@ def test_regions_are_read_again_when_a_mask_changes(pictured, tmp_path):
     with pytest.raises(DataError, match="mask"):
         digest()
     notes.clear()
-    assert regions_of({"other.png": file}, pack, np.arange(2), store, "val", notes.append) is None
+    assert masks_of({"other.png": file}, pack, np.arange(2), store, "val", notes.append) is None
     assert notes == ["none of the val images has a mask, so attention cannot be measured"]
-    assert regions_of({}, pack, np.arange(2), store, "val", notes.append) is None
+    assert masks_of({}, pack, np.arange(2), store, "val", notes.append) is None
     assert len(notes) == 1
 
 
@@ -433,7 +440,7 @@ def test_maps_masks_and_ranks_stand_where_they_belong(monkeypatch, tmp_path):
     assert [text for _, text in sorted(written[2:])] == ["best", "median", "worst"]
 
 
-# ---- where one model looks, without a command
+# ---- the attention of one model, without a command
 
 BEFORE = "layer1.0.conv1"  # before an activation: few maps are zero everywhere
 
@@ -461,7 +468,21 @@ def tuned(small_stage, tmp_path):
         weight = torch.randn(3, num_features(network))
         head = {"weight": weight, "bias": -weight @ features.mean(dim=0)}  # so that each class is predicted of some
         save_file(head, path / "head.safetensors")
-        (path / "done.json").write_text(json.dumps({"weights_sha256": f"weights {seed}"}))
+        record = StageRecord(
+            key=f"stage{seed}",
+            weights_sha256=f"weights {seed}",
+            parent=None,
+            parent_weights_sha256=None,
+            metrics={},
+            steps=0,
+            num_images=0,
+            images_per_second=0.0,
+            seconds=0.0,
+            device="cpu",
+            precision="32",
+            versions={},
+        )
+        (path / "done.json").write_text(json.dumps(record.to_json()))
         return Stage(f"stage{seed}", path), spec
 
     return make
@@ -474,24 +495,24 @@ def lying(spec: StageSpec) -> Pack:
     return replace(pack, **sides, groups=np.arange(63)[::-1] // 3)
 
 
-def regions_with(pack: Pack, rows: list[int], tmp_path: Path) -> Regions:
+def masks_with(pack: Pack, rows: list[int], tmp_path: Path) -> ImageMasks:
     """The left of each image, up to another column for each row; views show columns 14 to 42 of 56."""
     known = {pack.names[row]: Boxes(((0.0, 0.0, 15.0 + row % 26, 28.0),)) for row in rows}
-    found = regions_of(known, pack, np.arange(len(pack.names)), Store(tmp_path / "runs"), "test", print)
+    found = masks_of(known, pack, np.arange(len(pack.names)), Store(tmp_path / "runs"), "test", print)
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("target", gaze.TARGETS)
+@pytest.mark.parametrize("target", evaluation.TARGETS)
 def test_every_image_has_its_own_map_mask_label_and_name(tuned, tmp_path, monkeypatch, target):
-    monkeypatch.setattr(gaze, "BATCH_SIZE", 4)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 4)
     stage, spec = tuned()
     pack, rows = lying(spec), [3, 9, 17, 20, 30, 33, 44, 50, 58, 62]
-    regions = regions_with(pack, rows, tmp_path)
-    settings = gaze.Settings(target=target, layer=BEFORE)
-    look = gaze.gaze_of(stage, spec, regions, settings, Store(tmp_path / "runs"), "cpu")
+    marked = masks_with(pack, rows, tmp_path)
+    settings = AttentionSettings(target=target, layer=BEFORE)
+    result = measure_attention(stage, spec, marked, settings, Store(tmp_path / "runs"), "cpu")
     # The same, image by image, with the masks as they are by hand.
-    backbone, classifier = gaze.classifier_of(stage, spec)
+    backbone, classifier = classifier_of(stage, spec)
     feed = Feed(Selection(pack, {"test": np.array(rows)}), spec.backbone, torch.device("cpu"))
     view = View(size=16, crop="center")
     for place, row in enumerate(rows):
@@ -501,19 +522,23 @@ def test_every_image_has_its_own_map_mask_label_and_name(tuned, tmp_path, monkey
         large = enlarged(maps, 16)
         edge = 16 * (1 + row % 26) / 28
         mask = np.broadcast_to(np.clip(edge - np.arange(16), 0, 1), (1, 16, 16))
-        assert look.predicted[place] == predicted[0]
-        assert look.coverage[place] == pytest.approx((1 + row % 26) / 28, abs=0.01)  # of the view, not of the image
-        assert look.inside[place] == pytest.approx(attention.inside(large, mask)[0], abs=0.03, nan_ok=True)
-        np.testing.assert_equal(look.pointing[place], attention.pointing(large, mask)[0])
-    assert np.isfinite(look.inside).sum() > 5
-    assert (look.predicted != pack.labels[rows]).any()
-    assert look.groups.tolist() == [(62 - row) // 3 for row in rows]
-    assert (look.layer, look.map_size) == (BEFORE, (4, 4))
-    table = pd.read_csv(look.folder / "images.csv")
+        assert result.predicted[place] == predicted[0]
+        assert result.coverage[place] == pytest.approx((1 + row % 26) / 28, abs=0.01)  # of the view, not of the image
+        assert result.inside[place] == pytest.approx(attention.inside(large, mask)[0], abs=0.03, nan_ok=True)
+        np.testing.assert_equal(result.pointing[place], attention.pointing(large, mask)[0])
+    assert np.isfinite(result.inside).sum() > 5
+    assert (result.predicted != pack.labels[rows]).any()
+    assert result.groups.tolist() == [(62 - row) // 3 for row in rows]
+    assert (result.layer, result.map_size) == (BEFORE, (4, 4))
+    table = pd.read_csv(result.folder / "images.csv")
     assert table["path"].tolist() == [pack.names[row] for row in rows]
     assert table["label"].tolist() == [pack.names[row].split("/")[0] for row in rows]
-    assert table["prediction"].tolist() == [pack.classes[number] for number in look.predicted]
-    for name, values in (("attention", look.inside), ("coverage", look.coverage), ("pointing", look.pointing)):
+    assert table["prediction"].tolist() == [pack.classes[number] for number in result.predicted]
+    for name, values in (
+        ("attention", result.inside),
+        ("coverage", result.coverage),
+        ("pointing", result.pointing),
+    ):
         np.testing.assert_allclose(table[name], values, rtol=1e-5)
 
 
@@ -521,13 +546,13 @@ def test_predictions_bear_the_names_of_the_training_and_labels_those_of_the_imag
     stage, spec = tuned()
     own = load_pack(Path(spec.data.pack)).classes
     pack, rows = replace(lying(spec), classes=("k", "l", "m"), fingerprint="of others"), [3, 20, 30, 44, 62]
-    regions = regions_with(pack, rows, tmp_path)
-    look = gaze.gaze_of(stage, spec, regions, gaze.Settings(), Store(tmp_path / "runs"), "cpu")
-    table = pd.read_csv(look.folder / "images.csv")
-    assert table["prediction"].tolist() == [own[number] for number in look.predicted]
+    marked = masks_with(pack, rows, tmp_path)
+    result = measure_attention(stage, spec, marked, AttentionSettings(), Store(tmp_path / "runs"), "cpu")
+    table = pd.read_csv(result.folder / "images.csv")
+    assert table["prediction"].tolist() == [own[number] for number in result.predicted]
     assert table["label"].tolist() == ["klm"[label] for label in pack.labels[rows]]
     with pytest.raises(SpecError, match="other classes"):
-        gaze.gaze_of(stage, spec, regions, gaze.Settings(target="label"), Store(tmp_path / "runs"), "cpu")
+        measure_attention(stage, spec, marked, AttentionSettings(target="label"), Store(tmp_path / "runs"), "cpu")
 
 
 def test_sheets_show_the_image_map_and_mask_of_the_place_that_they_name(tuned, tmp_path, monkeypatch):
@@ -535,51 +560,53 @@ def test_sheets_show_the_image_map_and_mask_of_the_place_that_they_name(tuned, t
     monkeypatch.setattr(overlays, "draw_sheet", lambda rows, title, path, remarks: sheets.append((rows, title)))
     stage, spec = tuned()
     pack, rows = lying(spec), [1, 6, 12, 25, 31, 40, 46, 55, 60]
-    regions = regions_with(pack, rows, tmp_path)
-    look = gaze.gaze_of(stage, spec, regions, gaze.Settings(layer=BEFORE), Store(tmp_path / "runs"), "cpu")
+    marked = masks_with(pack, rows, tmp_path)
+    result = measure_attention(stage, spec, marked, AttentionSettings(layer=BEFORE), Store(tmp_path / "runs"), "cpu")
     ((shown, title),) = sheets
     assert title == "classification, seed 0, on clothes: gradcam, layer1.0.conv1, predicted class"
-    maps = enlarged(np.load(look.folder / "maps.npy"), 16)
+    maps = enlarged(np.load(result.folder / "maps.npy"), 16)
     labels = pack.labels[rows]
-    known = labels[np.isfinite(look.inside)]
+    known = labels[np.isfinite(result.inside)]
     assert [name for name, _ in shown] == [name for label, name in enumerate(pack.classes) if label in known]
     others = 0
     for name, examples in shown:
-        places = overlays.chosen(look.inside, labels, pack.classes.index(name))
+        places = overlays.chosen(result.inside, labels, pack.classes.index(name))
         assert [example.rank for example in examples] == list(places)
         for place, example in zip(places.values(), examples, strict=True):
             np.testing.assert_array_equal(example.attention, maps[place])
-            assert example.mask.mean() == pytest.approx(look.coverage[place])
+            assert example.mask.mean() == pytest.approx(result.coverage[place])
             lines = example.caption.split("\n")
-            assert lines[0] == f"{100 * look.inside[place]:.0f} % inside, {100 * look.coverage[place]:.0f} % covered"
-            named = pack.classes[look.predicted[place]]
+            assert (
+                lines[0] == f"{100 * result.inside[place]:.0f} % inside, {100 * result.coverage[place]:.0f} % covered"
+            )
+            named = pack.classes[result.predicted[place]]
             assert lines[1:] == ([] if named == name else [f"named {named}"])
             others += named != name
     assert others
 
 
-def test_a_look_is_kept_by_all_that_decides_it(tuned, tmp_path, monkeypatch):
-    def nothing(*arguments) -> dict:
+def test_attention_is_kept_by_all_that_decides_it(tuned, tmp_path, monkeypatch):
+    def nothing(*arguments) -> evaluation.KeptAttention:
         columns = dict.fromkeys(("inside", "pointing", "coverage", "predicted"), np.zeros(1))
         np.savez(arguments[-1] / "images.npz", **columns)
-        return {"layer": "x", "map_size": [1, 1]}
+        return evaluation.KeptAttention(layer="x", map_size=(1, 1), num_images=1, view_size=8)
 
-    monkeypatch.setattr(gaze, "_look", nothing)
+    monkeypatch.setattr(evaluation, "_measure", nothing)
     (stage, spec), (other, _) = tuned(), tuned(1)
-    regions, store = regions_with(lying(spec), [3, 9], tmp_path), Store(tmp_path / "runs")
+    marked, store = masks_with(lying(spec), [3, 9], tmp_path), Store(tmp_path / "runs")
 
-    def folder(stage: Stage = stage, regions: Regions = regions, **settings: str) -> Path:
-        return gaze.gaze_of(stage, spec, regions, gaze.Settings(**settings), store, "cpu").folder
+    def folder(stage: Stage = stage, shown: ImageMasks = marked, **settings: str) -> Path:
+        return measure_attention(stage, spec, shown, AttentionSettings(**settings), store, "cpu").folder
 
     again = Stage(stage.key, other.folder)  # trained once more, to other weights
-    pack = regions.pack
+    pack = marked.pack
     elsewhere = [
         folder(),
         folder(again),
         folder(Stage("another", stage.folder)),
-        folder(regions=replace(regions, digest="0")),
-        folder(regions=replace(regions, pack=replace(pack, fingerprint="0"))),
-        folder(regions=replace(regions, pack=replace(pack, size=2 * pack.size))),
+        folder(shown=replace(marked, digest="0")),
+        folder(shown=replace(marked, pack=replace(pack, fingerprint="0"))),
+        folder(shown=replace(marked, pack=replace(pack, size=2 * pack.size))),
         folder(method="gradcam++"),
         folder(method="eigencam"),
         folder(target="label"),
@@ -593,8 +620,8 @@ def test_masks_are_kept_by_their_images_their_pack_and_all_of_their_boxes(pictur
     _, pack = pictured
     pack, store = replace(pack, names=["a", "b"]), Store(tmp_path / "runs")
 
-    def of(row: int, boxes: tuple, pack: Pack = pack) -> Regions:
-        found = regions_of({pack.names[row]: Boxes(boxes)}, pack, np.arange(2), store, "test", print)
+    def of(row: int, boxes: tuple, pack: Pack = pack) -> ImageMasks:
+        found = masks_of({pack.names[row]: Boxes(boxes)}, pack, np.arange(2), store, "test", print)
         assert found is not None
         return found
 
@@ -621,63 +648,70 @@ def test_a_mask_file_that_changed_but_not_in_size_is_read_again(pictured, tmp_pa
         Image.fromarray(pixels).save(file)
         file.write_bytes(file.read_bytes().ljust(1000, b"\0"))
         os.utime(file, (height, height))
-        found = regions_of({"tall/0.png": file}, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
+        found = masks_of({"tall/0.png": file}, pack, np.arange(2), Store(tmp_path / "runs"), "test", print)
         coverages.append(found.masks.mean() / 255)
     assert coverages == pytest.approx([1 / 6, 4 / 6], abs=0.01)
 
 
-def fixed(inside: list[float], pointing: list[float], **more) -> gaze.Gaze:
+def fixed(inside: list[float], pointing: list[float], **more) -> ModelAttention:
     about = {"coverage": np.array([0.1, 0.2, 0.3, 0.4]), "predicted": np.zeros(4, dtype=int), "groups": None}
     about |= {"layer": "layer4", "map_size": (2, 2), "folder": Path("nowhere")} | more
-    return gaze.Gaze(np.array(inside), np.array(pointing), **about)
+    return ModelAttention(np.array(inside), np.array(pointing), **about)
 
 
-def test_what_several_looks_come_to_by_hand():
+def test_what_several_models_come_to_by_hand():
     rows = np.array([1, 4, 5, 7])
     pack = SimpleNamespace(classes=("x", "y", "none"), labels=np.array([1, 0, 1, 1, 1, 0, 1, 1]))
-    regions = SimpleNamespace(pack=pack, rows=rows)
+    masked = SimpleNamespace(pack=pack, rows=rows)
+
+    def of(measured: list[ModelAttention]):
+        specs = [SimpleNamespace(seed=seed, tasks=("classification",)) for seed in range(len(measured))]
+        stages = [SimpleNamespace(key=f"k{spec.seed}", spec=spec) for spec in specs]
+        return chain_attention("t", stages, measured, masked)
+
     nan = float("nan")
-    looks = [fixed([0.2, nan, 0.4, 0.9], [1, nan, 0, 1]), fixed([0.4, nan, nan, 0.7], [0, nan, nan, 1])]
-    found = gaze.described(looks, regions)
+    measured = [fixed([0.2, nan, 0.4, 0.9], [1, nan, 0, 1]), fixed([0.4, nan, nan, 0.7], [0, nan, nan, 1])]
+    found = of(measured)
     means = [np.mean([0.2, 0.4, 0.9]), np.mean([0.4, 0.7])]  # each seed by the images that have a map at it
-    assert found["attention"]["mean"] == pytest.approx(np.mean(means))
-    assert found["attention"]["std"] == pytest.approx(np.std(means, ddof=1))
-    assert found["pointing"]["mean"] == pytest.approx(np.mean([2 / 3, 1 / 2]))
-    assert found["coverage"] == pytest.approx(0.25)  # of all images, also of those without a map
-    assert (found["num_images"], found["num_undefined"]) == (4, 3)  # maps of images at seeds
-    assert list(found["classes"]) == ["x", "y"]  # rows 1 and 5, 4 and 7
-    first, second = found["classes"].values()
-    assert (first["num_images"], second["num_images"]) == (2, 2)
-    assert (first["attention"], second["attention"]) == pytest.approx(((0.3 + 0.4) / 2, 0.8))
-    assert (first["coverage"], second["coverage"]) == pytest.approx((0.2, 0.3))
-    assert (first["pointing"], second["pointing"]) == pytest.approx((0.25, 1.0))
+    assert found.attention.mean == pytest.approx(np.mean(means))
+    assert found.attention.std == pytest.approx(np.std(means, ddof=1))
+    assert found.pointing.mean == pytest.approx(np.mean([2 / 3, 1 / 2]))
+    assert found.coverage == pytest.approx(0.25)  # of all images, also of those without a map
+    assert (found.num_images, found.num_undefined) == (4, 3)  # maps of images at seeds
+    assert list(found.classes) == ["x", "y"]  # rows 1 and 5, 4 and 7
+    first, second = found.classes.values()
+    assert (first.num_images, second.num_images) == (2, 2)
+    assert (first.attention, second.attention) == pytest.approx(((0.3 + 0.4) / 2, 0.8))
+    assert (first.coverage, second.coverage) == pytest.approx((0.2, 0.3))
+    assert (first.pointing, second.pointing) == pytest.approx((0.25, 1.0))
     # Images of one group are drawn together, in a class, too: with one group alone there is nothing to draw.
-    one = gaze.described([fixed([0.2, 0.3, 0.4, 0.9], [1] * 4, groups=np.array([7, 8, 7, 9]))], regions)
-    assert one["classes"]["x"]["interval"] == pytest.approx([0.3, 0.3])
-    assert one["classes"]["y"]["interval"] == pytest.approx([0.3, 0.9])
-    assert one["attention"] == attention.summary(np.array([[0.2, 0.3, 0.4, 0.9]]), np.array([0, 1, 0, 2]))
-    short = gaze.in_short(looks[0])
-    assert short["mean"] == pytest.approx(means[0])
-    assert short["pointing"] == pytest.approx(2 / 3)
-    assert (short["coverage"], short["num_images"]) == (pytest.approx(0.25), 4)
+    one = of([fixed([0.2, 0.3, 0.4, 0.9], [1] * 4, groups=np.array([7, 8, 7, 9]))])
+    assert one.classes["x"].interval == pytest.approx([0.3, 0.3])
+    assert one.classes["y"].interval == pytest.approx([0.3, 0.9])
+    assert asdict(one.attention) == vars(attention.summary(np.array([[0.2, 0.3, 0.4, 0.9]]), np.array([0, 1, 0, 2])))
+    short = report_attention(measured[0])
+    assert short.mean == pytest.approx(means[0])
+    assert short.pointing == pytest.approx(2 / 3)
+    assert (short.coverage, short.num_images) == (pytest.approx(0.25), 4)
 
 
 def test_attention_of_a_ranking_is_that_of_its_runs_over_images_and_seeds():
     groups = np.array([1, 2, 1, 3])
-    looks = [fixed([0.2, np.nan, 0.4, 0.9], [1] * 4, groups=groups), fixed([0.6, np.nan, 0.4, 0.7], [0] * 4)]
+    measured = [fixed([0.2, np.nan, 0.4, 0.9], [1] * 4, groups=groups), fixed([0.6, np.nan, 0.4, 0.7], [0] * 4)]
     chains = [
-        MeasuredChain(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), look) for seed, look in enumerate(looks)
+        MeasuredChain(("a",), seed, 0.5, None, np.ones(4), "key", Path("."), each) for seed, each in enumerate(measured)
     ]
     assert chains[0].run().attention == pytest.approx(0.5)  # a map that is zero everywhere is left out
     assert chains[1].run().attention == pytest.approx((0.6 + 0.4 + 0.7) / 3)
     failed = FailedChain(("a",), 2, "why")
     estimate = ranking.attention_of([chains[0], failed, chains[1]])
-    assert estimate.to_json() == attention.summary(np.stack([look.inside for look in looks]), groups)
-    assert estimate.to_json() != attention.summary(np.stack([look.inside for look in looks]))
+    inside = np.stack([each.inside for each in measured])
+    assert asdict(estimate) == vars(attention.summary(inside, groups))
+    assert asdict(estimate) != vars(attention.summary(inside))
     assert estimate.mean == pytest.approx((0.5 + 1.7 / 3) / 2)
     assert ranking.attention_of([failed, replace(chains[0], attention=None)]) is UNSET
     results = ranking.Results([0, 1, 2], {"scratch": [failed]}, {("a",): chains})
-    settings = gaze.Settings("eigencam", "label")
+    settings = AttentionSettings("eigencam", "label")
     told = {"masks": "m", "method": "eigencam", "target": "label", "layer": "layer4", "coverage": 0.25, "num_images": 4}
     assert ranking.attention_facts(results, settings, "m").to_json() == told
 
@@ -731,7 +765,7 @@ def test_a_split_is_that_of_the_training_where_the_images_are_the_same(small_sta
         looked = replace(pack, labels=labels)
         data = SimpleNamespace(pack=looked, masks=known, spec=lambda share: replace(spec.data, fraction=share))
         asked = replace(spec, data=trained_on)
-        return regions_for(asked, data, split, Store(tmp_path / "runs"), report).rows.tolist()
+        return masks_of_split(asked, data, split, Store(tmp_path / "runs"), report).rows.tolist()
 
     given = spec.data
     for change in ({"split_seed": 5}, {"test": 0.4}, {"val": 0.3, "test": 0.4}):
@@ -752,23 +786,24 @@ def test_the_table_of_attend_shows_each_number_once_in_percent(capsys):
         "y": {"num_images": 7, "attention": None, "interval": None, "coverage": 0.44, "pointing": None},
     }
     shared = {"num_images": 12, "coverage": 0.345, "classes": classes}
+    about = {"tasks": ["classification"], "stages": ["k"], "layer": "layer2", "map_size": [2, 2], "images": ["i.csv"]}
+    shared |= {**about, "num_undefined": 3, "sheet": "s.png", "pointing": measured(0.567, [0.5, 0.6])}
     chains = [
         {"chain": "a", "seeds": [0, 4], "attention": measured(0.456, [0.4, 0.5]), **shared},
         {"chain": "b", "seeds": [1], "attention": measured(None, None), **shared, "classes": {"x": classes["x"]}},
     ]
-    for chain in chains:
-        chain["pointing"] = measured(0.567, [0.5, 0.6])
-    about = {"dataset": "d", "split": "val", "method": "eigencam", "layer": "layer2", "target": "label"}
-    print_attention({**about, "num_images": 12, "chains": chains})
+    about = {"dataset": "d", "split": "val", "method": "eigencam", "layer": "layer2", "target": "label", "masks": "m"}
+    print_document(decode("attend", {**about, "num_images": 12, "chains": chains}))
     text = capsys.readouterr().out
-    assert text.startswith("Attention inside the masks of 12 images of d (val): eigencam, layer2, label class")
+    first = text.splitlines()[0]
+    assert first == "Attention inside the masks: d, 12 val images with a mask; eigencam of the label class at layer2"
     lines = [line for line in text.splitlines()[1:] if re.search(r"\d", line) and "interval" not in line]
     rows = [re.split(r" {2,}", line.strip()) for line in lines]
     assert rows == [
-        ["a", "all", "12", "2", "45.6 ± 2.5 %", "40.0 to 50.0", "34.5 %", "56.7 %"],
-        ["x", "5", "11.0 %", "10.0 to 12.0", "22.0 %", "33.0 %"],
-        ["y", "7", "-", "-", "44.0 %", "-"],
-        ["b", "all", "12", "1", "-", "-", "34.5 %", "56.7 %"],
+        ["a", "2", "12", "45.6 ± 2.5", "40.0 to 50.0", "34.5", "56.7", "50.0 to 60.0", "3"],
+        ["b", "1", "12", "-", "-", "34.5", "56.7", "50.0 to 60.0", "3"],
+        ["x", "5", "11.0", "10.0 to 12.0", "22.0", "33.0"],
+        ["y", "7", "-", "-", "44.0", "-"],
     ]
 
 
@@ -818,7 +853,7 @@ def test_attend_reports_the_attention_of_chains_and_seeds(sslcurr, folder, maske
     assert {Path(path).name for path in found["files"]} >= {"sheet.png", "attention.png", "attention.svg"}
     assert all(Path(path).is_file() for path in found["files"])
     shown = sslcurr("attend", run, "--dataset", str(folder), "--masks", str(masked), "--layer", "layer4")
-    assert "Attention inside the masks of" in shown.stdout
+    assert "Attention inside the masks: clothes, 12 test images with a mask" in shown.stdout
     assert "1 x 1 cells, which is coarse" in shown.stderr
     # What it found is kept, and what it needs is not removed.
     assert "attend rotation -> classification" in {entry["title"] for entry in sslcurr.json("runs")["runs"]}
@@ -855,7 +890,7 @@ def test_chain_and_rank_show_attention_where_masks_are_known(sslcurr, folder, ma
         assert looks["num_images"] == report["num_images"]
         assert 0.6 < looks["coverage"] < 1.0
         assert looks["interval"][0] <= looks["mean"] <= looks["interval"][1]
-    assert "attention inside masks" in sslcurr("chain", "rotation", *quick).stdout
+    assert "attention in masks (%)" in sslcurr("chain", "rotation", *quick).stdout
     ranked = sslcurr.json("rank", "rotation", *quick, "--seeds", "1", "--length", "1")
     assert ranked["attention"]["masks"] == "those of the data set"
     assert ranked["attention"]["coverage"] == pytest.approx(document["downstream"]["attention"]["coverage"])
@@ -866,7 +901,7 @@ def test_chain_and_rank_show_attention_where_masks_are_known(sslcurr, folder, ma
     )
     shown = sslcurr("rank", "rotation", *quick, "--seeds", "1")
     assert "AIL" in shown.stdout
-    assert "which cover" in shown.stdout
+    assert "a map without preference has" in shown.stdout
     run = next(entry["run"] for entry in sslcurr.json("runs")["runs"] if entry["title"].startswith("rotation"))
     attended = sslcurr.json("attend", run, "--dataset", str(table))
     by_chain = {row["chain"]: row for row in attended["chains"]}

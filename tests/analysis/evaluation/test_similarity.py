@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 import types
 import warnings
@@ -16,8 +17,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sslcurr.analysis.evaluation import similarity
-from sslcurr.analysis.evaluation.similarity import Settings, Similarity, batch_size_for, compare, dissimilarity, flat
+from sslcurr.analysis.evaluation.similarity import (
+    CkaSettings,
+    Similarity,
+    batch_size_for,
+    compare,
+    dissimilarity,
+    document_of,
+    flat,
+)
 from sslcurr.analysis.measures.cka import Estimates
+from sslcurr.analysis.results.similarity.tables import csv_tables
 from sslcurr.backbones.checkpoint import Header, save_weights
 from sslcurr.backbones.layers import POOLED, layer_names
 from sslcurr.data.views.view import View
@@ -59,7 +69,7 @@ def saved(network, path, model):
 
 
 def compared(models, data, store, **settings):
-    return compare(models, data, Settings(**{"split": "all", **settings}), store, "cpu")
+    return compare(models, data, CkaSettings(**{"split": "all", **settings}), store, "cpu")
 
 
 def batches_of(data, count, size, seed=0, split="all"):
@@ -131,8 +141,8 @@ def test_compare_agrees_with_the_textbook_in_float64(data, store, settings, coun
     assert found.layers == names
     assert (found.num_images, found.num_batches) == (count, len(batches))
     expected = slow_cka(kept, settings.get("estimator", "unbiased"))
-    np.testing.assert_allclose(found.found.value, expected, atol=1e-6)
-    assert (found.found.low is None) == (len(batches) < 4)
+    np.testing.assert_allclose(found.estimates.value, expected, atol=1e-6)
+    assert (found.estimates.low is None) == (len(batches) < 4)
 
 
 @pytest.mark.parametrize("layers", ["stages", "blocks"])
@@ -147,7 +157,7 @@ def test_rbf_agrees_with_the_textbook_in_float64(data, store, layers):
         grams.append([gram(batch) for batch in batches])
     total = [[sum(textbook(a, b) for a, b in zip(one, other, strict=True)) for other in grams] for one in grams]
     own = np.sqrt(np.diagonal(total))
-    np.testing.assert_allclose(found.found.value, total / np.outer(own, own), atol=1e-5)
+    np.testing.assert_allclose(found.estimates.value, total / np.outer(own, own), atol=1e-5)
 
 
 def test_networks_sizes_and_channels_may_differ(data, store):
@@ -157,19 +167,19 @@ def test_networks_sizes_and_channels_may_differ(data, store):
     found = compared(models, data, store, batch_size=40)
     kept, names = features(models, data, batches_of(data, 63, 40), "stages")
     assert found.layers == names
-    np.testing.assert_allclose(found.found.value, slow_cka(kept), atol=2e-6)
+    np.testing.assert_allclose(found.estimates.value, slow_cka(kept), atol=2e-6)
 
 
 def test_the_image_size_asked_for_counts_for_all(data, store):
     models = [untrained(0), untrained(1, size=32), untrained(1, size=None)]
-    settings = Settings(split="all", batch_size=63)
+    settings = CkaSettings(split="all", batch_size=63)
     found = compare(models, data, settings, store, "cpu", image_size=40)
     kept, _ = features(models, data, batches_of(data, 63, 63), "stages", size=40)
-    np.testing.assert_allclose(found.found.value, slow_cka(kept), atol=1e-6)
+    np.testing.assert_allclose(found.estimates.value, slow_cka(kept), atol=1e-6)
     np.testing.assert_allclose(found.pair(1, 2).value, found.pair(1, 1).value, atol=1e-9)
     own = compare(models[2:], data, settings, store, "cpu")
     kept, _ = features(models[2:], data, batches_of(data, 63, 63), "stages", size=24)  # that of the data
-    np.testing.assert_allclose(own.found.value, slow_cka(kept), atol=1e-6)
+    np.testing.assert_allclose(own.estimates.value, slow_cka(kept), atol=1e-6)
 
 
 def test_an_in_place_relu_and_a_module_used_twice(data, store):
@@ -183,8 +193,8 @@ def test_an_in_place_relu_and_a_module_used_twice(data, store):
         found = compared([model], data, store, layers="*", batch_size=63)
         kept, names = features([model], data, batches_of(data, 63, 63), "*")
     assert found.layers == names == (("conv1", "bn1", "relu", "conv2", "bn2", "relu#2", "last", "pooled"),)
-    np.testing.assert_allclose(found.found.value, slow_cka(kept), atol=1e-6)
-    value = found.found.value
+    np.testing.assert_allclose(found.estimates.value, slow_cka(kept), atol=1e-6)
+    value = found.estimates.value
     assert value[1, 2] < 0.999
     assert value[2, 5] < 0.999
     assert value[5, 6] == pytest.approx(1)
@@ -268,13 +278,13 @@ def test_the_order_of_channels_does_not_count(data, store, tmp_path):
     assert not torch.allclose(one, other)
     models = [saved(network, tmp_path / "a.safetensors", model), saved(turned, tmp_path / "b.safetensors", model)]
     found = compared(models, data, store, layers="bn1")
-    np.testing.assert_allclose(found.found.value, 1, atol=1e-6)
+    np.testing.assert_allclose(found.estimates.value, 1, atol=1e-6)
 
 
 def test_the_order_of_models_does_not_count(data, store):
     models = [untrained(0), untrained(1), untrained(2, "resnet18", 32)]
     one, other = compared(models, data, store, batch_size=8), compared(models[::-1], data, store, batch_size=8)
-    assert one.found.low is not None
+    assert one.estimates.low is not None
     for a, b in itertools.product(range(3), repeat=2):
         for name in ("value", "low", "high"):
             np.testing.assert_allclose(
@@ -296,16 +306,44 @@ def test_pairs_and_layers_by_hand():
     assert found.undefined() == {"test_resnet 1": ["b", "a"]}
 
 
+def test_the_document_holds_all_values_and_intervals(data, store):
+    settings = CkaSettings(split="all", batch_size=8, seed=3)
+    found = compare([untrained(0), untrained(1), untrained(2)], data, settings, store, "cpu")
+    document = document_of(found, settings, data)
+    assert (document.dataset, document.num_images, document.seeds) == (data.pack.name, 63, [3])
+    for (a, b), pair in zip(itertools.combinations(range(3), 2), document.pairs, strict=True):
+        expected = found.pair(a, b)
+        np.testing.assert_array_equal(np.array(pair.matrix), expected.value)
+        np.testing.assert_array_equal(np.array(pair.matrix_interval), np.stack([expected.low, expected.high], axis=-1))
+        assert [row.interval for row in pair.layers] == [pair.matrix_interval[i][i] for i in range(len(pair.layers))]
+    table = next(csv_tables(document)).to_pandas()
+    pairs = [found.pair(a, b) for a, b in itertools.combinations(range(3), 2)]
+    for name, column in (("value", "cka"), ("low", "low"), ("high", "high")):
+        np.testing.assert_array_equal(table[column], np.concatenate([getattr(pair, name).ravel() for pair in pairs]))
+
+
+def test_an_interval_of_batches_without_variance_is_null_and_not_nan(data):
+    value = np.array([[1.0, 0.5], [0.5, np.nan]])
+    low = np.array([[1.0, np.nan], [0.4, np.nan]])
+    names = (("a",), ("a",))
+    found = Similarity((untrained(0), untrained(1)), names, Estimates(value, low, low + 0.2), 9, 4, None)
+    (pair,) = document_of(found, CkaSettings(), data).pairs
+    assert pair.matrix == [[0.5]]
+    assert pair.matrix_interval == [[None]]
+    assert pair.layers[0].interval is None
+    json.dumps(pair.to_json(), allow_nan=False)
+
+
 # ---- images
 
 
 def test_num_images_are_the_same_ones_each_time_and_more_contain_fewer(data, store, tmp_path):
     few = compared([untrained(0)], data, store, num_images=12)
     again = compared([untrained(0)], data, Store(tmp_path / "other"), num_images=12)
-    np.testing.assert_array_equal(few.found.value, again.found.value)
+    np.testing.assert_array_equal(few.estimates.value, again.estimates.value)
     assert few.num_images == 12
     other = compared([untrained(0)], data, store, num_images=12, seed=1)
-    assert not np.allclose(few.found.value, other.found.value, atol=1e-4)
+    assert not np.allclose(few.estimates.value, other.estimates.value, atol=1e-4)
 
 
 def shown(monkeypatch, work):
@@ -337,7 +375,7 @@ def test_only_the_split_is_shown(data, store, monkeypatch, split):
 @pytest.mark.parametrize("batch_size", [4, 5, 6])
 def test_small_batches_have_four_images_at_least(data, store, n, batch_size):
     found = compared([untrained(0)], data, store, layers="pooled", num_images=n, batch_size=batch_size)
-    assert np.isfinite(found.found.value).all()
+    assert np.isfinite(found.estimates.value).all()
     assert found.num_images == n
 
 
@@ -367,7 +405,7 @@ def test_one_forward_pass_a_model_and_batch_and_none_the_second_time(data, store
     monkeypatch.setattr(Model, "network", counting)
     models = [untrained(0), untrained(1)]
     told = []
-    ask = (models, data, Settings(split="all", layers="all"), store, "cpu")
+    ask = (models, data, CkaSettings(split="all", layers="all"), store, "cpu")
     first = compare(*ask, progress=lambda *at: told.append(at))
     real = [each for each in passes if each[1] != 2]  # folding is tried with two images
     assert real == [(models[0].title, 32), (models[1].title, 32), (models[0].title, 31), (models[1].title, 31)]
@@ -375,7 +413,7 @@ def test_one_forward_pass_a_model_and_batch_and_none_the_second_time(data, store
     passes.clear()
     monkeypatch.setattr(Model, "network", None)
     again = compare([replace(models[0], title="another name"), models[1]], *ask[1:])
-    np.testing.assert_array_equal(again.found.value, first.found.value)
+    np.testing.assert_array_equal(again.estimates.value, first.estimates.value)
     assert (again.layers, again.num_batches, again.folder) == (first.layers, 2, first.folder)
     assert again.models[0].title == "another name"
     assert passes == []
@@ -399,11 +437,13 @@ def test_other_settings_are_another_analysis(data, store, change):
     base = compared([untrained(0)], data, store)
     other = compared([untrained(0)], data, store, **change)
     assert base.folder != other.folder
-    assert base.found.value.shape != other.found.value.shape or not np.array_equal(base.found.value, other.found.value)
+    assert base.estimates.value.shape != other.estimates.value.shape or not np.array_equal(
+        base.estimates.value, other.estimates.value
+    )
 
 
 def test_other_models_sizes_and_data_are_another_analysis(data, store):
-    settings = Settings(split="all", layers="pooled")
+    settings = CkaSettings(split="all", layers="pooled")
     folders = [
         compare([untrained(0)], data, settings, store, "cpu").folder,
         compare([untrained(1)], data, settings, store, "cpu").folder,
@@ -436,8 +476,8 @@ def test_too_few_images(data, store):
         compared([untrained(0)], few, store, split="test")
     for name in ("num_images", "batch_size"):
         with pytest.raises(SpecError, match=f"--{name.replace('_', '-')}"):
-            Settings(**{name: 3})
-        assert getattr(Settings(**{name: 4}), name) == 4
+            CkaSettings(**{name: 3})
+        assert getattr(CkaSettings(**{name: 4}), name) == 4
 
 
 def test_a_wrong_layer_is_a_mistake_and_leaves_nothing(data, store):
@@ -486,7 +526,7 @@ def test_one_image_many_times_is_undefined(data, store, monkeypatch, kernel):
     views = Feed.views
     monkeypatch.setattr(Feed, "views", lambda self, rows, *rest: views(self, np.full_like(rows, 7), *rest))
     found = compared([untrained(0)], data, store, kernel=kernel, layers="all")
-    assert np.isnan(found.found.value).all()
+    assert np.isnan(found.estimates.value).all()
     assert list(found.undefined().values()) == [list(found.layers[0])]
 
 
@@ -554,4 +594,4 @@ def test_more_images_than_there_are_is_a_mistake(data, store):
 @pytest.mark.parametrize("setting", [{"kernel": "cosine"}, {"pool": "max"}, {"estimator": "exact"}])
 def test_unknown_settings_are_mistakes(setting):
     with pytest.raises(SpecError, match="unknown"):
-        Settings(**setting)
+        CkaSettings(**setting)

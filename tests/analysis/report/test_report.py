@@ -21,7 +21,7 @@ from PIL import Image
 from sslcurr.analysis.report import gather, svg
 from sslcurr.analysis.report import page as reports
 from sslcurr.analysis.report import tables as page_tables
-from sslcurr.analysis.results.charts import draw_matrix
+from sslcurr.analysis.results.charts import matrix_chart
 from sslcurr.analysis.results.formats import FORMATS, render
 from sslcurr.analysis.results.kinds import TABLE_NAMES as KINDS
 from sslcurr.analysis.results.kinds import tables
@@ -274,8 +274,8 @@ def test_a_store_too_rich_for_a_page_leaves_figures_out_and_says_so(made, html):
 
 
 def test_black_becomes_the_colour_of_the_text_but_not_on_a_picture(tmp_path):
-    draw_matrix(
-        tmp_path / "m",
+    chart = matrix_chart(
+        "m",
         np.array([[0.0, 1.0], [1.0, 0.0]]),
         ["a", "b"],
         ["c", "d"],
@@ -284,6 +284,7 @@ def test_black_becomes_the_colour_of_the_text_but_not_on_a_picture(tmp_path):
         down="y",
         what="CKA",
     )
+    chart.save(tmp_path)
     text = (tmp_path / "m.svg").read_text()
     made = svg.inline_svg(text, "f7-", 'a "title"')
     assert "#000000" in text
@@ -781,7 +782,9 @@ def test_a_grid_a_similarity_and_distances_by_hand():
 
     pair = {"a": "m", "b": "n", "layers": [], "matrix": [[0.1, 0.2, 0.3], [0.4, None, 0.6]]}
     about = {"dataset": "d", "split": "all", "num_images": 9, "num_batches": 1, "estimator": "e", "kernel": "k"}
+    about["pool"] = "none"
     models = [{"title": "m", "layers": ["p", "q"]}, {"title": "n", "layers": ["u", "v", "w"]}]
+    models = [{**model, "backbone": "b", "weights": "w"} for model in models]
     (matrix,) = tables("cka", {**about, "models": models, "pairs": [pair]})
     assert matrix.cells() == [["p", "0.100", "0.200", "0.300"], ["q", "0.400", "-", "0.600"]]
     assert [(row["layer_a"], row["layer_b"], row["cka"]) for row in matrix.raw()][2:4] == [
@@ -790,10 +793,12 @@ def test_a_grid_a_similarity_and_distances_by_hand():
     ]
 
     def distance(fid: float) -> dict:
-        return {"fid": {"mean": fid, "sd": fid / 10}, "kid": {"mean": fid / 1000, "sd": fid / 5000}, "normalised": None}
+        distances = {"fid": {"mean": fid, "sd": fid / 10}, "kid": {"mean": fid / 1000, "sd": fid / 5000}}
+        return {**{name: {**each, "values": []} for name, each in distances.items()}, "normalised": None}
 
+    about = {"layer": "l", "image_size": 16, "num_features": 8}
     models = [
-        {"model": name, "layer": "l", "halves": distance(fid), "datasets": [{"dataset": "s", **distance(2 * fid)}]}
+        {"model": name, **about, "halves": distance(fid), "datasets": [{"dataset": "s", **distance(2 * fid)}]}
         for name, fid in (("m", 1.0), ("n", 3.0))
     ]
     about = {"reference": "r", "split": "test", "num_images": 9, "draws": 2, "correlations": []}
@@ -810,9 +815,11 @@ def test_probes_and_searches_by_hand():
             name: {"validation": v / 2, "balanced_accuracy": v, "interval": [v - 0.1, v + 0.1]}
             for name, v in (("knn", knn), ("linear", linear))
         }
+        found["knn"]["neighbours"], found["linear"]["C"] = 5, 0.1
         return found | {"num_features": 8, "rankme": rank, "logme": None, "h_score": None}
 
-    models = [{"model": "m", "split": "test", "layers": {"x": layer(0.4, 0.6, 3.0), "y": layer(0.5, 0.3, 3.0)}}]
+    layers = {"x": layer(0.4, 0.6, 3.0), "y": layer(0.5, 0.3, 3.0)}
+    models = [{"model": "m", "backbone": "b", "weights": "w", "split": "test", "layers": layers}]
     (probe,) = tables("probe", {"dataset": "d", "models": models, "label_fraction": 0.125})
     assert (shown(probe, "kNN val (%)"), shown(probe, "kNN test (%)")) == (["20.0", "25.0"], ["40.0", "50.0"])
     titles = [column.title for column in probe.columns]

@@ -281,8 +281,10 @@ def similarity(models: int) -> dict[str, Any]:
         }
         for a, b in itertools.combinations(titles, 2)
     ]
-    about = {"dataset": "d", "split": "test", "num_images": 9, "estimator": "unbiased", "kernel": "linear"}
-    return {**about, "models": [{"title": title, "layers": ["x", "y"]} for title in titles], "pairs": pairs}
+    about = {"dataset": "d", "split": "test", "num_images": 9, "num_batches": 1, "estimator": "unbiased"}
+    about |= {"kernel": "linear", "pool": "none"}
+    models = [{"title": title, "backbone": "b", "weights": "w", "layers": ["x", "y"]} for title in titles]
+    return {**about, "models": models, "pairs": pairs}
 
 
 def test_similarities_of_layers(drawn, tmp_path):
@@ -302,13 +304,19 @@ def distances(value: float | None = 2.0) -> dict[str, Any]:
     def figure(mean: float | None) -> Any:
         return None if mean is None else {"mean": mean, "sd": 0.1, "values": [mean - 1, mean + 1]}
 
+    raw = {"fid": figure(1.0), "kid": figure(0.5)}
+
     def model(name: str, factor: float) -> dict[str, Any]:
-        found = [{"dataset": "s", "normalised": figure(value and factor * value)}, {"dataset": "t", "normalised": None}]
-        return {"model": name, "layer": "pooled", "datasets": found}
+        found = [
+            {**raw, "dataset": "s", "normalised": figure(value and factor * value)},
+            {**raw, "dataset": "t", "normalised": None},
+        ]
+        about = {"model": name, "layer": "pooled", "image_size": 16, "num_features": 4}
+        return {**about, "halves": raw, "datasets": found}
 
     models = [model("m", 1), model("n", 3)]
-    accuracies = {"": {"m": 0.9, "n": 0.1}}
-    return {"reference": "r", "num_images": 1000, "draws": 2, "models": models, "accuracies": accuracies}
+    about = {"reference": "r", "split": "all", "num_images": 1000, "draws": 2, "correlations": []}
+    return {**about, "models": models, "accuracies": {"": {"m": 0.9, "n": 0.1}}}
 
 
 def test_distances_are_sorted_by_accuracy(drawn, tmp_path):
@@ -322,11 +330,13 @@ def test_distances_are_sorted_by_accuracy(drawn, tmp_path):
 
 def probing(labels: bool = True) -> dict[str, Any]:
     def layer(value: float | None) -> dict[str, Any]:
-        found = {"validation": 0.5, "balanced_accuracy": value, "interval": [0.3, 0.7]} if labels else None
+        knn = {"validation": 0.5, "balanced_accuracy": value, "interval": [0.3, 0.7], "neighbours": 5}
+        found = knn if labels and value is not None else None
         return {"num_features": 4, "knn": found, "linear": None, "rankme": 7.5, "logme": None, "h_score": None}
 
     layers = [{"x": layer(0.4), "y": layer(0.6)}, {"y": layer(None), "z": layer(0.5)}]
-    return {"dataset": "d", "models": [{"model": "same_$name$", "split": "test", "layers": found} for found in layers]}
+    about = {"model": "same_$name$", "backbone": "b", "weights": "w", "split": "test"}
+    return {"dataset": "d", "label_fraction": 1.0, "models": [{**about, "layers": found} for found in layers]}
 
 
 def test_probes_over_layers(drawn, tmp_path):
@@ -368,7 +378,7 @@ def test_an_embedding_names_the_largest_classes(drawn, tmp_path):
     labels = np.concatenate([np.repeat(np.arange(25), 2), [24, 24, -1]])
     points = np.arange(2.0 * len(labels)).reshape(-1, 2)
     classes = [f"c{n}" for n in range(25)]
-    probing_figures.draw_embedding(tmp_path / "e", points, labels, classes, title="t", method="t-SNE")
+    probing_figures.embedding_chart("e", points, labels, classes, title="t", method="t-SNE").save(tmp_path)
     axes = drawn["e"].axes[0]
     names = {group.get_label(): group for group in axes.collections}
     assert len(names) == probing_figures.MOST_CLASSES + 1  # with those without a label
@@ -377,9 +387,8 @@ def test_an_embedding_names_the_largest_classes(drawn, tmp_path):
     assert "no label (1)" in names
     assert names["c0 (2)"].get_offsets().tolist() == points[:2].tolist()
     assert list(axes.get_xticks()) == []
-    probing_figures.draw_embedding(
-        tmp_path / "p", points, labels, classes, title="t", method="PCA", explained=[0.5, 0.25]
-    )
+    pca = {"method": "PCA", "explained": [0.5, 0.25]}
+    probing_figures.embedding_chart("p", points, labels, classes, title="t", **pca).save(tmp_path)
     assert drawn["p"].axes[0].get_ylabel() == "PCA 2 (25.0 % of the variance)"
 
 
@@ -496,7 +505,7 @@ EMPTY: dict[str, list[dict[str, Any]]] = {
     "train": [{"stages": []}],
     "cka": [{**similarity(2), "models": [], "pairs": []}],
     "fid": [distances(None)],
-    "probe": [{"dataset": "d", "models": []}],
+    "probe": [{"dataset": "d", "label_fraction": 1.0, "models": []}],
     "attend": [{**attending(), "chains": []}, attending(None)],
 }
 

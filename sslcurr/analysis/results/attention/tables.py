@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from sslcurr.analysis.results.attention.document import AttentionDocument, ChainAttention
 from sslcurr.analysis.results.columns import (
     ATTENTION,
     ATTENTION_BETWEEN,
@@ -14,28 +14,20 @@ from sslcurr.analysis.results.columns import (
     same_columns,
 )
 from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, share
-from sslcurr.analysis.results.table import Column, Document, Table, count
+from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import counted
 
+# Of more chains than these a terminal does not show the classes.
+MOST_CHAINS = 4
 
-def tables(document: Document, title: str) -> Iterator[Table]:
-    """The tables, the main ones first; `title` is that of the run."""
-    rows = [
-        {
-            "chain": chain["chain"],
-            "num_seeds": len(chain["seeds"]),
-            **attention_of(chain),
-            "coverage": chain["coverage"],
-            "pointing": chain["pointing"]["mean"],
-            **ends_of(chain["pointing"]["interval"], "pointing_"),
-            "num_undefined": chain["num_undefined"],
-        }
-        for chain in document["chains"]
-    ]
-    rows = same_columns(rows)
+
+def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
+    """A row for each chain; then the classes of each chain."""
+    rows = same_columns([_row(chain) for chain in document.chains])
     columns = (
         Column("chain", ("chain",)),
         Column("seeds", ("num_seeds",), count),
+        Column("images", ("num_images",), count),
         ATTENTION,
         ATTENTION_BETWEEN,
         Column("without preference (%)", ("coverage",), share),
@@ -43,12 +35,11 @@ def tables(document: Document, title: str) -> Iterator[Table]:
         Column(f"{INTERVAL} of pointing", ("pointing_low", "pointing_high"), between),
         Column("undefined", ("num_undefined",), count),
     )
-    split = "" if document["split"] == "all" else f"{document['split']} "
-    about = f"{document['dataset']}, {counted(document['num_images'], split + 'image')} with a mask"
+    split = "" if document.split == "all" else f"{document.split} "
+    about = f"{document.dataset}, {counted(document.num_images, split + 'image')} with a mask"
     yield Table(
         "attend",
-        f"Attention inside the masks: {about}; {document['method']} of the {document['target']} class at "
-        f"{document['layer']}",
+        f"Attention inside the masks: {about}; {document.method} of the {document.target} class at {document.layer}",
         columns,
         rows,
         (
@@ -57,28 +48,48 @@ def tables(document: Document, title: str) -> Iterator[Table]:
         ),
         best=places_of_highest(rows, "attention"),
     )
-    for chain in document["chains"]:
-        classes = [
-            {
-                "class": name,
-                "num_images": found["num_images"],
-                "attention": found["attention"],
-                **ends_of(found["interval"]),
-                "coverage": found["coverage"],
-                "pointing": _number_of(found["pointing"]),
-            }
-            for name, found in chain["classes"].items()
-        ]
-        by_class = (
-            Column("class", ("class",)),
-            Column("images", ("num_images",), count),
-            Column("attention in masks (%)", ("attention",), share),
-            BETWEEN,
-            Column("without preference (%)", ("coverage",), share),
-            Column("pointing (%)", ("pointing",), share),
-        )
-        yield Table("classes", f"Attention by class: {chain['chain']}", by_class, classes)
+    for chain in document.chains:
+        # A chain of one class has one row that says what the first table says.
+        detail = len(document.chains) > MOST_CHAINS or len(chain.classes) < 2
+        yield _by_class(chain, detail)
 
 
-def _number_of(value: Any) -> Any:
-    return value["mean"] if isinstance(value, Mapping) else value
+def closing_lines(document: AttentionDocument) -> list[str]:
+    """Where the classes are that a terminal does not show."""
+    return ["By class: --json"] if len(document.chains) > MOST_CHAINS else []
+
+
+def _row(chain: ChainAttention) -> Row:
+    return {
+        "chain": chain.chain,
+        "num_seeds": len(chain.seeds),
+        "num_images": chain.num_images,
+        **attention_of(chain.attention),
+        "coverage": chain.coverage,
+        "pointing": chain.pointing.mean,
+        **ends_of(chain.pointing.interval, "pointing_"),
+        "num_undefined": chain.num_undefined,
+    }
+
+
+def _by_class(chain: ChainAttention, detail: bool) -> Table:
+    rows: list[Row] = [
+        {
+            "class": name,
+            "num_images": members.num_images,
+            "attention": members.attention,
+            **ends_of(members.interval),
+            "coverage": members.coverage,
+            "pointing": members.pointing,
+        }
+        for name, members in chain.classes.items()
+    ]
+    columns = (
+        Column("class", ("class",)),
+        Column("images", ("num_images",), count),
+        Column("attention in masks (%)", ("attention",), share),
+        BETWEEN,
+        Column("without preference (%)", ("coverage",), share),
+        Column("pointing (%)", ("pointing",), share),
+    )
+    return Table("classes", f"Attention by class: {chain.chain}", columns, rows, detail=detail)

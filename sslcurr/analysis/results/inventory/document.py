@@ -76,7 +76,7 @@ class StageDocument(Document, frozen=True, kw_only=True):
     seed: int
     checkpoint: str
     num_images: int
-    metrics: dict[str, float]
+    metrics: dict[str, int | float]
     seconds: float
     device: str
     precision: str

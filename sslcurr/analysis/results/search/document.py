@@ -50,18 +50,18 @@ class Finalist(Part, frozen=True, kw_only=True):
     Attributes:
         ordering: its pretext tasks.
         score: what it was pruned by, a share of 1.
-        validation: mean balanced accuracy on the validation images, which choose; None without any.
         mean: mean balanced accuracy on the reported images.
         std: its standard deviation over seeds (n - 1); None for fewer than two.
+        validation: mean balanced accuracy on the validation images, which choose; None without any.
         attention: share of the attention inside the masks, where masks are known.
         runs: each seed that did not fail.
     """
 
     ordering: list[str]
     score: float
-    validation: float | None
     mean: float | None
     std: float | None
+    validation: float | None
     attention: Estimate | UnsetType = UNSET
     runs: list[Run]
 

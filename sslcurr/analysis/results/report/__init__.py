@@ -1,0 +1,1 @@
+"""The document and tables of all that a store holds."""
