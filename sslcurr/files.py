@@ -14,6 +14,7 @@ import msgspec
 from sslcurr.errors import SpecError, StoreError
 
 Content = TypeVar("Content")
+FOLDER_HINT = "remove its folder and run the command again"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -52,28 +53,32 @@ def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, hint: str = FOLDER_HINT) -> Any:
     """The content of a JSON file of the store.
+
+    Args:
+        path: the file.
+        hint: what to do where it is damaged.
 
     Raises:
         StoreError: it is missing or damaged.
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path} ({error})", hint) from error
 
 
-def read_as(path: Path, kind: type[Content]) -> Content:
-    """The content of a JSON file of the store as a value of a type.
+def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content:
+    """The content of a JSON file of the store as a value of a type, with a hint as of `read_json`.
 
     Raises:
         StoreError: it is missing, damaged, or of something else.
     """
     try:
-        return msgspec.convert(read_json(path), kind)
+        return msgspec.convert(read_json(path, hint), kind)
     except msgspec.ValidationError as error:
-        raise StoreError(f"cannot read {path} ({error})", "remove its folder and run the command again") from error
+        raise StoreError(f"cannot read {path} ({error})", hint) from error
 
 
 def size_of(path: Path) -> int:

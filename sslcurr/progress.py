@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ PHASES = ("views", "host to device", "forward", "backward", "optimizer", "after_
 class Reporter:
     """Hears what happens; this one says nothing."""
 
-    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
-        """A stage is about to be trained, from `step` on (above 0 after a resume)."""
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
+        """A stage is about to be trained with these resolved settings, from `step` on (above 0 after a resume)."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A context around each of `PHASES` of a step, for whoever measures them."""
@@ -32,8 +32,8 @@ class Reporter:
     def stage_ends(self, spec: StageSpec, key: str, *, reused: bool) -> None:
         """A stage is in the store."""
 
-    def search_begins(self, spec: StageSpec, key: str) -> None:
-        """Learning rates are about to be tried for a stage."""
+    def search_begins(self, spec: StageSpec, key: str, search: str) -> None:
+        """Learning rates are about to be tried for a stage; `search` says how, in a line."""
 
     def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
         """A search is about to try a learning rate; `number` is from 0, `step` as in `stage_begins`."""

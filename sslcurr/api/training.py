@@ -15,7 +15,7 @@ from sslcurr.analysis.results.training.document import ClassificationReport, Tra
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Json
-from sslcurr.wording import arrow, short
+from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.masks import ImageMasks
@@ -94,7 +94,7 @@ def refuse_masks(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.plan import describe
+    from sslcurr.engine.plan import resolved_settings
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
@@ -106,7 +106,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
             key=key_of(spec),
             reused=store.find(key_of(spec)) is not None,
             asked=to_dict(spec),
-            resolved={name: short(value) for name, value in describe(spec).items()},
+            resolved=resolved_settings(spec),
         )
         for spec in (*specs, *baseline)
     ]
@@ -178,6 +178,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
             title=record.title,
+            baseline_stages=[_trained(outcome) for outcome in compared],
         )
     )
     store.keep_result(record, document.kind, document.to_json())
@@ -215,6 +216,7 @@ def _trained(outcome: Outcome) -> TrainedStage:
         reused=outcome.reused,
         metrics=record.metrics,
         seconds=record.seconds,
+        images_per_second=record.images_per_second,
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import Reporter
-from sslcurr.wording import short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,16 +34,14 @@ class Lines(Reporter):
         self.bar: Any = None
         self.task: Any = None
 
-    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """Say what is trained, with all that was resolved, and open the bar."""
-        from sslcurr.engine.plan import describe
-
         going_on = f", going on at step {step} of {total_steps}" if step else ""
         self.console.print(f"{spec.task} ({key}): training{going_on}", markup=False)
-        settings = ", ".join(f"{name} {short(value)}" for name, value in describe(spec).items())
-        if self.described.get(spec.task) != settings:  # of many chains, once for each task
-            self.console.print(f"  {settings}", style="dim", markup=False)
-            self.described[spec.task] = settings
+        line = ", ".join(f"{name} {value}" for name, value in settings.items())
+        if self.described.get(spec.task) != line:  # of many chains, once for each task
+            self.console.print(f"  {line}", style="dim", markup=False)
+            self.described[spec.task] = line
         self._open_bar(spec.task, total_steps, step)
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
@@ -53,11 +50,9 @@ class Lines(Reporter):
             self.task = self.bar.add_task(title, total=total_steps, completed=step, loss="", speed="")
             self.bar.start()
 
-    def search_begins(self, spec: StageSpec, key: str) -> None:
+    def search_begins(self, spec: StageSpec, key: str, search: str) -> None:
         """Say how the rate is looked for."""
-        from sslcurr.engine.plan import describe
-
-        self.console.print(f"{spec.task} ({key}): learning-rate {describe(spec)['lr']}", markup=False)
+        self.console.print(f"{spec.task} ({key}): learning-rate {search}", markup=False)
 
     def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
         """Open a bar for one rate of a search."""

@@ -48,6 +48,8 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
     if table.title:
         out.print(_text(table.title, "bold"))
     grid = Grid.of(table)
+    if not out.is_terminal:
+        grid.star()  # what is marked is bold in a terminal
     for columns, widths in grid.parts(width):
         out.print(grid.drawn(columns, widths))
     for note in table.notes:
@@ -88,6 +90,13 @@ class Grid:
             best_cells=table.best_cells,
             breaks=table.breaks,
         )
+
+    def star(self) -> None:
+        """Mark the best rows and cells by a star."""
+        for place in self.best:
+            self.cells[place][0] += " *"
+        for row, column in self.best_cells:
+            self.cells[row][column] += " *"
 
     def parts(self, width: int | None) -> list[tuple[list[int], list[int]]]:
         """The columns that are printed beside each other, with their widths; None is as wide as need be."""

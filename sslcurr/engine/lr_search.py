@@ -10,13 +10,14 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from sslcurr.engine.log import read_rows
+from sslcurr.engine.plan import described
 from sslcurr.engine.selection import select
 from sslcurr.errors import TrainingError
 from sslcurr.files import read_json, write_json, write_whole
@@ -85,7 +86,7 @@ def find_rate(
         found: RateFound = read_json(folder / "found.json")
         return found
     measure = measure_of(spec)
-    report.search_begins(spec, key)
+    report.search_begins(spec, key, described(spec.search))
     began = time.monotonic()
     with opened(spec, folder, measure) as study:
         while (trial := next_trial(study, spec)) is not None:
@@ -251,7 +252,7 @@ class TrialReporter(Reporter):
         self.report = report
         self.measure = measure
 
-    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int) -> None:
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """Say which rate is tried."""
         assert self.spec.search is not None
         num_trials = self.spec.search.trials

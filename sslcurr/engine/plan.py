@@ -18,6 +18,7 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Facts
+from sslcurr.wording import short
 
 # Images up to this side get ResNet-18 with the small stem, others the study's ResNet-50.
 SMALL_IMAGE = 64
@@ -318,3 +319,8 @@ def describe(spec: StageSpec) -> dict[str, object]:
         "batch size": training.batch_size,
         **{name: value for name, value in spec.config.items() if name not in idle},
     }
+
+
+def resolved_settings(spec: StageSpec) -> dict[str, str]:
+    """The values of `describe` as text."""
+    return {name: short(value) for name, value in describe(spec).items()}

@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
-from sslcurr.spec.record import RunRecord, StageRecord
+from sslcurr.spec.record import KeptResult, RunRecord, StageRecord
 from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
+RUN_HINT = "remove this file and run the command of that run again: what was trained is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Stage:
         Raises:
             StoreError: it is missing or damaged.
         """
-        return _read(self.folder / "done.json", StageRecord)
+        return read_as(self.folder / "done.json", StageRecord)
 
     @property
     def spec(self) -> StageSpec:
@@ -155,20 +153,24 @@ class Store:
         """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far.
 
         Raises:
-            StoreError: it is damaged.
+            StoreError: the file is damaged.
         """
         path = self.results / f"{name}.json"
         if not path.is_file():
             return None
-        result = read_as(path, _Result)
-        return result.kind, result.document
+        kept = read_as(path, KeptResult, RUN_HINT)
+        return kept.kind, kept.document
 
     def all_runs(self) -> dict[str, RunRecord]:
-        """The records of all runs by name, the one begun first first; times of files are not kept by every copy."""
+        """The records of all runs by name, the one begun first first; times of files are not kept by every copy.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
         if not self.runs.is_dir():
             return {}
-        records = {path.stem: _read(path, RunRecord) for path in sorted(self.runs.glob("*.json"))}
-        return dict(sorted(records.items(), key=lambda item: datetime.fromisoformat(item[1].created)))
+        records = {path.stem: read_as(path, RunRecord, RUN_HINT) for path in sorted(self.runs.glob("*.json"))}
+        return dict(sorted(records.items(), key=lambda item: item[1].begun))
 
     def forget(self, names: set[str]) -> None:
         """Delete the records of runs; what they alone needed is then `unneeded`."""
@@ -211,23 +213,6 @@ def now() -> str:
 def run_name(asked: Json) -> str:
     """The name of a run: the same was asked, the same run."""
     return hash_of(asked)[:8]
-
-
-class _Result(msgspec.Struct):
-    """What a run found, as the store keeps it."""
-
-    kind: str
-    document: Json
-
-
-Record = TypeVar("Record", StageRecord, RunRecord)
-
-
-def _read(path: Path, kind: type[Record]) -> Record:
-    try:
-        return msgspec.convert(read_json(path), kind)
-    except msgspec.ValidationError as error:
-        raise StoreError(f"{path} is damaged ({error})", "remove it, and run the command again") from error
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from sslcurr.engine.device import Placement, keep_freed_memory, placement
 from sslcurr.engine.log import Progress, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
+from sslcurr.engine.plan import resolved_settings
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.step import one_step
@@ -60,7 +61,7 @@ def train(
         torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
         task.start(scan)
     loop = Loop(spec, key, part, runtime, report, task, optimizer, progress)
-    report.stage_begins(spec, key, loop.total_steps, progress.step)
+    report.stage_begins(spec, key, loop.total_steps, progress.step, resolved_settings(spec))
     with loop.log, stop_signals() as stop:
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):

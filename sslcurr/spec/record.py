@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -76,6 +78,26 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str] | UnsetType = UNSET
     created: str
 
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.created)  # so that a damaged record is found out where it is read
+
+    @property
+    def begun(self) -> datetime:
+        """`created` as a time; one without a zone is of this machine's."""
+        return datetime.fromisoformat(self.created).astimezone()
+
     def to_json(self) -> Json:
         """As plain values, in the order of the fields."""
         return dict(msgspec.to_builtins(self))
+
+
+class KeptResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command found, as in a file under `results`.
+
+    Attributes:
+        kind: of the document, such as `rank`.
+        document: as `--json` printed it.
+    """
+
+    kind: str
+    document: Json

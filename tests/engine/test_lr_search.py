@@ -21,7 +21,7 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, Training, key_of, stage_from_dict, to_dict
 from tests.conftest import SMALL
-from tests.tasks.test_task_suite import kill_at
+from tests.kill import kill_at
 
 SEARCH = LrSearch(low=0.001, high=0.1, trials=4, fraction=0.5, epochs=2)
 TINY = ("--backbone", "test_resnet", "--stem", "imagenet", "--image-size", "16", "--epochs", "2", "--batch-size", "8")
@@ -288,7 +288,7 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
 
 
 @pytest.mark.parametrize(
-    ("request", "message"),
+    ("asked", "message"),
     [
         ({"lr_range": (0.1, 0.2)}, "--lr-range is for a search"),
         ({"lr_pruner": "asha"}, "--lr-pruner is for a search"),
@@ -299,9 +299,9 @@ def test_a_rate_said_for_a_task_counts_before_the_search_and_the_other_way_round
         ({"lr": "search", "settings": ("search.trails=3",)}, "search has no setting 'trails'"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_read(plan, request, message):
+def test_mistakes_are_said_before_anything_is_read(plan, asked, message):
     with pytest.raises(SpecError, match=message):
-        plan("rotation", **request)
+        plan("rotation", **asked)
 
 
 # ---- the command line

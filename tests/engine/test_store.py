@@ -9,20 +9,43 @@ import threading
 from datetime import datetime
 
 import pytest
+from msgspec import UNSET
 
 from sslcurr.engine.run import run_stages
 from sslcurr.engine.store import Store, now
 from sslcurr.errors import StoreError
 from sslcurr.files import is_full_disk, write_whole
 from sslcurr.progress import Reporter
+from sslcurr.spec.record import RunRecord, StageRecord
 from sslcurr.spec.stage import key_of
 from tests.spec.test_spec import SPEC
+
+RECORD = StageRecord(
+    key=key_of(SPEC),
+    weights_sha256="x",
+    parent=None,
+    parent_weights_sha256=None,
+    metrics={"loss": 1.5, "best_epoch": 0},
+    steps=1,
+    num_images=8,
+    images_per_second=8.0,
+    seconds=1.0,
+    lr=0.03,
+    device="cpu",
+    precision="32",
+    threads=1,
+    versions={"sslcurr": "0.1.0"},
+)
+
+
+def run_of(asked, **changes):
+    return RunRecord(**{"asked": asked, "title": "t", "dataset": "d", "created": now(), **changes})
 
 
 def work(part):
     (part / "backbone.safetensors").write_bytes(b"weights")
     (part / "resume.pt").write_bytes(b"state")
-    return {"weights_sha256": "x", "parent": None, "metrics": {}, "seconds": 1.0}
+    return RECORD
 
 
 def silent():
@@ -94,9 +117,11 @@ def test_a_key_can_be_shortened_but_not_guessed(tmp_path):
 def test_a_damaged_record_is_named(tmp_path):
     store = Store(tmp_path)
     stage = store.run(SPEC, work, silent)
-    (stage.folder / "done.json").write_text('{"key": ')
-    with pytest.raises(StoreError, match=r"cannot read .*done\.json"):
-        _ = stage.record
+    for damage in ('{"key": ', "[]", '{"key": 1}', json.dumps(RECORD.to_json() | {"metrics": {"loss": "low"}})):
+        (stage.folder / "done.json").write_text(damage)
+        with pytest.raises(StoreError, match=r"cannot read .*done\.json") as error:
+            _ = stage.record
+        assert error.value.hint == "remove its folder and run the command again"
 
 
 def test_a_missing_parent_is_an_error_never_a_start_from_scratch(tmp_path):
@@ -144,9 +169,7 @@ def test_only_what_no_run_needs_is_removed(tmp_path):
     kept = store.run(SPEC, work, silent)
     folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
     other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
-    needed = {"stages": [kept.key], "analyses": [folder.name], "packs": []}
-    record = {"asked": {"a": 1}, **needed, "created": now()}
-    name = store.note_run(record)
+    name = store.note_run(run_of({"a": 1}, stages=[kept.key], analyses=[folder.name]))
     assert json.loads((folder / "done.json").read_text()) == {"x": 1}
     found = {path.name.removesuffix(".lock") for path in store.unneeded()}
     assert found == {other.name}
@@ -165,8 +188,9 @@ def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_th
     }
     names = {}
     for number, (word, date) in enumerate(dates.items()):
-        names[word] = store.note_run({"asked": {"is": word}, "created": date})
-        store.keep_result({"asked": {"is": word}}, "rank", {"is": word})
+        record = run_of({"is": word}, created=date)
+        names[word] = store.note_run(record)
+        store.keep_result(record, "rank", {"is": word})
         os.utime(store.runs / f"{names[word]}.json", (number, number))
     assert list(store.all_runs()) == [names["a"], names["b"], names["c"]]  # half past eight, ten, and a little later
     assert store.result(names["b"]) == ("rank", {"is": "b"})
@@ -175,3 +199,74 @@ def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_th
     assert store.result(names["a"]) == ("rank", {"is": "a"})
     earlier, later = now(), now()
     assert datetime.fromisoformat(earlier) <= datetime.fromisoformat(later)
+
+
+# ---- records
+
+
+def test_the_record_of_a_stage_is_written_in_one_order_and_read_back(tmp_path):
+    stage = Store(tmp_path).run(SPEC, work, silent)
+    written = (stage.folder / "done.json").read_text()
+    assert list(json.loads(written)) == [
+        "key",
+        "weights_sha256",
+        "parent",
+        "parent_weights_sha256",
+        "metrics",
+        "steps",
+        "stopped_early",
+        "num_images",
+        "images_per_second",
+        "seconds",
+        "lr",
+        "device",
+        "precision",
+        "channels_last",
+        "threads",
+        "versions",
+    ]
+    assert stage.record == RECORD
+    assert json.dumps(stage.record.to_json(), indent=1) + "\n" == written
+    (stage.folder / "done.json").write_text(json.dumps(RECORD.to_json() | {"search": {"lr": 0.25}, "later": 1}))
+    assert stage.record.search == {"lr": 0.25}  # what a later version adds is passed over
+
+
+PREPARED = {
+    "asked": {"prepared": "clothes-b3563bbcd026"},
+    "title": "data prepare, 24 px",
+    "dataset": "clothes",
+    "seed": 0,
+    "stages": [],
+    "analyses": [],
+    "packs": ["clothes-b3563bbcd026"],
+    "balanced_accuracy": None,
+    "finished": True,
+    "created": "2026-11-28T16:33:27+0000",
+}
+
+
+def test_the_record_of_a_run_is_written_as_before_and_one_of_an_earlier_version_is_read(tmp_path):
+    store = Store(tmp_path)
+    store.runs.mkdir()
+    (store.runs / "old.json").write_text(json.dumps(PREPARED))  # as `data prepare` of 0.1.0 wrote it: no command
+    name = store.note_run(run_of({"is": 1}, command=["sslcurr", "chain"], created="2026-11-28T16:34:00"))
+    records = store.all_runs()
+    assert list(records) == ["old", name]  # a time without a zone has a place, too
+    assert records["old"].to_json() == PREPARED
+    assert records["old"].command is UNSET
+    written = json.loads((store.runs / f"{name}.json").read_text())
+    assert list(written) == [*list(PREPARED)[:-1], "command", "created"]
+    assert written == records[name].to_json()
+    assert (records[name].seed, records[name].analyses, records[name].balanced_accuracy) == (0, [], None)
+
+
+@pytest.mark.parametrize("damage", ['{"asked": ', "[]", "{}", json.dumps(PREPARED | {"created": "yesterday"}), b"\xff"])
+def test_a_damaged_run_or_result_is_named(tmp_path, damage):
+    store = Store(tmp_path)
+    for folder in (store.runs, store.results):
+        folder.mkdir()
+        (folder / "a.json").write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    for reading, place in ((store.all_runs, "runs"), (lambda: store.result("a"), "results")):
+        with pytest.raises(StoreError, match=rf"cannot read .*{place}/a\.json") as error:
+            reading()
+        assert error.value.hint.startswith("remove this file and run the command of that run again")

@@ -163,18 +163,22 @@ def measure(
     folder = store.analysis("fid", inputs, work)
     measured = read_as(folder / "done.json", MeasuredDistances)
     names = titles or [data.pack.name for data in others]
-    distances = ModelDistances(
+    return _named(measured, extractor, reference.image_size, names), [*folders, folder]
+
+
+def _named(
+    measured: MeasuredDistances, extractor: FeatureExtractor, image_size: int, titles: Sequence[str]
+) -> ModelDistances:
+    """The distances with the names of the model and of the data sets."""
+    rows = zip(measured.datasets, titles, strict=True)
+    return ModelDistances(
         model=extractor.title,
         layer=extractor.layer,
-        image_size=reference.image_size,
+        image_size=image_size,
         num_features=measured.num_features,
         halves=measured.halves,
-        datasets=[
-            DatasetDistances(**structs.asdict(row), dataset=name)
-            for row, name in zip(measured.datasets, names, strict=True)
-        ],
+        datasets=[DatasetDistances(**structs.asdict(row), dataset=title) for row, title in rows],
     )
-    return distances, [*folders, folder]
 
 
 def _measure(

@@ -55,7 +55,7 @@ class Document(Part, frozen=True, kw_only=True):
     Attributes:
         schema: the version of the kind's layout; unset in documents of sslcurr 0.1.0 and before.
         invocation: the command line that made it, word by word; unset in those as well.
-        name_order: plain values whose order of names the JSON keeps: those that an older version wrote in another order.
+        name_order: plain values whose order of names the JSON keeps, where an older version wrote another order.
     """
 
     kind: ClassVar[str]

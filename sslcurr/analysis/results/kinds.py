@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sslcurr.analysis.results.document import Document, Json, Part, in_order_of
 from sslcurr.analysis.results.estimate import Estimate
-from sslcurr.analysis.results.style import FORMATS, Figure, Formats
-from sslcurr.analysis.results.table import Table
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 from sslcurr.files import read_json
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.results.style import Figure, Formats
+    from sslcurr.analysis.results.table import Table
 
 # kind -> module and class of its document. A new kind is a folder and a line here.
 KINDS = {
@@ -156,7 +158,7 @@ def tables(kind: str, plain: Json, title: str = "") -> list[Table]:
     return decode(kind, plain).tables(title) if kind in KINDS else []
 
 
-def draw(kind: str, plain: Json, folder: Path, *, formats: Formats = FORMATS) -> list[Figure]:
+def draw(kind: str, plain: Json, folder: Path, *, formats: Formats = ("png", "svg")) -> list[Figure]:
     """Draw what a command found into `folder`.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 import types
 import warnings
@@ -16,8 +17,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sslcurr.analysis.evaluation import similarity
-from sslcurr.analysis.evaluation.similarity import CkaSettings, Similarity, batch_size_for, compare, dissimilarity, flat
+from sslcurr.analysis.evaluation.similarity import (
+    CkaSettings,
+    Similarity,
+    batch_size_for,
+    compare,
+    dissimilarity,
+    document_of,
+    flat,
+)
 from sslcurr.analysis.measures.cka import Estimates
+from sslcurr.analysis.results.similarity.tables import csv_tables
 from sslcurr.backbones.checkpoint import Header, save_weights
 from sslcurr.backbones.layers import POOLED, layer_names
 from sslcurr.data.views.view import View
@@ -294,6 +304,34 @@ def test_pairs_and_layers_by_hand():
     assert found.same_layers(0, 1) == [("a", 0, 2), ("b", 1, 0)]
     assert found.same_layers(1, 0) == [("b", 0, 1), ("a", 2, 0)]
     assert found.undefined() == {"test_resnet 1": ["b", "a"]}
+
+
+def test_the_document_holds_all_values_and_intervals(data, store):
+    settings = CkaSettings(split="all", batch_size=8, seed=3)
+    found = compare([untrained(0), untrained(1), untrained(2)], data, settings, store, "cpu")
+    document = document_of(found, settings, data)
+    assert (document.dataset, document.num_images, document.seeds) == (data.pack.name, 63, [3])
+    for (a, b), pair in zip(itertools.combinations(range(3), 2), document.pairs, strict=True):
+        expected = found.pair(a, b)
+        np.testing.assert_array_equal(np.array(pair.matrix), expected.value)
+        np.testing.assert_array_equal(np.array(pair.matrix_interval), np.stack([expected.low, expected.high], axis=-1))
+        assert [row.interval for row in pair.layers] == [pair.matrix_interval[i][i] for i in range(len(pair.layers))]
+    table = next(csv_tables(document)).to_pandas()
+    pairs = [found.pair(a, b) for a, b in itertools.combinations(range(3), 2)]
+    for name, column in (("value", "cka"), ("low", "low"), ("high", "high")):
+        np.testing.assert_array_equal(table[column], np.concatenate([getattr(pair, name).ravel() for pair in pairs]))
+
+
+def test_an_interval_of_batches_without_variance_is_null_and_not_nan(data):
+    value = np.array([[1.0, 0.5], [0.5, np.nan]])
+    low = np.array([[1.0, np.nan], [0.4, np.nan]])
+    names = (("a",), ("a",))
+    found = Similarity((untrained(0), untrained(1)), names, Estimates(value, low, low + 0.2), 9, 4, None)
+    (pair,) = document_of(found, CkaSettings(), data).pairs
+    assert pair.matrix == [[0.5]]
+    assert pair.matrix_interval == [[None]]
+    assert pair.layers[0].interval is None
+    json.dumps(pair.to_json(), allow_nan=False)
 
 
 # ---- images

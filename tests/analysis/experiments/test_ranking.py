@@ -19,8 +19,8 @@ from sslcurr.analysis.experiments.grid import cells_of, check_fractions
 from sslcurr.analysis.experiments.orderings import classify
 from sslcurr.analysis.experiments.ranking import Results, document_of
 from sslcurr.analysis.experiments.search import Search, SearchSettings
-from sslcurr.cli.options import Shared
-from sslcurr.cli.rank import command_of
+from sslcurr.api.orderings import command_of
+from sslcurr.api.session import Session
 from sslcurr.engine import cost, train
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
@@ -30,7 +30,7 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, key_of
 from tests.cli.test_cli import start, wait_for
-from tests.tasks.test_task_suite import kill_at
+from tests.kill import kill_at
 
 TINY = ("--backbone", "test_resnet", "--stem", "imagenet", "--image-size", "16", "--epochs", "1", "--batch-size", "16")
 TASKS = ("rotation", "relative-location", "simsiam")
@@ -86,10 +86,14 @@ def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny):
 
 
 def test_the_command_leaves_out_what_other_tasks_were_asked_for():
-    shared = Shared(
-        dataset="images", seed=3, lr_pruner="asha",
-        settings=["simsiam.lr=search", "search.trials=3", "rotation.epochs=2", "data.val=0.2"],
-    )  # fmt: skip
+    settings = ["simsiam.lr=search", "search.trials=3", "rotation.epochs=2", "data.val=0.2"]
+    shared = Session(
+        runs=Path("runs"),
+        request=Request(dataset="images", seed=3, lr_pruner="asha", settings=tuple(settings)),
+        runtime=Runtime(),
+        reporter=Reporter(),
+        invocation=(),
+    )
     assert command_of(shared, ["rotation"], "abcd").split()[:5] == ["sslcurr", "chain", "rotation", "--from", "abcd"]
     assert command_of(shared, ["rotation"], None).split()[3:] == (
         ["--dataset", "images", "--seed", "3", "--set", "rotation.epochs=2", "--set", "data.val=0.2"]
@@ -144,7 +148,7 @@ def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):
     assert "31 stages in all, 31 there already" in plan.stdout
     assert "images/s" not in plan.stdout
     text = sslcurr(*ask).stdout
-    for piece in ("curr.", "best of 15", "curricula against", "curriculum: ", "sslcurr chain "):
+    for piece in ("kind", "best of 15", "curricula against", "curriculum: ", "sslcurr chain "):
         assert piece in text
 
 

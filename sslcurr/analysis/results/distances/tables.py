@@ -39,10 +39,12 @@ def tables(document: DistancesDocument, title: str) -> Iterator[Table]:
     if filled and "extrapolated" in filled[0]:
         columns.append(Column("FID, endless", ("extrapolated", "extrapolated_sd"), plus_minus(3)))
     columns += [Column(f"{_accuracy(where)} (%)", (_accuracy(where),), share) for where in document.accuracies]
+    sizes = " or ".join(dict.fromkeys(str(model.image_size) for model in document.models))
     draws = f"± is the standard deviation over {counted(document.draws, 'draw')} of images."
     yield Table(
         "fid",
-        f"Distances to {document.reference} ({document.split}), {document.num_images:,} images of each side",
+        f"Distances to {document.reference} ({document.split}), {document.num_images:,} images of each side, "
+        f"at {sizes} pixels",
         tuple(columns),
         filled,
         (draws, *map(_sentence, document.correlations)),

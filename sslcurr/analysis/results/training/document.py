@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
@@ -20,7 +21,10 @@ class TrainedStage(Part, frozen=True, kw_only=True):
         reused: whether the store had it already.
         metrics: measures at its end.
         seconds: that its training took.
+        images_per_second: speed of its training; not in the JSON.
     """
+
+    unprinted: ClassVar[tuple[str, ...]] = ("images_per_second",)
 
     task: str
     key: str
@@ -28,6 +32,7 @@ class TrainedStage(Part, frozen=True, kw_only=True):
     reused: bool
     metrics: dict[str, int | float]
     seconds: float
+    images_per_second: float | None = None
 
 
 class ProbedLayer(Part, frozen=True, kw_only=True):
@@ -89,11 +94,12 @@ class TrainDocument(Document, frozen=True, kw_only=True):
         downstream: the test report of the chain; unset where it ends with a pretext task.
         baseline: the same from scratch; unset without one.
         dataset, seeds: of the training; unset in documents of sslcurr 0.1.0 and before.
-        title: what the chain is called in tables.
+        title: what the chain is called in tables; not in the JSON.
+        baseline_stages: those that were trained from scratch to compare; not in the JSON.
     """
 
     kind: ClassVar[str] = "train"
-    unprinted: ClassVar[tuple[str, ...]] = ("title",)
+    unprinted: ClassVar[tuple[str, ...]] = ("title", "baseline_stages")
 
     stages: list[TrainedStage]
     downstream: ClassificationReport | UnsetType = UNSET
@@ -101,6 +107,7 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     dataset: str | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
     title: str = ""
+    baseline_stages: list[TrainedStage] = msgspec.field(default_factory=list)
 
     def reports(self, title: str = "") -> dict[str, ClassificationReport]:
         """The test reports by the name of what was tested."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from msgspec import UnsetType
 
 from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns
 from sslcurr.analysis.results.estimate import INTERVAL, ReportAttention, ends_of, measured, plus_minus, share
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
-from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
+from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument
 from sslcurr.wording import counted
 
 # Confusion matrices of more classes are drawn, not printed.
@@ -21,15 +21,15 @@ def tables(document: TrainDocument, title: str) -> Iterator[Table]:
     title = title or document.title
     reports = document.reports(title)
     if not reports:
-        yield _stages(document.stages, "train")
+        yield _stages(document, "train")
         return
     yield _summary(reports, title)
     yield _recalls(reports)
     for name, report in reports.items():
         if len(report.classes) <= MOST_CLASSES:
             yield _confusion(name, report)
-    if document.stages:
-        yield _stages(document.stages, "trained")
+    if document.stages or document.baseline_stages:
+        yield _stages(document, "trained")
 
 
 def closing_lines(document: TrainDocument) -> list[str]:
@@ -113,25 +113,36 @@ def _confusion(name: str, report: ClassificationReport) -> Table:
     return Table("confusion", f"Confusion matrix of {name}: images", tuple(columns), rows, detail=True)
 
 
-def _stages(stages: Sequence[TrainedStage], name: str) -> Table:
+def _stages(document: TrainDocument, name: str) -> Table:
+    stages = [*document.stages, *document.baseline_stages]
     rows = same_columns(
         [
             {
                 "task": stage.task,
                 "key": stage.key,
                 "state": "reused" if stage.reused else "trained",
+                **({} if stage.images_per_second is None else {"images_per_second": stage.images_per_second}),
                 "seconds": stage.seconds,
                 **stage.metrics,
             }
             for stage in stages
         ]
     )
-    measures = [key for key in (rows[0] if rows else {}) if key not in ("task", "key", "state", "seconds")]
+    speed = Column("images/s", ("images_per_second",), per_second)
     columns = [
         Column("task", ("task",)),
         Column("stage", ("key",)),
         Column("", ("state",)),
+        *([speed] if any("images_per_second" in row for row in rows) else []),
         Column("seconds", ("seconds",), plus_minus(1)),
     ]
-    columns += [Column(key, (key,), general) for key in measures]
-    return Table(name, "Stages, with what was measured at their ends", tuple(columns), rows)
+    columns += [
+        Column(key, (key,), general) for key in dict.fromkeys(name for stage in stages for name in stage.metrics)
+    ]
+    breaks = frozenset({len(document.stages)} if document.baseline_stages else ())
+    return Table(name, "Stages, with what was measured at their ends", tuple(columns), rows, breaks=breaks)
+
+
+def per_second(value: float | None) -> str:
+    """A speed in images a second."""
+    return "-" if value is None else f"{value:,.0f}"
