@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Document = Mapping[str, Any]
 Row = dict[str, Any]
 
 
