@@ -55,9 +55,7 @@ def _idle_accuracies(device: str, epochs: int) -> tuple[float, ...]:
         return tuple(_pooled_accuracy("simclr", seed, Path(folder), nothing, device, epochs) for seed in range(2))
 
 
-def _pooled_accuracy(
-    task: str, seed: int, folder: Path, settings: Sequence[str], device: str, epochs: int
-) -> float:
+def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str], device: str, epochs: int) -> float:
     """kNN balanced accuracy on the validation images, of the pooled features that a short training ends with."""
     request = Request(
         dataset="fashion",
