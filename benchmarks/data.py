@@ -36,7 +36,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 from sklearn.datasets import load_sample_images
 
 from sslcurr.data.packing import open_pack
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from sslcurr.data.split import SplitSettings, assign
 
 RADIOGRAPH = "RG1_UNCR.dcm"
@@ -174,7 +174,7 @@ def list_many(root: Path, count: int) -> dict[str, Any]:
         csv.writer(file).writerows((f"images/{i:06d}.png", f"class{i % 10}", f"patient{i // 3}") for i in range(count))
     seconds = {}
     begun = time.perf_counter()
-    source = find(str(root / "labels.csv"))
+    source = find_source(str(root / "labels.csv"))
     seconds["listing"] = time.perf_counter() - begun
     open_pack(source, 8, root / "packs")
     begun = time.perf_counter()

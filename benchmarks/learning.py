@@ -27,7 +27,7 @@ from sslcurr.analysis.evaluation.classifier import features_of, report_split
 from sslcurr.analysis.measures.classification import balanced_accuracy
 from sslcurr.analysis.measures.probes import probe_layers
 from sslcurr.backbones.build import build
-from sslcurr.backbones.checkpoint import Header, save
+from sslcurr.backbones.checkpoint import Header, save_backbone
 from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.plan import Planner
@@ -110,7 +110,7 @@ def set_norms(spec: StageSpec, path: Path) -> None:
             network(feed.views(part, [view], torch.Generator())[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     header = Header(backbone=spec.backbone, image_size=spec.config["image_size"], tasks=())
-    write_whole(path, lambda temporary: save(network, header, temporary))
+    write_whole(path, lambda temporary: save_backbone(network, header, temporary))
 
 
 def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def train_with_lightly(spec: StageSpec, path: Path) -> None:
             step += 1
     header = checkpoint.Header(backbone=spec.backbone, image_size=config["image_size"], tasks=spec.tasks)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: checkpoint.save(backbone, header, temporary))
+    write_whole(path, lambda temporary: checkpoint.save_backbone(backbone, header, temporary))
 
 
 def pictures(selection: Selection, rows: np.ndarray, channels: int) -> list[Image.Image]:

@@ -51,7 +51,7 @@ SMALL: dict[str, tuple[str, ...]] = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 63 real images of three classes, 28 x 28, grey."""
     root = tmp_path_factory.mktemp("data") / "clothes"
-    source = catalog.find("fashion")
+    source = catalog.find_source("fashion")
     assert source.arrays is not None
     labels = np.array(source.labels)
     for name in ("trouser", "sandal", "bag"):

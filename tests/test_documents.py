@@ -13,7 +13,7 @@ from PIL import Image
 from sslcurr.analysis.results import kinds
 from sslcurr.analysis.results.kinds import KINDS, decode, document_class, json_schema, load_result
 from sslcurr.api.lab import Lab
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from sslcurr.errors import SpecError, StoreError
 from tests import REPOSITORY
 
@@ -130,7 +130,7 @@ def old_store(tmp_path):
     """A store that 0.1.0 wrote, and the images that it was made of."""
     with zipfile.ZipFile(REPOSITORY / "tests" / "store-0.1.0.zip") as archive:
         archive.extractall(tmp_path / "store")
-    source = find("fashion")
+    source = find_source("fashion")
     labels = np.array(source.labels)
     for name in ("trouser", "sandal", "bag"):
         folder = tmp_path / "clothes" / name

@@ -19,7 +19,7 @@ from sslcurr.data.sources.catalog import CATALOG
 from sslcurr.errors import DataError, SpecError
 from sslcurr.plugins import Registry
 from sslcurr.spec import settings
-from sslcurr.tasks import BUILTINS, TASKS
+from sslcurr.tasks import BUILTIN_TASKS, TASKS
 from sslcurr.testing import CHECKS, check_task
 from tests import REPOSITORY
 from tests.conftest import QUICK
@@ -73,7 +73,7 @@ def site(tmp_path, monkeypatch):
 
 def tasks_here():
     """The table of tasks as a process has it that starts now."""
-    return Registry(TASKS.noun, TASKS.group, BUILTINS, TASKS.check, TASKS.error)
+    return Registry(TASKS.noun, TASKS.group, BUILTIN_TASKS, TASKS.check, TASKS.error)
 
 
 # ---- the page
@@ -159,8 +159,8 @@ def test_names_follow_the_distribution_and_nothing_of_it_is_imported_before_it_i
 ):
     install(site, "Acme.SSL_tasks", "import sys; sys.exit('imported')", tasks=["blocks = acme_ssl_tasks:Blocks"])
     tasks = tasks_here()
-    assert list(tasks) == [*BUILTINS, "acme-ssl-tasks/blocks"]
-    assert len(tasks) == len(BUILTINS) + 1
+    assert list(tasks) == [*BUILTIN_TASKS, "acme-ssl-tasks/blocks"]
+    assert len(tasks) == len(BUILTIN_TASKS) + 1
     assert "acme-ssl-tasks/blocks" in tasks
     assert "acme-ssl-tasks/others" not in tasks
     assert "blocks" not in tasks
@@ -173,7 +173,7 @@ def test_while_only_our_names_are_used_nobody_looks_for_packages(monkeypatch):
     monkeypatch.setattr(Registry, "_others", None)
     assert tasks_here()["rotation"].name == "rotation"
     assert "rotten" not in TASKS
-    assert catalog.find("fashion").name == "fashion"
+    assert catalog.find_source("fashion").name == "fashion"
 
 
 BROKEN = {
@@ -201,7 +201,7 @@ def test_a_broken_package_is_one_error_when_it_is_asked_for_and_hides_no_other(c
     assert "\n" not in str(caught.value)
     assert caught.value.hint
     usable, notes = tasks.listing()
-    assert list(usable) == list(BUILTINS)
+    assert list(usable) == list(BUILTIN_TASKS)
     assert len(notes) == 1
     assert message in notes[0]
     assert "broken" in notes[0]
@@ -249,23 +249,23 @@ def test_a_data_set_of_another_package(site, tmp_path, monkeypatch):
     install(site, "acme-ssl", FILES["acme_ssl/shapes.py"], datasets=["shapes = acme_ssl:SHAPES", "no = acme_ssl:SIZE"])
     monkeypatch.setattr(CATALOG, "_entries", None)
     monkeypatch.setattr(CATALOG, "_loaded", {})
-    source = catalog.find("acme-ssl/shapes")
+    source = catalog.find_source("acme-ssl/shapes")
     assert source.name == "acme-ssl/shapes"
     assert len(source.names) == len(source.arrays) == 120
     with pytest.raises(DataError, match="acme-ssl/no is no data set: 24 is no Entry"):
-        catalog.find("acme-ssl/no")
+        catalog.find_source("acme-ssl/no")
     with pytest.raises(DataError, match="unknown data set 'acme-ssl/shape'") as near:
-        catalog.find("acme-ssl/shape")
+        catalog.find_source("acme-ssl/shape")
     assert near.value.hint == "did you mean acme-ssl/shapes?"
     usable, notes = CATALOG.listing()
-    assert list(usable) == [*catalog.BUILTINS, "acme-ssl/shapes"]
+    assert list(usable) == [*catalog.BUILTIN_DATASETS, "acme-ssl/shapes"]
     assert len(notes) == 1
     # The name of a data set wins over a folder, whose path then begins with a dot.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "acme-ssl" / "shapes").mkdir(parents=True)
-    assert catalog.find("acme-ssl/shapes").root is None
+    assert catalog.find_source("acme-ssl/shapes").root is None
     with pytest.raises(DataError, match="no images"):
-        catalog.find("./acme-ssl/shapes")
+        catalog.find_source("./acme-ssl/shapes")
 
 
 # ---- the suite

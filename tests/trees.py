@@ -22,7 +22,7 @@ SIZE = 20
 
 @functools.cache
 def _pixels() -> np.ndarray:
-    arrays = catalog.find("fashion").arrays
+    arrays = catalog.find_source("fashion").arrays
     assert arrays is not None
     return arrays
 

@@ -95,17 +95,17 @@ def check(session: Session, name: str, *, out: Path | None = None, duplicates: P
         duplicates: a CSV table of images with equal pixels, in pairs.
     """
     from sslcurr.data import check as checking
-    from sslcurr.data.sources.catalog import find
+    from sslcurr.data.sources.catalog import find_source
 
     for path in (out, duplicates):
         if path is not None:
             check_writable(path)
     request = session.request
-    source = find(name, request.data_root, request.frames)
+    source = find_source(name, request.data_root, request.frames)
     for note in source.notes:
         session.reporter.note(note)
     with session.reporter.counting("decoding images") as progress:
-        findings = checking.check(source, workers=request.workers, progress=progress)
+        findings = checking.check_source(source, workers=request.workers, progress=progress)
     if out is not None:
         _write_images(out, source, findings)
     if duplicates is not None:
@@ -168,7 +168,7 @@ def prepare(session: Session, *, download: bool) -> PackDocument:
 
     `download` fetches the files first, where torchvision can.
     """
-    from sslcurr.engine.runs import note_pack
+    from sslcurr.engine.runs import record_pack
 
     name = session.request.dataset or ""
     if download:
@@ -178,7 +178,7 @@ def prepare(session: Session, *, download: bool) -> PackDocument:
     data = session.planner([]).data
     seconds, pack = time.monotonic() - begun, data.pack
     # Noted as a run, or `runs remove` would take the pack for one that nobody needs.
-    note_pack(store, pack, data.image_size, session.invocation)
+    record_pack(store, pack, data.image_size, session.invocation)
     return session.finished(
         PackDocument(
             dataset=pack.name,
@@ -223,11 +223,11 @@ def _download(name: str, data_root: Path | None) -> None:
 def sample(session: Session, name: str, out: Path, *, num_images: int = 8, num_classes: int = 30) -> Path:
     """Draw a contact sheet of a data set, a class a row, images chosen at random by the seed."""
     from sslcurr.analysis.sheets.samples import draw_samples
-    from sslcurr.data.sources.catalog import find
+    from sslcurr.data.sources.catalog import find_source
 
     check_picture(out)
     request = session.request
-    source = find(name, request.data_root, request.frames)
+    source = find_source(name, request.data_root, request.frames)
     left_out = draw_samples(source, out, num_images=num_images, num_classes=num_classes, seed=request.seed)
     for note in (*source.notes, *left_out):
         session.reporter.note(note)

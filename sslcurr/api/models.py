@@ -38,7 +38,7 @@ def cka(
         SpecError: there is one checkpoint only, or a layer is unknown.
     """
     from sslcurr.analysis.evaluation.similarity import CkaSettings, compare, document_of
-    from sslcurr.engine.runs import note_look
+    from sslcurr.engine.runs import record_analysis
 
     if len(checkpoints) < 2:
         raise SpecError("there is one checkpoint, and CKA compares two at least", "give another, such as random")
@@ -66,7 +66,7 @@ def cka(
     for remark in similarity.remarks():
         session.reporter.note(remark)
     document = session.finished(document_of(similarity, settings, data))
-    note_look(store, document, models, [data], [similarity.folder], invocation=session.invocation)
+    record_analysis(store, document, models, [data], [similarity.folder], invocation=session.invocation)
     session.draw(document)
     return document
 
@@ -93,7 +93,7 @@ def fid(
     """
     from sslcurr.analysis.evaluation import distances
     from sslcurr.analysis.evaluation.features import extractors_of
-    from sslcurr.engine.runs import note_look
+    from sslcurr.engine.runs import record_analysis
 
     settings = distances.FidSettings(
         split=split, num_images=num_images, halves=halves, extrapolate=extrapolate, seed=session.request.seed
@@ -126,7 +126,7 @@ def fid(
         accuracies = distances.accuracies_in(store, stages)
     document = session.finished(distances.document_of(title, rows, accuracies, num, settings))
     about = f"{title}: {', '.join(titles)}"
-    note_look(store, document, backbones, packs.all(), used, of=about, invocation=session.invocation)
+    record_analysis(store, document, backbones, packs.all(), used, of=about, invocation=session.invocation)
     session.draw(document)
     return document
 
@@ -175,7 +175,7 @@ def probe(
     """
     from sslcurr.analysis.evaluation.embedding import embedding_of
     from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score
-    from sslcurr.engine.runs import note_look
+    from sslcurr.engine.runs import record_analysis
     from sslcurr.spec.stage import in_range
 
     request = session.request
@@ -204,7 +204,7 @@ def probe(
     document = session.finished(
         document_of(rows, planes, dataset=packs[0].pack.name, label_fraction=request.label_fraction, seed=request.seed)
     )
-    note_look(store, document, models, packs, folders, invocation=session.invocation)
+    record_analysis(store, document, models, packs, folders, invocation=session.invocation)
     session.draw(document)
     return document
 
@@ -225,7 +225,7 @@ def attend(
     """
     from sslcurr.analysis.evaluation import groups
     from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention
-    from sslcurr.engine.runs import note_look
+    from sslcurr.engine.runs import record_analysis
 
     settings = AttentionSettings(method, target, layer, session.request.image_size or 0)
     store = session.store()
@@ -250,7 +250,7 @@ def attend(
     )
     about = groups.subject_of(list(chains), names)
     models = [stage for stages in chains.values() for stage in stages]
-    note_look(store, document, models, packs.all(), folders, of=about, invocation=session.invocation)
+    record_analysis(store, document, models, packs.all(), folders, of=about, invocation=session.invocation)
     session.draw(document)
     _copy_sheets(session, rows)
     return document

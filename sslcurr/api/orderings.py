@@ -278,7 +278,7 @@ def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, ref
         "stages": [key for task in ask.tasks for key in chains.keys((task,), ask.seeds[0])],
     }
     title = f"rank {' '.join(ask.tasks)}"
-    return run_record(chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation)
+    return run_record(chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation)
 
 
 # ---- the search
@@ -322,7 +322,7 @@ def search(
     }
     title = f"rank --search {' '.join(ask.tasks)}"
     records.append(
-        run_record(chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation)
+        run_record(chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation)
     )
     begun = run_name(asked) in chains.store.all_runs()
     note_needs()
@@ -409,7 +409,7 @@ def grid(
     asked = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
     title = f"grid {' '.join(table.tasks)}"
     record = run_record(
-        chains.planner, chains.store, asked=asked, title=title, stages=[], invocation=session.invocation
+        chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation
     )
     note(chains, record)
     table.measure()

@@ -119,7 +119,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     Raises:
         SpecError: the network cannot see views as small as those that are still to be trained on.
     """
-    from sslcurr.backbones.build import check as check_backbone
+    from sslcurr.backbones.build import check_backbone as check_backbone
     from sslcurr.engine.plan import Parent, input_sizes
     from sslcurr.spec.stage import key_of
 
@@ -149,7 +149,7 @@ def train(session: Session, target: Target) -> TrainDocument:
     record = run_record(
         planner,
         store,
-        asked=_asked(session, planner, target, keys),
+        identity=_asked(session, planner, target, keys),
         title=arrow(tasks),
         stages=keys,
         invocation=session.invocation,

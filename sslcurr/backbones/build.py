@@ -35,7 +35,7 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     return network
 
 
-def check(spec: BackboneSpec, sizes: Iterable[int]) -> None:
+def check_backbone(spec: BackboneSpec, sizes: Iterable[int]) -> None:
     """Build the network without memory and show it images of `sizes` pixels, to find a mistake before any training.
 
     Raises:

@@ -17,7 +17,7 @@ from sslcurr.backbones.build import build
 from sslcurr.errors import CheckpointError
 from sslcurr.spec.stage import BackboneSpec
 
-FORMAT = "sslcurr-1"
+CHECKPOINT_FORMAT = "sslcurr-1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,15 +35,15 @@ class Header:
     tasks: tuple[str, ...]
 
 
-def save(network: nn.Module, header: Header, path: Path) -> None:
+def save_backbone(network: nn.Module, header: Header, path: Path) -> None:
     """Write the weights of `network` and `header` to `path` (not atomic: the store publishes whole folders)."""
     save_weights(network.state_dict(), header, path)
 
 
 def save_weights(weights: dict[str, Tensor], header: Header, path: Path) -> None:
-    """As `save`, of the state dict of a network."""
+    """As `save_backbone`, for the state dict of a network."""
     about = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "backbone": header.backbone.name,
         "stem": header.backbone.stem,
         "channels": header.backbone.channels,
@@ -53,7 +53,7 @@ def save_weights(weights: dict[str, Tensor], header: Header, path: Path) -> None
         "tasks": header.tasks,
     }
     # One entry: safetensors writes several in any order, and equal weights should be equal bytes.
-    _write(weights, path, {"sslcurr": json.dumps(about)})
+    _write_safetensors(weights, path, {"sslcurr": json.dumps(about)})
 
 
 def save_part(module: nn.Module, path: Path) -> None:
@@ -62,10 +62,10 @@ def save_part(module: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: they cannot be written, as on a full disk.
     """
-    _write(module.state_dict(), path, None)
+    _write_safetensors(module.state_dict(), path, None)
 
 
-def _write(weights: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+def _write_safetensors(weights: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     try:
         save_file(tensors, path, metadata=metadata)
@@ -101,7 +101,7 @@ def read_header(path: Path) -> Header:
             f"{path} is not a safetensors file ({error})", "give a backbone.safetensors file that sslcurr wrote"
         ) from error
     about = json.loads(metadata.get("sslcurr", "{}"))
-    if about.get("format") != FORMAT:
+    if about.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path} was not written by sslcurr: its header does not say which backbone it holds",
             "give a backbone.safetensors file that sslcurr wrote",

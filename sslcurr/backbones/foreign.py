@@ -77,7 +77,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 COUNTER = "num_batches_tracked"  # BatchNorm counts with it and computes nothing from it: old files lack it
-FEWEST = 0.1  # with less than this share of its names, a file has not this backbone but a few names like its
+LEAST_MATCHED_SHARE = (
+    0.1  # with less than this share of its names, a file has not this backbone but a few names like its
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _renamed(parts: list[str], renaming: str, table: dict[str, tuple[int, ...]])
     return name
 
 
-def _groups(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> list[_Group]:
+def _matching_groups(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> list[_Group]:
     """Every place of the file with names of the backbone."""
     tops = {name.split(".")[0] for name in table}
     keys_at: dict[tuple[str, str], dict[str, str]] = {}
@@ -145,7 +147,7 @@ def _groups(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> list
                 if name in table:
                     prefix = "".join(f"{before}." for before in parts[:start])
                     keys_at.setdefault((prefix, renaming), {})[name] = key
-    fewest = max(1.0, FEWEST * len(_needed(table)))
+    fewest = max(1.0, LEAST_MATCHED_SHARE * len(_needed(table)))
     return [
         _Group(prefix, renaming, keys)
         for (prefix, renaming), keys in keys_at.items()
@@ -196,7 +198,7 @@ def _best(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> _Group
         surplus = len(_surplus(state, table, group))
         return -same, -len(needed), surplus, _rank(group.prefix, has_student), len(group.prefix), group.prefix
 
-    return min(_groups(state, table), key=order, default=None)
+    return min(_matching_groups(state, table), key=order, default=None)
 
 
 def _differing(state: dict[str, Tensor], table: dict[str, tuple[int, ...]], group: _Group) -> list[str]:
@@ -250,7 +252,7 @@ def named(state: dict[str, Tensor], name: str, *, stem: str | None = None) -> Ba
     table = _table(spec)
     first, group = next(iter(table)), _best(state, table)
     if group is None or first not in group.keys or state[group.keys[first]].ndim != 4:
-        return replace(spec, stem=stem or "imagenet")  # what is wrong with it is said by `convert`
+        return replace(spec, stem=stem or "imagenet")  # `convert_state` says what is wrong with it
     return _with_input(spec, tuple(state[group.keys[first]].shape), stem)
 
 
@@ -315,7 +317,9 @@ def _elsewhere(state: dict[str, Tensor], spec: BackboneSpec) -> str:
     return f"give --backbone NAME that fits: the file is no checkpoint of a {spec.name}"
 
 
-def convert(state: dict[str, Tensor], spec: BackboneSpec, *, allow_missing: bool = False, seed: int = 0) -> Conversion:
+def convert_state(
+    state: dict[str, Tensor], spec: BackboneSpec, *, allow_missing: bool = False, seed: int = 0
+) -> Conversion:
     """The backbone of `spec` out of the tensors of a foreign file, in the shapes that `build(spec)` has.
 
     The place with most of the backbone's names is taken. Of several copies it is the trained one, before any that

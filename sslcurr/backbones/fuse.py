@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 # The largest difference, relative to the largest value, that folding may make: rounding makes some 1e-6.
-TOLERANCE = 3e-5
+FOLDING_TOLERANCE = 3e-5
 
 
 def folded(make: Callable[[], nn.Module], preserved: Sequence[str], example: Tensor) -> nn.Module:
@@ -25,15 +25,15 @@ def folded(make: Callable[[], nn.Module], preserved: Sequence[str], example: Ten
     """
     network = make()
     pairs = _pairs(network, preserved, example)
-    before = _outputs(network, preserved, example)
+    before = _outputs_of(network, preserved, example)
     for name, norm_name in pairs:
         convolution, norm = network.get_submodule(name), network.get_submodule(norm_name)
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        _replace(network, name, fuse_conv_bn_eval(convolution, norm))
-        _replace(network, norm_name, nn.Identity())
+        _swap_module(network, name, fuse_conv_bn_eval(convolution, norm))
+        _swap_module(network, norm_name, nn.Identity())
     network = network.to(memory_format=torch.channels_last)
-    after = _outputs(network, preserved, example)
+    after = _outputs_of(network, preserved, example)
     if all(_alike(expected, after[name]) for name, expected in before.items()):
         return network
     return make()
@@ -42,7 +42,7 @@ def folded(make: Callable[[], nn.Module], preserved: Sequence[str], example: Ten
 def _alike(expected: Tensor, actual: Tensor) -> bool:
     if not bool(torch.isfinite(expected).all()):
         return False  # whoever looks at it should see what the network itself gives
-    return float((expected - actual).abs().max()) <= TOLERANCE * float(expected.abs().max())
+    return float((expected - actual).abs().max()) <= FOLDING_TOLERANCE * float(expected.abs().max())
 
 
 def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> lis
     calls: dict[str, int] = {}
     last: list[tuple[str, Tensor, int]] = []
 
-    def seen(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+    def record(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         calls[name] = calls.get(name, 0) + 1
         if type(module) is nn.BatchNorm2d and module.running_mean is not None and last:
             convolution, conv_output, version = last[0]
@@ -62,7 +62,7 @@ def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> lis
             last.append((name, output, output._version))
 
     hooks = [
-        module.register_forward_hook(lambda m, inputs, output, name=name: seen(name, m, inputs[0], output))
+        module.register_forward_hook(lambda m, inputs, output, name=name: record(name, m, inputs[0], output))
         for name, module in network.named_modules()
         if not list(module.children())
     ]
@@ -75,12 +75,12 @@ def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> lis
     return [(a, b) for a, b in pairs if calls[a] == calls[b] == 1]
 
 
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+def _swap_module(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(parent), attribute, module)
 
 
-def _outputs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> dict[str, Tensor]:
+def _outputs_of(network: nn.Module, preserved: Sequence[str], example: Tensor) -> dict[str, Tensor]:
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, output: object) -> None:

@@ -95,7 +95,7 @@ class Taps:
             if name != POOLED:
                 module = self.network.get_submodule(name)
                 self.hooks.append(
-                    module.register_forward_hook(lambda m, i, output, name=name: self._seen(name, output))
+                    module.register_forward_hook(lambda m, i, output, name=name: self._record(name, output))
                 )
         return self
 
@@ -113,10 +113,10 @@ class Taps:
         with torch.no_grad():  # inference_mode counts no versions, by which a change in place is seen
             output = self.network(images)
             if POOLED in self.names:
-                self._seen(POOLED, output)
+                self._record(POOLED, output)
         self.last = None
 
-    def _seen(self, name: str, output: Any) -> None:
+    def _record(self, name: str, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise SpecError(f"the layer {name} gives no tensor but a {type(output).__name__}", "name other layers")
         self.calls[name] += 1

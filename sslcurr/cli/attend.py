@@ -10,10 +10,10 @@ import typer
 
 from sslcurr.cli.choices import Split
 from sslcurr.cli.options import MASKS, DatasetOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
-class Method(StrEnum):
+class MapMethod(StrEnum):
     """Of class activation maps."""
 
     gradcam = "gradcam"
@@ -21,7 +21,7 @@ class Method(StrEnum):
     eigencam = "eigencam"
 
 
-class Target(StrEnum):
+class MapTarget(StrEnum):
     """Whose map it is."""
 
     predicted = "predicted"
@@ -39,8 +39,10 @@ def attend(
     ] = None,
     masks: Annotated[Path | None, typer.Option(metavar="FOLDER|TABLE", help=MASKS, rich_help_panel="Data")] = None,
     split: Annotated[Split, typer.Option(help="Whose images are looked at.", rich_help_panel="Data")] = Split.test,
-    method: Annotated[Method, typer.Option(help="How maps are made; eigencam knows no classes.")] = Method.gradcam,
-    target: Annotated[Target, typer.Option(help="The class whose map is taken.")] = Target.predicted,
+    method: Annotated[
+        MapMethod, typer.Option(help="How maps are made; eigencam knows no classes.")
+    ] = MapMethod.gradcam,
+    target: Annotated[MapTarget, typer.Option(help="The class whose map is taken.")] = MapTarget.predicted,
     layer: Annotated[
         str,
         typer.Option(metavar="NAME", help="Whose maps are weighted. Default: the last stage with 4 x 4 cells or more."),
@@ -63,4 +65,4 @@ def attend(
             target=target.value,
             layer=layer,
         )
-        show(document, shared)
+        show_document(document, shared)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Baseline, Start
+from sslcurr.cli.choices import Baseline, StartOption
 from sslcurr.cli.options import TargetOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
 @shared_options
@@ -18,7 +18,7 @@ def chain(
     baseline: Annotated[
         Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, to compare.")
     ] = None,
-    start: Start = None,
+    start: StartOption = None,
     *,
     shared: TargetOptions,
 ) -> None:
@@ -28,4 +28,4 @@ def chain(
     """
     with shared.lab() as lab:
         call = lab.plan_chain if shared.dry_run else lab.chain
-        show(call(tasks, finetune=finetune, baseline=bool(baseline), start=start), shared)
+        show_document(call(tasks, finetune=finetune, baseline=bool(baseline), start=start), shared)

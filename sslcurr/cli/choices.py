@@ -26,11 +26,11 @@ class Baseline(StrEnum):
     scratch = "scratch"
 
 
-Start = Annotated[
+StartOption = Annotated[
     str | None,
     typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
 ]
-Runs = Annotated[
+RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store of finished stages.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import ModelOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
 class Estimator(StrEnum):
@@ -82,4 +82,4 @@ def cka(
             pool=pool.value,
             batch_size=batch_size,
         )
-        show(document, shared)
+        show_document(document, shared)

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli import output
-from sslcurr.cli.choices import Json
+from sslcurr.cli.choices import JsonOption
 from sslcurr.cli.options import MachineOptions, check_frames
 
 app = typer.Typer(no_args_is_help=True, help="List, explain, check, prepare and look at data sets.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME|FOLDER|TABLE", help="A data set, as of --dataset.")]
-DataRoot = Annotated[
+DatasetArgument = Annotated[str, typer.Argument(metavar="NAME|FOLDER|TABLE", help="A data set, as of --dataset.")]
+DataRootOption = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
@@ -23,41 +23,41 @@ DataRoot = Annotated[
         help="Where data sets lie that are given by a name or a relative path. Default: the working directory.",
     ),
 ]
-Frames = Annotated[
+FramesOption = Annotated[
     str,
     typer.Option(
         "--frames", metavar="refuse|first|all", callback=check_frames, help="DICOM files with several frames."
     ),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images; 0 is one a core.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images; 0 is one a core.")]
 
 
 @app.command("list")
-def list_names(data_root: DataRoot = None, json: Json = False) -> None:
+def list_names(data_root: DataRootOption = None, json: JsonOption = False) -> None:
     """List the data sets that have a name, and which of them are there."""
     options = MachineOptions(json=json)
     with options.lab() as lab:
-        output.show(lab.datasets(data_root=data_root), options)
+        output.show_document(lab.datasets(data_root=data_root), options)
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set's name.")],
-    data_root: DataRoot = None,
-    json: Json = False,
+    data_root: DataRootOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Show what is known of a data set: classes, licence, where to get it, its files, and whether they are there."""
     options = MachineOptions(json=json)
     with options.lab() as lab:
-        output.show(lab.dataset(name, data_root=data_root), options)
+        output.show_document(lab.dataset(name, data_root=data_root), options)
 
 
 @app.command()
 def check(
-    name: Name,
-    data_root: DataRoot = None,
-    frames: Frames = "refuse",
-    workers: Workers = 0,
+    name: DatasetArgument,
+    data_root: DataRootOption = None,
+    frames: FramesOption = "refuse",
+    workers: WorkersOption = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write a table of all images, with numbers for groups."),
@@ -70,7 +70,7 @@ def check(
             "leaves the second ones out.",
         ),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Open every image and look for what would stop or falsify a training; exit code 1 if something would.
 
@@ -80,23 +80,23 @@ def check(
     options = MachineOptions(json=json, workers=workers)
     with options.lab() as lab:
         document = lab.check(name, data_root=data_root, frames=frames, out=out, duplicates=duplicates)
-        output.show(document, options)
+        output.show_document(document, options)
     if document.problems:
         raise typer.Exit(1)
 
 
 @app.command()
 def prepare(
-    name: Name,
-    data_root: DataRoot = None,
+    name: DatasetArgument,
+    data_root: DataRootOption = None,
     image_size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Side of the training views that the pack is for.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="data.NAME=VALUE", help="As of pretrain; may be repeated.")
     ] = None,
-    frames: Frames = "refuse",
-    workers: Workers = 0,
+    frames: FramesOption = "refuse",
+    workers: WorkersOption = 0,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Go on without images that are missing or cannot be decoded.")
     ] = False,
@@ -106,7 +106,7 @@ def prepare(
     runs: Annotated[
         Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store that gets the pack.")
     ] = Path("runs"),
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Decode a data set once, to the pack that trainings of this image size will use.
 
@@ -123,15 +123,15 @@ def prepare(
             skip_broken=skip_broken,
             download=download,
         )
-        output.show(document, options)
+        output.show_document(document, options)
 
 
 @app.command()
 def sample(
-    name: Name,
+    name: DatasetArgument,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.")],
-    data_root: DataRoot = None,
-    frames: Frames = "refuse",
+    data_root: DataRootOption = None,
+    frames: FramesOption = "refuse",
     num_images: Annotated[int, typer.Option(min=1, max=50, help="Images of each class.")] = 8,
     num_classes: Annotated[int, typer.Option(min=1, max=200, help="Classes at most.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,

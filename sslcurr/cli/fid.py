@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import ModelOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 INCEPTION = "inception"
@@ -118,7 +118,7 @@ def fid(
             inception_weights=inception_weights,
             download=download,
         )
-        show(document, shared)
+        show_document(document, shared)
 
 
 def named_data(

@@ -9,10 +9,10 @@ import typer
 
 from sslcurr.cli.choices import Baseline
 from sslcurr.cli.options import TargetOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
-class Probe(StrEnum):
+class ProbeChoice(StrEnum):
     """How much of the network learns from the labels."""
 
     full = "full"
@@ -29,9 +29,9 @@ def finetune(
         ),
     ] = None,
     probe: Annotated[
-        Probe,
+        ProbeChoice,
         typer.Option(help="full: train all weights. linear, knn: classify frozen features of every layer."),
-    ] = Probe.full,
+    ] = ProbeChoice.full,
     layers: Annotated[
         str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
     ] = "*",
@@ -44,5 +44,5 @@ def finetune(
     """Train classification from a checkpoint (or from scratch) and report the test split."""
     with shared.lab() as lab:
         call = lab.plan_finetune if shared.dry_run else lab.finetune
-        kind = None if probe is Probe.full else probe.value
-        show(call(checkpoint, probe=kind, layers=layers, baseline=bool(baseline)), shared)
+        kind = None if probe is ProbeChoice.full else probe.value
+        show_document(call(checkpoint, probe=kind, layers=layers, baseline=bool(baseline)), shared)

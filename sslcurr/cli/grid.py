@@ -9,7 +9,7 @@ import typer
 from sslcurr.api.options import GridOptions
 from sslcurr.cli.choices import Baseline
 from sslcurr.cli.options import TrainingOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 FRACTIONS = "1,0.5,0.25,0.125"
@@ -51,4 +51,4 @@ def grid(
     }
     with shared.lab() as lab:
         call = lab.plan_grid if shared.dry_run else lab.grid
-        show(call(tasks, **options), shared)
+        show_document(call(tasks, **options), shared)

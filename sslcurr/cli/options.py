@@ -38,7 +38,7 @@ def _device(value: str) -> str:
 
 def _lr(value: str | None) -> str | None:
     if value not in (None, "search"):
-        _number(value)
+        _checked_number(value)
     return value
 
 
@@ -48,7 +48,7 @@ def _lr_range(value: str | None) -> str | None:
         if len(parts) != 2:
             raise typer.BadParameter(f"{value!r} is not LOW,HIGH, such as 0.001,0.6")
         for part in parts:
-            _number(part)
+            _checked_number(part)
     return value
 
 
@@ -58,7 +58,7 @@ def _lr_pruner(value: str | None) -> str | None:
     return value
 
 
-def _number(text: str) -> float:
+def _checked_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:

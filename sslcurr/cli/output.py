@@ -23,7 +23,7 @@ MOST_FILES = 6
 FAILED = 3
 
 
-def show(document: Document, options: MachineOptions) -> None:
+def show_document(document: Document, options: MachineOptions) -> None:
     """Print a document as tables, or as one JSON document where `options` say so; files that were drawn are named.
 
     Raises:

@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Start
+from sslcurr.cli.choices import StartOption
 from sslcurr.cli.options import TrainingOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
 @shared_options
 def pretrain(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A pretext task: see sslcurr tasks.")],
-    start: Start = None,
+    start: StartOption = None,
     *,
     shared: TrainingOptions,
 ) -> None:
     """Train a backbone by one pretext task, without labels."""
     with shared.lab() as lab:
         call = lab.plan_pretrain if shared.dry_run else lab.pretrain
-        show(call(task, start=start), shared)
+        show_document(call(task, start=start), shared)

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.cli.choices import CHECKPOINT
 from sslcurr.cli.options import ModelOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
 class Projection(StrEnum):
@@ -52,4 +52,4 @@ def probe(
             layers=layers,
             projection=None if projection is None else projection.value,
         )
-        show(document, shared)
+        show_document(document, shared)

@@ -46,7 +46,7 @@ class Lines(Reporter):
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
         if self.console.is_terminal:
-            self.bar = _bar(self.console)
+            self.bar = _progress_bar(self.console)
             self.task = self.bar.add_task(title, total=total_steps, completed=step, loss="", speed="")
             self.bar.start()
 
@@ -112,7 +112,7 @@ class Lines(Reporter):
         if not self.console.is_terminal:
             yield None
             return
-        bar = _bar(self.console)
+        bar = _progress_bar(self.console)
         tasks: list[Any] = []
 
         def show(done: int, total: int) -> None:
@@ -128,7 +128,7 @@ class Lines(Reporter):
                 bar.stop()
 
 
-def _bar(console: Console) -> Any:
+def _progress_bar(console: Console) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(

@@ -9,9 +9,9 @@ import typer
 
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions
-from sslcurr.cli.choices import Start
+from sslcurr.cli.choices import StartOption
 from sslcurr.cli.options import TargetOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
@@ -25,7 +25,7 @@ class Measure(StrEnum):
     knn = "knn"
 
 
-class Score(StrEnum):
+class SearchScore(StrEnum):
     """The cheap probe of the automatic curriculum."""
 
     knn = "knn"
@@ -46,7 +46,7 @@ def rank(
     layers: Annotated[
         str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
     ] = "*",
-    start: Start = None,
+    start: StartOption = None,
     imagenet: Annotated[
         str | None,
         typer.Option(metavar="CHECKPOINT|KEY", help="ImageNet weights, or others, to compare with."),
@@ -82,7 +82,9 @@ def rank(
         float,
         typer.Option("--budget", help="Most image passes, as a share of all orderings'.", rich_help_panel=SEARCH),
     ] = 0.25,
-    score: Annotated[Score, typer.Option("--score", help="The probe that prunes.", rich_help_panel=SEARCH)] = Score.knn,
+    score: Annotated[
+        SearchScore, typer.Option("--score", help="The probe that prunes.", rich_help_panel=SEARCH)
+    ] = SearchScore.knn,
     penalty: Annotated[
         float,
         typer.Option(
@@ -106,7 +108,7 @@ def rank(
         "length": length,
         "start": start,
     }
-    if not search and (beam, budget, score, penalty) != (2, 0.25, Score.knn, 0.0):
+    if not search and (beam, budget, score, penalty) != (2, 0.25, SearchScore.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
         raise SpecError("--search looks for an ordering itself", "leave out --orderings, --watch and --imagenet")
@@ -120,4 +122,4 @@ def rank(
         else:
             call = lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)
-        show(document, shared)
+        show_document(document, shared)

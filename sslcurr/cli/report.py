@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Json, Runs
+from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import MachineOptions
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 
@@ -29,7 +29,7 @@ class TableName(StrEnum):
     stages = "stages"
 
 
-class Format(StrEnum):
+class TableFormat(StrEnum):
     """How a table is written."""
 
     md = "md"
@@ -38,7 +38,7 @@ class Format(StrEnum):
 
 
 def report(
-    runs: Runs = Path("runs"),
+    runs: RunsOption = Path("runs"),
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The page, HTML. Default: report.html.", show_default=False)
     ] = None,
@@ -51,9 +51,9 @@ def report(
         typer.Option("--table", help="Print one table instead, of the newest run that has it or of --run."),
     ] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Of --table. Default: md. csv holds all values, not rounded.")
+        TableFormat | None, typer.Option("--format", help="Of --table. Default: md. csv holds all values, not rounded.")
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Write what a store holds as one page: rankings, tests, curves, figures, and the commands that make them again.
 
@@ -67,7 +67,7 @@ def report(
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
         if table is not None:
-            print(lab.table_text(table.value, names or (), form=(form or Format.md).value), end="")
+            print(lab.table_text(table.value, names or (), form=(form or TableFormat.md).value), end="")
             return
         document = lab.report(names or (), out=out if out is not None or json else Path("report.html"))
-        show(document, options)
+        show_document(document, options)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli import output
-from sslcurr.cli.choices import Json, Runs
+from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import DrawingOptions, MachineOptions
 from sslcurr.errors import StoreError
 
@@ -19,40 +19,40 @@ app = typer.Typer(invoke_without_command=True, help="List, show and remove what 
 @app.callback()
 def list_runs(
     ctx: typer.Context,
-    runs: Runs = Path("runs"),
+    runs: RunsOption = Path("runs"),
     stages: Annotated[bool, typer.Option("--stages", help="List stages instead of runs.")] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """List the runs (commands) of a store, or its stages."""
     if ctx.invoked_subcommand is None:
         options = MachineOptions(runs=runs, json=json)
         with options.lab() as lab:
-            output.show(lab.stages() if stages else lab.runs(), options)
+            output.show_document(lab.stages() if stages else lab.runs(), options)
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN|KEY", help="A run, or the beginning of a stage's key.")],
-    runs: Runs = Path("runs"),
+    runs: RunsOption = Path("runs"),
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FOLDER", help="Draw there what the run found, or the curves of the stage."),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Show all that is known of a run or a stage."""
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:
-        output.show(lab.show(name), options)
+        output.show_document(lab.show(name), options)
 
 
 @app.command()
 def remove(
     names: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Runs to forget.")] = None,
-    runs: Runs = Path("runs"),
+    runs: RunsOption = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Forget RUNS (none: only tidy), then remove the stages, analyses and packs that no run needs."""
     options = MachineOptions(runs=runs, json=json)
@@ -61,7 +61,7 @@ def remove(
         if not dry_run and (unneeded.removed or unneeded.forgotten):
             _confirm(len(unneeded.removed), len(unneeded.forgotten), yes=yes)
             unneeded = lab.remove(names or ())
-        output.show(unneeded if dry_run else unneeded.done(), options)
+        output.show_document(unneeded if dry_run else unneeded.done(), options)
 
 
 def _confirm(num_entries: int, num_runs: int, *, yes: bool) -> None:

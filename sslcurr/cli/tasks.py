@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli import output
-from sslcurr.cli.choices import Json
+from sslcurr.cli.choices import JsonOption
 from sslcurr.cli.options import MachineOptions
 
 app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one with its settings.")
 
 
 @app.callback()
-def tasks(ctx: typer.Context, json: Json = False) -> None:
+def tasks(ctx: typer.Context, json: JsonOption = False) -> None:
     """List the tasks with a line each."""
     if ctx.invoked_subcommand is None:
         options = MachineOptions(json=json)
         with options.lab() as lab:
-            output.show(lab.tasks(), options)
+            output.show_document(lab.tasks(), options)
 
 
 @app.command()
@@ -51,7 +51,7 @@ def show(
     runs: Annotated[
         Path, typer.Option(help="The store, in which the data set is packed.", envvar="SSLCURR_RUNS", metavar="FOLDER")
     ] = Path("runs"),
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Show a task's settings: the paper's (for ImageNet), and those its recipe gives for a data set or a size of one.
 
@@ -70,4 +70,4 @@ def show(
             seed=seed,
             out=out,
         )
-        output.show(document, options)
+        output.show_document(document, options)

@@ -46,21 +46,21 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
     out = console(stderr=stderr)
     width = out.width if out.is_terminal else None
     if table.title:
-        out.print(_text(table.title, "bold"))
-    grid = Grid.of(table)
+        out.print(_rich_text(table.title, "bold"))
+    grid = TextGrid.of(table)
     if not out.is_terminal:
         grid.star()  # what is marked is bold in a terminal
     for columns, widths in grid.parts(width):
         out.print(grid.drawn(columns, widths))
     for note in table.notes:
-        out.print(_text(note, "red" if note.startswith("failed: ") else ""))
+        out.print(_rich_text(note, "red" if note.startswith("failed: ") else ""))
     if not table.notes:
         return
     out.print()
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextGrid:
     """The cells of a table as text, and where lines and marks go.
 
     Attributes:
@@ -80,7 +80,7 @@ class Grid:
     breaks: frozenset[int]
 
     @classmethod
-    def of(cls, table: Table) -> Grid:
+    def of(cls, table: Table) -> TextGrid:
         """The grid of a table; line ends within cells become spaces."""
         return cls(
             heads=[" ".join(column.title.split()) for column in table.columns],
@@ -134,12 +134,14 @@ class Grid:
         drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
         for column, width in zip(columns, widths, strict=True):
             justify: Any = "right" if self.numeric[column] else "left"
-            drawn.add_column(_text(self.heads[column]), justify=justify, width=width, overflow="fold")
+            drawn.add_column(_rich_text(self.heads[column]), justify=justify, width=width, overflow="fold")
         for place, row in enumerate(self.cells):
             if place in self.breaks:
                 drawn.add_section()
             marked = [place in self.best or (place, column) in self.best_cells for column in columns]
-            drawn.add_row(*(_text(row[c], "bold" if bold else "") for c, bold in zip(columns, marked, strict=True)))
+            drawn.add_row(
+                *(_rich_text(row[c], "bold" if bold else "") for c, bold in zip(columns, marked, strict=True))
+            )
         return drawn
 
     def _fits(self, columns: Sequence[int], least: Sequence[int], width: int) -> bool:
@@ -151,7 +153,7 @@ class Grid:
         return max(1, *(_width(cell) if whole else _longest_word(cell) for cell in cells))
 
 
-def _text(text: str, style: str = "") -> Any:
+def _rich_text(text: str, style: str = "") -> Any:
     from rich.text import Text
 
     return Text(text, style=style)

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.options import MachineOptions, shared_options
-from sslcurr.cli.output import show
+from sslcurr.cli.output import show_document
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What is written."""
 
     timm = "timm"
@@ -64,7 +64,7 @@ def import_weights(
             allow_missing=allow_missing,
             unsafe_pickle=unsafe_pickle,
         )
-        show(document, shared)
+        show_document(document, shared)
 
 
 @shared_options
@@ -73,13 +73,13 @@ def export(
         str, typer.Argument(metavar="CHECKPOINT|KEY", help="A backbone.safetensors, a stage's folder or its key.")
     ],
     kind: Annotated[
-        Format,
+        ExportFormat,
         typer.Option(
             "--format",
             help="timm: safetensors for timm.create_model. torchvision: a .pth for torchvision's ResNets. "
             "onnx: a network that runs without Python.",
         ),
-    ] = Format.timm,
+    ] = ExportFormat.timm,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write. Default: TASKS.FORMAT, here.")
     ] = None,
@@ -91,4 +91,4 @@ def export(
 ) -> None:
     """Write a checkpoint for other programs; a fine-tuned stage goes with its classifier."""
     with shared.lab() as lab:
-        show(lab.export(checkpoint, form=kind.value, out=out, backbone_only=headless), shared)
+        show_document(lab.export(checkpoint, form=kind.value, out=out, backbone_only=headless), shared)

@@ -21,7 +21,7 @@ from sslcurr.data.sources.source import Fault, Source
 from sslcurr.data.split import SplitSettings, assign
 from sslcurr.errors import DataError
 
-__all__ = ["Findings", "check", "image_at", "numbered", "rows_of_copies"]
+__all__ = ["Findings", "check_source", "image_at", "numbered", "rows_of_copies"]
 
 PARTS = ("train", "val", "test")
 NO_CLASS = "(no label)"
@@ -29,7 +29,7 @@ NO_CLASS = "(no label)"
 
 @dataclass
 class Findings:
-    """What `check` found.
+    """What `check_source` found.
 
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
@@ -65,7 +65,7 @@ class Findings:
         return lines + ([self.undivided] if self.undivided else [])
 
 
-def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> Findings:
+def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> Findings:
     """Opens every image of a source and looks for what would stop or falsify a training.
 
     `workers` threads decode, one a core for 0. `progress` is called with the number of images done and of all.

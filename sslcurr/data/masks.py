@@ -2,7 +2,7 @@
 
 A mask is a PNG file or `Boxes`. It belongs to the image as it is seen, upright; what is tagged in the file of a mask
 (EXIF) does not turn it. A PNG may have any size: it is laid over its image as a share of height and width, which is how
-packs squash images, so that `read` at a pack's size, or at a feature map's, agrees with it.
+packs squash images, so that `read_mask` at a pack's size, or at a feature map's, agrees with it.
 
 Inside of a PNG is every pixel that is not 0: not black, or in a palette not its first colour. Alpha is ignored, but in
 a file that is black everywhere and has an alpha that varies: there inside is what is not wholly transparent.
@@ -25,13 +25,13 @@ from PIL.PngImagePlugin import PngImageFile
 
 from sslcurr.data.decode.image import EXTENSIONS, MAX_PIXELS
 from sslcurr.data.decode.read import LOW_BYTE_RAW_MODES, pillow_without_warnings
-from sslcurr.data.sources.boxes import BOX_COLUMNS, BOX_HINT, Box, Boxes, Mask, described, of
+from sslcurr.data.sources.boxes import BOX_COLUMNS, BOX_HINT, Box, Boxes, Mask, described_box, of_origin
 from sslcurr.data.sources.folders import images_below
 from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import MASK_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
 from sslcurr.errors import DataError
 
-__all__ = ["Boxes", "Mask", "find", "is_squashed", "proportions", "read"]
+__all__ = ["Boxes", "Mask", "find_masks", "is_squashed", "proportions", "read_mask"]
 
 ENDINGS = ("", "_mask")
 ID_ENDING = "_image"
@@ -39,7 +39,7 @@ OTHER_PROPORTIONS = 1.05
 INSIDE = 255
 
 
-def find(source: Source, where: Path | None = None) -> dict[str, Mask]:
+def find_masks(source: Source, where: Path | None = None) -> dict[str, Mask]:
     """The masks of a source's images by their names; images without one are not in it.
 
     They are those that the source knows, or instead of these what is in `where`: a folder of PNG files that are named
@@ -57,7 +57,7 @@ def find(source: Source, where: Path | None = None) -> dict[str, Mask]:
     `sslcurr.data.sources.tables.from_table` raises for masks.
     """
     if where is None:
-        return _by_name(source, source.masks)
+        return _masks_by_image(source, source.masks)
     place = Path(os.path.realpath(where.expanduser()))
     if place.is_dir():
         return _in_folder(source, place)
@@ -71,7 +71,7 @@ def find(source: Source, where: Path | None = None) -> dict[str, Mask]:
     return _in_table(source, place)
 
 
-def read(mask: Mask, height: int, width: int, size: int) -> NDArray[np.uint8]:
+def read_mask(mask: Mask, height: int, width: int, size: int) -> NDArray[np.uint8]:
     """A mask as uint8 [size, size], squashed like the image: the share of each cell that is inside, 255 for all of it.
 
     `height` and `width` are those of the image in pixels, upright, which boxes need. Shares are exact but for rounding,
@@ -114,7 +114,7 @@ def _file_of(source: Source, name: str) -> str:
     return source.frames[name][0] if name in source.frames else name
 
 
-def _by_name(source: Source, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+def _masks_by_image(source: Source, masks: Mapping[str, Mask]) -> dict[str, Mask]:
     """The masks by images, of those that are known by images or by files."""
     mask_of_image = {name: masks.get(name, masks.get(_file_of(source, name))) for name in source.names}
     return {name: mask for name, mask in mask_of_image.items() if mask is not None}
@@ -210,7 +210,7 @@ def _in_table(source: Source, table: Path) -> dict[str, Mask]:
         raise DataError(f"{table} names no image of {source.name}", f"looked for {example} under {key}, to begin with")
     if not masks:
         raise DataError(f"{table} has no mask for any image of {source.name}", "all its rows of these images are empty")
-    return _by_name(source, masks)
+    return _masks_by_image(source, masks)
 
 
 class _Images:
@@ -272,8 +272,9 @@ def _shares_of_boxes(mask: Boxes, height: int, width: int, size: int) -> NDArray
     for box in mask.boxes:
         left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
         if left >= width or top >= height or right <= 0 or bottom <= 0:
+            where = of_origin(mask.origin)
             raise DataError(
-                f"the box {described(box)}{of(mask.origin)} lies outside of its image, which has {width} x {height}",
+                f"the box {described_box(box)}{where} lies outside of its image, which has {width} x {height}",
                 "boxes are in pixels of the image's file, upright: was it resized since they were drawn?",
             )
         ends.append((left, top, right, bottom))

@@ -18,7 +18,7 @@ import numpy as np
 
 from sslcurr.errors import DataError
 
-FORMAT = 2
+PACK_FORMAT = 2
 """Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
 
 
@@ -62,8 +62,8 @@ def load_pack(folder: Path) -> Pack:
         about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"there is no pack in {folder}", "it is made again when the data set is opened") from error
-    if about["format"] != FORMAT:
-        raise DataError(f"the pack in {folder} has format {about['format']}, not {FORMAT}", hint)
+    if about["format"] != PACK_FORMAT:
+        raise DataError(f"the pack in {folder} has format {about['format']}, not {PACK_FORMAT}", hint)
     channels, pack_size, num_images = about["channels"], about["size"], about["num_images"]
     pixels = folder / about["pixels"]
     # Reading beyond the end of a mapped file is a signal that kills, not an exception.

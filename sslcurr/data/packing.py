@@ -21,7 +21,7 @@ from filelock import FileLock
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
-from sslcurr.data.pack import FORMAT, Pack, load_pack
+from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
 from sslcurr.data.sources.source import Source
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more
@@ -41,7 +41,7 @@ NUM_HEADERS = 64
 NO_LABEL = -1
 
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 def open_pack(
@@ -51,7 +51,7 @@ def open_pack(
     *,
     workers: int = 0,
     skip_broken: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Pack:
     """The pack of a source at `size` pixels, found under the folder `root` or made there.
 
@@ -82,7 +82,7 @@ def open_pack(
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not (folder / "pack.json").is_file():
-                _make(files, size, folder, workers or os.cpu_count() or 1, skip_broken, progress)
+                _make_pack(files, size, folder, workers or os.cpu_count() or 1, skip_broken, progress)
     pack = load_pack(folder)
     if pack.skipped and not skip_broken:
         lines = (folder / "broken.txt").read_text(encoding="utf-8").splitlines()
@@ -130,7 +130,7 @@ class _Files:
         """Names the pack: the hash of all that could change it. Not of `skip_broken`: see `_Part.fill`."""
         source = self.source
         embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
-        about = [FORMAT, size, source.name, self.place, source.classes, embedded]
+        about = [PACK_FORMAT, size, source.name, self.place, source.classes, embedded]
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
         return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
 
@@ -149,7 +149,7 @@ class _Files:
             digest = hashlib.sha256(image.tobytes())
             return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
         path, frame = self.source.place(i)
-        work = partial(_read, path, frame, self.stats[i], size)
+        work = partial(_read_small, path, frame, self.stats[i], size)
         return processes.call(work) if read.may_be_dicom(path) else work()
 
     def num_dicom(self, rows: Sequence[int]) -> int:
@@ -157,7 +157,7 @@ class _Files:
         return 0 if self.source.root is None else sum(read.may_be_dicom(self.source.place(i)[0]) for i in rows)
 
 
-def _read(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tuple[np.ndarray, _Row]:
+def _read_small(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tuple[np.ndarray, _Row]:
     """The image in a file, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError."""
     try:
         with path.open("rb") as file:
@@ -180,7 +180,9 @@ def _broken_error(name: str, reason: str, count: int) -> DataError:
     )
 
 
-def _make(files: _Files, size: int, folder: Path, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+def _make_pack(
+    files: _Files, size: int, folder: Path, workers: int, skip_broken: bool, progress: ProgressCallback | None
+) -> None:
     """Makes the pack, or goes on making it, and publishes it. The caller holds the lock."""
     part = folder.with_name(folder.name + ".part")
     if not (part / "pack.json").is_file():
@@ -227,7 +229,7 @@ class _Part:
         try:
             _reserve(folder / "pixels.bin", len(files.source.names) * channels * size * size)
             (folder / "rows.jsonl").touch()
-            _write_json(folder / "part.json", {"format": FORMAT})
+            _write_json(folder / "part.json", {"format": PACK_FORMAT})
         except (OSError, DataError):
             shutil.rmtree(folder)
             raise
@@ -281,7 +283,7 @@ class _Part:
         os.truncate(path, whole)
         return rows
 
-    def fill(self, workers: int, skip_broken: bool, progress: Progress | None) -> None:
+    def fill(self, workers: int, skip_broken: bool, progress: ProgressCallback | None) -> None:
         """Decodes what is not there yet; DataError if files are broken, unless they may be skipped.
 
         Broken files get no line and are tried again by the next call, so a part is the same with and without
@@ -364,7 +366,7 @@ class _Part:
             return
         for older in sorted(self.folder.parent.glob("*/pack.json")):
             about = json.loads(older.read_text(encoding="utf-8"))
-            same = {"format": FORMAT, "place": self.files.place, "size": self.shape[1]}
+            same = {"format": PACK_FORMAT, "place": self.files.place, "size": self.shape[1]}
             if older.parent.suffix == ".part" or any(about.get(key) != value for key, value in same.items()):
                 continue
             try:
@@ -422,7 +424,7 @@ class _Part:
         lines = ("\t".join(" ".join(text.split()) for text in pair) + "\n" for pair in broken)
         _write_text(self.folder / "broken.txt", "".join(lines))
         about = {
-            "format": FORMAT,
+            "format": PACK_FORMAT,
             "name": source.name,
             "place": self.files.place,
             "size": self.shape[1],
@@ -478,7 +480,7 @@ def _fingerprint(
     classes: Sequence[str],
 ) -> str:
     """sha256 over the contents, in the order of the names; no path, time or pack size."""
-    digest = hashlib.sha256(json.dumps([FORMAT, list(classes)]).encode())
+    digest = hashlib.sha256(json.dumps([PACK_FORMAT, list(classes)]).encode())
     for i, (name, row, label) in enumerate(zip(names, rows, labels, strict=True)):
         group = groups[i] if groups is not None else None
         split = splits[i] if splits is not None else None

@@ -20,7 +20,7 @@ NUM_TRIES = 100
 SLACK = 0.95
 NUM_REMEMBERED = 8  # splits that are remembered, one for each data set and seed in use
 
-Distances = Sequence[tuple[list[float], list[float]]]
+ShareDistances = Sequence[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +212,7 @@ def _deal(
     return None if any(lacking.values()) else chosen
 
 
-def _near(distances: Distances, candidates: Sequence[int]) -> Sequence[int]:
+def _near(distances: ShareDistances, candidates: Sequence[int]) -> Sequence[int]:
     """The candidates that leave every class within SLACK of its share in every part."""
     for elsewhere, come in distances:
         far = [part for part, distance in enumerate(elsewhere) if distance > SLACK]
@@ -220,7 +220,7 @@ def _near(distances: Distances, candidates: Sequence[int]) -> Sequence[int]:
     return candidates
 
 
-def _squares(distances: Distances, part: int) -> float:
+def _squares(distances: ShareDistances, part: int) -> float:
     """The sum of all squared distances if the group came to `part`."""
     return sum(
         distance * distance

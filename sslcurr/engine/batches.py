@@ -31,7 +31,7 @@ class Feed:
         self.device = device
         self.resident = self._to_device()
 
-    def seen_by(self, backbone: BackboneSpec) -> Feed:
+    def for_backbone(self, backbone: BackboneSpec) -> Feed:
         """The same images for another backbone; what lies on the device is shared."""
         other = copy.copy(self)
         other.backbone = backbone

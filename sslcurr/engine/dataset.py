@@ -79,8 +79,8 @@ def open_data(
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
-    source = catalog.find(request.dataset, request.data_root, request.frames)
-    image_masks = masks.find(source, request.masks)
+    source = catalog.find_source(request.dataset, request.data_root, request.frames)
+    image_masks = masks.find_masks(source, request.masks)
     requested = request.image_size
     size = requested if requested is not None else image_size or source.image_size or 224
     if not 8 <= size <= 4096:

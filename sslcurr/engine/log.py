@@ -15,7 +15,7 @@ from sslcurr.errors import TrainingError
 from sslcurr.tasks.base import Loss
 
 
-class Progress:
+class TrainingProgress:
     """Where a training is: all that a resume needs beside the weights."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Log:
     Values stay on the device until a row is due, so that a step does not wait for the one before.
     """
 
-    def __init__(self, part: Path, progress: Progress, every: int, total_steps: int, tensorboard: bool) -> None:
+    def __init__(self, part: Path, progress: TrainingProgress, every: int, total_steps: int, tensorboard: bool) -> None:
         self.steps_path = part / "metrics.csv"
         self.epochs_path = part / "epochs.csv"
         self.progress = progress

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sslcurr.data.order import batches, num_steps
-from sslcurr.engine.log import Log, Progress
+from sslcurr.engine.log import Log, TrainingProgress
 from sslcurr.engine.signals import StopSignals
 from sslcurr.engine.store import RESUME
 from sslcurr.errors import Interrupted, TrainingError
@@ -42,7 +42,7 @@ class Loop:
         report: Reporter,
         task: Task,
         optimizer: torch.optim.Optimizer,
-        progress: Progress,
+        progress: TrainingProgress,
     ) -> None:
         self.spec = spec
         self.key = key
@@ -100,7 +100,7 @@ class Loop:
         ):
             self.save()
 
-    def stop_if_asked(self, stop: StopSignals) -> None:
+    def stop_if_requested(self, stop: StopSignals) -> None:
         """Save and stop when a signal asked for it."""
         if stop.signal:
             self.save()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from sslcurr.engine.log import read_rows
-from sslcurr.engine.plan import described
+from sslcurr.engine.plan import described_search
 from sslcurr.engine.selection import select
 from sslcurr.errors import TrainingError
 from sslcurr.files import read_json, write_json, write_whole
@@ -36,7 +36,7 @@ COLLAPSED = 0.1  # spread of the embeddings over the images, 1 when they fill th
 REDUCTION = 3  # of the trials of a rung one in so many goes on
 
 
-class RateFound(TypedDict):
+class LrSearchResult(TypedDict):
     """What a search found: the rate, its `value` by the `measure`, numbers of trials, seconds."""
 
     lr: float
@@ -62,9 +62,9 @@ class TrialRow(TypedDict):
     reason: str
 
 
-def find_rate(
+def search_lr(
     spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
-) -> RateFound:
+) -> LrSearchResult:
     """Try `spec.search.trials` rates in `part/search`, going on where an earlier process stopped.
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
@@ -83,15 +83,15 @@ def find_rate(
     folder = part / FOLDER
     folder.mkdir(exist_ok=True)
     if (folder / "found.json").exists():
-        result: RateFound = read_json(folder / "found.json")
+        result: LrSearchResult = read_json(folder / "found.json")
         return result
     measure = measure_of(spec)
-    report.search_begins(spec, key, described(spec.search))
+    report.search_begins(spec, key, described_search(spec.search))
     began = time.monotonic()
     with opened(spec, folder, measure) as study:
         while (trial := next_trial(study, spec)) is not None:
-            try_rate(trial, study, spec, key, folder, parent, runtime, report, measure)
-        rows = rows_of(study, measure)
+            try_lr(trial, study, spec, key, folder, parent, runtime, report, measure)
+        rows = trial_rows(study, measure)
     for leftover in folder.glob("trial-*"):  # told to the study, then killed before it was removed
         shutil.rmtree(leftover)
     ended = [row for row in rows if row["state"] == "finished"]
@@ -199,7 +199,7 @@ def next_trial(study: optuna.Study, spec: StageSpec) -> optuna.Trial | None:
     return trial
 
 
-def try_rate(
+def try_lr(
     trial: optuna.Trial,
     study: optuna.Study,
     spec: StageSpec,
@@ -221,7 +221,7 @@ def try_rate(
     trial_report = TrialReporter(trial, spec, part, report, measure)
     try:
         record = train(trial_of(spec, lr), key, part, parent, runtime, trial_report)
-        trial_report.check_spread()
+        trial_report.check_collapse()
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         report.trial_ends(trial.number, lr, "stopped early")
@@ -285,7 +285,7 @@ class TrialReporter(Reporter):
             losses.setdefault(math.ceil(float(row["epoch"])), []).append(float(row["loss"]))
         return [sum(each) / len(each) for each in losses.values()]
 
-    def check_spread(self) -> None:
+    def check_collapse(self) -> None:
         """Raise TrainingError where all embeddings became alike, for tasks whose loss is low then too."""
         row = read_rows(self.part / "metrics.csv")[-1]
         if task_class(self.spec.task).collapses and float(row["feature_std"]) < COLLAPSED:
@@ -296,7 +296,7 @@ class TrialReporter(Reporter):
         return [float(row["val_loss"]) for row in read_rows(self.part / "epochs.csv")]
 
 
-def rows_of(study: optuna.Study, measure: str) -> list[TrialRow]:
+def trial_rows(study: optuna.Study, measure: str) -> list[TrialRow]:
     """A row for each trial."""
     states = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
     rows: list[TrialRow] = []

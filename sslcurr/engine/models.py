@@ -25,7 +25,7 @@ IMPORT_VERSION = 1
 SMALL_STEM_SIZE = 32
 
 
-class Seen(TypedDict):
+class Preprocessing(TypedDict):
     """What weights were trained with: normalisation of an input in [0, 1], and the side of the views in pixels."""
 
     mean: list[float]
@@ -103,7 +103,7 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
     if not path.exists():
         if path.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin") or "/" in text:
             raise CheckpointError(f"there is no checkpoint at {text}", "give a file, a stage's key or a timm name")
-        return _by_name(text, store, stem)
+        return _parent_by_name(text, store, stem)
     stage = store.find(path.resolve().parent.name)
     if stage is not None and stage.weights.resolve() == path.resolve():
         return parent_of(stage.spec)
@@ -125,7 +125,7 @@ def _parent_at(path: Path) -> Parent:
     )
 
 
-def _by_name(text: str, store: Store, stem: str | None) -> Parent:
+def _parent_by_name(text: str, store: Store, stem: str | None) -> Parent:
     """A stage by its key, or else a timm network by its name."""
     try:
         return parent_of(store.resolve(text).spec)
@@ -146,7 +146,11 @@ def _by_name(text: str, store: Store, stem: str | None) -> Parent:
         raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")
     weights, about = timm_weights(text), timm.get_pretrained_cfg(text)
     assert about is not None
-    preprocessing: Seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
+    preprocessing: Preprocessing = {
+        "mean": list(about.mean),
+        "std": list(about.std),
+        "image_size": about.input_size[-1],
+    }
     return _parent_at(imported(weights, store, name, None, title=text, preprocessing=preprocessing))
 
 
@@ -191,7 +195,7 @@ def imported(
     backbone: str | None = None,
     stem: str | None = None,
     title: str | None = None,
-    preprocessing: Seen | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Path:
     """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there.
 
@@ -212,7 +216,7 @@ def imported(
         write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem, image_size=size)
         return {"from": str(path), "layout": conversion.layout, "matched": len(conversion.matched)}
 
-    return store.kept(store.imports, "import", inputs, work) / "backbone.safetensors"
+    return store.cached(store.imports, "import", inputs, work) / "backbone.safetensors"
 
 
 def conversion_of(
@@ -232,7 +236,7 @@ def conversion_of(
 
     state = foreign_read.read_state(path, unsafe_pickle=unsafe_pickle)
     spec = foreign.named(state, backbone, stem=stem) if backbone is not None else foreign.guess(state, stem=stem)
-    return foreign.convert(state, spec, allow_missing=allow_missing), spec
+    return foreign.convert_state(state, spec, allow_missing=allow_missing), spec
 
 
 def write_import(

@@ -22,13 +22,13 @@ from sslcurr.wording import short
 
 # Images up to this side get ResNet-18 with the small stem, others the study's ResNet-50.
 SMALL_IMAGE = 64
-IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
-FEWEST_IMAGES = 4
+IMAGENET_NORMALISATION = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+FEWEST_TRAINING_IMAGES = 4
 SEARCH = "search"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchSettings:
+class LrSearchSettings:
     """What `--set search.NAME=VALUE` can change of a search for learning rates: how many are tried, how they are drawn,
     and the share of the images and the epochs of a trial (0: 8 % but four batches at least; 40 steps, two epochs at
     least, and no more than the stage has)."""
@@ -83,11 +83,11 @@ class Planner:
             values = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
             kind.views(settings.apply(values, recipe.config, recipe.training, section=task)[0])
         self.data_settings = split_of(self.settings)
-        (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), SearchSettings(), section=SEARCH)
+        (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), LrSearchSettings(), section=SEARCH)
         self._check_search(tasks)
         self.data = open_data(request, self.data_settings, store, self.parent.image_size, progress)
         self._selections: dict[tuple[bool, float], Selection] = {}
-        self._forget()
+        self._clear_plans()
 
     def requesting(self, **changes: Any) -> Planner:
         """This planner with other values of its request that concern neither data nor settings, such as `seed`."""
@@ -95,10 +95,10 @@ class Planner:
         if name not in self._others:
             other = self._others[name] = copy.copy(self)
             other.request = replace(self.request, **changes)
-            other._forget()
+            other._clear_plans()
         return self._others[name]
 
-    def _forget(self) -> None:
+    def _clear_plans(self) -> None:
         """Begin without planned stages: they are of another request."""
         self._others: dict[str, Planner] = {}
         self._tasks: dict[tuple[str, BackboneSpec | None, bool, int | None], StageSpec] = {}
@@ -141,9 +141,10 @@ class Planner:
         if labelled and len(self.data.pack.classes) < 2:
             raise DataError(f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least")
         selection = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
-        if len(selection.rows["train"]) < FEWEST_IMAGES:
+        num_images = len(selection.rows["train"])
+        if num_images < FEWEST_TRAINING_IMAGES:
             raise DataError(
-                f"{task} has {len(selection.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
+                f"{task} has {num_images} training images of {name}, and needs {FEWEST_TRAINING_IMAGES}",
                 "give more images or a larger fraction",
             )
         self._selections[labelled, fraction] = selection
@@ -168,9 +169,9 @@ class Planner:
         name = request.backbone or ("resnet18" if small else "resnet50")
         stem = request.stem or ("small" if small and name.startswith("resnet") else "imagenet")
         channels = self.data_settings.channels or self.data.pack.channels
-        if channels not in IMAGENET:
+        if channels not in IMAGENET_NORMALISATION:
             raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")
-        mean, std = IMAGENET[channels]
+        mean, std = IMAGENET_NORMALISATION[channels]
         return BackboneSpec(name=name, stem=stem, channels=channels, mean=mean, std=std)
 
     def facts(self, task: str, parent: Parent) -> Facts:
@@ -210,7 +211,7 @@ class Planner:
         # A recipe scales its other values by these two, so it must know them.
         for name in ("batch_size", "epochs"):
             if name in task_settings:
-                facts = replace(facts, **{name: settings.convert(task_settings.pop(name), int, f"{task}.{name}")})
+                facts = replace(facts, **{name: settings.convert_text(task_settings.pop(name), int, f"{task}.{name}")})
         recipe = kind.recipe(facts)
         training = replace(recipe.training, precision=request.precision)
         if isinstance(request.lr, float):
@@ -242,7 +243,7 @@ class Planner:
         data = self.data.spec((request.label_fraction if kind.labelled else request.fraction) * share)
         trial_images = select(data, labelled=kind.labelled, pack=self.data.pack)
         num_images = len(trial_images.rows["train"])
-        if num_images < FEWEST_IMAGES:
+        if num_images < FEWEST_TRAINING_IMAGES:
             raise SpecError(f"a trial of {task} would have {num_images} images", "give --set search.fraction=0.5")
         epochs = requested.epochs or min(training.epochs, max(2, -(-40 // num_steps(num_images, training.batch_size))))
         facts = replace(facts, num_images=num_images, class_counts=trial_images.class_counts())
@@ -297,7 +298,7 @@ def input_sizes(spec: StageSpec) -> set[int]:
     return kind.input_sizes(kind.Config(**spec.config))
 
 
-def described(search: LrSearch) -> str:
+def described_search(search: LrSearch) -> str:
     """A search for a rate, in a line."""
     pruner = "" if search.pruner == "none" else f", {search.pruner}"
     return (
@@ -313,7 +314,7 @@ def describe(spec: StageSpec) -> dict[str, object]:
     return {
         "backbone": spec.backbone.name + ("" if spec.backbone.stem == "imagenet" else f" ({spec.backbone.stem} stem)"),
         "optimizer": training.optimizer,
-        "lr": training.lr if spec.search is None else described(spec.search),
+        "lr": training.lr if spec.search is None else described_search(spec.search),
         "weight decay": training.weight_decay,
         "epochs": training.epochs,
         "batch size": training.batch_size,

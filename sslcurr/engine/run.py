@@ -61,9 +61,9 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
         trained = True
         if spec.search is None:
             return train(spec, key, part, parent, runtime, report)
-        from sslcurr.engine.lr_search import find_rate
+        from sslcurr.engine.lr_search import search_lr
 
-        result = find_rate(spec, key, part, parent, runtime, report)
+        result = search_lr(spec, key, part, parent, runtime, report)
         chosen = replace(spec, search=None, training=replace(spec.training, lr=result["lr"]))
         return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(result))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.plan import Planner
 
 
-class Result(Protocol):
+class ResultDocument(Protocol):
     """What a command found: a document of `sslcurr.analysis.results`."""
 
     @property
@@ -29,21 +29,21 @@ class Result(Protocol):
 
 
 def run_record(
-    planner: Planner, store: Store, *, asked: Json, title: str, stages: Sequence[str], invocation: Sequence[str]
+    planner: Planner, store: Store, *, identity: Json, title: str, stages: Sequence[str], invocation: Sequence[str]
 ) -> RunRecord:
     """The record of a command that trains, and which stages it needs beside those it starts from.
 
     Args:
         planner: of the command.
         store: where the record will be.
-        asked: tells runs apart: the same is the same run.
+        identity: what tells runs apart; equal values are the same run.
         title: what it is about.
         stages: keys of what it trains.
         invocation: the command line.
     """
-    earlier = store.all_runs().get(run_name(asked))
+    earlier = store.all_runs().get(run_name(identity))
     return RunRecord(
-        asked=asked,
+        asked=identity,
         title=title,
         dataset=planner.data.pack.name,
         seed=planner.request.seed,
@@ -57,9 +57,9 @@ def run_record(
     )
 
 
-def note_look(
+def record_analysis(
     store: Store,
-    document: Result,
+    document: ResultDocument,
     models: Sequence[Model | Stage],
     data: Sequence[Data],
     folders: Sequence[Path],
@@ -100,7 +100,7 @@ def note_look(
     store.keep_result(record, document.kind, document.to_json())
 
 
-def note_pack(store: Store, pack: Pack, image_size: int, invocation: Sequence[str]) -> None:
+def record_pack(store: Store, pack: Pack, image_size: int, invocation: Sequence[str]) -> None:
     """Write down that a pack is needed, or it would be removed as one that no run needs."""
     store.note_run(
         RunRecord(

@@ -47,7 +47,7 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
     return Selection(pack, rows)
 
 
-def rows_of(data: DataSpec, split: str, pack: Pack | None = None) -> np.ndarray:
+def split_rows(data: DataSpec, split: str, pack: Pack | None = None) -> np.ndarray:
     """Rows of the pack that belong to `train`, `val` or `test`, labelled or not, or all of them (`all`), sorted.
 
     Raises:

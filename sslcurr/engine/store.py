@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
-from sslcurr.spec.record import KeptResult, RunRecord, StageRecord
+from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
 from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
@@ -115,9 +115,9 @@ class Store:
     def analysis(self, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]) -> Path:
         """The folder of an analysis keyed by `inputs`, doing `work` first if it is not there; its `done.json` holds
         what `work` returned."""
-        return self.kept(self.analyses, kind, inputs, work)
+        return self.cached(self.analyses, kind, inputs, work)
 
-    def kept(
+    def cached(
         self, root: Path, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]
     ) -> Path:
         """As `analysis`, in a folder under `root`."""
@@ -158,7 +158,7 @@ class Store:
         path = self.results / f"{name}.json"
         if not path.is_file():
             return None
-        stored = read_as(path, KeptResult, RUN_HINT)
+        stored = read_as(path, StoredResult, RUN_HINT)
         return stored.kind, stored.document
 
     def all_runs(self) -> dict[str, RunRecord]:
@@ -210,9 +210,9 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def run_name(asked: Json) -> str:
-    """The name of a run: the same was asked, the same run."""
-    return hash_of(asked)[:8]
+def run_name(identity: Json) -> str:
+    """The name of a run, from what identifies it: equal values are the same run."""
+    return hash_of(identity)[:8]
 
 
 def _finished(folder: Path) -> list[Path]:

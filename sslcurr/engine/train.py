@@ -12,7 +12,7 @@ from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, keep_freed_memory, placement
-from sslcurr.engine.log import Progress, read_rows
+from sslcurr.engine.log import TrainingProgress, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
 from sslcurr.engine.plan import resolved_settings
@@ -56,7 +56,7 @@ def train(
     optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
     feed = Feed(selection, spec.backbone, where.device)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
-    progress = Progress()
+    progress = TrainingProgress()
     if not load_resume(part / RESUME, task, optimizer, progress):
         torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
         task.start(scan)
@@ -71,16 +71,16 @@ def train(
                     task.after_step(batch, out, tick)
                 with report.phase("logging"):
                     loop.step_done(out, len(places))
-                loop.stop_if_asked(stop)
+                loop.stop_if_requested(stop)
             torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
             loop.epoch_done(task.end_epoch(loop.tick(), scan))
-            loop.stop_if_asked(stop)
+            loop.stop_if_requested(stop)
     if progress.best is not None:
         task.load_state_dict(progress.best)
     return finish(spec, key, part, parent, task, progress, where)
 
 
-def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> bool:
+def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: TrainingProgress) -> bool:
     """Put back the state that an earlier process saved; False when there is none."""
     if not path.exists():
         return False
@@ -113,12 +113,12 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
 
 
 def finish(
-    spec: StageSpec, key: str, part: Path, parent: Path | None, task: Task, progress: Progress, where: Placement
+    spec: StageSpec, key: str, part: Path, parent: Path | None, task: Task, progress: TrainingProgress, where: Placement
 ) -> StageRecord:
     """Write the weights and give the stage's record."""
     header = checkpoint.Header(backbone=spec.backbone, image_size=task.config.image_size, tasks=spec.tasks)
     path = part / "backbone.safetensors"
-    write_whole(path, lambda temporary: checkpoint.save(task.backbone, header, temporary))
+    write_whole(path, lambda temporary: checkpoint.save_backbone(task.backbone, header, temporary))
     if task.labelled:
         head = task.get_submodule("head")
         # What fine-tuning learnt beside the backbone is needed to predict; the heads of pretext tasks end here.

@@ -91,7 +91,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         return dict(msgspec.to_builtins(self))
 
 
-class KeptResult(msgspec.Struct, frozen=True, kw_only=True):
+class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a command found, as in a file under `results`.
 
     Attributes:

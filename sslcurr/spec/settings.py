@@ -44,7 +44,7 @@ def apply(values: Mapping[str, str], *targets: Any, section: str) -> tuple[Any, 
     for name, text in values.items():
         for target, change in zip(targets, changes, strict=True):
             if name in {item.name for item in fields(target)}:
-                change[name] = convert(text, typing.get_type_hints(type(target))[name], f"{section}.{name}")
+                change[name] = convert_text(text, typing.get_type_hints(type(target))[name], f"{section}.{name}")
                 break
         else:
             setting_names = [item.name for target in targets for item in fields(target)]
@@ -53,14 +53,14 @@ def apply(values: Mapping[str, str], *targets: Any, section: str) -> tuple[Any, 
     return tuple(replace(target, **change) for target, change in zip(targets, changes, strict=True))
 
 
-def convert(text: str, kind: Any, what: str) -> Any:
+def convert_text(text: str, kind: Any, what: str) -> Any:
     """`text` as a value of the annotated type `kind`: bool, int, float, str, X | None, Literal, tuple of these."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if text.lower() == "none" and type(None) in arguments:
             return None
         (kind,) = (a for a in arguments if a is not type(None))
-        return convert(text, kind, what)
+        return convert_text(text, kind, what)
     if origin is typing.Literal:
         if text not in arguments:
             raise SpecError(f"{what} cannot be {text!r}", did_you_mean(text, arguments))
@@ -69,7 +69,7 @@ def convert(text: str, kind: Any, what: str) -> Any:
         parts = [part for part in text.strip("()[]").split(",") if part.strip()]
         if arguments[-1] is not Ellipsis and len(parts) != len(arguments):
             raise SpecError(f"{what} takes {len(arguments)} values, got {text!r}", f"for example {what}=0.1,0.2")
-        return tuple(convert(part.strip(), arguments[0], what) for part in parts)
+        return tuple(convert_text(part.strip(), arguments[0], what) for part in parts)
     if kind is bool:
         if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
             raise SpecError(f"{what} takes true or false, got {text!r}", f"for example {what}=true")

@@ -198,7 +198,7 @@ class StageSpec:
 
     Attributes:
         parent: key of the stage it starts from, `sha256:...` of a checkpoint file, or None for scratch.
-        lineage: the tasks the parent's weights went through, oldest first (told by the parent; not hashed).
+        lineage: the tasks the parent's weights went through, oldest first (known from the parent; not hashed).
         source: the checkpoint file to start from when `parent` is one (not hashed).
         search: how the learning rate is found; `training.lr` is then only the recipe's. What is found is no part of
             the identity, how it is looked for is.
@@ -215,7 +215,7 @@ class StageSpec:
     lineage: tuple[str, ...] = unhashed(())
     source: str = unhashed("")
     search: LrSearch | None = field(default=None, metadata={"as_before": None})
-    _key: str = field(default="", init=False, repr=False, compare=False, metadata={"hashed": False, "told": False})
+    _key: str = field(default="", init=False, repr=False, compare=False, metadata={"hashed": False, "stored": False})
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -223,7 +223,7 @@ class StageSpec:
         return (*self.lineage, self.task)
 
 
-def is_asked(item: dataclasses.Field[Any], content: Any) -> bool:
+def is_hashed(item: dataclasses.Field[Any], content: Any) -> bool:
     """Whether a field with this content is part of what is asked for, and so of the key."""
     as_before = "as_before" in item.metadata and content == item.metadata["as_before"]
     return item.metadata.get("hashed", True) and not as_before
@@ -235,7 +235,7 @@ def to_dict(value: Any, *, for_key: bool = False) -> Any:
         return {
             item.name: to_dict(getattr(value, item.name), for_key=for_key)
             for item in dataclasses.fields(value)
-            if (is_asked(item, getattr(value, item.name)) if for_key else item.metadata.get("told", True))
+            if (is_hashed(item, getattr(value, item.name)) if for_key else item.metadata.get("stored", True))
         }
     if isinstance(value, dict):
         return {str(name): to_dict(content, for_key=for_key) for name, content in value.items()}
@@ -262,7 +262,7 @@ def stage_from_dict(record: Json) -> StageSpec:
 
 def hash_of(value: Any) -> str:
     """sha256 (hex) of a spec or of plain JSON values, the same on every machine."""
-    return hashlib.sha256(f"sslcurr {KEY_FORMAT}\n{_text(value)}".encode()).hexdigest()
+    return hashlib.sha256(f"sslcurr {KEY_FORMAT}\n{_hashed_text(value)}".encode()).hexdigest()
 
 
 def key_of(spec: StageSpec) -> str:
@@ -287,7 +287,7 @@ class _Same:
         return isinstance(other, _Same) and self.value is other.value
 
 
-def _text(value: Any) -> str:
+def _hashed_text(value: Any) -> str:
     """What is hashed of a value: JSON with sorted names. Of a stage, field by field: thousands share most of them."""
     if not isinstance(value, StageSpec):
         return _json(to_dict(value, for_key=True))
@@ -295,9 +295,9 @@ def _text(value: Any) -> str:
     texts = []
     for item in fields:
         content = getattr(value, item.name)
-        if is_asked(item, content):
+        if is_hashed(item, content):
             shared = isinstance(content, (BackboneSpec, DataSpec, Training))
-            texts.append(f'"{item.name}":{_text_of_same(_Same(content)) if shared else _text(content)}')
+            texts.append(f'"{item.name}":{_text_of_same(_Same(content)) if shared else _hashed_text(content)}')
     return f"{{{','.join(texts)}}}"
 
 
@@ -307,4 +307,4 @@ def _json(plain: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _text_of_same(same: _Same) -> str:
-    return _text(same.value)
+    return _hashed_text(same.value)

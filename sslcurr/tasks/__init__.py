@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sslcurr.spec.stage import StageSpec
     from sslcurr.tasks.base import Task
 
-BUILTINS = {
+BUILTIN_TASKS = {
     "relative-location": "sslcurr.tasks.relative_location:RelativeLocation",
     "jigsaw": "sslcurr.tasks.jigsaw:Jigsaw",
     "rotation": "sslcurr.tasks.rotation:Rotation",
@@ -30,10 +30,10 @@ BUILTINS = {
     "vicreg": "sslcurr.tasks.vicreg:VICReg",
     "classification": "sslcurr.tasks.classification:Classification",
 }
-PRETEXT = tuple(name for name in BUILTINS if name != "classification")
+PRETEXT = tuple(name for name in BUILTIN_TASKS if name != "classification")
 
 
-def _checked(name: str, value: object) -> type[Task]:
+def _checked_task(name: str, value: object) -> type[Task]:
     """The class of a task, if it is one and has that name: it is the name that stages are found by."""
     from sslcurr.tasks.base import Task
 
@@ -50,7 +50,7 @@ def _checked(name: str, value: object) -> type[Task]:
     return value
 
 
-TASKS: Registry[type[Task]] = Registry("task", "sslcurr.tasks", BUILTINS, _checked, SpecError)
+TASKS: Registry[type[Task]] = Registry("task", "sslcurr.tasks", BUILTIN_TASKS, _checked_task, SpecError)
 
 
 def check_pretext(names: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ def redundancy(first: Tensor, second: Tensor, off_diagonal: float) -> Tensor:
 
 
 class BarlowTwins(Task):
-    """One encoder and a wide projector; no negatives, no predictor, no slow encoder."""
+    """One encoder and a wide projector; no negatives, no predictor, no momentum encoder."""
 
     name = "barlow-twins"
     version = 1
@@ -58,8 +58,8 @@ class BarlowTwins(Task):
         """LARS 1.6 for 2,048 images, of biases and norms 0.0384; warm-up of 10 epochs, cosine to a thousandth.
 
         On small data SGD, crops of at least a fifth, and 1,024 components: the matrix is an average over the batch, so
-        a small batch cannot tell many components apart. The loss is a sum over components, not a mean, so the rate is a
-        hundredth of the other tasks'.
+        a small batch cannot tell many components apart. The loss is a sum over components, not a mean, so the learning
+        rate is a hundredth of the other tasks'.
         """
         batch, epochs = facts.batch(2048), facts.epochs or 300
         config = cls.Config(
@@ -70,7 +70,7 @@ class BarlowTwins(Task):
         if facts.small:
             batch = facts.batch(256)
             config = replace(config, hidden=1024, dim=1024, scale=(0.2, 1.0))
-            return Recipe(config, small_training(batch, epochs, rate=0.0012))
+            return Recipe(config, small_training(batch, epochs, base_lr=0.0012))
         return Recipe(
             config,
             lars_training(0.2, batch, epochs, norm_and_bias_lr=0.024, weight_decay=1.5e-6, final_lr=0.001),
@@ -78,7 +78,7 @@ class BarlowTwins(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of different laws."""
+        """Two views from different distributions."""
         return config.two_views()
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

@@ -186,7 +186,7 @@ class Rule:
 
     Attributes:
         weight_decay, momentum: times those of the stage's training (AdamW's betas stay).
-        scheduled: False keeps the rate at `lr` throughout.
+        scheduled: False keeps the learning rate at `lr` throughout.
     """
 
     weight_decay: float = 1.0
@@ -272,7 +272,7 @@ class Task(nn.Module):
         """Before the forward pass of each optimizer step."""
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
-        """After each optimizer step: slow copies, queues, memories. `out.keep` is that of the whole step."""
+        """After each optimizer step: momentum encoders, queues, memories. `out.keep` is that of the whole step."""
 
     def end_epoch(self, tick: Tick, scan: Scan) -> dict[str, float]:
         """After each epoch; what it returns is logged."""

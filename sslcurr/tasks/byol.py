@@ -1,4 +1,4 @@
-"""BYOL: predict a slow encoder's projection of another view (https://arxiv.org/abs/2006.07733)."""
+"""BYOL: predict a momentum (EMA) encoder's projection of another view (https://arxiv.org/abs/2006.07733)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sslcurr.tasks.embedding import (
 
 
 class BYOL(Task):
-    """An online encoder with a predictor, and a slow copy of the encoder as its target; no negatives."""
+    """An online encoder with a predictor, and a momentum (EMA) copy of the encoder as its target; no negatives."""
 
     name = "byol"
     version = 1
-    summary = "predict a slow encoder's projection of another view"
+    summary = "predict a momentum encoder's projection of another view"
     paper = "https://arxiv.org/abs/2006.07733"
     collapses = True
 
@@ -57,7 +57,7 @@ class BYOL(Task):
         """
         batch, epochs = facts.batch(4096), facts.epochs or 200
         long = epochs >= 1000
-        rate = 0.2 if long else 0.3 if epochs > 100 else 0.45
+        base_lr = 0.2 if long else 0.3 if epochs > 100 else 0.45
         config = cls.Config(
             image_size=facts.image_size,
             momentum=0.996 if long else 0.99,
@@ -71,12 +71,12 @@ class BYOL(Task):
             return Recipe(config, small_training(batch, epochs))
         return Recipe(
             config,
-            lars_training(rate, batch, epochs, weight_decay=1.5e-6 if long else 1e-6),
+            lars_training(base_lr, batch, epochs, weight_decay=1.5e-6 if long else 1e-6),
         )
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of different laws."""
+        """Two views from different distributions."""
         return config.two_views()
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

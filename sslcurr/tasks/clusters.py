@@ -75,7 +75,7 @@ def kmeans(x: Tensor, num_clusters: int, num_iterations: int = 20) -> tuple[Tens
         [N] labels (int64) and [K, D] centroids. A cluster that gets empty takes the row farthest from its centroid, so
         none is empty where there are K different rows.
     """
-    centroids = _spread_start(x, num_clusters)
+    centroids = _kmeans_start(x, num_clusters)
     labels = nearest(x, centroids)
     for _ in range(num_iterations):
         labels = _fill_empty(x, labels, centroids)
@@ -88,7 +88,7 @@ def kmeans(x: Tensor, num_clusters: int, num_iterations: int = 20) -> tuple[Tens
     return labels, means(x, labels, centroids)
 
 
-def _spread_start(x: Tensor, num_clusters: int) -> Tensor:
+def _kmeans_start(x: Tensor, num_clusters: int) -> Tensor:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007): each start is the best of four that are drawn by their squared
     distance to those before, best in what it leaves of these distances."""
     draws = torch.rand(num_clusters, CANDIDATES, dtype=torch.float64).to(x.device)
@@ -125,7 +125,7 @@ def _fill_empty(x: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     return labels
 
 
-def halves(x: Tensor) -> Tensor:
+def split_in_two(x: Tensor) -> Tensor:
     """[N] boolean: one of two clusters of x [N, D], N at least 2, never all or none.
 
     Two-means from the row farthest from the mean and the row farthest from that one; equal rows are halved by order.

@@ -1,4 +1,4 @@
-"""DINO: a student learns the distribution a slow teacher gives to other crops (https://arxiv.org/abs/2104.14294)."""
+"""DINO: a student learns the distribution a momentum (EMA) teacher gives to other crops (https://arxiv.org/abs/2104.14294)."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class DinoHead(nn.Module):
 
 
 class DINO(Task):
-    """Self-distillation: centred and sharpened outputs of a slow teacher on the large crops are the targets."""
+    """Self-distillation: centred and sharpened outputs of a momentum (EMA) teacher on the large crops are the targets."""
 
     name = "dino"
     version = 1
-    summary = "learn the distribution a slow teacher gives to another crop"
+    summary = "learn the distribution a momentum teacher gives to another crop"
     paper = "https://arxiv.org/abs/2104.14294"
     collapses = True
 
@@ -122,7 +122,7 @@ class DINO(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two large crops of different laws, and the small ones."""
+        """Two large crops from different distributions, and the small ones."""
         second = config.view(blur=config.second_blur, solarize=config.second_solarize)
         return (config.view(), second, *config.small_views(blur=config.small_blur))
 

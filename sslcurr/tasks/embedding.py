@@ -1,4 +1,4 @@
-"""Parts that joint-embedding tasks share: projectors, slow encoders, queues, contrastive losses, many crops."""
+"""Parts that joint-embedding tasks share: projectors, momentum (EMA) encoders, queues, contrastive losses, many crops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AsymmetricConfig(ViewConfig):
-    """Two views of different laws, as BYOL has them: the second is rarely blurred and sometimes solarized."""
+    """Two different distributions of views, as in BYOL: the second is rarely blurred and sometimes solarized."""
 
     scale: tuple[float, float] = (0.08, 1.0)
     jitter: float = 0.8
@@ -50,7 +50,7 @@ class MultiCropConfig(ViewConfig):
     small_scale: tuple[float, float] = (0.05, 0.14)
 
     def small_views(self, **changes: Any) -> tuple[View, ...]:
-        """The law of the small crops, none when there are none."""
+        """The distribution of the small crops; empty when there are none."""
         if not self.num_small:
             return ()
         return (self.view(size=self.small_size, count=self.num_small, scale=self.small_scale, **changes),)
@@ -82,24 +82,24 @@ def crops_for(image_size: int) -> Crops:
     return {**sizes, "num_small": 3, "scale": (0.3, 1.0), "small_scale": (0.1, 0.3)}
 
 
-def small_training(batch_size: int, epochs: int, rate: float = 0.12) -> Training:
-    """SGD for small data and batches, where LARS and the papers' rates for thousands of images do not apply.
+def small_training(batch_size: int, epochs: int, base_lr: float = 0.12) -> Training:
+    """SGD for small data and batches, where LARS and the papers' learning rates for thousands of images do not apply.
 
-    The rate is for 256 images: that of lightly's CIFAR-10 benchmark
+    `base_lr` is the learning rate for 256 images: that of lightly's CIFAR-10 benchmark
     (https://docs.lightly.ai/self-supervised-learning/getting_started/benchmarks.html).
     """
-    return Training(lr=rate * batch_size / 256, weight_decay=1e-4, epochs=epochs, batch_size=batch_size)
+    return Training(lr=base_lr * batch_size / 256, weight_decay=1e-4, epochs=epochs, batch_size=batch_size)
 
 
-def lars_training(rate: float, batch_size: int, epochs: int, **more: Any) -> Training:
-    """LARS as joint-embedding papers have it: `rate` for 256 images, ten epochs of warm-up, a cosine.
+def lars_training(base_lr: float, batch_size: int, epochs: int, **more: Any) -> Training:
+    """LARS as joint-embedding papers have it: a learning rate of `base_lr` for 256 images, ten epochs of warm-up, a cosine.
 
     Weight decay 1e-6; biases and norms have neither decay nor trust ratio. `more` are further settings.
     """
     settings = {"weight_decay": 1e-6, "warmup": min(10.0, epochs / 20), **more}
     return Training(
         optimizer="lars",
-        lr=rate * batch_size / 256,
+        lr=base_lr * batch_size / 256,
         decay_norm_and_bias=False,
         epochs=epochs,
         batch_size=batch_size,
@@ -122,7 +122,7 @@ def projector(*widths: int, last_norm: bool = False, affine: bool = True) -> nn.
 
 
 def frozen_copy(module: Module) -> Module:
-    """A copy whose parameters take no gradient, for slow (momentum) encoders."""
+    """A copy whose parameters take no gradient, for momentum (EMA) encoders."""
     clone = copy.deepcopy(module)
     for parameter in clone.parameters():
         parameter.requires_grad_(False)
@@ -131,20 +131,20 @@ def frozen_copy(module: Module) -> Module:
 
 @torch.no_grad()
 def move_towards(average: nn.Module, online: nn.Module, momentum: float) -> None:
-    """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
+    """Exponential moving average of parameters: average = momentum * average + (1 - momentum) * online."""
     get_ema_multi_avg_fn(momentum)(list(average.parameters()), list(online.parameters()), 0)
 
 
 def rising_momentum(start: float, tick: Tick) -> float:
-    """A slow encoder's momentum: `start` at the first step, 1 at the end, on a cosine (BYOL, DINO)."""
+    """The momentum of a momentum (EMA) encoder: `start` at the first step, 1 at the end, on a cosine (BYOL, DINO)."""
     return 1.0 - (1.0 - start) * 0.5 * (1.0 + math.cos(math.pi * tick.progress))
 
 
 def small_momentum(num_images: int, batch_size: int, epochs: int) -> float:
-    """A slow encoder's momentum for small data: 0.99, or less in short trainings, 0.9 at least.
+    """The momentum of a momentum (EMA) encoder for small data: 0.99, or less in short trainings, 0.9 at least.
 
-    It lags behind by a twentieth of the training at most; at 0.99 the slow encoder would stay near its random start for
-    the first hundreds of steps, which may be all there are.
+    It lags behind by a twentieth of the training at most. At 0.99 the momentum encoder would stay near its random start
+    for the first hundreds of steps, which may be the whole training.
     """
     steps = epochs * num_steps(num_images, batch_size)
     return round(min(0.99, max(0.9, 1.0 - 20.0 / steps)), 4)
@@ -211,7 +211,7 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def collapse(embeddings: Tensor) -> Tensor:
-    """Collapse monitor: spread of unit vectors [N, D], 1 when they fill the sphere and 0 when they are all the same."""
+    """Collapse monitor: scaled standard deviation of unit vectors [N, D]; 1 if they fill the sphere, 0 if all are equal."""
     return (embeddings.detach().std(dim=0).mean() * embeddings.shape[1] ** 0.5).detach()
 
 

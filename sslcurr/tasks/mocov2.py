@@ -55,7 +55,7 @@ class MoCoV2(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values; lengths and rates that small data needs are set by the recipe."""
+        """The paper's values; lengths and learning rates that small data needs are set by the recipe."""
 
         dim: int = 128
         queue_length: int = 65536
@@ -80,9 +80,9 @@ class MoCoV2(Task):
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
-        """SGD 0.03 for 256 images, cosine. On small data a shorter queue, a faster key encoder and a higher rate.
+        """SGD 0.03 for 256 images, cosine. On small data a shorter queue, a faster key encoder and a higher learning rate.
 
-        At 0.999 the slow copy would hardly move in the few hundred steps of a small training.
+        At 0.999 the key encoder would hardly move in the few hundred steps of a small training.
         """
         batch, epochs = facts.batch(256), facts.epochs or 200
         return Recipe(
@@ -99,7 +99,7 @@ class MoCoV2(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of one law."""
+        """Two views from one distribution."""
         return (config.view(count=2),)
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
@@ -115,6 +115,6 @@ class MoCoV2(Task):
         return Loss(value, {"accuracy": accuracy, "feature_std": collapse(query)}, {"keys": keys})
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
-        """The slow encoder follows; the keys enter the queue after the loss, so none was its own negative."""
+        """The key encoder follows; the keys enter the queue after the loss, so none was its own negative."""
         move_towards(self.key_encoder, nn.Sequential(self.backbone, self.head), self.config.momentum)
         enqueue(self.queue, self.position, out.keep["keys"])

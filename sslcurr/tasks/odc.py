@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, share
-from sslcurr.tasks.clusters import ClusterConfig, check_clusters, halves, kmeans, means, nearest, num_clusters
+from sslcurr.tasks.clusters import ClusterConfig, check_clusters, kmeans, means, nearest, num_clusters, split_in_two
 from sslcurr.tasks.embedding import collapse
 
 
@@ -79,7 +79,7 @@ class ODC(Task):
         """SGD 0.06 for 512 images, weight decay 1e-5, 440 epochs, times 0.4 at 400; the head without momentum.
 
         Clusters of about 128 images and not under 20, or in that proportion. On small data crops of at least a
-        fifth, less change of colour, no dropout, and 200 epochs: the paper's rate for 512 images is then used for 256.
+        fifth, less change of colour, no dropout, and 200 epochs: the paper's learning rate for 512 images is then used for 256.
         """
         clusters = num_clusters(facts)
         smallest = max(1, min(20, round(facts.num_images / clusters * 20 / 128)))
@@ -170,7 +170,7 @@ class ODC(Task):
             members = torch.nonzero(self.labels == largest).flatten()
             if len(members) < 2:
                 break
-            moved = members[halves(self.features[members])]
+            moved = members[split_in_two(self.features[members])]
             self.labels[moved] = empty
             counts[largest] -= len(moved)
             counts[empty] = len(moved)

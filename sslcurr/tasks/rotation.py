@@ -37,7 +37,7 @@ class Rotation(Task):
     def recipe(cls, facts: Facts) -> Recipe:
         """SGD 0.2 for 128 images (512 rotated ones), warm-up of 5 epochs, steps at 30 and 50 of 70.
 
-        On small data a quarter of the rate: the paper's is for 700,000 steps.
+        On small data a quarter of the learning rate: the paper's is for 700,000 steps.
         """
         batch = facts.batch(128)
         epochs = facts.epochs or 70

@@ -42,7 +42,7 @@ def nt_xent(embeddings: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 class SimCLR(Task):
-    """One encoder, two views of one law, all other views of the batch as negatives."""
+    """One encoder, two views from one distribution, all other views of the batch as negatives."""
 
     name = "simclr"
     version = 1
@@ -97,7 +97,7 @@ class SimCLR(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of one law."""
+        """Two views from one distribution."""
         return (config.view(count=2),)
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

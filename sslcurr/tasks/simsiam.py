@@ -14,7 +14,7 @@ from sslcurr.tasks.embedding import collapse, negative_cosine, projector, small_
 
 
 class SimSiam(Task):
-    """One encoder, a predictor on one side and a stop-gradient on the other; no negatives, no slow encoder."""
+    """One encoder, a predictor on one side and a stop-gradient on the other; no negatives, no momentum encoder."""
 
     name = "simsiam"
     version = 1
@@ -40,7 +40,7 @@ class SimSiam(Task):
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
-        """SGD 0.05 for 256 images, cosine, the predictor's rate constant. On small data a smaller head."""
+        """SGD 0.05 for 256 images, cosine, the predictor's learning rate constant. On small data a smaller head."""
         batch, epochs = facts.batch(256), facts.epochs or 200
         config = cls.Config(image_size=facts.image_size, blur_sigma=scaled_sigma(facts.image_size))
         if facts.small:
@@ -49,11 +49,11 @@ class SimSiam(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of one law."""
+        """Two views from one distribution."""
         return (config.view(count=2),)
 
     def rules(self) -> dict[str, Rule]:
-        """The predictor keeps its rate: it must stay ahead of the encoder (section 4.2 of the paper)."""
+        """The predictor keeps its learning rate: it must stay ahead of the encoder (section 4.2 of the paper)."""
         return {"predictor": Rule(scheduled=False)}
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

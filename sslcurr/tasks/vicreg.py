@@ -38,7 +38,7 @@ class VICReg(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values: BYOL's views, the same law for both."""
+        """The paper's values: BYOL's views, the same distribution for both."""
 
         hidden: int = 8192
         dim: int = 8192
@@ -68,7 +68,7 @@ class VICReg(Task):
         if facts.small:
             batch, epochs = facts.batch(256), facts.epochs or 200
             config = replace(config, hidden=1024, dim=1024, scale=(0.2, 1.0))
-            return Recipe(config, small_training(batch, epochs, rate=0.03))
+            return Recipe(config, small_training(batch, epochs, base_lr=0.03))
         return Recipe(
             config,
             lars_training(0.2, batch, epochs, final_lr=0.001),
@@ -76,7 +76,7 @@ class VICReg(Task):
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
-        """Two views of one law."""
+        """Two views from one distribution."""
         return (config.view(count=2),)
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

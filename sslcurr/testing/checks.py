@@ -39,7 +39,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {}
 """The checks by name; the docstring of each says what must hold."""
 
 
-def check(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
+def register(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
     """Enter a function among the checks."""
     CHECKS[function.__name__] = function
     return function
@@ -54,7 +54,7 @@ def expect(holds: object, message: str) -> None:
 # ---- what a task says of itself
 
 
-@check
+@register
 def it_says_what_it_is(subject: Subject) -> None:
     """It has a name, a version from 1, a summary of a line, a page that describes it, and a frozen Config."""
     kind = subject.kind
@@ -71,7 +71,7 @@ def it_says_what_it_is(subject: Subject) -> None:
         config.image_size = 1
 
 
-@check
+@register
 def its_settings_survive_the_store(subject: Subject) -> None:
     """A stage that is written as JSON and read again is the same stage, with the same key."""
     try:
@@ -86,7 +86,7 @@ def its_settings_survive_the_store(subject: Subject) -> None:
     expect(same, "a setting is not the same: give numbers, words, or tuples of them")
 
 
-@check
+@register
 def recipes_fit_any_size_of_data(subject: Subject) -> None:
     """The recipe gives settings and views for 4 to 1.3 million images, and keeps to the batch size asked for."""
     kind = subject.kind
@@ -108,7 +108,7 @@ def recipes_fit_any_size_of_data(subject: Subject) -> None:
             expect(kind.views(recipe.config), f"no views {where}")
 
 
-@check
+@register
 def its_pictures_are_of_every_image(subject: Subject) -> None:
     """`pictures` gives titled tensors with an image for each of the batch, for `sslcurr tasks show --out`."""
     spec = subject.stage()
@@ -123,7 +123,7 @@ def its_pictures_are_of_every_image(subject: Subject) -> None:
 # ---- state
 
 
-@check
+@register
 def loss_changes_no_state(subject: Subject) -> None:
     """`loss` changes no state but the running statistics of batch norms: memories change in `after_step`."""
     spec = subject.stage()
@@ -144,7 +144,7 @@ def loss_changes_no_state(subject: Subject) -> None:
         expect(not changed, f"loss() changed {', '.join(sorted(changed))} at step {step}: do that in after_step")
 
 
-@check
+@register
 def all_state_is_in_the_state_dict(subject: Subject) -> None:
     """Tensors are parameters or persistent buffers, so that a resume is exact."""
     for path, part in subject.module(subject.stage()).named_modules():
@@ -155,7 +155,7 @@ def all_state_is_in_the_state_dict(subject: Subject) -> None:
         expect(not loose, f"{where} holds plain tensors ({', '.join(loose)}): use register_buffer")
 
 
-@check
+@register
 def nothing_but_the_tick_tells_the_time(subject: Subject) -> None:
     """The same step twice from the same state gives the same loss after it: a task does not count for itself."""
     spec = subject.stage()
@@ -170,7 +170,7 @@ def nothing_but_the_tick_tells_the_time(subject: Subject) -> None:
     expect(losses[0] == losses[1], f"the loss after the same step was {losses[0]}, then {losses[1]}")
 
 
-@check
+@register
 def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None:
     """A training that is killed at any place and begun again ends with the same log and weights, to the bit."""
     spec, runtime = subject.stage(), {"save_steps": 2, "log_steps": 1}
@@ -188,7 +188,7 @@ def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None
         expect(Store(subject.folder / "killed").all() == [], f"killed in {name}, the stage counts as finished")
     again = subject.train(spec, "killed", **runtime)
     _expect_same_stage(again, whole)
-    rows = len(rows_of(whole))
+    rows = len(log_rows(whole))
     expect(rows == whole.record.steps <= EPOCHS * steps, f"{rows} rows of {whole.record.steps} steps")
     expect(not (again.folder / "resume.pt").exists(), "the state to resume from is left behind")
 
@@ -196,7 +196,7 @@ def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None
 # ---- training
 
 
-@check
+@register
 def every_size_of_batch_gives_a_finite_loss_and_gradients(subject: Subject) -> None:
     """Of 2, 3, 12 and 33 images: the loss is finite, every weight of the backbone has a finite gradient, and what
     `keep` holds has a row for each image."""
@@ -218,7 +218,7 @@ def every_size_of_batch_gives_a_finite_loss_and_gradients(subject: Subject) -> N
             expect(tensor.shape[0] == size, f"keep[{name!r}] has {tensor.shape[0]} rows for {size} images")
 
 
-@check
+@register
 def loss_curve_is_that_of_its_version(subject: Subject) -> None:
     """The losses are those noted for this version: a task whose results change needs a new version."""
     if subject.golden is None:
@@ -234,7 +234,7 @@ def loss_curve_is_that_of_its_version(subject: Subject) -> None:
     np.testing.assert_allclose(losses, json.loads(subject.golden.read_text()), rtol=2e-3, atol=2e-3)
 
 
-@check
+@register
 def accumulation_sees_the_same_images_and_keeps_all_of_them(subject: Subject) -> None:
     """A step in two parts trains as many steps, with finite losses."""
     spec = subject.stage()
@@ -245,7 +245,7 @@ def accumulation_sees_the_same_images_and_keeps_all_of_them(subject: Subject) ->
     _expect_finite(stage)
 
 
-@check
+@register
 def logging_saving_recomputing_and_the_place_of_the_store_leave_the_results_alone(subject: Subject) -> None:
     """Whatever is logged, saved or computed twice, and wherever the store lies, the weights are the same to the bit."""
     a = subject.train(subject.stage(), "a", save_steps=1)
@@ -257,7 +257,7 @@ def logging_saving_recomputing_and_the_place_of_the_store_leave_the_results_alon
         expect(list((b.folder / "tensorboard").iterdir()), "TensorBoard got nothing")
 
 
-@check
+@register
 def bf16_trains_in_the_same_loop(subject: Subject) -> None:
     """In bf16 the first loss is near that of float32, later ones are finite, and the weights stay in float32."""
     # 64 px: on maps of one pixel, torch 2.15 gives bf16 gradients that are sometimes not finite, on a CPU.
@@ -276,7 +276,7 @@ def bf16_trains_in_the_same_loop(subject: Subject) -> None:
     expect(near, f"the first loss is {first:.4f} in bf16, {reference:.4f} in float32: compute it in full_precision()")
 
 
-@check
+@register
 def a_gpu_sees_the_same_crops_and_losses(subject: Subject) -> None:
     """On a GPU the first losses are those of the CPU."""
     if not torch.cuda.is_available():
@@ -293,14 +293,14 @@ def a_gpu_sees_the_same_crops_and_losses(subject: Subject) -> None:
 # ---- what the checks share
 
 
-def rows_of(stage: Stage, name: str = "metrics.csv") -> list[dict[str, str]]:
+def log_rows(stage: Stage, name: str = "metrics.csv") -> list[dict[str, str]]:
     """A log without its clock."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(stage.folder / name)]
 
 
 def losses_of(stage: Stage) -> list[float]:
     """The losses that a stage logged."""
-    return [float(row["loss"]) for row in rows_of(stage)]
+    return [float(row["loss"]) for row in log_rows(stage)]
 
 
 def _expect_finite(stage: Stage) -> None:
@@ -312,7 +312,7 @@ def _expect_same_stage(a: Stage, b: Stage) -> None:
     """Two trainings of one stage have the same logs, and the same tensors in all their files."""
     for name in ("metrics.csv", "epochs.csv"):
         if name == "metrics.csv" or (a.folder / name).exists():
-            same = rows_of(a, name) == rows_of(b, name)
+            same = log_rows(a, name) == log_rows(b, name)
             expect(same, f"{name} differs after a resume: {_first_difference(a, b, name)}")
     first, second = ({path.name: load_file(path) for path in sorted(s.folder.glob("*.safetensors"))} for s in (a, b))
     expect(first.keys() == second.keys(), f"the files are {sorted(first)} and {sorted(second)}")
@@ -323,7 +323,7 @@ def _expect_same_stage(a: Stage, b: Stage) -> None:
 
 
 def _first_difference(a: Stage, b: Stage, name: str) -> str:
-    rows, others = rows_of(a, name), rows_of(b, name)
+    rows, others = log_rows(a, name), log_rows(b, name)
     pairs = [f"{row} instead of {other}" for row, other in zip(rows, others, strict=False) if row != other]
     return pairs[0] if pairs else f"{len(rows)} rows instead of {len(others)}"
 

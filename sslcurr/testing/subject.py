@@ -97,7 +97,7 @@ def subject_of(
 
 def write_images(root: Path) -> Path:
     """A folder of 63 real images of three classes, 28 x 28, grey: some of those that come with sslcurr."""
-    source = catalog.find("fashion")
+    source = catalog.find_source("fashion")
     assert source.arrays is not None
     labels = np.array(source.labels)
     for name in ("trouser", "sandal", "bag"):

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sslcurr.backbones.build import StageFeatures, build, check, num_features, num_map_channels, stage_names
-from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save
+from sslcurr.backbones.build import StageFeatures, build, check_backbone, num_features, num_map_channels, stage_names
+from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save_backbone
 from sslcurr.errors import CheckpointError, SpecError
 from sslcurr.spec.stage import BackboneSpec
 
@@ -23,7 +23,7 @@ def header(spec, tasks=("mocov2", "swav")):
 def test_a_checkpoint_loads_with_plain_timm(tmp_path):
     spec = BackboneSpec(name="resnet18")
     network = build(spec).eval()
-    save(network, header(spec), tmp_path / "backbone.safetensors")
+    save_backbone(network, header(spec), tmp_path / "backbone.safetensors")
     plain = timm.create_model("resnet18", num_classes=0)
     plain.load_state_dict(load_file(tmp_path / "backbone.safetensors"))
     images = torch.rand(2, 3, 64, 64)
@@ -33,7 +33,7 @@ def test_a_checkpoint_loads_with_plain_timm(tmp_path):
 def test_a_small_stem_loads_with_timm_and_two_more_lines_and_never_silently_without(tmp_path):
     spec = BackboneSpec(name="resnet18", stem="small", **GREY)
     network = build(spec).eval()
-    save(network, header(spec), tmp_path / "b.safetensors")
+    save_backbone(network, header(spec), tmp_path / "b.safetensors")
     plain = timm.create_model("resnet18", num_classes=0, in_chans=1)
     with pytest.raises(RuntimeError, match="size mismatch"):
         plain.load_state_dict(load_file(tmp_path / "b.safetensors"))
@@ -48,7 +48,7 @@ def test_a_header_says_what_the_file_holds_and_equal_weights_are_equal_bytes(tmp
     spec = BackboneSpec(name="resnet18", stem="small", **GREY)
     network = build(spec)
     for name in ("a", "b"):
-        save(network, header(spec), tmp_path / name)
+        save_backbone(network, header(spec), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert read_header(tmp_path / "a") == header(spec)
     again, found = load_backbone(tmp_path / "a")
@@ -61,7 +61,7 @@ def test_a_header_says_what_the_file_holds_and_equal_weights_are_equal_bytes(tmp
 
 def test_what_does_not_fit_is_refused(tmp_path):
     spec = BackboneSpec(name="resnet18")
-    save(build(spec), header(spec), tmp_path / "b.safetensors")
+    save_backbone(build(spec), header(spec), tmp_path / "b.safetensors")
     with pytest.raises(CheckpointError, match="1 of another shape"):
         load_into(build(BackboneSpec(name="resnet18", **GREY)), tmp_path / "b.safetensors")
     with pytest.raises(CheckpointError, match="keys missing"):
@@ -126,7 +126,7 @@ def test_heads_know_the_width_of_pooled_features_and_of_maps(name):
 
 
 def test_a_backbone_that_cannot_see_small_views_is_refused_before_training():
-    check(BackboneSpec(name="convnext_atto"), {64, 32})
-    check(BackboneSpec(name="resnet18"), {64, 28, 8})
+    check_backbone(BackboneSpec(name="convnext_atto"), {64, 32})
+    check_backbone(BackboneSpec(name="resnet18"), {64, 28, 8})
     with pytest.raises(SpecError, match="convnext_atto cannot see images of 28 x 28"):
-        check(BackboneSpec(name="convnext_atto"), {64, 28})
+        check_backbone(BackboneSpec(name="convnext_atto"), {64, 28})

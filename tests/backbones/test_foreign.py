@@ -21,8 +21,8 @@ from torch import nn
 
 from sslcurr.backbones import foreign
 from sslcurr.backbones.build import build
-from sslcurr.backbones.checkpoint import Header, save
-from sslcurr.backbones.foreign import FAMILIES, convert, guess
+from sslcurr.backbones.checkpoint import Header, save_backbone
+from sslcurr.backbones.foreign import FAMILIES, convert_state, guess
 from sslcurr.backbones.foreign_read import read_state
 from sslcurr.errors import CheckpointError
 from sslcurr.spec.stage import BackboneSpec
@@ -330,7 +330,7 @@ def flat(content):
 def test_a_layout_gives_the_features_of_its_network(name):
     make, layout = LAYOUTS[name]
     state = flat(make())
-    conversion = convert(state, RESNET50)
+    conversion = convert_state(state, RESNET50)
     assert same(conversion)
     assert conversion.layout == layout
     assert conversion.missing == ()
@@ -346,38 +346,38 @@ def test_a_file_of_torch_is_read_whatever_its_name(name, zipped, tmp_path):
     torch.save(make(), tmp_path / "model.tar", _use_new_zipfile_serialization=zipped)
     state = read_state(tmp_path / "model.tar")
     assert list(state)[:100] == list(flat(make()))[:100]
-    assert same(convert(state, RESNET50))
+    assert same(convert_state(state, RESNET50))
 
 
 def test_a_file_of_timm_and_one_of_ours_are_read(tmp_path):
     save_file(weights() | heads("fc"), tmp_path / "model.bin")
-    assert same(convert(read_state(tmp_path / "model.bin"), RESNET50))
+    assert same(convert_state(read_state(tmp_path / "model.bin"), RESNET50))
     header = Header(backbone=RESNET18, image_size=32, tasks=("mocov2",))
-    save(trained(RESNET18), header, tmp_path / "backbone.safetensors")
-    conversion = convert(read_state(tmp_path / "backbone.safetensors"), RESNET18)
+    save_backbone(trained(RESNET18), header, tmp_path / "backbone.safetensors")
+    conversion = convert_state(read_state(tmp_path / "backbone.safetensors"), RESNET18)
     assert same(conversion, RESNET18)
     assert conversion.dropped == ()
 
 
 def test_a_small_network_a_small_stem_and_grey_images():
-    assert same(convert(under("state_dict.backbone.", RESNET18), RESNET18), RESNET18)
+    assert same(convert_state(under("state_dict.backbone.", RESNET18), RESNET18), RESNET18)
     assert guess(under("a.", RESNET18)) == RESNET18
     state = under("state_dict.backbone.", CIFAR) | heads("state_dict.classifier")
     assert guess(state) == CIFAR
     assert guess(state, stem="small") == BackboneSpec(name="resnet18", stem="small")
-    conversion = convert(state, CIFAR)
+    conversion = convert_state(state, CIFAR)
     assert conversion.layout == "solo-learn"
     assert same(conversion, CIFAR)
     assert guess(under("", GREY)) == GREY
-    assert same(convert(under("backbone.", GREY), GREY), GREY)
+    assert same(convert_state(under("backbone.", GREY), GREY), GREY)
 
 
 def test_children_without_pooling_are_of_a_small_stem():
     places = {**PLACES, "layer1": "3", "layer2": "4", "layer3": "5", "layer4": "6"}
-    conversion = convert(children("f.", weights(CIFAR), places), CIFAR)
+    conversion = convert_state(children("f.", weights(CIFAR), places), CIFAR)
     assert conversion.layout == "prefix 'f.'"
     assert same(conversion, CIFAR)
-    message, hint = error_of(convert, children("f.", weights(RESNET18), places), RESNET18)
+    message, hint = error_of(convert_state, children("f.", weights(RESNET18), places), RESNET18)
     assert "no pooling" in message
     assert "--stem cifar" in hint
 
@@ -386,7 +386,7 @@ def test_the_resnet_of_lightly_is_converted_whole_and_refused_without_its_relu()
     theirs = ResNetGenerator("resnet-18").eval()
     state = {f"backbone.{name}": tensor.detach() for name, tensor in theirs.state_dict().items()}
     assert guess(state) == CIFAR
-    conversion = convert(state, CIFAR)
+    conversion = convert_state(state, CIFAR)
     assert conversion.dropped == ("backbone.linear.weight", "backbone.linear.bias")
     assert any("shortcut" in name for name in conversion.matched)
     theirs.linear = nn.Identity()
@@ -398,7 +398,7 @@ def test_the_resnet_of_lightly_is_converted_whole_and_refused_without_its_relu()
     # lightly's tutorials put the children into nn.Sequential, where a ReLU that is called as a function is lost.
     lost = nn.Sequential(*list(theirs.children())[:-1])
     state = {f"backbone.{name}": tensor.detach() for name, tensor in lost.state_dict().items()}
-    message, _ = error_of(convert, state, CIFAR)
+    message, _ = error_of(convert_state, state, CIFAR)
     assert "no ReLU after its first normalisation" in message
     assert "backbone.2.0.conv1.weight" in message
 
@@ -411,7 +411,7 @@ def test_weights_are_copies_of_single_precision():
         torch.bfloat16, memory_format=torch.channels_last
     )
     state["conv1.weight"] = weights(RESNET18)["conv1.weight"]
-    conversion = convert(state, RESNET18)
+    conversion = convert_state(state, RESNET18)
     for name, tensor in conversion.weights.items():
         assert tensor.dtype == weights(RESNET18)[name].dtype
         assert tensor.is_contiguous()
@@ -420,12 +420,12 @@ def test_weights_are_copies_of_single_precision():
 
 
 def test_counters_may_be_absent_and_become_zero():
-    conversion = convert(without_counters(weights(RESNET18)), RESNET18)
+    conversion = convert_state(without_counters(weights(RESNET18)), RESNET18)
     assert conversion.missing == ()
     counters = [tensor for name, tensor in conversion.weights.items() if name.endswith("num_batches_tracked")]
     assert len(counters) == 20
     assert all(tensor.dtype == torch.int64 and tensor.shape == () and tensor == 0 for tensor in counters)
-    assert convert(weights(RESNET18), RESNET18).weights["bn1.num_batches_tracked"] == 1234
+    assert convert_state(weights(RESNET18), RESNET18).weights["bn1.num_batches_tracked"] == 1234
 
 
 @pytest.mark.parametrize(
@@ -435,15 +435,15 @@ def test_a_copy_with_momentum_never_wins(copy):
     for trained_name in ("backbone", "encoder", "zzz", "online_net.0.very.far.down"):
         for first in (True, False):
             ours, theirs = under(f"{trained_name}.", RESNET18), other(f"{copy}.", RESNET18)
-            conversion = convert(ours | theirs if first else theirs | ours, RESNET18)
+            conversion = convert_state(ours | theirs if first else theirs | ours, RESNET18)
             assert torch.equal(conversion.weights["conv1.weight"], weights(RESNET18)["conv1.weight"])
             assert all(key.startswith(trained_name) for key in conversion.matched)
 
 
 def test_a_network_of_another_size_beside_it_is_left_alone():
     state = under("teacher.") | under("student.", RESNET18)
-    assert same(convert(state, RESNET18), RESNET18)
-    assert same(convert(state, RESNET50))
+    assert same(convert_state(state, RESNET18), RESNET18)
+    assert same(convert_state(state, RESNET50))
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -453,7 +453,7 @@ def test_a_network_of_another_size_beside_it_is_left_alone():
 @example(["module", "_orig_mod", "model"])
 def test_a_prefix_changes_nothing(words):
     prefix = "".join(f"{word}." for word in words)
-    conversion = convert(under(prefix, RESNET18) | heads("unrelated"), RESNET18)
+    conversion = convert_state(under(prefix, RESNET18) | heads("unrelated"), RESNET18)
     assert same(conversion, RESNET18)
     assert conversion.dropped == ("unrelated.weight",)
 
@@ -469,7 +469,7 @@ def test_a_network_is_known_by_its_shapes(name):
 
 def test_a_network_that_is_no_resnet_is_converted():
     spec = BackboneSpec(name="mobilenetv3_large_100")
-    assert same(convert(under("module.", spec) | heads("module.classifier"), spec), spec)
+    assert same(convert_state(under("module.", spec) | heads("module.classifier"), spec), spec)
 
 
 def error_of(function, *arguments, **settings):
@@ -482,53 +482,53 @@ def error_of(function, *arguments, **settings):
 
 def test_a_file_without_the_backbone_is_refused():
     state = heads("encoder.layers.0", "encoder.layers.1", "b", "c")
-    message, hint = error_of(convert, state, RESNET50)
+    message, hint = error_of(convert_state, state, RESNET50)
     assert "no weights of a resnet50" in message
     assert "encoder.layers.0.weight, encoder.layers.1.weight, b.weight, ... (4 in all)" in message
     assert "--backbone NAME" in hint
     message, hint = error_of(guess, state)
     assert "cannot tell" in message
     assert "--backbone NAME" in hint
-    _, hint = error_of(convert, weights(), BackboneSpec(name="convnext_tiny"))
+    _, hint = error_of(convert_state, weights(), BackboneSpec(name="convnext_tiny"))
     assert "--backbone resnet50" in hint
 
 
 @pytest.mark.parametrize(("channels", "word"), [(2, "Sobel"), (4, "takes 4 input channels")])
 def test_other_input_channels_are_refused(channels, word):
     state = under("backbone.") | {"backbone.conv1.weight": torch.zeros(64, channels, 7, 7)}
-    for function, arguments in ((convert, (state, RESNET50)), (guess, (state,))):
+    for function, arguments in ((convert_state, (state, RESNET50)), (guess, (state,))):
         message, _ = error_of(function, *arguments)
         assert word in message
         assert f"{channels} input channels" in message
 
 
 def test_another_stem_is_refused():
-    message, hint = error_of(convert, weights(CIFAR), RESNET18)
+    message, hint = error_of(convert_state, weights(CIFAR), RESNET18)
     assert "3 x 3 first convolution" in message
     assert "--stem cifar or --stem small" in hint
-    message, hint = error_of(convert, weights(RESNET18), CIFAR)
+    message, hint = error_of(convert_state, weights(RESNET18), CIFAR)
     assert "7 x 7 first convolution" in message
     assert "--stem imagenet" in hint
 
 
 def test_colour_and_grey_are_not_mixed():
-    message, hint = error_of(convert, weights(GREY), RESNET18)
+    message, hint = error_of(convert_state, weights(GREY), RESNET18)
     assert "takes 1 input channels, and the one asked for 3" in message
     assert "channels = 1" in hint
-    message, _ = error_of(convert, weights(RESNET18), GREY)
+    message, _ = error_of(convert_state, weights(RESNET18), GREY)
     assert "takes 3 input channels, and the one asked for 1" in message
 
 
 def test_another_architecture_is_refused():
-    message, hint = error_of(convert, weights(), RESNET18)
+    message, hint = error_of(convert_state, weights(), RESNET18)
     assert "another architecture than resnet18" in message
     assert "layer1.0.conv1.weight is (64, 64, 1, 1), not (64, 64, 3, 3)" in message
     assert hint == "it looks like a resnet50: give --backbone resnet50"
     # Deeper and shallower networks agree in every shape that they both have.
     for allow in (False, True):
-        _, hint = error_of(convert, weights(), BackboneSpec(name="resnet101"), allow_missing=allow)
+        _, hint = error_of(convert_state, weights(), BackboneSpec(name="resnet101"), allow_missing=allow)
         assert "--backbone resnet50" in hint
-    message, hint = error_of(convert, weights(BackboneSpec(name="resnet34")), RESNET18)
+    message, hint = error_of(convert_state, weights(BackboneSpec(name="resnet34")), RESNET18)
     assert "layer1.2.conv1.weight" in message
     assert "--backbone resnet34" in hint
 
@@ -536,21 +536,21 @@ def test_another_architecture_is_refused():
 def test_missing_keys_are_refused_or_filled():
     state = under("backbone.", RESNET18)
     del state["backbone.layer4.1.conv2.weight"], state["backbone.bn1.bias"]
-    message, hint = error_of(convert, state, RESNET18)
+    message, hint = error_of(convert_state, state, RESNET18)
     assert "lacks 2 of 100 keys of resnet18 (first: bn1.bias)" in message
     assert "--allow-missing" in hint
     before = torch.random.get_rng_state()
-    conversion = convert(state, RESNET18, allow_missing=True, seed=5)
+    conversion = convert_state(state, RESNET18, allow_missing=True, seed=5)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert conversion.missing == ("bn1.bias", "layer4.1.conv2.weight")
-    again = convert(state, RESNET18, allow_missing=True, seed=5).weights
+    again = convert_state(state, RESNET18, allow_missing=True, seed=5).weights
     assert all(torch.equal(again[name], tensor) for name, tensor in conversion.weights.items())
     torch.manual_seed(5)
     assert torch.equal(
         conversion.weights["layer4.1.conv2.weight"], build(RESNET18).state_dict()["layer4.1.conv2.weight"]
     )
     assert torch.equal(conversion.weights["conv1.weight"], weights(RESNET18)["conv1.weight"])
-    elsewhere = convert(state, RESNET18, allow_missing=True, seed=6).weights["layer4.1.conv2.weight"]
+    elsewhere = convert_state(state, RESNET18, allow_missing=True, seed=6).weights["layer4.1.conv2.weight"]
     assert not torch.equal(elsewhere, conversion.weights["layer4.1.conv2.weight"])
 
 
@@ -558,31 +558,31 @@ def test_missing_keys_are_refused_or_filled():
 def test_weights_that_are_not_finite_are_refused(value):
     state = dict(weights(RESNET18))
     state["bn1.running_var"] = torch.full((64,), value)
-    message, _ = error_of(convert, state, RESNET18)
+    message, _ = error_of(convert_state, state, RESNET18)
     assert "bn1.running_var" in message
     assert "not finite" in message
     # A head that is not used may hold anything.
-    assert convert(weights(RESNET18) | {"fc.weight": torch.full((3, 3), value)}, RESNET18).missing == ()
+    assert convert_state(weights(RESNET18) | {"fc.weight": torch.full((3, 3), value)}, RESNET18).missing == ()
 
 
 def test_nothing_is_drawn_from_the_global_generator():
     foreign._table.cache_clear()
     before = torch.random.get_rng_state()
     spec = guess(weights(RESNET18))
-    convert(weights(RESNET18), spec)
+    convert_state(weights(RESNET18), spec)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_an_unknown_prefix_is_named():
-    assert convert(under("state_dict.backbone.", RESNET18), RESNET18).layout == "prefix 'state_dict.backbone.'"
+    assert convert_state(under("state_dict.backbone.", RESNET18), RESNET18).layout == "prefix 'state_dict.backbone.'"
 
 
 def test_integers_are_no_weights():
     state = dict(weights(RESNET18))
     state["conv1.weight"] = torch.zeros(64, 3, 7, 7, dtype=torch.int8)
-    assert "torch.int8" in error_of(convert, state, RESNET18)[0]
+    assert "torch.int8" in error_of(convert_state, state, RESNET18)[0]
     state = weights(RESNET18) | {"bn1.num_batches_tracked": torch.tensor([1.0, 2.0])}
-    assert "bn1.num_batches_tracked is not a number" in error_of(convert, state, RESNET18)[0]
+    assert "bn1.num_batches_tracked is not a number" in error_of(convert_state, state, RESNET18)[0]
 
 
 def test_nested_containers_become_dotted_names(tmp_path):
@@ -619,7 +619,7 @@ def test_a_pickled_network_gives_its_state(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"model": trained(RESNET18)}, path)
     assert "--unsafe-pickle" in error_of(read_state, path)[1]
-    assert same(convert(read_state(path, unsafe_pickle=True), RESNET18), RESNET18)
+    assert same(convert_state(read_state(path, unsafe_pickle=True), RESNET18), RESNET18)
 
 
 def test_a_pickle_of_an_absent_module_names_it(tmp_path, monkeypatch):

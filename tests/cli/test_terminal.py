@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sslcurr.analysis.results.table import Column, Table
 from sslcurr.cli import terminal
-from sslcurr.cli.terminal import Grid, print_table
+from sslcurr.cli.terminal import TextGrid, print_table
 
 LONG = "relative-location -> barlow-twins -> mocov2 -> swav -> rotation"
 PLUGIN = "somepackage/a-task-with-a-very-long-name"
@@ -78,7 +78,7 @@ def test_a_pipe_has_a_line_for_each_row(printed):
 
 
 def test_parts_repeat_the_names_and_share_the_numbers():
-    grid = Grid.of(wide_table(9))
+    grid = TextGrid.of(wide_table(9))
     parts = grid.parts(100)
     assert all(columns[:3] == [0, 1, 2] for columns, _ in parts)
     assert [c for columns, _ in parts for c in columns[3:]] == list(range(3, 12))

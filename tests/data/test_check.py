@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslcurr.data.check import check, numbered, rows_of_copies
-from sslcurr.data.sources.catalog import CATALOG, find
+from sslcurr.data.check import check_source, numbered, rows_of_copies
+from sslcurr.data.sources.catalog import CATALOG, find_source
 from tests.conftest import QUICK
 
 
@@ -45,7 +45,7 @@ def faulty(tmp_path):
 
 
 def test_findings(faulty):
-    found = check(find(str(faulty / "labels.csv")), workers=2)
+    found = check_source(find_source(str(faulty / "labels.csv")), workers=2)
     assert found.num_images == 19
     assert [(fault.name, fault.reason) for fault in found.faults] == [("gone.png", "is not there")]
     assert [fault.name for fault in found.broken] == ["torn.png"]
@@ -68,10 +68,10 @@ def test_findings(faulty):
 
 
 def test_workers_find_the_same(faulty):
-    source = find(str(faulty / "labels.csv"))
+    source = find_source(str(faulty / "labels.csv"))
     calls = []
-    one = check(source, workers=1, progress=lambda *done: calls.append(done))
-    assert one == check(source, workers=4)
+    one = check_source(source, workers=1, progress=lambda *done: calls.append(done))
+    assert one == check_source(source, workers=4)
     assert calls == [(i, 18) for i in range(1, 19)]
 
 
@@ -83,7 +83,7 @@ def test_equal_images_in_given_splits_are_a_problem(tmp_path):
                     tmp_path / split / label / f"{k}.png",
                     seed=0 if (label, k) == ("a", 1) else 1000 * (i + 1) + 10 * ord(label) + k,
                 )
-    found = check(find(str(tmp_path)))
+    found = check_source(find_source(str(tmp_path)))
     assert found.across == [["test/a/1.png", "train/a/1.png"]]
     assert found.problems == ["test/a/1.png = train/a/1.png: the same image in different splits"]
     assert found.counts["a"] == {"test": 3, "": 3}
@@ -93,21 +93,21 @@ def test_classes_without_an_image_left_are_a_problem(tmp_path):
     picture(tmp_path / "a/0.png", 0)
     (tmp_path / "b").mkdir()
     (tmp_path / "b/0.png").write_bytes(b"no image")
-    found = check(find(str(tmp_path)))
+    found = check_source(find_source(str(tmp_path)))
     assert found.empty == ["b"]
     assert found.undivided.startswith("class a has 1 images")
 
 
 @pytest.mark.parametrize("name", ["fashion", "digits"])
 def test_packaged_sets_are_sound(name):
-    found = check(find(name))
+    found = check_source(find_source(name))
     assert found.problems == []
     assert sum(sum(counts.values()) for counts in found.counts.values()) == CATALOG[name].num_images
     assert len(found.counts) == CATALOG[name].num_classes
 
 
 def test_elpv_is_sound():
-    source = find("elpv")
+    source = find_source("elpv")
     assert len(source.names) == CATALOG["elpv"].num_images
     assert (source.root / source.names[0]).is_file()
     # 1,508 cells with probability 0, 295 with a third: functional; 106 and 715 with two thirds and one.
@@ -314,7 +314,7 @@ def test_check_divides_as_a_training_does(rows, message, tmp_path):
         lines.append(rows.format(i=i, c="ab"[i % 2]))
         lines.append(f"f{i}.png,{'b' if i < free else 'a'},,\n")
     (tmp_path / "labels.csv").write_text("".join(lines))
-    assert message in check(find(str(tmp_path / "labels.csv"))).undivided
+    assert message in check_source(find_source(str(tmp_path / "labels.csv"))).undivided
 
 
 def test_mistaken_numbers_and_places_are_seen_before_the_work(sslcurr, tmp_path):

@@ -22,7 +22,7 @@ from sslcurr.data import packing
 from sslcurr.data.decode import read
 from sslcurr.data.pack import load_pack
 from sslcurr.data.packing import open_pack
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from sslcurr.errors import DataError
 from tests import REPOSITORY, SHARED_DATA
 
@@ -78,7 +78,7 @@ def make_folder(root: Path, count: int, channels: int = 3, start: int = 0) -> Pa
 
 
 def open_folder(folder: Path, root: Path, size: int = SIZE, **options):
-    return open_pack(find(str(folder)), size, root, **options)
+    return open_pack(find_source(str(folder)), size, root, **options)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def assert_same(one, other) -> None:
 
 def test_what_is_in_a_pack(folder, tmp_path):
     pack = open_folder(folder, tmp_path / "packs")
-    source = find(str(folder))
+    source = find_source(str(folder))
     assert pack.num_images == 40
     assert pack.names == source.names
     assert pack.classes == ("cat", "dog")
@@ -164,7 +164,7 @@ def test_grey_files_make_one_channel(tmp_path):
 
 
 def test_embedded_images(tmp_path):
-    source = find("fashion")
+    source = find_source("fashion")
     pack = open_pack(source, 28, tmp_path)
     assert pack.images.shape == (2500, 1, 28, 28)
     assert np.array_equal(pack.images[:, 0], source.arrays)
@@ -473,7 +473,7 @@ def test_a_full_disk_is_an_error_at_once(compacting, tmp_path, monkeypatch, deco
 
 
 def test_a_file_that_changes_meanwhile(folder, tmp_path, monkeypatch):
-    source = find(str(folder))
+    source = find_source(str(folder))
 
     def change(done: int, total: int) -> None:
         if done == 0:

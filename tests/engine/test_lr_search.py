@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sslcurr.engine import lr_search, train
-from sslcurr.engine.plan import Planner, described, rates_around
+from sslcurr.engine.plan import Planner, described_search, rates_around
 from sslcurr.engine.run import train_stage
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError, TrainingError
@@ -190,8 +190,8 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_pa
 
 def test_a_search_that_is_over_is_not_repeated(searched, tmp_path, monkeypatch):
     spec, store, calls = searched("rotation", trials=2), Store(tmp_path), []
-    real = lr_search.try_rate
-    monkeypatch.setattr(lr_search, "try_rate", lambda *a: (calls.append(a), real(*a)))
+    real = lr_search.try_lr
+    monkeypatch.setattr(lr_search, "try_lr", lambda *a: (calls.append(a), real(*a)))
     with monkeypatch.context() as patch:
         kill_at(patch, train, "finish", 3)  # the two trials end, the stage does not
         with pytest.raises(KeyboardInterrupt):
@@ -269,7 +269,7 @@ def test_a_plan_with_search_has_every_value_resolved(plan):
     assert (first.search.trials, first.search.draw, first.search.pruner) == (10, "log", "none")
     assert first.search.low == pytest.approx(min(0.01 * 8 / 256, first.training.lr / 3))
     assert second.search.low == pytest.approx(1e-4 * 8 / 256)
-    assert "10 from" in described(first.search)
+    assert "10 from" in described_search(first.search)
     assert second.search.config["queue_length"] == 20  # as it was set
 
 

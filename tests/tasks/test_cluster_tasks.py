@@ -187,7 +187,7 @@ def test_more_clusters_than_different_rows(num_different):
 def test_the_start_never_takes_a_row_twice_while_others_differ(monkeypatch):
     """Not even when the smallest random numbers come."""
     monkeypatch.setattr(torch, "rand", torch.zeros)
-    starts = clusters._spread_start(torch.tensor([[0.0], [0.0], [5.0], [5.0], [7.0]]), 3)
+    starts = clusters._kmeans_start(torch.tensor([[0.0], [0.0], [5.0], [5.0], [7.0]]), 3)
     assert sorted(starts.flatten().tolist()) == [0.0, 5.0, 7.0]
 
 
@@ -198,7 +198,7 @@ def test_the_start_is_drawn_by_squared_distance(monkeypatch):
     counts = np.zeros((3, 3))
     torch.manual_seed(0)
     for _ in range(3000):
-        first, second = (int((x == start).flatten().nonzero()) for start in clusters._spread_start(x, 2))
+        first, second = (int((x == start).flatten().nonzero()) for start in clusters._kmeans_start(x, 2))
         counts[first, second] += 1
     expected = np.array([[0, 1 / 10, 9 / 10], [1 / 5, 0, 4 / 5], [9 / 13, 4 / 13, 0]]) / 3
     np.testing.assert_allclose(counts / 3000, expected, atol=0.03)
@@ -210,7 +210,7 @@ def test_the_best_of_the_starts_drawn_is_taken(monkeypatch):
     x = torch.tensor([[0.0], [1.0], [4.0], [9.0], [10.0]])
     for seed in range(5):
         torch.manual_seed(seed)
-        first, second = clusters._spread_start(x, 2).flatten().tolist()
+        first, second = clusters._kmeans_start(x, 2).flatten().tolist()
         assert first == 4.0  # 16 + 9 + 25 + 36 = 86, the least sum of squared distances
         assert second in (9.0, 10.0)
 
@@ -252,26 +252,26 @@ def test_whitened_leaves_out_what_does_not_vary():
 def test_halves_separates_two_blobs():
     for sizes in ((3, 17), (17, 3), (1, 30), (10, 10)):
         x, labels = blobs(sizes, [[0.0, 0.0], [1.0, 2.0]])
-        assert_same_partition(clusters.halves(x), labels)
+        assert_same_partition(clusters.split_in_two(x), labels)
 
 
 def test_halves_are_two_means():
     """No row is nearer to the mean of the other side, also where the first guess is not yet that."""
     for seed in range(20):
         x = torch.randn(25, 2, generator=torch.Generator().manual_seed(seed))
-        side = clusters.halves(x)
+        side = clusters.split_in_two(x)
         means = torch.stack([x[~side].mean(dim=0), x[side].mean(dim=0)])
         assert torch.equal(torch.cdist(x, means).argmin(dim=1) == 1, side)
 
 
 def test_halves_never_gives_all_or_none():
-    assert clusters.halves(torch.ones(7, 3)).sum() in (3, 4)
-    assert clusters.halves(torch.ones(8, 3)).sum() == 4
+    assert clusters.split_in_two(torch.ones(7, 3)).sum() in (3, 4)
+    assert clusters.split_in_two(torch.ones(8, 3)).sum() == 4
     generator = torch.Generator().manual_seed(0)
     for size in range(2, 12):
         for levels in (2, 3, 1000):
             x = torch.randint(levels, (size, 2), generator=generator).float()
-            side = clusters.halves(x)
+            side = clusters.split_in_two(x)
             assert side.dtype == torch.bool
             assert 0 < side.sum() < size
 
@@ -352,7 +352,7 @@ class SlowODC:
         for empty in small:
             largest = max(range(len(self.centroids)), key=lambda k: len(self.members(k)))
             members = self.members(largest)
-            side = clusters.halves(torch.tensor(self.features[members]).float())
+            side = clusters.split_in_two(torch.tensor(self.features[members]).float())
             for i, moves in zip(members, side.tolist(), strict=True):
                 if moves:
                     self.labels[i] = empty

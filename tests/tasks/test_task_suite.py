@@ -7,14 +7,14 @@ from importlib.util import find_spec
 
 import pytest
 
-from sslcurr.tasks import BUILTINS, PRETEXT, task_class
+from sslcurr.tasks import BUILTIN_TASKS, PRETEXT, task_class
 from sslcurr.testing import CHECKS, Subject, check_learns
 from tests import REPOSITORY
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 
 
-@pytest.mark.parametrize("task", sorted(BUILTINS))
+@pytest.mark.parametrize("task", sorted(BUILTIN_TASKS))
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_task_passes_every_check(check, task, small_stage, tmp_path):
     golden = GOLDEN / f"{task}-v{task_class(task).version}.json"

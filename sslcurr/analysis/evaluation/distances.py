@@ -27,7 +27,7 @@ from sslcurr.analysis.results.distances.document import (
 )
 from sslcurr.analysis.results.document import Json, Part
 from sslcurr.engine.dataset import Data
-from sslcurr.engine.selection import rows_of
+from sslcurr.engine.selection import split_rows
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.files import read_as, read_json
@@ -77,11 +77,11 @@ def common_number(reference: Data, others: Sequence[Data], settings: FidSettings
         DataError: a data set has too few for the number asked for, or for any.
     """
     counts = [
-        (len(rows_of(reference.spec(1.0), settings.split, reference.pack)) // 2, f"half of {reference.pack.name}")
+        (len(split_rows(reference.spec(1.0), settings.split, reference.pack)) // 2, f"half of {reference.pack.name}")
     ]
     for data in others:
         if data.pack.fingerprint != reference.pack.fingerprint:
-            counts.append((len(rows_of(data.spec(1.0), settings.split, data.pack)), data.pack.name))
+            counts.append((len(split_rows(data.spec(1.0), settings.split, data.pack)), data.pack.name))
     least, name = min(counts)
     if least < FEWEST_IMAGES:
         raise DataError(

@@ -23,7 +23,7 @@ from sslcurr.engine.batches import Feed
 from sslcurr.engine.dataset import Data
 from sslcurr.engine.device import placement
 from sslcurr.engine.models import Model
-from sslcurr.engine.selection import rows_of, select
+from sslcurr.engine.selection import select, split_rows
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.seeds import numpy_generator
@@ -101,7 +101,7 @@ class BackboneExtractor:
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(2, self.model.backbone.channels, size, size, generator=generator)
         module = StageFeatures(folded(self.model.network, kept, example).to(device), [self.layer]).eval()
-        normalised, view = feed.seen_by(self.model.backbone), View(size=size, crop="center")
+        normalised, view = feed.for_backbone(self.model.backbone), View(size=size, crop="center")
 
         def features(rows: NDArray[Any]) -> Tensor:
             (images,) = normalised.views(rows, [view], torch.Generator())
@@ -163,7 +163,7 @@ def drawn(data: Data, split: str, most: int, seed: int) -> NDArray[np.integer]:
     Raises:
         DataError: there are no such images.
     """
-    return numpy_generator(seed, "features").permutation(rows_of(data.spec(1.0), split, data.pack))[:most]
+    return numpy_generator(seed, "features").permutation(split_rows(data.spec(1.0), split, data.pack))[:most]
 
 
 def extract(

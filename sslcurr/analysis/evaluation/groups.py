@@ -96,13 +96,13 @@ def masks_of_split(spec: StageSpec, data: Data, split: str, store: Store, report
         SpecError: none of these images has a mask.
     """
     from sslcurr.analysis.evaluation.masks import masks_of
-    from sslcurr.engine.selection import rows_of
+    from sslcurr.engine.selection import split_rows
 
     pack = data.pack
     images = data.spec(1.0)
     if spec.data.fingerprint == pack.fingerprint:
         images = replace(images, val=spec.data.val, test=spec.data.test, split_seed=spec.data.split_seed)
-    rows = rows_of(images, split, pack)
+    rows = split_rows(images, split, pack)
     labelled = pack.labels[rows] >= 0
     rows = rows[labelled] if labelled.any() else rows
     with report.counting("reading masks") as progress:

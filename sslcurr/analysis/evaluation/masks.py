@@ -148,7 +148,7 @@ def _read(
     num_squashed = 0
     for place, (row, mask) in enumerate(zip(rows.tolist(), masks, strict=True)):
         height, width = int(pack.heights[row]), int(pack.widths[row])
-        cells[place] = mask_files.read(mask, height, width, pack.size)
+        cells[place] = mask_files.read_mask(mask, height, width, pack.size)
         num_squashed += mask_files.is_squashed(mask, height, width)
         if progress is not None:
             progress(place + 1, len(rows))

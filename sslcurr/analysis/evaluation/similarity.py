@@ -31,7 +31,7 @@ from sslcurr.engine.dataset import Data
 from sslcurr.engine.device import placement
 from sslcurr.engine.models import Model, model_of
 from sslcurr.engine.plan import parent_of
-from sslcurr.engine.selection import rows_of, select
+from sslcurr.engine.selection import select, split_rows
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as
@@ -164,7 +164,7 @@ def compare(
         DataError: fewer than four images. SpecError: no such layer, or features that are not finite.
     """
     spec = data.spec(1.0)
-    rows = rows_of(spec, settings.split, data.pack)
+    rows = split_rows(spec, settings.split, data.pack)
     if len(rows) < FEWEST:
         hint = "give more images" if settings.split == "all" else "give --split all"
         raise DataError(f"CKA needs {FEWEST} images, and {data.pack.name} has {len(rows)} of {settings.split}", hint)
@@ -221,7 +221,7 @@ def _compare(
     base = Feed(select(data.spec(1.0), labelled=False, pack=data.pack), models[0].backbone, where.device)
     extractors = []
     for model, size in zip(models, sizes, strict=True):
-        feed, view = base.seen_by(model.backbone), View(size=size, crop="center")
+        feed, view = base.for_backbone(model.backbone), View(size=size, crop="center")
         extractors.append((feed, view, GramExtractor(model, settings, where.device, size)))
     alignment: Alignment | None = None
     for number, rows in enumerate(batches):

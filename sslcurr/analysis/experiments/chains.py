@@ -18,7 +18,7 @@ from sslcurr.analysis.measures.attention import mean_of
 from sslcurr.analysis.measures.intervals import Floats, resampled_accuracies
 from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.backbones.build import check as check_backbone
+from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
 from sslcurr.engine.plan import Parent, Planner, input_sizes

@@ -28,7 +28,7 @@ from sslcurr.data.decode.depth import count_codes, look_up, to_codes, window, wi
 from sslcurr.data.decode.image import MAX_PIXELS, BrokenImage
 from sslcurr.errors import DataError
 
-__all__ = ["decode_dicom", "has_grey_header", "looks_like_dicom", "num_frames"]
+__all__ = ["decode_dicom", "has_grey_dicom_header", "looks_like_dicom", "num_frames"]
 
 HINT = "pip install 'sslcurr[dicom]'"
 
@@ -138,7 +138,7 @@ def num_frames(path: Path) -> int:
             raise BrokenImage(f"its DICOM header is damaged ({type(error).__name__})") from None
 
 
-def has_grey_header(path: Path) -> bool:
+def has_grey_dicom_header(path: Path) -> bool:
     """Whether the header of a DICOM file says grey; also True for one that cannot be read or does not say.
 
     Raises DataError if pydicom is missing.
@@ -264,11 +264,11 @@ def _require_image(dataset: Any) -> None:
     if "Rows" in dataset and "Columns" in dataset:
         raise BrokenImage("the file is cut off: it has the header of an image, but no pixels")
     kind = dataset.get("SOPClassUID") or getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID")
-    name = _known_name(kind)
+    name = _standard_name(kind)
     raise BrokenImage(f"it holds no image ({name})" if name else "it holds no image, or is cut off")
 
 
-def _known_name(uid: Any) -> str:
+def _standard_name(uid: Any) -> str:
     """What the standard calls an identifier; empty for one it does not know, which may identify its maker."""
     name = str(getattr(uid, "name", ""))
     return "" if name == str(uid) else name
@@ -300,7 +300,7 @@ def _pixels(dataset: Any, syntax: Any, frame: int, frames: int) -> tuple[np.ndar
     """One frame as stored, [H, W] or [H, W, samples], and its colour space after YBR was converted to RGB."""
     from pydicom.pixels import get_decoder
 
-    name = _known_name(syntax) or "an unknown transfer syntax"
+    name = _standard_name(syntax) or "an unknown transfer syntax"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -490,9 +490,9 @@ def _grey_by_pixel(pixels: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
 def _is_padding(stored: np.ndarray, dataset: Any, bits: int) -> np.ndarray:
     """Where stored values are the padding value, or in its range: bool of the same shape."""
     for keyword in ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue"):
-        if (first := _number(dataset, keyword)) is None:
+        if (first := _first_number(dataset, keyword)) is None:
             continue
-        second = _number(dataset, keyword.replace("Value", "RangeLimit"))
+        second = _first_number(dataset, keyword.replace("Value", "RangeLimit"))
         second = first if second is None else second
         if stored.dtype.kind == "f":
             return (stored >= min(first, second)) & (stored <= max(first, second))
@@ -512,7 +512,7 @@ def _modality(stored: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
     if items := dataset.get("ModalityLUTSequence"):
         return _by_lut(stored, items[0], dataset)[0]
     source = _holder(dataset, frame, "RescaleSlope", "PixelValueTransformationSequence")
-    slope, intercept = _number(source, "RescaleSlope"), _number(source, "RescaleIntercept")
+    slope, intercept = _first_number(source, "RescaleSlope"), _first_number(source, "RescaleIntercept")
     if slope is None or intercept is None or (slope == 1 and intercept == 0):
         return stored
     return stored.astype(np.float64) * slope + intercept
@@ -525,7 +525,7 @@ def _voi(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray | None:
         entries, bits = _by_lut(values, items[0], dataset)
         return np.rint(entries.astype(np.float64) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
     source = _holder(dataset, frame, "WindowWidth", "FrameVOILUTSequence")
-    centre, width = _number(source, "WindowCenter"), _number(source, "WindowWidth")
+    centre, width = _first_number(source, "WindowCenter"), _first_number(source, "WindowWidth")
     if centre is None or width is None:
         return None
     function = str(source.get("VOILUTFunction") or "LINEAR").upper()
@@ -554,7 +554,7 @@ def _holder(dataset: Any, frame: int, keyword: str, group: str) -> Any:
     return dataset
 
 
-def _number(dataset: Any, keyword: str) -> float | None:
+def _first_number(dataset: Any, keyword: str) -> float | None:
     """The first value of an element; None if it is absent, empty or not finite."""
     value = dataset.get(keyword)
     if value is None or isinstance(value, str | bytes):

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 __all__ = ["Crashed", "Processes", "in_threads"]
 
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
 FEW_FILES = 32
@@ -50,7 +50,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, function: Callable[[], Result]) -> Result:
+    def call(self, function: Callable[[], Output]) -> Output:
         """What `function` gives in one of the processes."""
         if self.count == 0:
             return function()
@@ -95,8 +95,8 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 def in_threads(
-    work: Callable[[int], Result], items: Iterable[int], workers: int
-) -> Generator[tuple[int, Result], None, None]:
+    work: Callable[[int], Output], items: Iterable[int], workers: int
+) -> Generator[tuple[int, Output], None, None]:
     """The items with their results as they come, with few items in flight, so that memory does not grow with the data.
 
     On any exception, Ctrl-C included, what has not begun is dropped and what has is waited for.
@@ -104,7 +104,7 @@ def in_threads(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
     try:
         waiting = iter(items)
-        pending: dict[Future[Result], int] = {pool.submit(work, i): i for i in islice(waiting, 4 * workers)}
+        pending: dict[Future[Output], int] = {pool.submit(work, i): i for i in islice(waiting, 4 * workers)}
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:

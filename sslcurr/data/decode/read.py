@@ -36,7 +36,7 @@ __all__ = [
     "window",
 ]
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+PILLOW_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 
 """The largest image that is decoded, in pixels: 23,170 x 23,170, or 1.6 GB in memory as RGB.
 
@@ -61,7 +61,7 @@ LOW_BYTE_RAW_MODES = {
     for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
 }
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+CropBox = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 _opening = threading.Lock()
 
@@ -133,7 +133,7 @@ def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.n
     return small, *((width, height) if orientation >= 5 else (height, width))
 
 
-def _load(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, tuple[Box, int, int] | None]:
+def _load(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray, int, tuple[CropBox, int, int] | None]:
     """The image as stored, uint8 [H, W, C], and its EXIF orientation.
 
     With a size, a JPEG may come reduced, though not to less than that size; then the third is the part of the array
@@ -183,7 +183,7 @@ def has_grey_header(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             if dicom.looks_like_dicom(file.read(132)):
-                return dicom.has_grey_header(path)
+                return dicom.has_grey_dicom_header(path)
         with path.open("rb") as file, _open(file) as image:
             # Pillow opens PNG with 16-bit grey and alpha as RGBA.
             return image.mode in GREY_MODES
@@ -211,7 +211,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return _resized(image, size, None)
 
 
-def _resized(image: np.ndarray, size: int, box: Box | None) -> np.ndarray:
+def _resized(image: np.ndarray, size: int, box: CropBox | None) -> np.ndarray:
     """uint8 [H, W, C], or the part of it between left, top, right and bottom, to [size, size, C]."""
     flat = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     # Image.resize widens the filter with the reduction, which is what antialiases; torchvision's does the same.
@@ -226,7 +226,7 @@ def _open(source: bytes | IO[bytes]) -> ImageFile.ImageFile:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(file, formats=FORMATS)
+            return Image.open(file, formats=PILLOW_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -37,12 +37,14 @@ class Boxes:
 
     def __post_init__(self) -> None:
         if not self.boxes:
-            raise DataError(f"no box{of(self.origin)}", "an image without a region has no mask at all")
+            raise DataError(f"no box{of_origin(self.origin)}", "an image without a region has no mask at all")
         for box in self.boxes:
             if not all(math.isfinite(number) for number in box):
-                raise DataError(f"the box {described(box)}{of(self.origin)} has a number that is not finite", BOX_HINT)
+                raise DataError(
+                    f"the box {described_box(box)}{of_origin(self.origin)} has a number that is not finite", BOX_HINT
+                )
             if box[2] <= 0 or box[3] <= 0:
-                raise DataError(f"the box {described(box)}{of(self.origin)} has no area", BOX_HINT)
+                raise DataError(f"the box {described_box(box)}{of_origin(self.origin)} has no area", BOX_HINT)
 
     @classmethod
     def from_text(cls, text: str, origin: str = "") -> Boxes | None:
@@ -55,7 +57,7 @@ class Boxes:
         readable = tuple(box for box in boxes if box is not None)
         if len(readable) < len(boxes):
             raise DataError(
-                f"the boxes{of(origin)} cannot be read: {shortened(text)}", f"write them as {BOXES_EXAMPLE}"
+                f"the boxes{of_origin(origin)} cannot be read: {quoted_start(text)}", f"write them as {BOXES_EXAMPLE}"
             )
         return cls(readable, origin) if readable else None
 
@@ -77,7 +79,7 @@ class Boxes:
                     boxes.append((x, y, float(right) - x, float(bottom) - y))
         except ValueError:
             raise DataError(
-                f"the label{of(origin)} says nothing of boxes: {shortened(text)}",
+                f"the label{of_origin(origin)} says nothing of boxes: {quoted_start(text)}",
                 f"boxes in a label are '{OPACITY} 1 left top right bottom', and '{NO_OPACITY} 1 0 0 1 1' is no box",
             ) from None
         return cls(tuple(boxes), origin) if boxes else None
@@ -87,13 +89,13 @@ Mask = Path | Boxes
 """A region of an image: a PNG file whose black is outside, or boxes."""
 
 
-def described(box: Box) -> str:
+def described_box(box: Box) -> str:
     """A box in words."""
     left, top, width, height = box
     return f"at {left:g}, {top:g} of {width:g} x {height:g} pixels"
 
 
-def shortened(text: str) -> str:
+def quoted_start(text: str) -> str:
     """A text in quotes on one line, of which the beginning is enough to find it."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
 
@@ -127,6 +129,6 @@ def _box(item: object) -> Box | None:
     return left, top, width, height
 
 
-def of(origin: str) -> str:
+def of_origin(origin: str) -> str:
     """What follows a thing whose image is known, or is not."""
     return f" of {origin}" if origin else ""

@@ -1,6 +1,6 @@
 """Where images come from: a data set by name, a folder of images, or a table that lists them.
 
-`find` only looks at names and tables; no image is opened here, but for the number of frames of DICOM files on request.
+`find_source` reads names and tables only. It opens no image, except to count the frames of DICOM files on request.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_table
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.plugins import Registry
 
-__all__ = ["CATALOG", "FRAMES", "Entry", "Source", "entry_of", "find"]
+__all__ = ["CATALOG", "FRAMES", "Entry", "Source", "entry_of", "find_source"]
 
 DEFAULT = "fashion"
 
-BUILTINS = {
+BUILTIN_DATASETS = {
     "fashion": "sslcurr.data.sources.sets.packaged:FASHION",
     "digits": "sslcurr.data.sources.sets.packaged:DIGITS",
     "elpv": "sslcurr.data.sources.sets.packaged:ELPV",
@@ -39,7 +39,7 @@ BUILTINS = {
 }
 
 
-def _checked(name: str, value: object) -> Entry:
+def _checked_entry(name: str, value: object) -> Entry:
     if not isinstance(value, Entry):
         raise DataError(
             f"{name} is no data set: {value!r} is no Entry of {Entry.__module__}",
@@ -48,13 +48,13 @@ def _checked(name: str, value: object) -> Entry:
     return value
 
 
-CATALOG: Registry[Entry] = Registry("data set", "sslcurr.datasets", BUILTINS, _checked, DataError)
+CATALOG: Registry[Entry] = Registry("data set", "sslcurr.datasets", BUILTIN_DATASETS, _checked_entry, DataError)
 
 FRAMES = ("refuse", "first", "all")
 """What becomes of a DICOM file with several frames."""
 
 
-def find(dataset: str | None, data_root: Path | None = None, frames: str = "refuse") -> Source:
+def find_source(dataset: str | None, data_root: Path | None = None, frames: str = "refuse") -> Source:
     """The source that a `--dataset` names: a data set of the catalog, a folder of images, or a table of them.
 
     None means the embedded Fashion-MNIST. A named data set is looked for in `data_root` (None: the working directory),
@@ -64,7 +64,7 @@ def find(dataset: str | None, data_root: Path | None = None, frames: str = "refu
     Raises DataError if there is no such data set or its files are missing, if a folder has no images or an empty class,
     and if a table lacks its path column, names a file twice, or contradicts itself about splits.
     """
-    source = _find(DEFAULT if dataset is None else dataset, data_root)
+    source = _find_source(DEFAULT if dataset is None else dataset, data_root)
     return source if frames == "refuse" else _with_frames(source, every=frames == "all")
 
 
@@ -73,11 +73,11 @@ def entry_of(name: str) -> Entry:
     return CATALOG.find(name)
 
 
-def _find(dataset: str, data_root: Path | None) -> Source:
+def _find_source(dataset: str, data_root: Path | None) -> Source:
     if dataset in CATALOG:
         entry = CATALOG[dataset]
         return entry.loader(locate(dataset, entry, data_root))
-    path = _look_up(dataset, data_root)
+    path = _existing_path(dataset, data_root)
     if path.is_dir():
         return from_folder(path)
     if path.suffix.lower() not in TABLE_SUFFIXES:
@@ -85,7 +85,7 @@ def _find(dataset: str, data_root: Path | None) -> Source:
     return from_table(path)
 
 
-def _look_up(dataset: str, data_root: Path | None) -> Path:
+def _existing_path(dataset: str, data_root: Path | None) -> Path:
     """The existing folder or file, absolute."""
     path = Path(dataset).expanduser()
     candidates = [path] if path.is_absolute() or data_root is None else [path, data_root.expanduser() / path]

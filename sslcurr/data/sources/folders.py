@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
 from sslcurr.data.sources.source import SPLIT_NAMES, Source, classes_of, with_free_parts
-from sslcurr.data.sources.tables import TABLE_NAMES, from_columns, read_columns
+from sslcurr.data.sources.tables import LABEL_TABLE_NAMES, from_columns, read_columns
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
 
@@ -30,7 +30,7 @@ class Walk:
 
 
 def from_folder(root: Path) -> Source:
-    """The images below a folder; see `sslcurr.data.sources.catalog.find`.
+    """The images below a folder; see `sslcurr.data.sources.catalog.find_source`.
 
     Raises DataError if there are none, or if a class folder is empty.
     """
@@ -68,7 +68,7 @@ def from_folder(root: Path) -> Source:
     if len(classes) < 2:
         notes += [
             f"there is a {table}: pass it as --dataset {root / table} to use its labels"
-            for table in TABLE_NAMES
+            for table in LABEL_TABLE_NAMES
             if (root / table).is_file()
         ]
     if walk.num_others:

@@ -20,19 +20,19 @@ from sslcurr.wording import and_more
 __all__ = ["TABLE_SUFFIXES", "from_columns", "from_table", "read_columns"]
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq", ".jsonl")
-TABLE_NAMES = ("labels.csv", "metadata.csv")
+LABEL_TABLE_NAMES = ("labels.csv", "metadata.csv")
 PATH_COLUMNS = ("path", "file_name")
 MASK_COLUMNS = ("mask", "boxes")
-COLUMNS = (*PATH_COLUMNS, "label", "group", "split", *MASK_COLUMNS)
+SOURCE_COLUMNS = (*PATH_COLUMNS, "label", "group", "split", *MASK_COLUMNS)
 
 
 def from_table(table: Path) -> Source:
-    """The images that a table lists, in the order of its rows; see `sslcurr.data.sources.catalog.find`.
+    """The images that a table lists, in the order of its rows; see `sslcurr.data.sources.catalog.find_source`.
 
     Raises DataError if it lacks its path column, names a file twice, contradicts itself about splits, or has masks that
     are not there or boxes that are none.
     """
-    name = table.parent.name if table.name.lower() in TABLE_NAMES and table.parent.name else table.stem
+    name = table.parent.name if table.name.lower() in LABEL_TABLE_NAMES and table.parent.name else table.stem
     return from_columns(read_columns(table), root=table.parent, table=table, name=name)
 
 
@@ -107,7 +107,7 @@ def check_masks(masks: Mapping[str, Mask | None], table: Path) -> None:
         )
 
 
-def read_columns(table: Path, wanted: Sequence[str] = COLUMNS) -> dict[str, list[str]]:
+def read_columns(table: Path, wanted: Sequence[str] = SOURCE_COLUMNS) -> dict[str, list[str]]:
     """The columns of a table as text, without blanks around; of Parquet and JSON lines only the `wanted` ones.
 
     Raises DataError if it cannot be read.
@@ -133,7 +133,7 @@ def _read_csv(table: Path) -> dict[str, list[str]]:
         raise DataError(f"{table} is empty", "it needs a header with a column path")
     header = [name.strip() for name in rows[0]]
     for name, count in Counter(header).items():
-        if count > 1 and name in COLUMNS:
+        if count > 1 and name in SOURCE_COLUMNS:
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
     columns: dict[str, list[str]] = {name: [] for name in header}
     # Of columns of one name the last counts, and gets one cell a row.
@@ -162,7 +162,7 @@ def _read_json_lines(table: Path, wanted: Sequence[str]) -> dict[str, list[str]]
             f"{table} cannot be read as JSON lines: {error}", "write one object a line, in UTF-8"
         ) from error
     present = {name for row in rows for name in row}
-    columns = {name: [_text(row.get(name)) for row in rows] for name in wanted if name in present}
+    columns = {name: [_cell_text(row.get(name)) for row in rows] for name in wanted if name in present}
     return columns or {name: [] for name in present}
 
 
@@ -178,11 +178,11 @@ def _read_parquet(table: Path, wanted: Sequence[str]) -> dict[str, list[str]]:
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{table} cannot be read as Parquet: {reason}", "write it again") from error
-    columns = {name: [_text(value) for value in content[name].to_pylist()] for name in content.column_names}
+    columns = {name: [_cell_text(value) for value in content[name].to_pylist()] for name in content.column_names}
     return columns or {name: [] for name in names}
 
 
-def _text(value: object) -> str:
+def _cell_text(value: object) -> str:
     """A cell as text: nothing for None and NaN."""
     if value is None or value != value:
         return ""

@@ -1,4 +1,4 @@
-"""Colour operations on batches, each image with its own factors; the laws are torchvision's on floats in [0, 1]."""
+"""Colour operations on batches, each image with its own factors; the formulas are torchvision's for floats in [0, 1]."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> None:
     x.mul_(factor).add_(gray).clamp_(0.0, 1.0)
 
 
-def hue_law(factor: Tensor) -> tuple[Tensor, Tensor]:
+def hue_matrices(factor: Tensor) -> tuple[Tensor, Tensor]:
     """Matrices [M, 3, 3] and weights [M] by which a hue shift is a clamped linear map (see `adjust_hue`)."""
     turn = factor.remainder(1.0) * 6.0
     sextant = turn.floor()
@@ -64,7 +64,7 @@ def adjust_hue(x: Tensor, factor: Tensor) -> None:
     and green and blue likewise in turn, which is the same as through HSV without its divisions and cases; whole sixths
     permute the channels and complement them against max + min.
     """
-    matrix, weight = hue_law(factor)
+    matrix, weight = hue_matrices(factor)
     red, green, blue = x.unbind(1)
     high = torch.maximum(red, green)
     low = torch.minimum(red, green)

@@ -161,9 +161,9 @@ def resize_dense(images: Tensor, boxes: Tensor, flips: Tensor, size: int, count:
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each image counter-clockwise about its centre, bilinear, black where nothing is known.
+    """Turn each image counter-clockwise about its centre, bilinear, black outside the image.
 
-    `x` is [M, C, size, size], `degrees` [M]; the same law as torchvision's `rotate`.
+    `x` is [M, C, size, size], `degrees` [M]; as torchvision's `rotate`.
     """
     angle = torch.deg2rad(degrees)
     cosine, sine, nothing = angle.cos(), angle.sin(), torch.zeros_like(angle)

@@ -1,7 +1,7 @@
 """Random views as batched tensor operations: drawn on the CPU, made on the device that trains.
 
-A view is described by a `View`, its random numbers by the `Parameters` that `draw` takes from a generator, and `render`
-makes it from a batch of packed images. The operations come in the order of MoCo v2 (https://arxiv.org/abs/2003.04297):
+A view is described by a `View`. `draw_parameters` takes its random numbers from a generator, as `Parameters`.
+`render_views` makes it from a batch of packed images. The operations come in the order of MoCo v2 (https://arxiv.org/abs/2003.04297):
 crop and resize, rotation, colour jitter, grey, blur, solarize, flips, normalise.
 """
 
@@ -17,7 +17,9 @@ from sslcurr.data.views import render as batched
 from sslcurr.data.views.view import Parameters, View
 
 
-def draw(view: View, heights: Tensor, widths: Tensor, channels: int, generator: torch.Generator) -> Parameters:
+def draw_parameters(
+    view: View, heights: Tensor, widths: Tensor, channels: int, generator: torch.Generator
+) -> Parameters:
     """Draw the random numbers of `view.count` views of each of N images, on the CPU.
 
     `heights` and `widths` are int [N], the sizes of the true images in pixels; `channels` is that of the images, 1 or
@@ -66,7 +68,7 @@ def draw(view: View, heights: Tensor, widths: Tensor, channels: int, generator: 
     )
 
 
-def render(
+def render_views(
     images: Tensor,
     parameters: Parameters,
     view: View,
@@ -86,7 +88,7 @@ def render(
     parameters = parameters if parameters.image.device == images.device else host.to(images.device)
     result = torch.empty((view.count, len(images), channels, view.size, view.size), device=images.device)
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        batched.render(images.contiguous(), parameters, host, view, tuple(mean), tuple(std), result)
+        batched.render_into(images.contiguous(), parameters, host, view, tuple(mean), tuple(std), result)
     return result.view(-1, channels, view.size, view.size)
 
 
@@ -104,12 +106,12 @@ def make_views(
     """Draw and make all `views` of a batch of packed images, in turn from one CPU generator.
 
     `images` is uint8 [N, C, S, S] on the training device, `heights` and `widths` int [N] are the true sizes in pixels;
-    `mean`, `std` and `channels` as in `render`. Returns a float32 [count * N, channels, size, size] for each View.
+    `mean`, `std` and `channels` as in `render_views`. Returns float32 [count * N, channels, size, size] for each View.
     """
     return tuple(
-        render(
+        render_views(
             images,
-            draw(view, heights, widths, images.shape[1], generator),
+            draw_parameters(view, heights, widths, images.shape[1], generator),
             view,
             mean=mean,
             std=std,

@@ -59,7 +59,7 @@ def _chunks(num_images: int, bytes_per_image: int, device: torch.device) -> Iter
         yield slice(start, min(start + step, num_images))
 
 
-def render(
+def render_into(
     images: Tensor,
     parameters: Parameters,
     host: Parameters,
@@ -76,7 +76,7 @@ def render(
     every_row = np.arange(count * num_images).reshape(count, num_images)
     for chunk in _chunks(num_images, 4 * count * images.shape[1] * view.size**2, images.device):
         plan = _Plan(host, every_row[:, chunk].reshape(-1)).to(images.device)
-        x = _make(images[chunk], parameters, host, plan, view, channels)
+        x = _augmented(images[chunk], parameters, host, plan, view, channels)
         x = x.view(count, -1, *x.shape[1:])
         for channel in range(channels):
             source = x[:, :, min(channel, x.shape[2] - 1)]
@@ -85,7 +85,9 @@ def render(
             target.sub_(mean[channel] / std[channel])
 
 
-def _make(images: Tensor, parameters: Parameters, host: Parameters, plan: _Plan, view: View, channels: int) -> Tensor:
+def _augmented(
+    images: Tensor, parameters: Parameters, host: Parameters, plan: _Plan, view: View, channels: int
+) -> Tensor:
     """The views of `images` before they are normalised: [count * N, C, size, size]."""
     rows = plan.indices["rows"]
     box = crops.in_pixels(parameters.box[rows], parameters.true_size[rows], images.shape[-1])
@@ -101,15 +103,15 @@ def _make(images: Tensor, parameters: Parameters, host: Parameters, plan: _Plan,
     if x.shape[1] == 3 and channels == 1:
         x = colour.to_gray(x)
     elif x.shape[1] == 3:
-        _replace(x, plan.indices["gray"], colour.to_gray)
+        _apply_to(x, plan.indices["gray"], colour.to_gray)
     sigma = parameters.sigma[rows]
-    _replace(x, plan.indices["sigma"], lambda part: blur(part, sigma.index_select(0, plan.indices["sigma"])))
+    _apply_to(x, plan.indices["sigma"], lambda part: blur(part, sigma.index_select(0, plan.indices["sigma"])))
     threshold = view.solarize_threshold
-    _replace(x, plan.indices["solarize"], lambda part: torch.where(part >= threshold, 1.0 - part, part))
+    _apply_to(x, plan.indices["solarize"], lambda part: torch.where(part >= threshold, 1.0 - part, part))
     return x
 
 
-def _replace(x: Tensor, which: Tensor, operation: Callable[[Tensor], Tensor]) -> None:
+def _apply_to(x: Tensor, which: Tensor, operation: Callable[[Tensor], Tensor]) -> None:
     """Apply `operation` to the images `which` of `x`, in place."""
     if len(which):
         x.index_copy_(0, which, operation(x.index_select(0, which)).expand(-1, x.shape[1], -1, -1))

@@ -47,7 +47,7 @@ from sslcurr.data.sources import catalog
 from sslcurr.data.sources.boxes import Boxes
 from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
-from sslcurr.engine.selection import Selection, rows_of
+from sslcurr.engine.selection import Selection, split_rows
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec.record import StageRecord
@@ -309,7 +309,7 @@ def pictured(tmp_path: Path):
         pixels = np.zeros((height, width), dtype=np.uint8)
         pixels[:, width // 2 :] = 255
         Image.fromarray(pixels).save(root / name / "0.png")
-    source = catalog.find(str(root))
+    source = catalog.find_source(str(root))
     return source, open_pack(source, 32, tmp_path / "packs")
 
 
@@ -770,8 +770,10 @@ def test_a_split_is_that_of_the_training_where_the_images_are_the_same(small_sta
     given = spec.data
     for change in ({"split_seed": 5}, {"test": 0.4}, {"val": 0.3, "test": 0.4}):
         own = replace(given, **change)
-        assert rows(own, pack.labels) == rows_of(own, "test", pack).tolist() != rows_of(given, "test", pack).tolist()
-        assert rows(replace(own, fingerprint="of others"), pack.labels) == rows_of(given, "test", pack).tolist()
+        assert (
+            rows(own, pack.labels) == split_rows(own, "test", pack).tolist() != split_rows(given, "test", pack).tolist()
+        )
+        assert rows(replace(own, fingerprint="of others"), pack.labels) == split_rows(given, "test", pack).tolist()
     # Images without a label are left out where there are labels.
     assert rows(given, labels, "all") == [row for row in range(63) if row % 5]
     assert rows(given, np.full_like(labels, -1), "all") == list(range(63))
@@ -1005,7 +1007,7 @@ def test_another_data_set_is_looked_at_with_a_note(sslcurr, folder, masked, tmp_
 
 
 def test_masks_module_reads_what_the_command_is_given(folder, masked):
-    found = masks.find(catalog.find(str(folder)), masked)
+    found = masks.find_masks(catalog.find_source(str(folder)), masked)
     assert len(found) == 63
     assert json.dumps(sorted(found)[:1])
 

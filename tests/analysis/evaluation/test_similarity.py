@@ -34,7 +34,7 @@ from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.models import Model, models_from
 from sslcurr.engine.plan import Planner
-from sslcurr.engine.selection import rows_of, select
+from sslcurr.engine.selection import select, split_rows
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec.request import Request
@@ -76,7 +76,7 @@ def batches_of(data, count, size, seed=0, split="all"):
     """The rows of each batch, from the order that a comparison has."""
     from sslcurr.seeds import numpy_generator
 
-    rows = rows_of(data.spec(1.0), split, data.pack)
+    rows = split_rows(data.spec(1.0), split, data.pack)
     order = numpy_generator(seed, "cka").permutation(rows)[:count]
     return np.array_split(order, math.ceil(len(order) / size))
 
@@ -471,7 +471,7 @@ def test_no_gram_is_computed_twice_for_one_tensor(data, store, monkeypatch):
 
 def test_too_few_images(data, store):
     few = replace(data, split=replace(data.split, val=0.0, test=0.05))
-    assert len(rows_of(few.spec(1.0), "test", data.pack)) == 3
+    assert len(split_rows(few.spec(1.0), "test", data.pack)) == 3
     with pytest.raises(DataError, match="CKA needs 4 images, and clothes has 3 of test"):
         compared([untrained(0)], few, store, split="test")
     for name in ("num_images", "batch_size"):
@@ -576,7 +576,7 @@ def test_dissimilarity_of_stages_is_one_minus_the_mean_over_layers(sslcurr, fold
     between = dissimilarity(data, store, "cpu")
     assert between(stages[0], stages[0]) == pytest.approx(0, abs=1e-9)
     models = models_from(keys, store)
-    num = len(rows_of(data.spec(1.0), "val", data.pack))
+    num = len(split_rows(data.spec(1.0), "val", data.pack))
     kept, names = features(models, data, batches_of(data, num, 32, split="val"), "stages", "avg")
     value = slow_cka(kept)
     width = len(names[0])

@@ -28,7 +28,7 @@ from sslcurr.analysis.results.kinds import TABLE_NAMES as KINDS
 from sslcurr.analysis.results.kinds import tables
 from sslcurr.analysis.results.report import tables as report_tables
 from sslcurr.analysis.results.table import Column, Table
-from sslcurr.cli.report import Format, TableName
+from sslcurr.cli.report import TableFormat, TableName
 from sslcurr.engine.store import Store
 from sslcurr.spec.record import RunRecord
 from tests import REPOSITORY
@@ -619,7 +619,7 @@ def test_attention_stands_beside_accuracy_where_masks_are_known(made):
 
 def test_words_of_the_command_line_are_those_of_the_tables():
     assert [name.value for name in TableName] == list(KINDS)
-    assert tuple(form.value for form in Format) == FORMATS
+    assert tuple(form.value for form in TableFormat) == FORMATS
 
 
 def test_many_models_and_layers_and_pretraining_alone(made):

@@ -153,7 +153,7 @@ def test_every_file_of_pydicom_is_as_pydicom_shows_it(path):
         expected = stored if stored.dtype == np.uint8 else percentile_window(stored, np.ones(stored.shape, bool))
     assert result.shape == expected.shape
     assert np.abs(result - expected.astype(np.float64)).max() <= 0.51
-    assert dicom.has_grey_header(path) == (result.shape[2] == 1)
+    assert dicom.has_grey_dicom_header(path) == (result.shape[2] == 1)
 
 
 def test_the_files_are_many():

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslcurr.data.check import check
+from sslcurr.data.check import check_source
 from sslcurr.data.decode.image import BrokenImage
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.packing import open_pack
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from tests.trees import write_dicom
 
 
@@ -70,21 +70,21 @@ def radiographs(tmp_path) -> Path:
 
 
 def test_packs_and_checks_of_many_dicom_files_are_those_of_one_thread(radiographs, tmp_path, monkeypatch):
-    source = find(str(radiographs))
+    source = find_source(str(radiographs))
     by_processes = open_pack(source, 8, tmp_path / "one", workers=2, skip_broken=True)
-    findings = check(source, workers=2)
+    findings = check_source(source, workers=2)
     monkeypatch.setattr("sslcurr.data.decode.parallel.FEW_FILES", 1000)
     by_thread = open_pack(source, 8, tmp_path / "two", workers=1, skip_broken=True)
     assert by_processes.fingerprint == by_thread.fingerprint
     assert np.array_equal(by_processes.images, by_thread.images)
     assert (by_processes.folder / "broken.txt").read_text() == (by_thread.folder / "broken.txt").read_text()
     assert by_processes.names == [name for name in source.names if name != "a/04.dcm"]
-    assert findings == check(source, workers=1)
+    assert findings == check_source(source, workers=1)
     assert [fault.name for fault in findings.broken] == ["a/04.dcm"]
 
 
 def test_mistakes_cross_from_the_processes(radiographs, tmp_path):
-    source = find(str(radiographs))
+    source = find_source(str(radiographs))
 
     def remove(done: int, total: int) -> None:
         if done == 0:

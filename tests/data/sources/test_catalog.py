@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sslcurr.data.sources.catalog import CATALOG, find
+from sslcurr.data.sources.catalog import CATALOG, find_source
 from sslcurr.errors import DataError
 
 
 def touch(root, *names):
-    """Files that look like images by name; `find` opens none."""
+    """Files that look like images by name; `find_source` opens none."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
@@ -22,11 +22,11 @@ def touch(root, *names):
 
 def table(root, text, name="labels.csv"):
     (root / name).write_text(text, encoding="utf-8")
-    return find(str(root / name))
+    return find_source(str(root / name))
 
 
 def test_fashion_is_the_default():
-    source = find(None)
+    source = find_source(None)
     assert source.name == "fashion"
     assert source.root is None
     assert source.arrays.shape == (2500, 28, 28)
@@ -39,13 +39,13 @@ def test_fashion_is_the_default():
     assert {source.labels.count(label) for label in source.classes} == {250}
     assert source.image_size == CATALOG["fashion"].image_size == 28
     assert len(source.classes) == CATALOG["fashion"].num_classes
-    assert find("fashion").names == source.names
+    assert find_source("fashion").names == source.names
 
 
 def test_one_class_a_folder(tmp_path):
     touch(tmp_path, "cat/b.JPG", "cat/deep/a.png", "dog/a.tiff", "dog/notes.txt", "README.md")
     touch(tmp_path, ".git/x.png", "__MACOSX/cat/b.jpg", "dog/.hidden.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.names == ["cat/b.JPG", "cat/deep/a.png", "dog/a.tiff"]
     assert source.labels == ["cat", "cat", "dog"]
     assert source.classes == ("cat", "dog")
@@ -56,7 +56,7 @@ def test_one_class_a_folder(tmp_path):
 
 def test_flat_folder_has_no_labels(tmp_path):
     touch(tmp_path, "b.png", "a.webp", "labels.csv")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.names == ["a.webp", "b.png"]
     assert source.labels == [None, None]
     assert source.classes == ()
@@ -65,14 +65,14 @@ def test_flat_folder_has_no_labels(tmp_path):
 
 def test_a_single_class_folder_with_a_table_is_remarked(tmp_path):
     touch(tmp_path, "images/a.png", "metadata.csv")
-    assert any("metadata.csv" in note for note in find(str(tmp_path)).notes)
+    assert any("metadata.csv" in note for note in find_source(str(tmp_path)).notes)
     touch(tmp_path, "others/a.png")
-    assert not any("metadata.csv" in note for note in find(str(tmp_path)).notes)
+    assert not any("metadata.csv" in note for note in find_source(str(tmp_path)).notes)
 
 
 def test_images_beside_class_folders_have_no_label(tmp_path):
     touch(tmp_path, "cat/a.png", "dog/a.png", "loose.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert dict(zip(source.names, source.labels, strict=True))["loose.png"] is None
     assert source.notes == ("1 image beside the class folders: used without a label",)
 
@@ -80,19 +80,19 @@ def test_images_beside_class_folders_have_no_label(tmp_path):
 def test_empty_class_folder_is_named(tmp_path):
     touch(tmp_path, "cat/a.png", "dog/readme.txt")
     with pytest.raises(DataError, match="dog has no images") as caught:
-        find(str(tmp_path))
+        find_source(str(tmp_path))
     assert "remove it" in caught.value.hint
 
 
 def test_folder_without_images(tmp_path):
     touch(tmp_path, "a.txt")
     with pytest.raises(DataError, match="has no images"):
-        find(str(tmp_path))
+        find_source(str(tmp_path))
 
 
 def test_given_splits(tmp_path):
     touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "validation/cat/b.png", "test/dog/c.png", "test/loose.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.classes == ("cat", "dog")
     assert dict(zip(source.names, zip(source.splits, source.labels, strict=True), strict=True)) == {
         "train/cat/a.png": ("train", "cat"),
@@ -105,7 +105,7 @@ def test_given_splits(tmp_path):
 
 def test_a_part_that_is_not_given_is_taken_from_the_training_images(tmp_path):
     touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/cat/b.png", "extra/c.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert dict(zip(source.names, source.splits, strict=True)) == {
         "extra/c.png": "",
         "train/cat/a.png": "",
@@ -119,22 +119,22 @@ def test_empty_class_folder_in_a_split(tmp_path):
     touch(tmp_path, "train/cat/a.png", "test/cat/b.png")
     (tmp_path / "test/dog").mkdir()
     with pytest.raises(DataError, match="test/dog has no images"):
-        find(str(tmp_path))
+        find_source(str(tmp_path))
 
 
 def test_folders_called_training_and_testing(tmp_path):
     touch(tmp_path, "Training/cat/a.png", "Training/dog/a.png", "Testing/cat/b.png", "Testing/dog/b.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.names == ["Testing/cat/b.png", "Testing/dog/b.png", "Training/cat/a.png", "Training/dog/a.png"]
     assert source.labels == ["cat", "dog", "cat", "dog"]
     assert source.splits == ["test", "test", "", ""]
     touch(tmp_path, "dev/cat/c.png")
-    assert find(str(tmp_path)).splits == ["test", "test", "train", "train", "val"]
+    assert find_source(str(tmp_path)).splits == ["test", "test", "train", "train", "val"]
 
 
 def test_classes_called_train_and_bus_are_classes(tmp_path):
     touch(tmp_path, "train/a.png", "bus/a.png")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.classes == ("bus", "train")
     assert source.splits is None
 
@@ -142,15 +142,15 @@ def test_classes_called_train_and_bus_are_classes(tmp_path):
 def test_a_link_to_itself_ends(tmp_path):
     touch(tmp_path, "cat/a.png", "dog/a.png")
     (tmp_path / "cat/again").symlink_to(tmp_path)
-    assert "cat/a.png" in find(str(tmp_path)).names
+    assert "cat/a.png" in find_source(str(tmp_path)).names
 
 
 def test_relative_paths_are_looked_for_in_the_data_root(tmp_path, monkeypatch):
     touch(tmp_path, "root/set/a.png", "here/x.txt")
     monkeypatch.chdir(tmp_path / "here")
-    assert find("set", tmp_path / "root").root == tmp_path / "root/set"
+    assert find_source("set", tmp_path / "root").root == tmp_path / "root/set"
     touch(tmp_path, "here/set/b.png")
-    assert find("set", tmp_path / "root").names == ["b.png"]
+    assert find_source("set", tmp_path / "root").names == ["b.png"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_relative_paths_are_looked_for_in_the_data_root(tmp_path, monkeypatch):
 def test_unknown_data_sets(dataset, message, hint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
-        find(dataset)
+        find_source(dataset)
     assert str(caught.value) == message
     assert hint in caught.value.hint
 
@@ -173,7 +173,7 @@ def test_unknown_data_sets(dataset, message, hint, tmp_path, monkeypatch):
 def test_a_file_that_is_no_table(tmp_path):
     touch(tmp_path, "all.zip")
     with pytest.raises(DataError, match="not a table"):
-        find(str(tmp_path / "all.zip"))
+        find_source(str(tmp_path / "all.zip"))
 
 
 def test_table(tmp_path):
@@ -215,7 +215,7 @@ def test_parquet(suffix, tmp_path):
         {"path": ["b.png", "a.png", "c.png"], "label": [1.0, None, 3.0], "group": [7, 7, 8], "pixels": [b"1"] * 3}
     )
     frame.to_parquet(tmp_path / f"t{suffix}")
-    source = find(str(tmp_path / f"t{suffix}"))
+    source = find_source(str(tmp_path / f"t{suffix}"))
     assert source.names == ["b.png", "a.png", "c.png"]
     assert source.labels == ["1", None, "3"]
     assert source.groups == ["7", "7", "8"]
@@ -236,14 +236,14 @@ def test_json_lines(tmp_path):
         {"path": "d.png", "label": True},
     ]
     for ends in ("\n", "\r\n", "\n \n"):
-        source = find(str(json_lines(tmp_path / "cases.jsonl", *rows, ends=ends)))
+        source = find_source(str(json_lines(tmp_path / "cases.jsonl", *rows, ends=ends)))
         assert source.name == "cases"
         assert source.names == ["é/ü b.png", "a.png", "c.png", "d.png"]
         assert source.labels == ["1", None, "3", "True"]
         assert source.groups == ["7", "", "", ""]
         assert source.splits == ["", "val", "", ""]
     (tmp_path / "cases.jsonl").write_text('\ufeff{"file_name": "a.png"}', encoding="utf-8")
-    assert find(str(tmp_path / "cases.jsonl")).names == ["a.png"]
+    assert find_source(str(tmp_path / "cases.jsonl")).names == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_mistakes_in_json_lines(text, message, tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "t.jsonl").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message) as caught:
-        find(str(tmp_path / "t.jsonl"))
+        find_source(str(tmp_path / "t.jsonl"))
     assert caught.value.hint
     assert "\n" not in str(caught.value) + caught.value.hint
 
@@ -322,7 +322,7 @@ def test_missing_path_column_says_which_was_meant(tmp_path):
 def test_tables_that_are_no_tables(name, tmp_path):
     (tmp_path / name).write_bytes(bytes(range(128, 256)))
     with pytest.raises(DataError, match="cannot be read as"):
-        find(str(tmp_path / name))
+        find_source(str(tmp_path / name))
 
 
 def test_training_without_validation_in_a_table(tmp_path):
@@ -345,7 +345,7 @@ def test_dicom_without_an_extension_is_found_by_its_content(tmp_path):
     (tmp_path / "dog/NOTES").write_bytes(b"x" * 128 + b"MCID")
     (tmp_path / "dog/gone").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "dog/pipe")  # to open it would wait for ever
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.names == ["cat/1.2.840.113619.2.5", "cat/IM00001", "dog/b.dcm"]
     # DICOMDIR and c.bin are no images by their names, the others by what they are.
     assert source.notes == ("7 files ignored that are not images",)
@@ -368,7 +368,7 @@ def test_imagefolder_with_a_table_in_its_root(kind, tmp_path):
     else:
         frame = pd.DataFrame(rows)
         getattr(frame, f"to_{kind}")(tmp_path / f"metadata.{kind}", index=False)
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert (source.name, source.root) == (tmp_path.name, tmp_path)
     assert source.names == ["train/0002.png", "train/0001.png", "test/0001.png", "loose.png"]
     assert source.labels == ["4", "5", "4", None]
@@ -390,7 +390,7 @@ def test_imagefolder_with_tables_in_its_splits(name, tmp_path):
     metadata("train", {**b, "group": "p1"}, {**a, "group": "p2"})
     metadata("test", a)
     metadata("validation", {**a, "label": "dog"}, {"file_name": "gone.png", "label": "dog"})
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.names == ["test/a.png", "train/deep/b.png", "train/a.png", "validation/a.png"]
     assert source.labels == ["cat", "dog", "cat", "dog"]
     assert source.groups == ["", "p1", "p2", ""]
@@ -402,7 +402,7 @@ def test_imagefolder_with_tables_in_its_splits(name, tmp_path):
 def test_a_table_without_labels_leaves_an_imagefolder_to_its_folders(column, tmp_path):
     touch(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/cat/a.png")
     (tmp_path / "train/metadata.csv").write_text(f"{column}\ncat/a.png,x\n", encoding="utf-8")
-    source = find(str(tmp_path))
+    source = find_source(str(tmp_path))
     assert source.classes == ("cat", "dog")
     assert source.splits == ["test", "", ""]
 
@@ -410,7 +410,7 @@ def test_a_table_without_labels_leaves_an_imagefolder_to_its_folders(column, tmp
 def test_a_split_column_counts_more_than_folders(tmp_path):
     touch(tmp_path, "train/a.png", "train/b.png")
     (tmp_path / "metadata.csv").write_text("file_name,label,split\ntrain/a.png,1,test\ntrain/b.png,2,val\n")
-    assert find(str(tmp_path)).splits == ["test", "val"]
+    assert find_source(str(tmp_path)).splits == ["test", "val"]
 
 
 def test_folder_that_may_not_be_read(tmp_path, monkeypatch):
@@ -424,4 +424,4 @@ def test_folder_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(DataError, match="dog may not be read"):
-        find(str(tmp_path))
+        find_source(str(tmp_path))

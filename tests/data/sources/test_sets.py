@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sslcurr.data.sources.boxes import Boxes
-from sslcurr.data.sources.catalog import CATALOG, FRAMES, entry_of, find
+from sslcurr.data.sources.catalog import CATALOG, FRAMES, entry_of, find_source
 from sslcurr.data.sources.sets.entry import Entry, Needed, locate
 from sslcurr.errors import DataError
 from tests import SHARED_DATA, trees
@@ -63,7 +63,7 @@ def found(built, monkeypatch):
     def look(name: str):
         root = built(name)
         trees.trust(monkeypatch, root / name)
-        return find(name, root)
+        return find_source(name, root)
 
     return look
 
@@ -77,8 +77,8 @@ def by_name(source, column):
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_conformance(name, found, tmp_path):
-    source = found(name) if name in TREES else find(name, tmp_path)
-    again = found(name) if name in TREES else find(name, tmp_path)
+    source = found(name) if name in TREES else find_source(name, tmp_path)
+    again = found(name) if name in TREES else find_source(name, tmp_path)
     entry = CATALOG[name]
     assert source.name == name
     assert source.names
@@ -110,7 +110,7 @@ def test_conformance(name, found, tmp_path):
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_sets_are_whole(name):
-    source, entry = find(name), CATALOG[name]
+    source, entry = find_source(name), CATALOG[name]
     assert len(source.names) == entry.num_images
     assert len(source.classes) == entry.num_classes
     assert None not in source.labels
@@ -118,7 +118,7 @@ def test_packaged_sets_are_whole(name):
 
 
 def test_digits():
-    source = find("digits")
+    source = find_source("digits")
     assert source.names[1796] == "1796"
     assert source.labels[:12] == [*"012345678901"]
     assert source.classes == tuple("0123456789")
@@ -130,7 +130,7 @@ def test_digits():
 
 
 def test_elpv():
-    source = find("elpv")
+    source = find_source("elpv")
     assert source.names[0] == "images/cell0001.png"
     assert source.classes == ("functional", "defective")
     # Of the probabilities 0, 1/3, 2/3 and 1 there are 1508, 295, 106 and 715.
@@ -173,12 +173,12 @@ def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):
     for name in ("cifar10", "places365"):
         TREES[name](tmp_path / name)
         with pytest.raises(DataError, match=f"torchvision cannot use the files of {name} in .*corrupted") as caught:
-            find(name, tmp_path)
+            find_source(name, tmp_path)
         assert caught.value.hint
     for name in CATALOG:
         if CATALOG[name].needs:
             with pytest.raises(DataError):
-                find(name, tmp_path / "nothing")
+                find_source(name, tmp_path / "nothing")
 
 
 def test_downloaders_ask_torchvision(tmp_path, monkeypatch):
@@ -259,8 +259,8 @@ def test_sets_of_packages_need_no_folder(tmp_path):
 
 def test_a_name_of_the_catalog_wins_over_a_folder(built, monkeypatch):
     monkeypatch.chdir(built("imagenet"))
-    assert find("imagenet").image_size == 224
-    assert find("./imagenet").image_size is None
+    assert find_source("imagenet").image_size == 224
+    assert find_source("./imagenet").image_size is None
 
 
 # ---- skin lesions
@@ -296,21 +296,21 @@ def test_isic2019_with_other_numbers_and_without_unknowns(tmp_path):
     table = tmp_path / "ISIC_2019_Training_GroundTruth.csv"
     rows = ["image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC", "ISIC_0000000,0.7,0,0,0,0,0,0,0", "ISIC_0000001,1,,0,0,0,0,0,False"]
     write(table, *rows)
-    source = find("isic2019", tmp_path)
+    source = find_source("isic2019", tmp_path)
     assert [fault.reason for fault in source.faults] == ["has '0.7' under MEL, neither 0 nor 1"]
     assert source.labels == ["MEL"]
     write(table, *rows[:2])
     with pytest.raises(DataError, match=r"lists no image that can be used: ISIC_0000000 has '0\.7' under MEL"):
-        find("isic2019", tmp_path)
+        find_source("isic2019", tmp_path)
     write(table, "image,MEL,NV", "ISIC_0000000,1,0")
     with pytest.raises(DataError, match="has no column BCC"):
-        find("isic2019", tmp_path)
+        find_source("isic2019", tmp_path)
     write(table, rows[0], ",1,0,0,0,0,0,0,0")
     with pytest.raises(DataError, match="has nothing under image in row 1"):
-        find("isic2019", tmp_path)
+        find_source("isic2019", tmp_path)
     write(table, rows[0])
     with pytest.raises(DataError, match=r"lists no image that can be used$"):
-        find("isic2019", tmp_path)
+        find_source("isic2019", tmp_path)
 
 
 def test_a_tree_without_its_images(tmp_path):
@@ -318,7 +318,7 @@ def test_a_tree_without_its_images(tmp_path):
     for path in tmp_path.rglob("*.jpg"):
         path.unlink()
     with pytest.raises(DataError, match=r"ISIC_0009002 is marked as MEL and NV, and 60 more") as caught:
-        find("isic2019", tmp_path)
+        find_source("isic2019", tmp_path)
     assert "sslcurr data show isic2019" in caught.value.hint
 
 
@@ -350,7 +350,7 @@ def test_isic2020(found):
 
 def test_isic2020_of_kaggle(tmp_path):
     trees.isic2020(tmp_path / "isic2020", kaggle=True)
-    source = find("isic2020", tmp_path)
+    source = find_source("isic2020", tmp_path)
     # The DICOM files in train are the same images.
     listed = [*ISIC2020_PLAIN, "ISIC_0009002", "ISIC_0009005", "ISIC_0009006"]
     assert source.names == [f"jpeg/train/{image}.jpg" for image in listed]
@@ -358,7 +358,7 @@ def test_isic2020_of_kaggle(tmp_path):
     assert source.notes[0] == "1 row of train.csv repeated: counted once"
     # Without the JPEGs, the DICOM files do.
     shutil.rmtree(tmp_path / "isic2020/jpeg")
-    assert find("isic2020", tmp_path).names == [f"train/{image}.dcm" for image in ISIC2020_PLAIN[:3]]
+    assert find_source("isic2020", tmp_path).names == [f"train/{image}.dcm" for image in ISIC2020_PLAIN[:3]]
 
 
 @pytest.mark.parametrize(
@@ -376,9 +376,9 @@ def test_isic2020_of_kaggle(tmp_path):
 @pytest.mark.parametrize("table", ["duplicates.csv", "ISIC_2020_Training_Duplicates.csv"])
 def test_duplicates(table, lines, left, tmp_path):
     trees.isic2020(tmp_path, kaggle=True)
-    before = set(find("isic2020", tmp_path).names)
+    before = set(find_source("isic2020", tmp_path).names)
     write(tmp_path / table, *lines, end="\r\n", bom=True)
-    source = find("isic2020", tmp_path)
+    source = find_source("isic2020", tmp_path)
     assert before - set(source.names) == {f"jpeg/train/{image}.jpg" for image in left}
     assert any("listed as duplicates" in note for note in source.notes) == bool(left)
 
@@ -387,7 +387,7 @@ def test_a_copy_stays_where_the_first_is_missing(tmp_path):
     trees.isic2020(tmp_path, kaggle=True)
     write(tmp_path / "duplicates.csv", "a,b", "ISIC_0000000,ISIC_0000001")
     (tmp_path / "jpeg/train/ISIC_0000000.jpg").unlink()
-    source = find("isic2020", tmp_path)
+    source = find_source("isic2020", tmp_path)
     assert "jpeg/train/ISIC_0000001.jpg" in source.names
     assert "ISIC_0000000" in {fault.name for fault in source.faults}
 
@@ -396,7 +396,7 @@ def test_an_image_of_two_lesions_is_a_fault(tmp_path):
     trees.isic2019(tmp_path)
     with (tmp_path / "ISIC_2019_Training_Metadata.csv").open("a") as file:
         file.write("ISIC_0000000,55.0,,BCN_other,female\r\n")
-    faults = {fault.name: fault.reason for fault in find("isic2019", tmp_path).faults}
+    faults = {fault.name: fault.reason for fault in find_source("isic2019", tmp_path).faults}
     assert faults["ISIC_0000000"] == "is listed twice in ISIC_2019_Training_Metadata.csv, and differently"
 
 
@@ -404,7 +404,7 @@ def test_a_list_of_duplicates_that_cannot_be_read(tmp_path):
     trees.isic2020(tmp_path)
     (tmp_path / "duplicates.csv").write_bytes(b"a,b\n\xff\xfe,\xe9\n")
     with pytest.raises(DataError, match=r"duplicates\.csv cannot be read as CSV"):
-        find("isic2020", tmp_path)
+        find_source("isic2020", tmp_path)
 
 
 # ---- chest X-rays
@@ -466,7 +466,7 @@ def test_covid_with_boxes_in_labels_only(found, tmp_path):
     with table.open(encoding="utf-8", newline="") as file:
         rows = [[row["id"], row["label"], row["StudyInstanceUID"]] for row in csv.DictReader(file)]
     write(table, "id,label,StudyInstanceUID", *(",".join(row) for row in rows))
-    masks = {Path(n).stem: mask for n, mask in find("covid", tmp_path).masks.items()}
+    masks = {Path(n).stem: mask for n, mask in find_source("covid", tmp_path).masks.items()}
     wanted = {Path(n).stem: mask for n, mask in found("covid").masks.items()}
     assert list(masks) == list(wanted)
     for key, mask in masks.items():
@@ -474,24 +474,24 @@ def test_covid_with_boxes_in_labels_only(found, tmp_path):
     # Boxes of rows that differ in nothing else add up; a row met again says nothing new.
     key, _, study = rows[6]
     write(table, "id,label,StudyInstanceUID", *(f"{key},opacity 1 {x} 2 9 9,{study}" for x in (1, 1, 0)))
-    assert list(find("covid", tmp_path).masks.values()) == [Boxes(((1, 2, 8, 7), (0, 2, 9, 7)))]
+    assert list(find_source("covid", tmp_path).masks.values()) == [Boxes(((1, 2, 8, 7), (0, 2, 9, 7)))]
     items = [f"\"[{{'x': {x}, 'y': 2, 'width': 3, 'height': 4}}]\"" for x in (1, 1, 0)]
     write(table, "id,boxes,label,StudyInstanceUID", *(f"{key},{item},opacity 1 1 2 4 6,{study}" for item in items))
-    source = find("covid", tmp_path)
+    source = find_source("covid", tmp_path)
     assert list(source.masks.values()) == [Boxes(((1, 2, 3, 4), (0, 2, 3, 4)))]
     assert source.faults == ()
     write(table, "id,boxes,label,StudyInstanceUID", f"{key},nonsense,opacity 1 1 2 4 6,{study}")
     with pytest.raises(DataError, match=f"the boxes of {image_name(10)} in .*train_image_level.csv cannot be read"):
-        find("covid", tmp_path)
+        find_source("covid", tmp_path)
 
 
 def test_covid_as_png_and_with_copies(tmp_path):
     trees.covid(tmp_path / "siim-covid19-detection", suffix=".png")
-    source = find("covid", tmp_path)
+    source = find_source("covid", tmp_path)
     assert source.names[0] == f"train/{image_name(0)}.png"
     assert len(source.names) == 34
     write(tmp_path / "siim-covid19-detection/duplicates.csv", "a,b", f"{image_name(1)},{image_name(0)}.dcm")
-    copied = find("covid", tmp_path)
+    copied = find_source("covid", tmp_path)
     assert copied.names == [name for name in source.names if image_name(1) not in name]
     assert "1 image left out: listed as duplicates" in copied.notes
 
@@ -501,7 +501,7 @@ def test_an_image_of_two_studies(tmp_path):
     table = tmp_path / "train_image_level.csv"
     with table.open("a", encoding="utf-8") as file:
         file.write(trees.image_row(0, 1, box=False) + "\n")
-    faults = {fault.name: fault.reason for fault in find("covid", tmp_path).faults}
+    faults = {fault.name: fault.reason for fault in find_source("covid", tmp_path).faults}
     assert faults[image_name(0)] == "is listed twice in train_image_level.csv, and differently"
 
 
@@ -511,7 +511,7 @@ CHEST_PLAIN = [(patient, visit) for patient in range(1, 17) for visit in range(2
 @pytest.mark.parametrize("options", [{}, {"v2020": True, "one_folder": True}], ids=["2017", "2020"])
 def test_chestxray14(options, tmp_path):
     trees.chestxray14(tmp_path / "chestxray14", **options)
-    source = find("chestxray14", tmp_path)
+    source = find_source("chestxray14", tmp_path)
     table = "Data_Entry_2017_v2020.csv" if options else "Data_Entry_2017.csv"
     assert source.classes == ("no finding", "finding")
     assert [Path(name).name for name in source.names] == [f"{p:08d}_{v:03d}.png" for p, v in CHEST_PLAIN]
@@ -536,17 +536,17 @@ def test_chestxray14(options, tmp_path):
 def test_chestxray14_needs_its_lists(tmp_path):
     trees.chestxray14(tmp_path, lists=False)
     with pytest.raises(DataError, match=r"no test_list\.txt"):
-        find("chestxray14", tmp_path)
+        find_source("chestxray14", tmp_path)
     # A list that was opened and saved again has a mark before its first name.
     write(tmp_path / "test_list.txt", "00000001_000.png", "00000001_001.png", bom=True)
-    splits = by_name(find("chestxray14", tmp_path), find("chestxray14", tmp_path).splits)
+    splits = by_name(find_source("chestxray14", tmp_path), find_source("chestxray14", tmp_path).splits)
     assert {name for name, split in splits.items() if split == "test"} == {"00000001_000.png", "00000001_001.png"}
 
 
 def test_both_forms_of_the_table(tmp_path):
     trees.chestxray14(tmp_path)
     trees.chestxray14(tmp_path, v2020=True)
-    assert any("v2020" in note for note in find("chestxray14", tmp_path).notes)
+    assert any("v2020" in note for note in find_source("chestxray14", tmp_path).notes)
 
 
 # ---- photographs
@@ -582,7 +582,7 @@ def test_a_part_of_imagenet_keeps_its_labels(tmp_path):
     # With a class less in one of the folders, the numbers of the others differ between the two.
     trees.imagenet(tmp_path)
     shutil.rmtree(tmp_path / "train/n02012849")
-    source = find("imagenet", tmp_path)
+    source = find_source("imagenet", tmp_path)
     assert all(label.split()[0] in name for name, label in zip(source.names, source.labels, strict=True))
     assert source.classes == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
 
@@ -597,7 +597,7 @@ def test_a_damaged_imagenet_is_one_line(damage, tmp_path):
         if damage == "stranger":
             shutil.copy(next(tmp_path.rglob("*.JPEG")), tmp_path / "train/stranger/x.JPEG")
     with pytest.raises(DataError, match="torchvision cannot use the files of imagenet") as caught:
-        find("imagenet", tmp_path)
+        find_source("imagenet", tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -605,7 +605,7 @@ def test_a_damaged_imagenet_is_one_line(damage, tmp_path):
 def test_places365(small, tmp_path, monkeypatch):
     trees.places365(tmp_path / "places365", small=small)
     trees.trust(monkeypatch, tmp_path / "places365")
-    source = find("places365", tmp_path)
+    source = find_source("places365", tmp_path)
     train, val = ("data_256_standard", "val_256") if small else ("data_large_standard", "val_large")
     classes = ("a/airfield", "a/airplane_cabin", "a/apartment_building/outdoor")
     assert source.classes == classes
@@ -632,7 +632,7 @@ def test_voc2007(found, tmp_path):
     assert [fault.name for fault in source.faults] == ["VOCdevkit/VOC2007/JPEGImages/000008.jpg"]
     assert source.notes == ("voc2007 has several classes an image: its images are used, without labels",)
     trees.voc2007(tmp_path, test=False)
-    source = find("voc2007", tmp_path)
+    source = find_source("voc2007", tmp_path)
     assert (len(source.names), source.splits, source.faults) == (10, None, ())
 
 
@@ -649,7 +649,7 @@ def test_coco(found, tmp_path):
     for folder in ("train2017", "val2017"):
         (tmp_path / folder).mkdir()
     with pytest.raises(DataError, match="the images of coco are not in") as caught:
-        find("coco", tmp_path)
+        find_source("coco", tmp_path)
     assert "sslcurr data show coco" in caught.value.hint
 
 
@@ -693,16 +693,16 @@ def test_plantvillage(found, built):
 def test_plantvillage_in_other_folders(folder, built, tmp_path):
     home = tmp_path / "PlantVillage-Dataset"
     shutil.copytree(built("plantvillage") / "plantvillage/raw/color", home / folder)
-    source = find("plantvillage", tmp_path)
+    source = find_source("plantvillage", tmp_path)
     assert source.root == (home / folder).resolve()
     assert (len(source.names), source.groups) == (25, None)
     shutil.copy(built("plantvillage") / "plantvillage/leaf-map.json", home)
-    assert find("plantvillage", tmp_path).groups.count("") == 4
+    assert find_source("plantvillage", tmp_path).groups.count("") == 4
     (home / "leaf-map.json").write_text("<html>", encoding="utf-8")
     with pytest.raises(DataError, match=r"leaf-map\.json cannot be read"):
-        find("plantvillage", tmp_path)
+        find_source("plantvillage", tmp_path)
     (home / "leaf-map.json").write_text("{}", encoding="utf-8")
-    assert find("plantvillage", tmp_path).groups is None
+    assert find_source("plantvillage", tmp_path).groups is None
 
 
 # ---- end to end
@@ -726,10 +726,10 @@ def test_trees_are_pretrained_on_and_fine_tuned_to(name, built, sslcurr, monkeyp
     report = sslcurr.json("finetune", pretrained["key"], *options)["downstream"]
     assert report["split"] == "test"
     assert report["num_images"] == np.sum(report["confusion_matrix"]) > 0
-    assert set(report["per_class_recall"]) == set(find(name, root).classes)
+    assert set(report["per_class_recall"]) == set(find_source(name, root).classes)
     with open(report["predictions"], encoding="utf-8", newline="") as file:
         tested = {Path(row["name"] if "name" in row else next(iter(row.values()))).stem for row in csv.DictReader(file)}
-    source = find(name, root)
+    source = find_source(name, root)
     if source.groups is not None:
         # Whatever tests has no sibling in another part; all of a group are tested, or those of it with a label.
         of = {
@@ -767,17 +767,17 @@ def clips(tmp_path):
 
 
 def test_frames(clips):
-    plain = find(str(clips))
+    plain = find_source(str(clips))
     assert plain.names == ["cat/a.dcm", "cat/b.dcm", "dog/c", "dog/d.dcm", "dog/e.png"]
     assert plain.frames == {}
-    assert find(str(clips), frames="refuse").names == plain.names
-    first = find(str(clips), frames="first")
+    assert find_source(str(clips), frames="refuse").names == plain.names
+    first = find_source(str(clips), frames="first")
     assert first.names == ["cat/a.dcm#1", "cat/b.dcm", "dog/c#1", "dog/d.dcm", "dog/e.png"]
     assert first.frames == {"cat/a.dcm#1": ("cat/a.dcm", 0), "dog/c#1": ("dog/c", 0)}
     assert first.labels == plain.labels
     assert first.groups is None
     assert first.masks == {}
-    every = find(str(clips), frames="all")
+    every = find_source(str(clips), frames="all")
     assert every.names == [
         *("cat/a.dcm#1", "cat/a.dcm#2", "cat/a.dcm#3", "cat/b.dcm", "dog/c#1", "dog/c#2", "dog/d.dcm", "dog/e.png")
     ]
@@ -795,7 +795,7 @@ def test_frames(clips):
 def test_frames_keep_given_groups_and_splits(clips):
     rows = ["path,label,group,split", "cat/a.dcm,cat,p1,train", "cat/b.dcm,cat,p1,train", "dog/c,dog,,test"]
     write(clips / "t.csv", *rows, "dog/d.dcm,dog,,val")
-    every = find(str(clips / "t.csv"), frames="all")
+    every = find_source(str(clips / "t.csv"), frames="all")
     assert every.groups == ["p1", "p1", "p1", "p1", "dog/c", "dog/c", ""]
     assert every.splits == ["train"] * 4 + ["test"] * 2 + ["val"]
     assert every.labels == ["cat"] * 4 + ["dog"] * 3
@@ -804,16 +804,16 @@ def test_frames_keep_given_groups_and_splits(clips):
 def test_a_damaged_header_is_left_to_decoding(clips):
     whole = (clips / "cat/a.dcm").read_bytes()
     (clips / "cat/b.dcm").write_bytes(whole[:180])
-    assert "cat/b.dcm" in find(str(clips), frames="all").names
+    assert "cat/b.dcm" in find_source(str(clips), frames="all").names
     (clips / "cat/gone.dcm").symlink_to(clips / "nothing.dcm")
-    assert "cat/gone.dcm" in find(str(clips), frames="all").names
+    assert "cat/gone.dcm" in find_source(str(clips), frames="all").names
 
 
 def test_data_sets_without_frames_are_as_they_were(found, built):
-    source = find("covid", built("covid"), frames="all")
+    source = find_source("covid", built("covid"), frames="all")
     assert source.names == found("covid").names
     assert source.frames == {}
-    assert find("digits", frames="all").names == find("digits").names
+    assert find_source("digits", frames="all").names == find_source("digits").names
 
 
 # ---- real images
@@ -843,7 +843,7 @@ def test_isic2019_of_real_images(tmp_path, sslcurr):
         (home / f"ISIC_2019_Training_Input/{image}.jpg").symlink_to(SHARED / "ham" / row["path"])
     write(home / "ISIC_2019_Training_GroundTruth.csv", *truth)
     write(home / "ISIC_2019_Training_Metadata.csv", *metadata)
-    source = find("isic2019", tmp_path)
+    source = find_source("isic2019", tmp_path)
     assert source.labels == [HAM_CLASSES[row["label"]] for row in rows]
     assert source.groups == [row["group"] for row in rows]
     assert (source.faults, source.notes) == ((), ())
@@ -870,7 +870,7 @@ def test_chestxray14_of_real_images(tmp_path, sslcurr):
             test.append(name)
     write(home / "Data_Entry_2017_v2020.csv", *lines)
     write(home / "test_list.txt", *test)
-    source = find("chestxray14", tmp_path)
+    source = find_source("chestxray14", tmp_path)
     assert Counter(source.labels) == Counter("finding" if r["label"] == "pneumonia" else "no finding" for r in rows)
     assert source.splits.count("test") == len(test) > 3
     assert source.faults == ()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sslcurr.data.sources.catalog import find
+from sslcurr.data.sources.catalog import find_source
 from sslcurr.data.sources.sets.xray import APPEARANCES
 from sslcurr.errors import DataError
 from tests import trees
@@ -177,16 +177,16 @@ def slowly(text, root):
 
 
 def check(table, expected):
-    """`find` says what `expected` says, or both find something wrong."""
+    """`find_source` says what `expected` says, or both find something wrong."""
     try:
         wanted = expected()
     except Wrong:
         with pytest.raises(DataError) as caught:
-            find(str(table))
+            find_source(str(table))
         assert str(caught.value)
         assert caught.value.hint
         return
-    source = find(str(table))
+    source = find_source(str(table))
     faults = [fault.name for fault in source.faults]
     assert (source.names, source.labels, source.groups, source.splits, faults) == wanted
     assert source.classes == tuple(sorted({label for label in source.labels if label is not None}))
@@ -205,7 +205,7 @@ def test_groups_of_files_that_are_not_there_are_none(root):
     table = root / "groups.csv"
     table.write_text("path,label,group\na.png,,\ngone.png,,p1\n")
     check(table, lambda: slowly(table.read_text(), root))
-    assert find(str(table)).groups is None
+    assert find_source(str(table)).groups is None
 
 
 @quickly
@@ -242,7 +242,7 @@ def test_any_bytes_are_a_table_or_a_mistake(root, content, suffix):
     table = root / f"bytes{suffix}"
     table.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        find(str(table))
+        find_source(str(table))
     assert caught.value.hint
 
 
@@ -284,10 +284,10 @@ def expect(home, name, wanted, faulty):
     """`wanted` is image -> (label, group), in order."""
     if not wanted:
         with pytest.raises(DataError) as caught:
-            find(name, home)
+            find_source(name, home)
         assert caught.value.hint
         return
-    source = find(name, home)
+    source = find_source(name, home)
     found = zip(source.labels, source.groups or [""] * len(source.names), strict=True)
     assert dict(zip([path.rpartition("/")[2][:-4] for path in source.names], found, strict=True)) == wanted
     assert [path.rpartition("/")[2][:-4] for path in source.names] == list(wanted)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import RandomResizedCrop
 
 from sslcurr.data.views import colour, crops
-from sslcurr.data.views.draw import draw, make_views, render
+from sslcurr.data.views.draw import draw_parameters, make_views, render_views
 from sslcurr.data.views.view import Parameters, View
 from sslcurr.errors import SpecError
 
@@ -95,8 +95,8 @@ OPERATIONS = {
 def test_each_image_is_as_torchvision_makes_it(operation, size):
     view = View(size=size, count=3, **OPERATIONS[operation])
     images = noise(12, 3, 30)
-    parameters = draw(view, *sizes(12, 30, 30), 3, generator(1))
-    result = render(images, parameters, view, mean=MEAN, std=STD, channels=3)
+    parameters = draw_parameters(view, *sizes(12, 30, 30), 3, generator(1))
+    result = render_views(images, parameters, view, mean=MEAN, std=STD, channels=3)
     assert result.shape == (36, 3, size, size)
     assert result.dtype == torch.float32
     assert result.is_contiguous()
@@ -111,14 +111,14 @@ def test_each_image_is_as_torchvision_makes_it(operation, size):
 def test_grey_images_and_grey_networks(depth, channels):
     view = View(size=24, count=2, jitter=0.9, hue=0.3, gray=0.3 * (channels == 3), blur=0.5, horizontal_flip=0.5)
     images = noise(16, depth, 30)
-    parameters = draw(view, *sizes(16, 30, 30), depth, generator(2))
-    result = render(images, parameters, view, mean=MEAN[:channels], std=STD[:channels], channels=channels)
+    parameters = draw_parameters(view, *sizes(16, 30, 30), depth, generator(2))
+    result = render_views(images, parameters, view, mean=MEAN[:channels], std=STD[:channels], channels=channels)
     torch.testing.assert_close(result, expected(images, parameters, view, channels), rtol=0, atol=TOLERANCE)
 
 
 def test_grey_images_have_no_colours_to_change():
     view = View(size=8, jitter=1.0, gray=1.0)
-    parameters = draw(view, *sizes(50, 9, 9), 1, generator())
+    parameters = draw_parameters(view, *sizes(50, 9, 9), 1, generator())
     assert not parameters.gray.any()
     assert not ((parameters.order == colour.SATURATION) | (parameters.order == colour.HUE)).any()
     assert (parameters.factor[:, colour.SATURATION] == 1).all()
@@ -129,14 +129,16 @@ def test_sizes_that_are_no_multiple_of_anything():
     for size, pack_size in ((29, 17), (5, 40), (27, 64), (1, 8), (90, 33)):
         view = View(size=size, count=2, scale=(0.05, 1.0), jitter=0.5, horizontal_flip=0.5)
         images = noise(6, 3, pack_size)
-        parameters = draw(view, *sizes(6, pack_size, pack_size), 3, generator(size))
-        result = render(images, parameters, view, mean=MEAN, std=STD, channels=3)
+        parameters = draw_parameters(view, *sizes(6, pack_size, pack_size), 3, generator(size))
+        result = render_views(images, parameters, view, mean=MEAN, std=STD, channels=3)
         torch.testing.assert_close(result, expected(images, parameters, view), rtol=0, atol=TOLERANCE)
 
 
 def test_full_and_sparse_matrices_resize_alike():
     images, heights, widths = noise(7, 3, 30), *sizes(7, 45, 20)
-    parameters = draw(View(size=24, count=3, scale=(0.05, 1.0), horizontal_flip=0.5), heights, widths, 3, generator())
+    parameters = draw_parameters(
+        View(size=24, count=3, scale=(0.05, 1.0), horizontal_flip=0.5), heights, widths, 3, generator()
+    )
     box = crops.in_pixels(parameters.box, parameters.true_size, 30)
     dense, sparse = (
         resize(images, box, parameters.flip, 24, 3) for resize in (crops.resize_dense, crops.resize_sparse)
@@ -146,7 +148,7 @@ def test_full_and_sparse_matrices_resize_alike():
 
 def test_parameters_are_packed_for_the_way_to_a_device():
     # The way to a real one is tested where there is one; here the packing alone, on torch's device without data.
-    drawn = draw(View(size=8, count=2, **MOCO), *sizes(5, 20, 30), 3, generator())
+    drawn = draw_parameters(View(size=8, count=2, **MOCO), *sizes(5, 20, 30), 3, generator())
     assert drawn.to("cpu") is drawn
     sent = drawn.to("meta")
     assert sent.host is drawn
@@ -159,7 +161,7 @@ def test_parameters_are_packed_for_the_way_to_a_device():
 
 
 def test_all_orders_of_the_jitter_are_drawn_alike():
-    parameters = draw(View(size=8, jitter=1.0), *sizes(6000, 9, 9), 3, generator())
+    parameters = draw_parameters(View(size=8, jitter=1.0), *sizes(6000, 9, 9), 3, generator())
     orders, counts = parameters.order.unique(dim=0, return_counts=True)
     assert len(orders) == 24
     assert counts.min() > 180  # 250 expected, standard deviation 15.5
@@ -186,10 +188,10 @@ def smooth(height: int, width: int) -> torch.Tensor:
 def test_a_squashed_pack_gives_the_crops_of_the_true_image():
     height, width = 150, 240
     view = View(size=32, count=20, scale=(0.1, 1.0))
-    parameters = draw(view, *sizes(1, height, width), 3, generator(3))
+    parameters = draw_parameters(view, *sizes(1, height, width), 3, generator(3))
     true = smooth(height, width)[None]
     plain = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "channels": 3}
-    result = render(smooth(64, 64)[None], parameters, view, **plain)
+    result = render_views(smooth(64, 64)[None], parameters, view, **plain)
     for row in range(view.count):
         top, left, box_height, box_width = (int(value) for value in parameters.box[row])
         wanted = F.resized_crop(true[0].float() / 255, top, left, box_height, box_width, [32, 32], antialias=True)
@@ -203,7 +205,7 @@ def test_boxes_follow_the_law_of_torchvision(height, width):
     scale, ratio = (0.2, 1.0), (3 / 4, 4 / 3)
     num_draws = 4000
     view = View(size=8, scale=scale, ratio=ratio)
-    box = draw(view, *sizes(num_draws, height, width), 3, generator(4)).box.double()
+    box = draw_parameters(view, *sizes(num_draws, height, width), 3, generator(4)).box.double()
     torch.manual_seed(5)
     image = torch.empty(3, height, width)
     drawn = [RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(num_draws)]
@@ -222,7 +224,7 @@ def test_boxes_follow_the_law_of_torchvision(height, width):
 
 def test_where_no_box_fits_the_largest_centred_one_is_taken():
     view = View(size=8, scale=(1.0, 1.0))
-    box = draw(view, *sizes(5, 300, 40), 3, generator()).box
+    box = draw_parameters(view, *sizes(5, 300, 40), 3, generator()).box
     torch.manual_seed(0)
     wanted = RandomResizedCrop.get_params(torch.empty(3, 300, 40), [1.0, 1.0], [3 / 4, 4 / 3])
     assert box.tolist() == [list(map(float, wanted))] * 5
@@ -230,9 +232,9 @@ def test_where_no_box_fits_the_largest_centred_one_is_taken():
 
 def test_fixed_crops():
     heights, widths = torch.tensor([20, 31]), torch.tensor([50, 10])
-    center = draw(View(size=8, crop="center"), heights, widths, 3, generator())
+    center = draw_parameters(View(size=8, crop="center"), heights, widths, 3, generator())
     assert center.box.tolist() == [[0, 15, 20, 20], [10, 0, 10, 10]]
-    whole = draw(View(size=8, crop="whole"), heights, widths, 3, generator())
+    whole = draw_parameters(View(size=8, crop="whole"), heights, widths, 3, generator())
     assert whole.box.tolist() == [[0, 0, 20, 50], [0, 0, 31, 10]]
 
 
@@ -306,7 +308,7 @@ def test_views_are_distributed_as_those_of_lightly(method):
 
 def test_probabilities_and_ranges():
     view = View(size=8, vertical_flip=0.1, rotation=30.0, solarize=0.3, **MOCO)
-    drawn = draw(view, *sizes(20000, 20, 20), 3, generator(8))
+    drawn = draw_parameters(view, *sizes(20000, 20, 20), 3, generator(8))
     close = {"abs": 0.015}
     assert drawn.flip[:, 0].double().mean().item() == pytest.approx(0.5, **close)
     assert drawn.flip[:, 1].double().mean().item() == pytest.approx(0.1, **close)
@@ -327,7 +329,7 @@ def test_probabilities_and_ranges():
 
 
 def test_factors_are_never_negative():
-    drawn = draw(View(size=8, jitter=1.0, brightness=2.0), *sizes(2000, 20, 20), 3, generator())
+    drawn = draw_parameters(View(size=8, jitter=1.0, brightness=2.0), *sizes(2000, 20, 20), 3, generator())
     assert drawn.factor[:, colour.BRIGHTNESS].min() >= 0.0
     assert drawn.factor[:, colour.BRIGHTNESS].max() > 2.9
 
@@ -354,7 +356,7 @@ def test_rows_are_crop_major_and_every_image_has_its_own_numbers():
     )
     means = result.mean((1, 2, 3)) * 255
     torch.testing.assert_close(means, torch.tensor([0.0, 100, 200, 0, 100, 200]), rtol=0, atol=1e-3)
-    parameters = draw(View(size=4, count=2, **MOCO), *sizes(100, 500, 500), 3, generator())
+    parameters = draw_parameters(View(size=4, count=2, **MOCO), *sizes(100, 500, 500), 3, generator())
     assert parameters.image.tolist() == [*range(100)] * 2
     assert len(parameters.box.unique(dim=0)) == 200
 
@@ -362,9 +364,9 @@ def test_rows_are_crop_major_and_every_image_has_its_own_numbers():
 def test_what_is_drawn_for_an_image_does_not_depend_on_the_others():
     view = View(size=4, count=2, **MOCO)
     heights, widths = sizes(6, 50, 60)
-    drawn = draw(view, heights, widths, 3, generator(3))
+    drawn = draw_parameters(view, heights, widths, 3, generator(3))
     heights[2], widths[2] = 400, 30
-    changed = draw(view, heights, widths, 3, generator(3))
+    changed = draw_parameters(view, heights, widths, 3, generator(3))
     others = changed.image != 2
     for field in ("box", "flip", "factor", "order", "sigma"):
         assert torch.equal(getattr(drawn, field)[others], getattr(changed, field)[others])
@@ -372,8 +374,8 @@ def test_what_is_drawn_for_an_image_does_not_depend_on_the_others():
 
 
 def test_a_setting_changes_only_what_it_is_about():
-    plain = draw(View(size=4), *sizes(20, 50, 60), 3, generator(3))
-    jittered = draw(View(size=4, jitter=1.0, blur=1.0), *sizes(20, 50, 60), 3, generator(3))
+    plain = draw_parameters(View(size=4), *sizes(20, 50, 60), 3, generator(3))
+    jittered = draw_parameters(View(size=4, jitter=1.0, blur=1.0), *sizes(20, 50, 60), 3, generator(3))
     assert torch.equal(plain.box, jittered.box)
     assert not torch.equal(plain.factor, jittered.factor)
 
@@ -381,11 +383,11 @@ def test_a_setting_changes_only_what_it_is_about():
 def test_an_image_is_made_alike_in_any_company():
     view = View(size=32, count=2, **MOCO)
     images = noise(9, 3, 40)
-    parameters = draw(view, *sizes(9, 40, 40), 3, generator(1))
-    result = render(images, parameters, view, mean=MEAN, std=STD, channels=3).view(2, 9, 3, 32, 32)
+    parameters = draw_parameters(view, *sizes(9, 40, 40), 3, generator(1))
+    result = render_views(images, parameters, view, mean=MEAN, std=STD, channels=3).view(2, 9, 3, 32, 32)
     rows = torch.tensor([4, 13])
     values = {f.name: getattr(parameters, f.name)[rows] for f in dataclasses.fields(parameters) if f.name != "host"}
-    alone = render(images[4:5], Parameters(**values), view, mean=MEAN, std=STD, channels=3)
+    alone = render_views(images[4:5], Parameters(**values), view, mean=MEAN, std=STD, channels=3)
     torch.testing.assert_close(alone, result[:, 4], rtol=0, atol=1e-5)
 
 

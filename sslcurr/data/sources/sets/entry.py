@@ -12,8 +12,8 @@ from sslcurr.errors import DataError
 
 __all__ = ["Entry", "Needed", "locate"]
 
-COLOUR = "ImageNet's mean and deviation of each channel: 0.485 0.456 0.406, 0.229 0.224 0.225"
-GREY = "one channel; the mean of ImageNet's: 0.449, 0.226"
+COLOUR_NORMALISATION = "ImageNet's mean and deviation of each channel: 0.485 0.456 0.406, 0.229 0.224 0.225"
+GREY_NORMALISATION = "one channel; the mean of ImageNet's: 0.449, 0.226"
 
 XRAY_VIEWS = (
     "crops, small rotations, brightness, contrast and blur; no hue, saturation or grey (one channel has none). A "
@@ -72,7 +72,7 @@ class Entry:
     extra: str = ""
     image_size: int
     augmentations: str
-    normalisation: str = COLOUR
+    normalisation: str = COLOUR_NORMALISATION
     loader: Callable[[Path | None], Source]
     downloader: Callable[[Path], None] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sslcurr.data.sources.sets.entry import SKIN_VIEWS, Entry, Needed
-from sslcurr.data.sources.sets.listing import Row, images_by_stem, marked, rows_of, source_of
+from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
 from sslcurr.data.sources.source import Fault, Source
 from sslcurr.wording import counted
 
@@ -27,16 +27,16 @@ def load_isic2019(home: Path | None) -> Source:
     columns = (*CLASSES_2019, "UNK")
     rows, faults = [], []
     lesion_of: dict[str, str] = {}
-    for row in rows_of(home / METADATA_2019, "image", "lesion_id"):
+    for row in table_rows(home / METADATA_2019, "image", "lesion_id"):
         if lesion_of.setdefault(row["image"], row["lesion_id"]) != row["lesion_id"]:
             faults.append(Fault(row["image"], f"is listed twice in {METADATA_2019}, and differently"))
-    for row in rows_of(home / TRUTH_2019, "image", *CLASSES_2019):
+    for row in table_rows(home / TRUTH_2019, "image", *CLASSES_2019):
         try:
             label = marked(row, [column for column in columns if column in row])
         except ValueError as error:
             faults.append(Fault(row["image"], str(error)))
             continue
-        rows.append(Row(row["image"], None if label == "UNK" else label, lesion_of.get(row["image"], "")))
+        rows.append(ListedImage(row["image"], None if label == "UNK" else label, lesion_of.get(row["image"], "")))
     num_without = sum(row.key not in lesion_of for row in rows)
     notes = [f"{counted(num_without, 'image')} not in {METADATA_2019}: each a group of its own"] if num_without else []
     return source_of(
@@ -57,12 +57,12 @@ def load_isic2020(home: Path | None) -> Source:
     assert home is not None
     table = next(home / name for name in TABLES_2020 if (home / name).is_file())
     rows, faults = [], []
-    for row in rows_of(table, "image_name", "patient_id", "benign_malignant"):
+    for row in table_rows(table, "image_name", "patient_id", "benign_malignant"):
         label = row["benign_malignant"] or None
         if label is not None and label not in CLASSES_2020:
             faults.append(Fault(row["image_name"], f"has {label!r} under benign_malignant"))
         else:
-            rows.append(Row(row["image_name"], label, row["patient_id"]))
+            rows.append(ListedImage(row["image_name"], label, row["patient_id"]))
     return source_of(
         "isic2020",
         home,

@@ -13,7 +13,7 @@ from sslcurr.data.sources.tables import check_groups, csv_rows, read_columns
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
 
-__all__ = ["Row", "images_by_stem", "marked", "rows_of", "source_of"]
+__all__ = ["ListedImage", "images_by_stem", "marked", "table_rows", "source_of"]
 
 DUPLICATES = "duplicates.csv"
 """Images of which only the first of each row is used: the form of ISIC 2020's list, and what `sslcurr data check
@@ -24,7 +24,7 @@ YES, NO = {"1", "1.0", "true"}, {"0", "0.0", "false", ""}
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedImage:
     """What a table says of an image: its identifier there, its label (None: none), its group and its split."""
 
     key: str
@@ -33,7 +33,7 @@ class Row:
     split: str = ""
 
 
-def rows_of(table: Path, *columns: str) -> list[dict[str, str]]:
+def table_rows(table: Path, *columns: str) -> list[dict[str, str]]:
     """The rows of a CSV file, by column.
 
     Raises DataError if one of `columns` is missing or a row has nothing in the first.
@@ -84,7 +84,7 @@ def images_by_stem(home: Path, *folders: str) -> dict[str, str]:
 def source_of(
     name: str,
     home: Path,
-    rows: Iterable[Row],
+    rows: Iterable[ListedImage],
     files: Mapping[str, str],
     *,
     table: Path,
@@ -100,55 +100,65 @@ def source_of(
     list of duplicates names, and files that no row names, are left out. All are counted in the notes. `masks` are by
     identifier, too.
     """
-    said, faults = list(notes), list(dict.fromkeys(faults))
-    first: dict[str, Row] = {}
-    contradicted: set[str] = {fault.name for fault in faults}
-    num_repeated = 0
-    for row in rows:
-        before = first.setdefault(row.key, row)
-        if before is row:
-            continue
-        num_repeated += before == row
-        if before != row and row.key not in contradicted:
-            contradicted.add(row.key)
-            faults.append(Fault(row.key, f"is listed twice in {table.name}, and differently"))
+    notes = list(notes)
+    listed, faults, num_repeated = _without_contradictions(rows, faults, table)
+    contradicted = {fault.name for fault in faults}
     if num_repeated:
-        said.append(f"{counted(num_repeated, 'row')} of {table.name} repeated: counted once")
-    kept = [row for key, row in first.items() if key not in contradicted]
-    missing = [row.key for row in kept if row.key not in files]
-    kept = [row for row in kept if row.key in files]
-    # Of those that are there, lest a copy be left out in favour of nothing.
-    copies = _copies(home, {row.key: place + len(kept) * (row.label is None) for place, row in enumerate(kept)})
+        notes.append(f"{counted(num_repeated, 'row')} of {table.name} repeated: counted once")
+    images = [image for key, image in listed.items() if key not in contradicted]
+    missing = [image.key for image in images if image.key not in files]
+    images = [image for image in images if image.key in files]
+    # Of the images that are there: a copy must not be left out in favour of a missing file.
+    copies = _copies(home, {image.key: i + len(images) * (image.label is None) for i, image in enumerate(images)})
     if copies:
-        said.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
-    kept = [row for row in kept if row.key not in copies]
+        notes.append(f"{counted(len(copies), 'image')} left out: listed as duplicates")
+    images = [image for image in images if image.key not in copies]
     faults += [Fault(key, "is not there") for key in missing]
-    if not kept:
+    if not images:
         why = f": {faults[0].name} {faults[0].reason}{and_more(len(faults))}" if faults else ""
         raise DataError(f"{table} lists no image that can be used{why}", f"see sslcurr data show {name}")
-    num_others = sum(key not in first and key not in contradicted for key in files)
+    num_others = sum(key not in listed and key not in contradicted for key in files)
     if num_others:
-        said.append(f"{counted(num_others, 'image')} left out: {table.name} does not list them")
-    num_unlabelled = sum(row.label is None for row in kept)
-    if num_unlabelled and num_unlabelled < len(kept):
-        said.append(f"{counted(num_unlabelled, 'image')} without a label: used for pretraining only")
-    names = [files[row.key] for row in kept]
-    groups, splits = [row.group for row in kept], [row.split for row in kept]
+        notes.append(f"{counted(num_others, 'image')} left out: {table.name} does not list them")
+    num_unlabelled = sum(image.label is None for image in images)
+    if num_unlabelled and num_unlabelled < len(images):
+        notes.append(f"{counted(num_unlabelled, 'image')} without a label: used for pretraining only")
+    names = [files[image.key] for image in images]
+    groups, splits = [image.group for image in images], [image.split for image in images]
     check_groups(groups, splits, names, table)
     return Source(
         name=name,
         root=home,
         names=names,
-        labels=[row.label for row in kept],
+        labels=[image.label for image in images],
         groups=groups if any(groups) else None,
-        splits=with_free_parts(splits, said),
+        splits=with_free_parts(splits, notes),
         arrays=None,
         image_size=image_size,
         classes=tuple(classes),
         faults=tuple(faults),
-        notes=tuple(said),
-        masks={files[row.key]: masks[row.key] for row in kept if row.key in masks} if masks else {},
+        notes=tuple(notes),
+        masks={files[image.key]: masks[image.key] for image in images if image.key in masks} if masks else {},
     )
+
+
+def _without_contradictions(
+    rows: Iterable[ListedImage], faults: Sequence[Fault], table: Path
+) -> tuple[dict[str, ListedImage], list[Fault], int]:
+    """The first row of each image, the faults with one for each contradiction, and the number of repeated rows."""
+    faults = list(dict.fromkeys(faults))
+    listed: dict[str, ListedImage] = {}
+    contradicted = {fault.name for fault in faults}
+    num_repeated = 0
+    for row in rows:
+        first = listed.setdefault(row.key, row)
+        if first is row:
+            continue
+        num_repeated += first == row
+        if first != row and row.key not in contradicted:
+            contradicted.add(row.key)
+            faults.append(Fault(row.key, f"is listed twice in {table.name}, and differently"))
+    return listed, faults, num_repeated
 
 
 def _copies(home: Path, place_of: Mapping[str, int]) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslcurr.data.sources.sets.entry import GREY, Entry
+from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, Entry
 from sslcurr.data.sources.source import Source
 
 FASHION_CLASSES = (
@@ -50,7 +50,7 @@ def load_fashion(_: Path | None = None) -> Source:
 
 
 def load_digits(_: Path | None = None) -> Source:
-    """scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, whose 17 shades are spread over 0 to 255."""
+    """scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, whose 17 grey levels are scaled to 0 to 255."""
     from sklearn.datasets import load_digits as load
 
     digits = load()
@@ -98,7 +98,7 @@ FASHION = Entry(
     package="sslcurr",
     image_size=28,
     augmentations="crops, horizontal flip, brightness and contrast; no colour",
-    normalisation=GREY,
+    normalisation=GREY_NORMALISATION,
     loader=load_fashion,
 )
 

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sslcurr.data.sources.boxes import OPACITY, Box, Boxes
-from sslcurr.data.sources.sets.entry import GREY, XRAY_VIEWS, Entry, Needed
-from sslcurr.data.sources.sets.listing import Row, images_by_stem, marked, rows_of, source_of
+from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, XRAY_VIEWS, Entry, Needed
+from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
 from sslcurr.data.sources.source import Fault, Source
 from sslcurr.wording import counted
 
@@ -38,7 +38,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
     assert home is not None
     appearances: dict[str, str | None] = {}
     faulty: dict[str, str] = {}
-    for row in rows_of(home / STUDIES, "id", *APPEARANCES):
+    for row in table_rows(home / STUDIES, "id", *APPEARANCES):
         study = row["id"].removesuffix("_study")
         try:
             appearance = marked(row, APPEARANCES)
@@ -47,7 +47,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
             continue
         if appearances.setdefault(study, appearance) != appearance:
             faulty[study] = f"is listed twice in {STUDIES}, and differently"
-    images = rows_of(home / IMAGES, "id", "label", "StudyInstanceUID")
+    images = table_rows(home / IMAGES, "id", "label", "StudyInstanceUID")
     with_box: dict[str, bool] = defaultdict(bool)
     for row in images:
         with_box[row["StudyInstanceUID"]] |= _has_box(row)
@@ -64,7 +64,7 @@ def load_covid(home: Path | None, *, four: bool = False) -> Source:
         elif label != "negative" and with_box[study] and not _has_box(row):
             unmarked.add(key)
             label = None
-        rows.append(Row(key, label, study))
+        rows.append(ListedImage(key, label, study))
     notes = []
     if unknown:
         notes.append(f"{counted(len(unknown), 'image')} of studies without a label in {STUDIES}")
@@ -118,14 +118,14 @@ def load_chestxray14(home: Path | None) -> Source:
                 if split_of.setdefault(key, split) != split:
                     faults[key] = Fault(key, f"is in both {' and '.join(LISTS)}")
     rows = []
-    for row in rows_of(table, "Image Index", "Finding Labels", "Patient ID"):
+    for row in table_rows(table, "Image Index", "Finding Labels", "Patient ID"):
         key, findings = PurePosixPath(row["Image Index"]).stem, row["Finding Labels"].split("|")
         if NO_FINDING in findings and len(findings) > 1:
             faults[key] = Fault(key, f"has {NO_FINDING} beside {', '.join(f for f in findings if f != NO_FINDING)}")
         if key in faults:
             continue
         label = None if findings == [""] else ("no finding" if NO_FINDING in findings else "finding")
-        rows.append(Row(key, label, row["Patient ID"], split_of.get(key, "")))
+        rows.append(ListedImage(key, label, row["Patient ID"], split_of.get(key, "")))
     return source_of(
         "chestxray14",
         home,
@@ -170,7 +170,7 @@ COVID = Entry(
     folders=("covid", "siim-covid19-detection"),
     image_size=224,
     augmentations=XRAY_VIEWS,
-    normalisation=GREY,
+    normalisation=GREY_NORMALISATION,
     loader=load_covid,
 )
 
@@ -202,6 +202,6 @@ CHESTXRAY14 = Entry(
     ),
     image_size=224,
     augmentations=XRAY_VIEWS,
-    normalisation=GREY,
+    normalisation=GREY_NORMALISATION,
     loader=load_chestxray14,
 )
