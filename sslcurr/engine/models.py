@@ -163,13 +163,15 @@ def timm_weights(name: str) -> Path:
     about = timm.get_pretrained_cfg(name)
     architecture = name.partition(".")[0]
     if about is None or not (about.hf_hub_id or about.url or about.file):
-        known = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]
-        hint = did_you_mean(name, known) if known else "give a checkpoint file, or random for an untrained network"
+        variants = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]
+        hint = (
+            did_you_mean(name, variants) if variants else "give a checkpoint file, or random for an untrained network"
+        )
         raise CheckpointError(f"timm has no weights named {name!r}", hint)
     places = [Path(about.file)] if about.file else []
     if about.hf_hub_id:
-        found = [try_to_load_from_cache(about.hf_hub_id, each) for each in ("model.safetensors", "pytorch_model.bin")]
-        places += [Path(each) for each in found if isinstance(each, str)]
+        cached = [try_to_load_from_cache(about.hf_hub_id, each) for each in ("model.safetensors", "pytorch_model.bin")]
+        places += [Path(each) for each in cached if isinstance(each, str)]
     if about.url:
         places.append(Path(torch.hub.get_dir()) / "checkpoints" / str(about.url).rpartition("/")[2])
     for place in places:
@@ -258,13 +260,13 @@ def models_from(
     Raises:
         SpecError, StoreError, CheckpointError: something among them is not there or does not fit.
     """
-    found: list[Model | None] = [
+    trained: list[Model | None] = [
         None if text.partition(":")[0] == RANDOM else model_of(parent_from(text, store, backbone, stem), store, text)
         for text in texts
     ]
-    first = next((model for model in found if model is not None), None)
+    first = next((model for model in trained if model is not None), None)
     models = []
-    for text, model in zip(texts, found, strict=True):
+    for text, model in zip(texts, trained, strict=True):
         if model is None:
             name = text.partition(":")[2] or backbone
             if name is not None:
@@ -296,7 +298,7 @@ def model_of(parent: Parent, store: Store, text: str = "") -> Model:
 def titled(models: Sequence[Model]) -> list[Model]:
     """Models with titles that differ: equal ones are told apart by seeds, keys or numbers."""
     titles = [model.title for model in models]
-    found = []
+    renamed = []
     for number, model in enumerate(models):
         title = model.title
         if titles.count(title) > 1:
@@ -308,5 +310,5 @@ def titled(models: Sequence[Model]) -> list[Model]:
                 title = f"{title} ({model.stage.key[:6]})"
             else:
                 title = f"{title} ({number + 1})"
-        found.append(replace(model, title=title))
-    return found
+        renamed.append(replace(model, title=title))
+    return renamed

@@ -84,11 +84,11 @@ class Store:
         Raises:
             StoreError: none or several do.
         """
-        found = [stage for stage in self.all() if stage.key.startswith(text)]
-        if len(found) != 1 or len(text) < 4:
-            what = "no stage" if not found else f"{len(found)} stages"
+        matching = [stage for stage in self.all() if stage.key.startswith(text)]
+        if len(matching) != 1 or len(text) < 4:
+            what = "no stage" if not matching else f"{len(matching)} stages"
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
-        return found[0]
+        return matching[0]
 
     def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
@@ -184,14 +184,14 @@ class Store:
         stages = {key for record in records for key in record.stages}
         kept = {f"analyses/{name}" for record in records for name in record.analyses}
         kept |= {f"packs/{name}" for record in records for name in record.packs}
-        found = []
+        paths = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
                 name = path.name.removesuffix(".part").removesuffix(".lock")
                 needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in kept
                 if not needed and not _locked(path.with_name(f"{name}.lock")):
-                    found.append(path)
-        return found
+                    paths.append(path)
+        return paths
 
     def remove(self, paths: list[Path]) -> int:
         """Delete what `unneeded` found; returns the bytes that were freed."""
@@ -218,8 +218,8 @@ def run_name(asked: Json) -> str:
 def _finished(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.suffix != ".part" and (path / "done.json").is_file()]
-    return sorted(found, key=lambda path: (path / "done.json").stat().st_mtime)
+    folders = [path for path in folder.iterdir() if path.suffix != ".part" and (path / "done.json").is_file()]
+    return sorted(folders, key=lambda path: (path / "done.json").stat().st_mtime)
 
 
 def _locked(path: Path) -> bool:
