@@ -88,10 +88,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
         if name not in self._loaded:
             if name in self.builtins:
                 module, _, attribute = self.builtins[name].partition(":")
-                found = getattr(importlib.import_module(module), attribute)
+                target = getattr(importlib.import_module(module), attribute)
             else:
-                found = self._import(name)
-            self._loaded[name] = self.check(name, found)
+                target = self._import(name)
+            self._loaded[name] = self.check(name, target)
         return self._loaded[name]
 
     def __setitem__(self, name: str, value: T) -> None:

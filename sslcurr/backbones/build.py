@@ -82,14 +82,14 @@ class StageFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, sum of channels], the stages side by side; `widths` says how many each has."""
-        found: dict[str, Tensor] = {}
+        pooled: dict[str, Tensor] = {}
         channels = {info["module"]: info["num_chs"] for info in self.network.feature_info}  # type: ignore[union-attr]
 
         def see(name: str, output: Tensor) -> None:
             if output.ndim != 4 or output.shape[1] != channels[name]:
                 raise SpecError(f"{name} gives no [N, C, H, W] maps", "probes need a convolutional backbone")
             # Pooled at once: an in-place layer that follows must not change what was seen here.
-            found[name] = output.mean(dim=(2, 3)).float()
+            pooled[name] = output.mean(dim=(2, 3)).float()
 
         hooks = [
             self.network.get_submodule(name).register_forward_hook(
@@ -99,12 +99,12 @@ class StageFeatures(nn.Module):
             if name != "pooled"
         ]
         try:
-            found["pooled"] = self.network(images).float()
+            pooled["pooled"] = self.network(images).float()
         finally:
             for hook in hooks:
                 hook.remove()
-        self.widths = [found[name].shape[1] for name in self.names]
-        return torch.cat([found[name] for name in self.names], dim=1)
+        self.widths = [pooled[name].shape[1] for name in self.names]
+        return torch.cat([pooled[name] for name in self.names], dim=1)
 
 
 def num_features(network: nn.Module) -> int:

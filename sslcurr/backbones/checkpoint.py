@@ -66,9 +66,9 @@ def save_part(module: nn.Module, path: Path) -> None:
 
 
 def _write(weights: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
-    found = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     try:
-        save_file(found, path, metadata=metadata)
+        save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
         raise CheckpointError(
             f"cannot write {path} ({error})", "free some space and run the same command again: what was saved is kept"
@@ -123,10 +123,10 @@ def load_into(network: nn.Module, path: Path) -> None:
         CheckpointError: keys are missing, left over or of another shape.
     """
     weights = read_weights(path)
-    own = network.state_dict()
-    missing = sorted(own.keys() - weights.keys())
-    surplus = sorted(weights.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    expected = network.state_dict()
+    missing = sorted(expected.keys() - weights.keys())
+    surplus = sorted(weights.keys() - expected.keys())
+    shapes = sorted(name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape)
     if missing or surplus or shapes:
         first = (missing or surplus or shapes)[0]
         raise CheckpointError(

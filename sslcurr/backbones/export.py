@@ -124,8 +124,8 @@ def _torchvision(network: nn.Module, spec: BackboneSpec, num_classes: int, about
 
     weights = _weights(network)
     with torch.device("meta"):
-        known = torchvision.models.list_models(module=torchvision.models)
-        theirs = torchvision.models.get_model(spec.name).state_dict() if spec.name in known else {}
+        names = torchvision.models.list_models(module=torchvision.models)
+        theirs = torchvision.models.get_model(spec.name).state_dict() if spec.name in names else {}
     body = {name for name in theirs if not name.startswith("fc.")}
     shapes_differ = any(
         weights[name].shape != theirs[name].shape for name in body & weights.keys() if name != "conv1.weight"

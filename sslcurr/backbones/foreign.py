@@ -134,7 +134,7 @@ def _renamed(parts: list[str], renaming: str, table: dict[str, tuple[int, ...]])
 def _groups(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> list[_Group]:
     """Every place of the file with names of the backbone."""
     tops = {name.split(".")[0] for name in table}
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    keys_at: dict[tuple[str, str], dict[str, str]] = {}
     for key in state:
         parts = key.split(".")
         for start, part in enumerate(parts):
@@ -144,11 +144,11 @@ def _groups(state: dict[str, Tensor], table: dict[str, tuple[int, ...]]) -> list
                 name = _renamed(parts[start:], renaming, table)
                 if name in table:
                     prefix = "".join(f"{before}." for before in parts[:start])
-                    found.setdefault((prefix, renaming), {})[name] = key
+                    keys_at.setdefault((prefix, renaming), {})[name] = key
     fewest = max(1.0, FEWEST * len(_needed(table)))
     return [
         _Group(prefix, renaming, keys)
-        for (prefix, renaming), keys in found.items()
+        for (prefix, renaming), keys in keys_at.items()
         if sum(not name.endswith(COUNTER) for name in keys) >= fewest
     ]
 
@@ -227,11 +227,11 @@ def guess(state: dict[str, Tensor], *, stem: str | None = None) -> BackboneSpec:
             if group is None or not _fits(state, table, group):
                 continue
             shape = tuple(state[group.keys[next(iter(table))]].shape)
-            found = _with_input(spec, shape, stem)
+            fitting = _with_input(spec, shape, stem)
             rank = _rank(group.prefix, has_student)
             if rank <= 1:
-                return found
-            fits.append((rank, found))
+                return fitting
+            fits.append((rank, fitting))
     if fits:
         return min(fits, key=lambda fit: fit[0])[1]
     raise CheckpointError(

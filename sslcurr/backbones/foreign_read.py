@@ -46,10 +46,10 @@ def read_state(path: Path, *, unsafe_pickle: bool = False) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no file, no checkpoint, damaged, no tensors in it, or a pickle of more than plain values.
     """
-    found = dict(_tensors(_content(path, unsafe_pickle=unsafe_pickle), "", frozenset()))
-    if not found:
+    tensors = dict(_tensors(_content(path, unsafe_pickle=unsafe_pickle), "", frozenset()))
+    if not tensors:
         raise CheckpointError(f"there are no weights in {path}", "give the file that holds the trained network")
-    return found
+    return tensors
 
 
 def _content(path: Path, *, unsafe_pickle: bool) -> object:

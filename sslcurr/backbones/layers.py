@@ -42,14 +42,14 @@ def layer_names(network: nn.Module, which: str) -> list[str]:
         parts = [name for name, module in network.named_modules() if name and not list(module.children())]
         return [name for name in parts if not _idle(network.get_submodule(name))] + [POOLED]
     names = [name for name, _ in network.named_modules() if name]
-    found = [name for name in [*names, POOLED] if fnmatchcase(name, which)]
-    if not found:
+    matching = [name for name in [*names, POOLED] if fnmatchcase(name, which)]
+    if not matching:
         near = difflib.get_close_matches(which, [*names, POOLED], n=4, cutoff=0.5) or [*stages, POOLED]
         raise SpecError(
             f"no layer is named {which!r}",
             f"there are {', '.join(near)} and others; or give stages, blocks, all, or a pattern such as {stages[-1]}.*",
         )
-    return found
+    return matching
 
 
 def _idle(module: nn.Module) -> bool:
@@ -57,14 +57,14 @@ def _idle(module: nn.Module) -> bool:
 
 
 def _with_blocks(network: nn.Module, stages: Sequence[str]) -> list[str]:
-    found = []
+    names = []
     for name in stages:
         stage = network.get_submodule(name)
         blocks, prefix = getattr(stage, "blocks", stage), f"{name}.blocks" if hasattr(stage, "blocks") else name
         if isinstance(blocks, nn.Sequential):
-            found += [f"{prefix}.{part}" for part, _ in blocks.named_children()]
-        found.append(name)
-    return list(dict.fromkeys(found))
+            names += [f"{prefix}.{part}" for part, _ in blocks.named_children()]
+        names.append(name)
+    return list(dict.fromkeys(names))
 
 
 def not_finite(title: str, layer: str) -> SpecError:

@@ -24,20 +24,20 @@ class ManyValues(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """`--models A B` becomes `--models A --models B`."""
-        spread: list[str] = []
+        expanded: list[str] = []
         option: str | None = None
-        taken = False
+        has_value = False
         for argument in [*args, "--"]:
             if argument.startswith("-") and argument != "-":
-                if option is not None and not taken:
+                if option is not None and not has_value:
                     ctx.fail(f"{option} needs a value, or several")
                 option = argument if argument in self.many else None
-                taken = False
+                has_value = False
             elif option is not None:
-                spread += [option] if taken else []
-                taken = True
-            spread.append(argument)
-        return super().parse_args(ctx, spread[:-1])
+                expanded += [option] if has_value else []
+                has_value = True
+            expanded.append(argument)
+        return super().parse_args(ctx, expanded[:-1])
 
 
 @shared_options

@@ -293,13 +293,13 @@ def lab_of(options: MachineOptions) -> Lab:
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of its parameter `shared`, in whose class (such as `Shared`) they are said."""
-    own = inspect.signature(command, eval_str=True)
-    options = own.parameters["shared"].annotation
+    signature = inspect.signature(command, eval_str=True)
+    options = signature.parameters["shared"].annotation
     hints = get_type_hints(options, include_extras=True)
-    panels, said_here = [DATA, TRAINING, MACHINE], options.__annotations__
+    panels, declared = [DATA, TRAINING, MACHINE], options.__annotations__
     items = sorted(
         fields(options),
-        key=lambda item: (panels.index(hints[item.name].__metadata__[0].rich_help_panel), item.name not in said_here),
+        key=lambda item: (panels.index(hints[item.name].__metadata__[0].rich_help_panel), item.name not in declared),
     )
     added = [
         inspect.Parameter(
@@ -310,14 +310,16 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         for item in items
     ]
-    kept = [parameter for name, parameter in own.parameters.items() if name != "shared"]
-    kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in kept]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "shared"]
+    parameters = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is p.POSITIONAL_OR_KEYWORD else p for p in parameters
+    ]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
         shared = options(**{item.name: values.pop(item.name) for item in items})
         command(shared=shared, **values)
 
-    wrapped.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in [*kept, *added]}
+    wrapped.__signature__ = signature.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*parameters, *added]}
     return wrapped

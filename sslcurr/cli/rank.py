@@ -113,8 +113,10 @@ def rank(
     document: Document
     with shared.lab() as lab:
         if search:
-            look = lab.plan_search if shared.dry_run else lab.search
-            document = look(tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured)
+            search_call = lab.plan_search if shared.dry_run else lab.search
+            document = search_call(
+                tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured
+            )
         else:
             call = lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)

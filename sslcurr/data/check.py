@@ -57,12 +57,12 @@ class Findings:
     @property
     def problems(self) -> list[str]:
         """What stops a training or makes its numbers wrong, a line each; an empty list is a sound data set."""
-        found = [f"{fault.name} {fault.reason}" for fault in self.faults]
-        found += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
-        found += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
-        found += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
-        found += [f"class {name} has no image" for name in self.empty]
-        return found + ([self.undivided] if self.undivided else [])
+        lines = [f"{fault.name} {fault.reason}" for fault in self.faults]
+        lines += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
+        lines += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
+        lines += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
+        lines += [f"class {name} has no image" for name in self.empty]
+        return lines + ([self.undivided] if self.undivided else [])
 
 
 def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], None] | None = None) -> Findings:
@@ -70,7 +70,7 @@ def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], No
 
     `workers` threads decode, one a core for 0. `progress` is called with the number of images done and of all.
     """
-    found = Findings(num_images=len(source.names) + len(source.faults), faults=list(source.faults))
+    findings = Findings(num_images=len(source.names) + len(source.faults), faults=list(source.faults))
     names_of: dict[bytes, list[int]] = defaultdict(list)
     sides: list[int] = []
 
@@ -93,21 +93,21 @@ def check(source: Source, *, workers: int = 0, progress: Callable[[int, int], No
     ):
         for done, (i, result) in enumerate(results, start=1):
             if isinstance(result, str):
-                found.broken.append(Fault(source.names[i], result))
+                findings.broken.append(Fault(source.names[i], result))
             else:
                 digest, height, width, is_grey = result
                 names_of[digest].append(i)
                 sides += [height, width]
-                found.num_grey += is_grey
+                findings.num_grey += is_grey
             if progress is not None:
                 progress(done, len(source.names))
-    found.broken.sort(key=lambda fault: fault.name)
+    findings.broken.sort(key=lambda fault: fault.name)
     if sides:
         sides.sort()
-        found.sides = sides[0], sides[len(sides) // 2], sides[-1]
-    _count(source, found, {fault.name for fault in found.broken})
-    _compare(source, found, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
-    return found
+        findings.sides = sides[0], sides[len(sides) // 2], sides[-1]
+    _count(source, findings, {fault.name for fault in findings.broken})
+    _compare(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
+    return findings
 
 
 def image_at(source: Source, i: int) -> np.ndarray:
@@ -145,47 +145,47 @@ def numbered(groups: Sequence[str]) -> list[str]:
     return [str(number_of.setdefault(group, len(number_of) + 1)) if group else "" for group in groups]
 
 
-def _count(source: Source, found: Findings, broken: set[str]) -> None:
-    kept = [i for i, name in enumerate(source.names) if name not in broken]
-    for i in kept:
+def _count(source: Source, findings: Findings, broken: set[str]) -> None:
+    readable = [i for i, name in enumerate(source.names) if name not in broken]
+    for i in readable:
         label, split = source.labels[i], source.splits[i] if source.splits else ""
-        found.counts.setdefault(NO_CLASS if label is None else label, Counter())[split] += 1
-    found.empty = [name for name in source.classes if name not in found.counts]
-    found.counts = {name: found.counts[name] for name in (*source.classes, NO_CLASS) if name in found.counts}
-    groups = [source.groups[i] if source.groups else "" for i in kept]
-    codes = np.unique([group or f"\0{i}" for i, group in zip(kept, groups, strict=True)], return_inverse=True)[1]
+        findings.counts.setdefault(NO_CLASS if label is None else label, Counter())[split] += 1
+    findings.empty = [name for name in source.classes if name not in findings.counts]
+    findings.counts = {name: findings.counts[name] for name in (*source.classes, NO_CLASS) if name in findings.counts}
+    groups = [source.groups[i] if source.groups else "" for i in readable]
+    codes = np.unique([group or f"\0{i}" for i, group in zip(readable, groups, strict=True)], return_inverse=True)[1]
     if source.groups is not None:
-        found.num_groups = len(set(codes.tolist()))
+        findings.num_groups = len(set(codes.tolist()))
     code_of = {name: code for code, name in enumerate(source.classes)}
-    labels = [source.labels[i] for i in kept]
+    labels = [source.labels[i] for i in readable]
     rows = SimpleNamespace(
-        num_images=len(kept),
+        num_images=len(readable),
         labels=np.array([-1 if label is None else code_of[label] for label in labels], dtype=np.int64),
         groups=codes,
-        splits=np.array([source.splits[i] for i in kept], dtype="<U5") if source.splits else None,
+        splits=np.array([source.splits[i] for i in readable], dtype="<U5") if source.splits else None,
         classes=source.classes,
     )
     try:
         parts = assign(rows, SplitSettings())
     except DataError as error:
-        found.undivided = str(error)
+        findings.undivided = str(error)
     else:
-        found.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
+        findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
 
 
-def _compare(source: Source, found: Findings, equals: list[list[int]]) -> None:
+def _compare(source: Source, findings: Findings, equals: list[list[int]]) -> None:
     for equal in sorted(equals):
         names = [source.names[i] for i in equal]
-        found.copies.append(names)
+        findings.copies.append(names)
         if len({source.labels[i] for i in equal} - {None}) > 1:
-            found.contradictions.append(names)
+            findings.contradictions.append(names)
         # Where the test images are given, what was left open will train or validate.
-        given = {source.splits[i] for i in equal} if source.splits else {""}
+        splits = {source.splits[i] for i in equal} if source.splits else {""}
         groups = {source.groups[i] for i in equal} if source.groups else {""}
-        if len(given) > 1:
-            found.across.append(names)
+        if len(splits) > 1:
+            findings.across.append(names)
         elif groups == {""} or len(groups) > 1:
-            found.apart.append(names)
+            findings.apart.append(names)
 
 
 def rows_of_copies(copies: Sequence[Sequence[str]]) -> list[tuple[str, str]]:

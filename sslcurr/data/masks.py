@@ -99,10 +99,10 @@ def is_squashed(mask: Mask, height: int, width: int) -> bool:
 
     Many keep masks as squares: it is taken as squashed, which is worth a note. Raises DataError.
     """
-    own = proportions(mask)
-    if own is None:
+    mask_ratio = proportions(mask)
+    if mask_ratio is None:
         return False
-    ratio = own * height / width
+    ratio = mask_ratio * height / width
     return max(ratio, 1 / ratio) > OTHER_PROPORTIONS
 
 
@@ -114,10 +114,10 @@ def _file_of(source: Source, name: str) -> str:
     return source.frames[name][0] if name in source.frames else name
 
 
-def _by_name(source: Source, known: Mapping[str, Mask]) -> dict[str, Mask]:
+def _by_name(source: Source, masks: Mapping[str, Mask]) -> dict[str, Mask]:
     """The masks by images, of those that are known by images or by files."""
-    found = {name: known.get(name, known.get(_file_of(source, name))) for name in source.names}
-    return {name: mask for name, mask in found.items() if mask is not None}
+    mask_of_image = {name: masks.get(name, masks.get(_file_of(source, name))) for name in source.names}
+    return {name: mask for name, mask in mask_of_image.items() if mask is not None}
 
 
 def _bare(file: str) -> str:
@@ -146,7 +146,7 @@ def _in_folder(source: Source, folder: Path) -> dict[str, Mask]:
         )
     listed = {name[: -len(".png")]: name for name in reversed(names)}
     stems = _by_stem(source)
-    found: dict[str, Mask] = {}
+    masks: dict[str, Mask] = {}
     owners: dict[str, str] = {}
     for name in source.names:
         file = _file_of(source, name)
@@ -154,28 +154,28 @@ def _in_folder(source: Source, folder: Path) -> dict[str, Mask]:
         stem = posixpath.basename(base)
         # A frame's own mask goes before that of its file.
         bare_names = [f"{start}{name[len(file) :]}" for start in (base, stem)] + [base, stem]
-        wanted = [bare + ending for bare in dict.fromkeys(bare_names) for ending in ENDINGS]
-        taken = next((bare for bare in wanted if bare in listed), None)
-        if taken is None:
+        names_tried = [bare + ending for bare in dict.fromkeys(bare_names) for ending in ENDINGS]
+        mask_name = next((bare for bare in names_tried if bare in listed), None)
+        if mask_name is None:
             continue
-        is_flat = "/" in base and "/" not in taken
-        other = owners.setdefault(taken, file)
+        is_flat = "/" in base and "/" not in mask_name
+        other = owners.setdefault(mask_name, file)
         if is_flat and other == file:
             other = next((each for each in stems[stem] if each != file), file)
         if other != file:
             raise DataError(
-                f"the mask {folder / listed[taken]} could be of two images: {', '.join(sorted((file, other)))}",
+                f"the mask {folder / listed[mask_name]} could be of two images: {', '.join(sorted((file, other)))}",
                 "put masks in folders like those of the images, or list them in a table",
             )
-        found[name] = folder / listed[taken]
-    if not found:
+        masks[name] = folder / listed[mask_name]
+    if not masks:
         file = _file_of(source, source.names[0])
-        wanted = [start + ending for start in (_bare(file), posixpath.basename(_bare(file))) for ending in ENDINGS]
+        names_tried = [start + ending for start in (_bare(file), posixpath.basename(_bare(file))) for ending in ENDINGS]
         raise DataError(
             f"no mask in {folder} is of an image of {source.name}",
-            f"for {file} looked for {', '.join(f'{each}.png' for each in dict.fromkeys(wanted))}",
+            f"for {file} looked for {', '.join(f'{each}.png' for each in dict.fromkeys(names_tried))}",
         )
-    return found
+    return masks
 
 
 def _in_table(source: Source, table: Path) -> dict[str, Mask]:
@@ -186,14 +186,14 @@ def _in_table(source: Source, table: Path) -> dict[str, Mask]:
     images, mask_in = _Images(source, table.parent), _reader(columns, table)
     files: dict[str, Path] = {}
     boxes: dict[str, list[Box]] = {}
-    is_known = False
+    names_an_image = False
     for row, text in enumerate(columns[key]):
         if not text:
             raise DataError(f"{table} has nothing under {key} in row {row + 1}", "fill it in or remove the row")
         image = images.of_id(text, table) if key == "id" else images.of_path(text)
         if image is None:
             continue
-        is_known = True
+        names_an_image = True
         mask = mask_in(row, image)
         if isinstance(mask, Boxes):
             boxes.setdefault(image, []).extend(mask.boxes)
@@ -204,10 +204,10 @@ def _in_table(source: Source, table: Path) -> dict[str, Mask]:
         raise DataError(f"{table} has both a mask and boxes for {both}", "keep one of them")
     masks: dict[str, Mask] = {**files, **{image: Boxes(tuple(b), f"{image} in {table}") for image, b in boxes.items()}}
     check_masks(masks, table)
-    if not is_known:
+    if not names_an_image:
         first = _file_of(source, source.names[0])
-        looked = posixpath.basename(_bare(first)) if key == "id" else first
-        raise DataError(f"{table} names no image of {source.name}", f"looked for {looked} under {key}, to begin with")
+        example = posixpath.basename(_bare(first)) if key == "id" else first
+        raise DataError(f"{table} names no image of {source.name}", f"looked for {example} under {key}, to begin with")
     if not masks:
         raise DataError(f"{table} has no mask for any image of {source.name}", "all its rows of these images are empty")
     return _by_name(source, masks)

@@ -115,10 +115,10 @@ class _Files:
         stats = []
         for path in source.paths():
             try:
-                found = os.stat(path)
+                stat = os.stat(path)
             except FileNotFoundError as error:
                 raise DataError(f"{path} is not there any more", "run the command again") from error
-            stats.append((found.st_size, found.st_mtime_ns))
+            stats.append((stat.st_size, stat.st_mtime_ns))
         return cls(source, stats)
 
     @property
@@ -161,11 +161,11 @@ def _read(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tu
     """The image in a file, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError."""
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())
+            file_stat = os.fstat(file.fileno())
             data = file.read()
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if (found.st_size, found.st_mtime_ns) != stat or len(data) != found.st_size:
+    if (file_stat.st_size, file_stat.st_mtime_ns) != stat or len(data) != file_stat.st_size:
         raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
     small, height, width = read.decode_small(data, size, frame)
     digest = hashlib.sha256(data)

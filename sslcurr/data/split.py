@@ -18,7 +18,7 @@ __all__ = ["SplitSettings", "assign", "subset"]
 
 NUM_TRIES = 100
 SLACK = 0.95
-NUM_KEPT = 8  # splits that are remembered, one for each data set and seed in use
+NUM_REMEMBERED = 8  # splits that are remembered, one for each data set and seed in use
 
 Distances = Sequence[tuple[list[float], list[float]]]
 
@@ -59,7 +59,7 @@ def assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     """
     key = _key(pack, settings)
     if key not in remembered:
-        while len(remembered) >= NUM_KEPT:
+        while len(remembered) >= NUM_REMEMBERED:
             remembered.pop(next(iter(remembered)))
         remembered[key] = _assign(pack, settings)
     return remembered[key].copy()
@@ -87,11 +87,11 @@ def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     splits = np.full(pack.num_images, "", dtype="<U5")
     if pack.splits is not None:
         splits[:] = pack.splits
-    given = set(splits.tolist())
+    given_splits = set(splits.tolist())
     shares = {
         part: share
         for part, share in (("test", settings.test), ("val", settings.val))
-        if part not in given and share > 0.0
+        if part not in given_splits and share > 0.0
     }
     # An image without a group is a group of its own, so there is one case to think about.
     _, groups = np.unique(np.arange(pack.num_images) if pack.groups is None else pack.groups, return_inverse=True)
@@ -160,10 +160,10 @@ def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     images: list[list[tuple[int, int]]] = [[] for _ in first]  # of each group: class, number of images
     for group, label, count in zip(of_group.tolist(), of_class.tolist(), counts.tolist(), strict=True):
         images[group].append((label, count))
-    wanted = [*shares.values(), 1.0 - sum(shares.values())]
+    part_shares = [*shares.values(), 1.0 - sum(shares.values())]
     for attempt in range(NUM_TRIES):
         draws = numpy_generator(seed, "split", attempt).random(len(first)).tolist()
-        part_of = _deal(images, wanted, draws, blind=attempt > 0)
+        part_of = _deal(images, part_shares, draws, blind=attempt > 0)
         if part_of is not None:
             return np.array(parts)[np.array(part_of)[members]]
     raise DataError(
@@ -231,9 +231,9 @@ def _squares(distances: Distances, part: int) -> float:
 
 def _drawn(parts: Sequence[int], shares: Sequence[float], draw: float) -> int:
     """One of `parts`, by their shares."""
-    left = draw * sum(shares[part] for part in parts)
+    remaining = draw * sum(shares[part] for part in parts)
     for part in parts[:-1]:
-        left -= shares[part]
-        if left < 0:
+        remaining -= shares[part]
+        if remaining < 0:
             return part
     return parts[-1]

@@ -86,8 +86,8 @@ class Feed:
             index = torch.from_numpy(places).to(self.device, non_blocking=True)
             labels = torch.from_numpy(self.selection.pack.labels[rows]).to(self.device, non_blocking=True)
         with report.phase("views"):
-            made = self._views_of(images, rows, views, generator)
-        return Batch(views=made, index=index, labels=labels)
+            rendered = self._views_of(images, rows, views, generator)
+        return Batch(views=rendered, index=index, labels=labels)
 
     def fixed(self, split: str, view: View, batch_size: int = 256) -> Iterator[Tensor]:
         """The fixed views of a split in data order, a batch at a time."""

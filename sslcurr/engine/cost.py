@@ -34,7 +34,7 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
     """Images a second of the latest stage in the store of the same task, network, image size and device."""
     from sslcurr.engine.device import placement
 
-    wanted = placement(device, spec.training.precision).description
+    device_name = placement(device, spec.training.precision).description
     for stage in reversed(store.all()):
         other = stage.spec
         alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
@@ -43,7 +43,7 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
             spec.config["image_size"],
             spec.training.precision,
         )
-        if alike and stage.record.device == wanted:
+        if alike and stage.record.device == device_name:
             return float(stage.record.images_per_second)
     return None
 

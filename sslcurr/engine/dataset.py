@@ -62,9 +62,9 @@ def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
     Raises:
         SpecError: such a split cannot be.
     """
-    (found,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
-    SplitSettings(val=found.val, test=found.test, seed=found.seed)
-    return found
+    (split,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
+    SplitSettings(val=split.val, test=split.test, seed=split.seed)
+    return split
 
 
 def open_data(
@@ -80,7 +80,7 @@ def open_data(
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
     source = catalog.find(request.dataset, request.data_root, request.frames)
-    known = masks.find(source, request.masks)
+    image_masks = masks.find(source, request.masks)
     requested = request.image_size
     size = requested if requested is not None else image_size or source.image_size or 224
     if not 8 <= size <= 4096:
@@ -98,4 +98,4 @@ def open_data(
     notes = list(source.notes)
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
-    return Data(pack, size, split, tuple(notes), source.epochs, known)
+    return Data(pack, size, split, tuple(notes), source.epochs, image_masks)

@@ -83,8 +83,8 @@ def find_rate(
     folder = part / FOLDER
     folder.mkdir(exist_ok=True)
     if (folder / "found.json").exists():
-        found: RateFound = read_json(folder / "found.json")
-        return found
+        result: RateFound = read_json(folder / "found.json")
+        return result
     measure = measure_of(spec)
     report.search_begins(spec, key, described(spec.search))
     began = time.monotonic()
@@ -92,8 +92,8 @@ def find_rate(
         while (trial := next_trial(study, spec)) is not None:
             try_rate(trial, study, spec, key, folder, parent, runtime, report, measure)
         rows = rows_of(study, measure)
-    for left in folder.glob("trial-*"):  # told to the study, then killed before it was removed
-        shutil.rmtree(left)
+    for leftover in folder.glob("trial-*"):  # told to the study, then killed before it was removed
+        shutil.rmtree(leftover)
     ended = [row for row in rows if row["state"] == "finished"]
     if not ended:
         raise TrainingError(
@@ -109,7 +109,7 @@ def find_rate(
     best = min(ended, key=rank)
     assert best["value"] is not None
     seconds = sum(row["seconds"] for row in rows)
-    found = {
+    result = {
         "lr": best["lr"],
         "value": best["value"],
         "measure": measure,
@@ -119,8 +119,8 @@ def find_rate(
         "seconds": round(max(seconds, time.monotonic() - began), 3),
     }
     write_rows(rows, folder / "search.csv")
-    write_json(folder / "found.json", found)
-    return found
+    write_json(folder / "found.json", result)
+    return result
 
 
 def measure_of(spec: StageSpec) -> str:
@@ -188,13 +188,13 @@ def next_trial(study: optuna.Study, spec: StageSpec) -> optuna.Trial | None:
     search = spec.search
     assert search is not None
     trials = study.get_trials(deepcopy=False)
-    broken = [found for found in trials if not found.state.is_finished()]
-    number = broken[0].number if broken else len(trials)
+    unfinished = [each for each in trials if not each.state.is_finished()]
+    number = unfinished[0].number if unfinished else len(trials)
     if number == search.trials:
         return None
     # Seeded for each trial: a search that goes on draws what it would have drawn without the stop.
     study.sampler = optuna.samplers.RandomSampler(seed=seed_for(spec.seed, spec.parent, "lr", number) % 2**32)
-    trial = optuna.Trial(study, broken[0]._trial_id) if broken else study.ask()
+    trial = optuna.Trial(study, unfinished[0]._trial_id) if unfinished else study.ask()
     trial.suggest_float("lr", search.low, search.high, log=search.draw == "log")  # the same where it has one
     return trial
 
@@ -218,10 +218,10 @@ def try_rate(
     lr = trial.params["lr"]
     part = folder / f"trial-{trial.number:02d}"
     part.mkdir(exist_ok=True)
-    ear = TrialReporter(trial, spec, part, report, measure)
+    trial_report = TrialReporter(trial, spec, part, report, measure)
     try:
-        record = train(trial_of(spec, lr), key, part, parent, runtime, ear)
-        ear.check_spread()
+        record = train(trial_of(spec, lr), key, part, parent, runtime, trial_report)
+        trial_report.check_spread()
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         report.trial_ends(trial.number, lr, "stopped early")
@@ -230,11 +230,11 @@ def try_rate(
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         report.trial_ends(trial.number, lr, f"failed: {error}")
     else:
-        values = ear.values()
+        values = trial_report.values()
         if measure == "loss":
             value = values[-1]
         else:
-            value, loss = max(zip(values, (-v for v in ear.losses()), strict=True))
+            value, loss = max(zip(values, (-v for v in trial_report.losses()), strict=True))
             trial.set_user_attr("val_loss", -loss)
         trial.set_user_attr("seconds", record.seconds)
         study.tell(trial, value)

@@ -146,8 +146,8 @@ def _by_name(text: str, store: Store, stem: str | None) -> Parent:
         raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")
     weights, about = timm_weights(text), timm.get_pretrained_cfg(text)
     assert about is not None
-    seen: Seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
-    return _parent_at(imported(weights, store, name, None, title=text, seen=seen))
+    preprocessing: Seen = {"mean": list(about.mean), "std": list(about.std), "image_size": about.input_size[-1]}
+    return _parent_at(imported(weights, store, name, None, title=text, preprocessing=preprocessing))
 
 
 def timm_weights(name: str) -> Path:
@@ -163,10 +163,8 @@ def timm_weights(name: str) -> Path:
     about = timm.get_pretrained_cfg(name)
     architecture = name.partition(".")[0]
     if about is None or not (about.hf_hub_id or about.url or about.file):
-        variants = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]
-        hint = (
-            did_you_mean(name, variants) if variants else "give a checkpoint file, or random for an untrained network"
-        )
+        names = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]
+        hint = did_you_mean(name, names) if names else "give a checkpoint file, or random for an untrained network"
         raise CheckpointError(f"timm has no weights named {name!r}", hint)
     places = [Path(about.file)] if about.file else []
     if about.hf_hub_id:
@@ -193,24 +191,24 @@ def imported(
     backbone: str | None = None,
     stem: str | None = None,
     title: str | None = None,
-    seen: Seen | None = None,
+    preprocessing: Seen | None = None,
 ) -> Path:
     """What a foreign file was turned into, a checkpoint of ours under `store.imports`, made if it is not there.
 
-    `seen` says the `mean`, `std` and `image_size` it was trained with, where these are known.
+    `preprocessing` says the `mean`, `std` and `image_size` it was trained with, where these are known.
     """
     from sslcurr.backbones.checkpoint import sha256_of
 
     inputs = {"version": IMPORT_VERSION, "file": sha256_of(path), "backbone": backbone, "stem": stem, "title": title}
-    inputs |= {"seen": seen} if seen is not None else {}
+    inputs |= {"seen": preprocessing} if preprocessing is not None else {}
 
     def work(part: Path) -> Json:
         conversion, spec = conversion_of(path, backbone, stem)
         size = None
-        if seen is not None:
-            size = int(seen["image_size"])
-            if len(seen["mean"]) == spec.channels:
-                spec = replace(spec, mean=tuple(seen["mean"]), std=tuple(seen["std"]))
+        if preprocessing is not None:
+            size = int(preprocessing["image_size"])
+            if len(preprocessing["mean"]) == spec.channels:
+                spec = replace(spec, mean=tuple(preprocessing["mean"]), std=tuple(preprocessing["std"]))
         write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem, image_size=size)
         return {"from": str(path), "layout": conversion.layout, "matched": len(conversion.matched)}
 
@@ -260,13 +258,13 @@ def models_from(
     Raises:
         SpecError, StoreError, CheckpointError: something among them is not there or does not fit.
     """
-    trained: list[Model | None] = [
+    named: list[Model | None] = [
         None if text.partition(":")[0] == RANDOM else model_of(parent_from(text, store, backbone, stem), store, text)
         for text in texts
     ]
-    first = next((model for model in trained if model is not None), None)
+    first = next((model for model in named if model is not None), None)
     models = []
-    for text, model in zip(texts, trained, strict=True):
+    for text, model in zip(texts, named, strict=True):
         if model is None:
             name = text.partition(":")[2] or backbone
             if name is not None:
@@ -298,7 +296,7 @@ def model_of(parent: Parent, store: Store, text: str = "") -> Model:
 def titled(models: Sequence[Model]) -> list[Model]:
     """Models with titles that differ: equal ones are told apart by seeds, keys or numbers."""
     titles = [model.title for model in models]
-    renamed = []
+    distinct = []
     for number, model in enumerate(models):
         title = model.title
         if titles.count(title) > 1:
@@ -310,5 +308,5 @@ def titled(models: Sequence[Model]) -> list[Model]:
                 title = f"{title} ({model.stage.key[:6]})"
             else:
                 title = f"{title} ({number + 1})"
-        renamed.append(replace(model, title=title))
-    return renamed
+        distinct.append(replace(model, title=title))
+    return distinct

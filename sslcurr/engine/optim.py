@@ -36,13 +36,13 @@ def build_optimizer(
     unless `decay_norm_and_bias` says so; LARS leaves its trust ratio off where there is no decay. `rules` names parts
     of the module that are trained otherwise than the rest, by the beginning of their parameters' names.
     """
-    found: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
+    grouped: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             rule = next((rule for part, rule in (rules or {}).items() if name.startswith(f"{part}.")), Rule())
-            found.setdefault((rule, parameter.ndim > 1), []).append(parameter)
+            grouped.setdefault((rule, parameter.ndim > 1), []).append(parameter)
     groups = []
-    for (rule, is_weight), parameters in sorted(found.items(), key=lambda item: (item[0][0] != Rule(), -item[0][1])):
+    for (rule, is_weight), parameters in sorted(grouped.items(), key=lambda item: (item[0][0] != Rule(), -item[0][1])):
         decays = is_weight or training.decay_norm_and_bias
         settings: dict[str, object] = {
             "params": parameters,

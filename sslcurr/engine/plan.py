@@ -80,8 +80,8 @@ class Planner:
         for task in [section for section in self.settings if section in TASKS]:
             kind = task_class(task)
             recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
-            given = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
-            kind.views(settings.apply(given, recipe.config, recipe.training, section=task)[0])
+            values = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
+            kind.views(settings.apply(values, recipe.config, recipe.training, section=task)[0])
         self.data_settings = split_of(self.settings)
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), SearchSettings(), section=SEARCH)
         self._check_search(tasks)
@@ -106,20 +106,20 @@ class Planner:
 
     def _check_search(self, tasks: Sequence[str]) -> None:
         """Raise SpecError for a search that cannot be, or for settings of one that nobody asked for."""
-        given, request = self.search_settings, self.request
+        search, request = self.search_settings, self.request
         low, high = request.lr_range or (1e-4, 0.6)
-        LrSearch(low=low, high=high, trials=given.trials, draw=given.draw, pruner=request.lr_pruner or "none")
+        LrSearch(low=low, high=high, trials=search.trials, draw=search.draw, pruner=request.lr_pruner or "none")
         for name in ("fraction", "epochs"):
-            if getattr(given, name):
-                LrSearch(low=low, high=high, **{name: getattr(given, name)})
-        asked = request.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
+            if getattr(search, name):
+                LrSearch(low=low, high=high, **{name: getattr(search, name)})
+        is_requested = request.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
         idle = {
             "--lr-range": request.lr_range,
             "--lr-pruner": request.lr_pruner,
             "--set search": self.settings.get(SEARCH),
         }
         for option, value in idle.items():
-            if value and not asked:
+            if value and not is_requested:
                 raise SpecError(f"{option} is for a search, and none was asked for", "add --lr search")
 
     def selection(self, task: str) -> Selection:
@@ -140,14 +140,14 @@ class Planner:
             )
         if labelled and len(self.data.pack.classes) < 2:
             raise DataError(f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least")
-        found = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
-        if len(found.rows["train"]) < FEWEST_IMAGES:
+        selection = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
+        if len(selection.rows["train"]) < FEWEST_IMAGES:
             raise DataError(
-                f"{task} has {len(found.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
+                f"{task} has {len(selection.rows['train'])} training images of {name}, and needs {FEWEST_IMAGES}",
                 "give more images or a larger fraction",
             )
-        self._selections[labelled, fraction] = found
-        return found
+        self._selections[labelled, fraction] = selection
+        return selection
 
     def backbone(self, parent: Parent) -> BackboneSpec:
         """The backbone of a chain: the parent's, or the one asked for, or the one that fits the image size.
@@ -155,15 +155,15 @@ class Planner:
         Raises:
             SpecError: a requested that the parent contradicts.
         """
-        request, found = self.request, parent.backbone
-        if found is not None:
+        request, inherited = self.request, parent.backbone
+        if inherited is not None:
             for requested, has, option in (
-                (request.backbone, found.name, "--backbone"),
-                (request.stem, found.stem, "--stem"),
+                (request.backbone, inherited.name, "--backbone"),
+                (request.stem, inherited.stem, "--stem"),
             ):
                 if requested not in (None, has):
                     raise SpecError(f"the checkpoint holds a {has}, not a {requested}", f"leave out {option}")
-            return found
+            return inherited
         small = self.data.image_size <= SMALL_IMAGE
         name = request.backbone or ("resnet18" if small else "resnet50")
         stem = request.stem or ("small" if small and name.startswith("resnet") else "imagenet")
@@ -192,30 +192,30 @@ class Planner:
         Thousands of chains share most of their stages, and a task's values do not depend on which stage its parent is.
         """
         if (task, parent, epochs) not in self._stages:
-            asked = (task, parent.backbone, parent.key is None, epochs)
-            if asked not in self._tasks:
-                self._tasks[asked] = self._resolved(task, parent, epochs)
+            values_key = (task, parent.backbone, parent.key is None, epochs)
+            if values_key not in self._tasks:
+                self._tasks[values_key] = self._resolved(task, parent, epochs)
             self._stages[task, parent, epochs] = replace(
-                self._tasks[asked], parent=parent.key, lineage=parent.lineage, source=parent.source
+                self._tasks[values_key], parent=parent.key, lineage=parent.lineage, source=parent.source
             )
         return self._stages[task, parent, epochs]
 
     def _resolved(self, task: str, parent: Parent, epochs: int | None) -> StageSpec:
         kind, request = task_class(task), self.request
-        given = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
-        rate = given.get("lr", request.lr)  # the one said for the task counts
-        if given.get("lr") == SEARCH:
-            del given["lr"]
+        task_settings = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
+        rate = task_settings.get("lr", request.lr)  # the one said for the task counts
+        if task_settings.get("lr") == SEARCH:
+            del task_settings["lr"]
         facts = self.facts(task, parent)
         # A recipe scales its other values by these two, so it must know them.
         for name in ("batch_size", "epochs"):
-            if name in given:
-                facts = replace(facts, **{name: settings.convert(given.pop(name), int, f"{task}.{name}")})
+            if name in task_settings:
+                facts = replace(facts, **{name: settings.convert(task_settings.pop(name), int, f"{task}.{name}")})
         recipe = kind.recipe(facts)
         training = replace(recipe.training, precision=request.precision)
         if isinstance(request.lr, float):
             training = replace(training, lr=request.lr)
-        config, training = settings.apply(given, recipe.config, training, section=task)
+        config, training = settings.apply(task_settings, recipe.config, training, section=task)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
         if training.accumulate > most:
             raise SpecError(
@@ -232,22 +232,22 @@ class Planner:
             parent=parent.key,
             lineage=parent.lineage,
             source=parent.source,
-            search=self.search(task, training, facts, given) if rate == SEARCH else None,
+            search=self.search(task, training, facts, task_settings) if rate == SEARCH else None,
         )
 
-    def search(self, task: str, training: Training, facts: Facts, given: dict[str, str]) -> LrSearch:
-        """How the learning rate of a stage is found; `given` are the settings said for its task."""
+    def search(self, task: str, training: Training, facts: Facts, task_settings: dict[str, str]) -> LrSearch:
+        """How the learning rate of a stage is found; `task_settings` are those requested for its task."""
         kind, request, requested = task_class(task), self.request, self.search_settings
         share = requested.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
         data = self.data.spec((request.label_fraction if kind.labelled else request.fraction) * share)
-        seen = select(data, labelled=kind.labelled, pack=self.data.pack)
-        few = len(seen.rows["train"])
-        if few < FEWEST_IMAGES:
-            raise SpecError(f"a trial of {task} would have {few} images", "give --set search.fraction=0.5")
-        epochs = requested.epochs or min(training.epochs, max(2, -(-40 // num_steps(few, training.batch_size))))
-        facts = replace(facts, num_images=few, class_counts=seen.class_counts())
+        trial_images = select(data, labelled=kind.labelled, pack=self.data.pack)
+        num_images = len(trial_images.rows["train"])
+        if num_images < FEWEST_IMAGES:
+            raise SpecError(f"a trial of {task} would have {num_images} images", "give --set search.fraction=0.5")
+        epochs = requested.epochs or min(training.epochs, max(2, -(-40 // num_steps(num_images, training.batch_size))))
+        facts = replace(facts, num_images=num_images, class_counts=trial_images.class_counts())
         facts = replace(facts, batch_size=training.batch_size, epochs=training.epochs)
-        config, _ = settings.apply(given, kind.recipe(facts).config, training, section=task)
+        config, _ = settings.apply(task_settings, kind.recipe(facts).config, training, section=task)
         low, high = request.lr_range or rates_around(training, pretrained=facts.pretrained)
         return LrSearch(
             low=low,

@@ -63,9 +63,9 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
             return train(spec, key, part, parent, runtime, report)
         from sslcurr.engine.lr_search import find_rate
 
-        rate = find_rate(spec, key, part, parent, runtime, report)
-        chosen = replace(spec, search=None, training=replace(spec.training, lr=rate["lr"]))
-        return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(rate))
+        result = find_rate(spec, key, part, parent, runtime, report)
+        chosen = replace(spec, search=None, training=replace(spec.training, lr=result["lr"]))
+        return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(result))
 
     def waiting() -> None:
         report.note(f"another process is training {spec.task} ({key}); waiting for it")

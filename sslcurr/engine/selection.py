@@ -53,8 +53,8 @@ def rows_of(data: DataSpec, split: str, pack: Pack | None = None) -> np.ndarray:
     Raises:
         DataError: there are none.
     """
-    found = select(data, labelled=False, pack=pack)
-    rows = np.arange(len(found.pack.names)) if split == "all" else found.rows[split]
+    selection = select(data, labelled=False, pack=pack)
+    rows = np.arange(len(selection.pack.names)) if split == "all" else selection.rows[split]
     if not len(rows):
-        raise DataError(f"{found.pack.name} has no {split} images", "give --split all, or another")
+        raise DataError(f"{selection.pack.name} has no {split} images", "give --split all, or another")
     return rows

@@ -84,11 +84,11 @@ class Store:
         Raises:
             StoreError: none or several do.
         """
-        matching = [stage for stage in self.all() if stage.key.startswith(text)]
-        if len(matching) != 1 or len(text) < 4:
-            what = "no stage" if not matching else f"{len(matching)} stages"
+        matches = [stage for stage in self.all() if stage.key.startswith(text)]
+        if len(matches) != 1 or len(text) < 4:
+            what = "no stage" if not matches else f"{len(matches)} stages"
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
-        return matching[0]
+        return matches[0]
 
     def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
@@ -158,8 +158,8 @@ class Store:
         path = self.results / f"{name}.json"
         if not path.is_file():
             return None
-        kept = read_as(path, KeptResult, RUN_HINT)
-        return kept.kind, kept.document
+        stored = read_as(path, KeptResult, RUN_HINT)
+        return stored.kind, stored.document
 
     def all_runs(self) -> dict[str, RunRecord]:
         """The records of all runs by name, the one begun first first; times of files are not kept by every copy.
@@ -182,13 +182,13 @@ class Store:
         """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""
         records = [record for name, record in self.all_runs().items() if name not in without]
         stages = {key for record in records for key in record.stages}
-        kept = {f"analyses/{name}" for record in records for name in record.analyses}
-        kept |= {f"packs/{name}" for record in records for name in record.packs}
+        needed_names = {f"analyses/{name}" for record in records for name in record.analyses}
+        needed_names |= {f"packs/{name}" for record in records for name in record.packs}
         paths = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
                 name = path.name.removesuffix(".part").removesuffix(".lock")
-                needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in kept
+                needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in needed_names
                 if not needed and not _locked(path.with_name(f"{name}.lock")):
                     paths.append(path)
         return paths

@@ -19,16 +19,16 @@ def parse(assignments: Iterable[str], sections: Iterable[str]) -> dict[str, dict
     Raises:
         SpecError: an assignment that is not TASK.NAME=VALUE, or a section that is not in `sections`.
     """
-    known = sorted(set(sections))
+    section_names = sorted(set(sections))
     result: dict[str, dict[str, str]] = {}
     for assignment in assignments:
         target, equals, value = assignment.partition("=")
         section, dot, name = target.strip().partition(".")
         if not (equals and dot and section and name):
             raise SpecError(f"--set {assignment!r} is not TASK.NAME=VALUE", "for example --set rotation.lr=0.1")
-        if section not in known:
+        if section not in section_names:
             raise SpecError(
-                f"--set {assignment!r}: {section!r} is no part of this command", did_you_mean(section, known)
+                f"--set {assignment!r}: {section!r} is no part of this command", did_you_mean(section, section_names)
             )
         result.setdefault(section, {})[name] = value.strip()
     return result
@@ -47,8 +47,8 @@ def apply(values: Mapping[str, str], *targets: Any, section: str) -> tuple[Any, 
                 change[name] = convert(text, typing.get_type_hints(type(target))[name], f"{section}.{name}")
                 break
         else:
-            known = [item.name for target in targets for item in fields(target)]
-            raise SpecError(f"{section} has no setting {name!r}", did_you_mean(name, known))
+            setting_names = [item.name for target in targets for item in fields(target)]
+            raise SpecError(f"{section} has no setting {name!r}", did_you_mean(name, setting_names))
     # All at once: settings that only fit together may come in any order.
     return tuple(replace(target, **change) for target, change in zip(targets, changes, strict=True))
 

@@ -34,9 +34,9 @@ def later(as_before: Any) -> Any:
     return field(default=as_before, metadata={"as_before": as_before})
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, known))
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, choices))
 
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:

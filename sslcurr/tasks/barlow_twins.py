@@ -87,6 +87,6 @@ class BarlowTwins(Task):
         with full_precision(first):
             first, second = first.float(), second.float()
             value = redundancy(first, second, self.config.off_diagonal)
-            spread = collapse(F.normalize(first, dim=1))
+            feature_std = collapse(F.normalize(first, dim=1))
             agreement = (standardised(first.detach()) * standardised(second.detach())).mean()
-        return Loss(value, {"correlation": agreement, "feature_std": spread})
+        return Loss(value, {"correlation": agreement, "feature_std": feature_std})

@@ -87,8 +87,8 @@ class BYOL(Task):
         predictions = [self.predictor(projection) for projection in projections]
         with full_precision(targets[0]):
             cosines = negative_cosine(predictions[0], targets[1]) + negative_cosine(predictions[1], targets[0])
-            spread = collapse(F.normalize(projections[0].float(), dim=1))
-        return Loss(4.0 + 2.0 * cosines, {"feature_std": spread})
+            feature_std = collapse(F.normalize(projections[0].float(), dim=1))
+        return Loss(4.0 + 2.0 * cosines, {"feature_std": feature_std})
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
         """The target follows, once an optimizer step, more and more slowly."""

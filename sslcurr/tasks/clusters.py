@@ -36,8 +36,8 @@ def num_clusters(facts: Facts) -> int:
 
     At most one for four images.
     """
-    wanted = max(round(facts.num_images / 128), 2 * facts.num_classes, 10)
-    return max(2, min(10_000, wanted, facts.num_images // 4))
+    desired = max(round(facts.num_images / 128), 2 * facts.num_classes, 10)
+    return max(2, min(10_000, desired, facts.num_images // 4))
 
 
 def check_clusters(num_clusters: int, num_images: int) -> None:
@@ -100,10 +100,10 @@ def _spread_start(x: Tensor, num_clusters: int) -> Tensor:
         drawn = torch.searchsorted(cumulative, draw * cumulative[-1], right=True).clamp_max(len(x) - 1)
         # |x - row|^2 by one product, without a copy of x for each row.
         to_drawn = (lengths - 2.0 * (x @ x[drawn].T) + lengths[drawn].T).clamp_min(0.0)
-        left = torch.minimum(distance, to_drawn) if starts else to_drawn
-        best = left.sum(dim=0).argmin()
+        distances_left = torch.minimum(distance, to_drawn) if starts else to_drawn
+        best = distances_left.sum(dim=0).argmin()
         starts.append(x[drawn[best]])
-        distance = left[:, best, None]
+        distance = distances_left[:, best, None]
     return torch.stack(starts)
 
 
@@ -113,14 +113,14 @@ def _fill_empty(x: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
     empty = torch.nonzero(counts == 0).flatten().tolist()
     if not empty:
         return labels
-    labels, left = labels.clone(), counts.tolist()
+    labels, remaining = labels.clone(), counts.tolist()
     farthest = (x - centroids[labels]).square().sum(dim=1).argsort(descending=True).tolist()
     owners = labels.tolist()
     for row in farthest:
         if not empty:
             break
-        if left[owners[row]] > 1:
-            left[owners[row]] -= 1
+        if remaining[owners[row]] > 1:
+            remaining[owners[row]] -= 1
             labels[row] = empty.pop(0)
     return labels
 
@@ -150,8 +150,8 @@ def whitened(x: Tensor, dim: int) -> Tensor:
     """Unit vectors [N, min(dim, D, N - 1)] of the principal components of x [N, D], each scaled to variance 1 first."""
     centred = (x - x.mean(dim=0)).double()
     variances, directions = torch.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
-    kept = max(1, min(dim, x.shape[1], len(x) - 1))
-    variances, directions = variances[-kept:].flip(0), directions[:, -kept:].flip(1)
+    num_components = max(1, min(dim, x.shape[1], len(x) - 1))
+    variances, directions = variances[-num_components:].flip(0), directions[:, -num_components:].flip(1)
     # Directions in which nothing varies would blow up rounding errors.
     scale = torch.where(variances > 1e-10 * variances[0].clamp_min(1e-30), variances, torch.inf).rsqrt()
     return F.normalize((centred @ directions * scale).float(), dim=1)

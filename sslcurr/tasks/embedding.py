@@ -130,9 +130,9 @@ def frozen_copy(module: Module) -> Module:
 
 
 @torch.no_grad()
-def move_towards(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+def move_towards(average: nn.Module, online: nn.Module, momentum: float) -> None:
     """Exponential moving average of parameters: slow = momentum * slow + (1 - momentum) * fast."""
-    get_ema_multi_avg_fn(momentum)(list(slow.parameters()), list(fast.parameters()), 0)
+    get_ema_multi_avg_fn(momentum)(list(average.parameters()), list(online.parameters()), 0)
 
 
 def rising_momentum(start: float, tick: Tick) -> float:

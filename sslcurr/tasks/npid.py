@@ -85,9 +85,9 @@ class NPID(Task):
         embeddings = self.head(self.backbone(batch.views[0]))
         with full_precision(embeddings):
             embeddings = F.normalize(embeddings.float(), dim=1)
-            places, own = self.negatives(batch.index)
+            places, is_own = self.negatives(batch.index)
             positive = (embeddings * self.memory[batch.index]).sum(dim=1, keepdim=True)
-            others = (embeddings @ self.memory[places].T).masked_fill(own, -torch.inf)
+            others = (embeddings @ self.memory[places].T).masked_fill(is_own, -torch.inf)
             logits = torch.cat([positive, others], dim=1) / self.config.temperature
             target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
             value = F.cross_entropy(logits, target)

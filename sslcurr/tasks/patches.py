@@ -65,8 +65,8 @@ def cut(images: Tensor, patch_size: int) -> Tensor:
     """
     num_images, channels, size, _ = images.shape
     cell = size // 3
-    room = cell - patch_size + 1
-    shift = torch.randint(room, (2, 9, num_images))
+    num_positions = cell - patch_size + 1
+    shift = torch.randint(num_positions, (2, 9, num_images))
     corner = torch.arange(9)
     origin = torch.stack([corner // 3, corner % 3]) * cell
     first = (origin[:, :, None] + shift).to(images.device, non_blocking=True)
@@ -91,10 +91,10 @@ def drop_colors(patches: Tensor, probability: float) -> Tensor:
         return patches
     count = len(patches)
     dropped = (torch.rand(count) < probability).to(patches.device, non_blocking=True)
-    kept = torch.randint(3, (count,)).to(patches.device, non_blocking=True)
+    kept_channel = torch.randint(3, (count,)).to(patches.device, non_blocking=True)
     noise = torch.randn(patches.shape).to(patches.device, non_blocking=True)
-    left = patches[torch.arange(count, device=patches.device), kept]
-    mean, std = left.mean(dim=(1, 2)), left.std(dim=(1, 2))
+    remaining = patches[torch.arange(count, device=patches.device), kept_channel]
+    mean, std = remaining.mean(dim=(1, 2)), remaining.std(dim=(1, 2))
     faint = mean[:, None, None, None] + 0.01 * std[:, None, None, None] * noise
-    replaced = torch.arange(3, device=patches.device)[None] != kept[:, None]
+    replaced = torch.arange(3, device=patches.device)[None] != kept_channel[:, None]
     return torch.where((dropped[:, None] & replaced)[:, :, None, None], faint, patches)

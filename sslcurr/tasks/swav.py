@@ -46,9 +46,9 @@ def swapped_prediction(scores: Tensor, codes: list[Tensor], num_crops: int, temp
     predictions = F.log_softmax(scores / temperature, dim=1).chunk(num_crops)
     terms = [
         -(code * predictions[other]).sum(dim=1).mean()
-        for own, code in enumerate(codes)
+        for large, code in enumerate(codes)
         for other in range(num_crops)
-        if other != own
+        if other != large
     ]
     return torch.stack(terms).mean()
 

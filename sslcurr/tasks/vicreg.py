@@ -87,6 +87,6 @@ class VICReg(Task):
             first, second = first.float(), second.float()
             invariance, variance, covariance = terms(first, second)
             value = config.invariance * invariance + config.variance * variance + config.covariance * covariance
-            spread = collapse(F.normalize(first, dim=1))
+            feature_std = collapse(F.normalize(first, dim=1))
         metrics = {"invariance": invariance, "variance": variance, "covariance": covariance}
-        return Loss(value, {**{name: term.detach() for name, term in metrics.items()}, "feature_std": spread})
+        return Loss(value, {**{name: term.detach() for name, term in metrics.items()}, "feature_std": feature_std})

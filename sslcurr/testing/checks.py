@@ -240,8 +240,8 @@ def accumulation_sees_the_same_images_and_keeps_all_of_them(subject: Subject) ->
     spec = subject.stage()
     parts = replace(spec, training=replace(spec.training, accumulate=2))
     stage = subject.train(parts, log_steps=1)
-    wanted = spec.training.epochs * num_steps(stage.record.num_images, spec.training.batch_size)
-    expect(stage.record.steps == wanted, f"{stage.record.steps} steps instead of {wanted}")
+    expected = spec.training.epochs * num_steps(stage.record.num_images, spec.training.batch_size)
+    expect(stage.record.steps == expected, f"{stage.record.steps} steps instead of {expected}")
     _expect_finite(stage)
 
 
@@ -314,11 +314,11 @@ def _expect_same_stage(a: Stage, b: Stage) -> None:
         if name == "metrics.csv" or (a.folder / name).exists():
             same = rows_of(a, name) == rows_of(b, name)
             expect(same, f"{name} differs after a resume: {_first_difference(a, b, name)}")
-    left, right = ({path.name: load_file(path) for path in sorted(s.folder.glob("*.safetensors"))} for s in (a, b))
-    expect(left.keys() == right.keys(), f"the files are {sorted(left)} and {sorted(right)}")
-    for name in left:
-        expect(left[name].keys() == right[name].keys(), f"{name} holds other tensors")
-        differ = [key for key, tensor in left[name].items() if not tensor.equal(right[name][key])]
+    first, second = ({path.name: load_file(path) for path in sorted(s.folder.glob("*.safetensors"))} for s in (a, b))
+    expect(first.keys() == second.keys(), f"the files are {sorted(first)} and {sorted(second)}")
+    for name in first:
+        expect(first[name].keys() == second[name].keys(), f"{name} holds other tensors")
+        differ = [key for key, tensor in first[name].items() if not tensor.equal(second[name][key])]
         expect(not differ, f"after a resume {name} differs in {', '.join(differ[:3])}")
 
 

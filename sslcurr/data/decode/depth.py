@@ -32,12 +32,12 @@ def window(values: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
     finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     if counted is not None:
         finite &= counted
-    kept = values[finite].astype(np.float64)
-    if kept.size == 0:
+    samples = values[finite].astype(np.float64)
+    if samples.size == 0:
         return np.zeros(values.shape, np.uint8)
-    low, high = (float(x) for x in np.percentile(kept, [LOW_PERCENTILE, HIGH_PERCENTILE]))
+    low, high = (float(x) for x in np.percentile(samples, [LOW_PERCENTILE, HIGH_PERCENTILE]))
     if low == high:
-        low, high = float(kept.min()), float(kept.max())
+        low, high = float(samples.min()), float(samples.max())
     return _scaled(values, low, high)
 
 
@@ -58,7 +58,7 @@ def percentiles_of_counts(values: np.ndarray, counts: np.ndarray, percentiles: t
     ends = np.cumsum(counts[order])
     ascending = values[order].astype(np.float64)
     last = int(ends[-1]) - 1
-    found = []
+    results = []
     for percentile in percentiles:
         position = last * (percentile / 100)
         below = math.floor(position)
@@ -67,8 +67,8 @@ def percentiles_of_counts(values: np.ndarray, counts: np.ndarray, percentiles: t
         second = float(ascending[np.searchsorted(ends, min(below + 1, last), side="right")])
         # numpy takes the nearer end as the start, which matters in the last digit.
         step = second - first
-        found.append(first + step * part if part < 0.5 else second - step * (1 - part))
-    return found
+        results.append(first + step * part if part < 0.5 else second - step * (1 - part))
+    return results
 
 
 def to_codes(values: np.ndarray) -> np.ndarray:

@@ -316,8 +316,8 @@ def _pixels(dataset: Any, syntax: Any, frame: int, frames: int) -> tuple[np.ndar
             raise BrokenImage(f"its pixels are cut off or damaged ({type(error).__name__})") from None
         return pixels, str(properties["photometric_interpretation"])
 
-    known = PLUGINS.get(str(syntax), decoder.available_plugins)
-    plugins = [plugin for plugin in known if plugin in decoder.available_plugins]
+    candidates = PLUGINS.get(str(syntax), decoder.available_plugins)
+    plugins = [plugin for plugin in candidates if plugin in decoder.available_plugins]
     if not plugins:
         raise DataError(f"reading DICOM with {name} needs another package", HINT)
     part = _whole_frame(dataset, str(syntax), frame, frames)
@@ -410,9 +410,9 @@ def _require_sound_jpeg(data: bytes, dataset: Any) -> None:
             break  # a colour transform that does not exist
         position += 2 + length
         if marker == 0xDA:
-            if not sized or (found := AFTER_SCAN.search(data, position)) is None:
+            if not sized or (end := AFTER_SCAN.search(data, position)) is None:
                 break
-            position = found.start()
+            position = end.start()
             if data[position + 1] == 0xD9:
                 return
     raise BrokenImage("its compressed pixels are damaged")
@@ -549,8 +549,8 @@ def _holder(dataset: Any, frame: int, keyword: str, group: str) -> Any:
         return dataset
     for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(sequence) or []
-        if index < len(items) and (found := items[index].get(group)) and keyword in found[0]:
-            return found[0]
+        if index < len(items) and (group_items := items[index].get(group)) and keyword in group_items[0]:
+            return group_items[0]
     return dataset
 
 

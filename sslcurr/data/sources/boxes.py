@@ -52,12 +52,12 @@ class Boxes:
         """
         items = _literal(text)
         boxes = [_box(item) for item in items] if isinstance(items, list | tuple) else [None]
-        known = tuple(box for box in boxes if box is not None)
-        if len(known) < len(boxes):
+        readable = tuple(box for box in boxes if box is not None)
+        if len(readable) < len(boxes):
             raise DataError(
                 f"the boxes{of(origin)} cannot be read: {shortened(text)}", f"write them as {BOXES_EXAMPLE}"
             )
-        return cls(known, origin) if known else None
+        return cls(readable, origin) if readable else None
 
     @classmethod
     def from_label(cls, text: str, origin: str = "") -> Boxes | None:

@@ -87,12 +87,12 @@ def _find(dataset: str, data_root: Path | None) -> Source:
 
 def _look_up(dataset: str, data_root: Path | None) -> Path:
     """The existing folder or file, absolute."""
-    given = Path(dataset).expanduser()
-    candidates = [given] if given.is_absolute() or data_root is None else [given, data_root.expanduser() / given]
+    path = Path(dataset).expanduser()
+    candidates = [path] if path.is_absolute() or data_root is None else [path, data_root.expanduser() / path]
     for candidate in candidates:
         if dataset and candidate.exists():
             return candidate.resolve()
-    is_table = given.suffix.lower() in TABLE_SUFFIXES
+    is_table = path.suffix.lower() in TABLE_SUFFIXES
     package, slash, _ = dataset.partition("/")
     if slash and any(name.startswith(f"{package}/") for name in CATALOG):
         raise CATALOG.unknown(dataset)
@@ -123,15 +123,19 @@ def _with_frames(source: Source, *, every: bool) -> Source:
             count = num_frames(source.root / name)
         except (BrokenImage, OSError):
             count = 1  # decoding it says what is wrong with it, and --skip-broken leaves it out
-        taken = [f"{name}#{frame + 1}" for frame in range(count if every else 1)] if count > 1 else [name]
-        frames |= {each: (name, frame) for frame, each in enumerate(taken)} if count > 1 else {}
-        rows += [i] * len(taken)
-        names += taken
-        masks |= dict.fromkeys(taken, source.masks[name]) if name in source.masks else {}
-        alone += [name if len(taken) > 1 else ""] * len(taken)
+        frame_names = [f"{name}#{frame + 1}" for frame in range(count if every else 1)] if count > 1 else [name]
+        frames |= {each: (name, frame) for frame, each in enumerate(frame_names)} if count > 1 else {}
+        rows += [i] * len(frame_names)
+        names += frame_names
+        masks |= dict.fromkeys(frame_names, source.masks[name]) if name in source.masks else {}
+        alone += [name if len(frame_names) > 1 else ""] * len(frame_names)
     if not frames:
         return source
-    groups = alone if source.groups is None else [source.groups[i] or own for i, own in zip(rows, alone, strict=True)]
+    groups = (
+        alone
+        if source.groups is None
+        else [source.groups[i] or file_group for i, file_group in zip(rows, alone, strict=True)]
+    )
     return replace(
         source,
         names=names,

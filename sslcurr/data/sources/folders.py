@@ -39,8 +39,8 @@ def from_folder(root: Path) -> Source:
         return described
     walk = walk_below(root)
     if not walk.images:
-        known = ", ".join(sorted(EXTENSIONS))
-        raise DataError(f"the folder {root} has no images", f"extensions that are read: {known}")
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise DataError(f"the folder {root} has no images", f"extensions that are read: {extensions}")
     notes: list[str] = []
     empty: list[str] = []
     split_folders = _split_folders(walk.images)
@@ -101,7 +101,7 @@ def walk_below(root: Path) -> Walk:
 
     Raises DataError if a folder may not be read.
     """
-    found = Walk()
+    walk = Walk()
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> None:
         try:
@@ -117,13 +117,13 @@ def walk_below(root: Path) -> Walk:
                 if real not in above:  # a link to a folder it lies in would never end
                     visit(entry.path, f"{prefix}{entry.name}/", above | {real})
             elif _is_image(entry):
-                found.images.append(prefix + entry.name)
+                walk.images.append(prefix + entry.name)
             else:
-                found.num_others += 1
+                walk.num_others += 1
 
     visit(str(root), "", frozenset({str(root)}))
-    found.images.sort()
-    return found
+    walk.images.sort()
+    return walk
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

@@ -161,8 +161,9 @@ def _read_json_lines(table: Path, wanted: Sequence[str]) -> dict[str, list[str]]
         raise DataError(
             f"{table} cannot be read as JSON lines: {error}", "write one object a line, in UTF-8"
         ) from error
-    known = {name for row in rows for name in row}
-    return {name: [_text(row.get(name)) for row in rows] for name in wanted if name in known} or {n: [] for n in known}
+    present = {name for row in rows for name in row}
+    columns = {name: [_text(row.get(name)) for row in rows] for name in wanted if name in present}
+    return columns or {name: [] for name in present}
 
 
 def _read_parquet(table: Path, wanted: Sequence[str]) -> dict[str, list[str]]:

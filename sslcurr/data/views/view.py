@@ -14,9 +14,9 @@ from sslcurr.errors import SpecError, did_you_mean
 CROPS = ("center", "random", "whole")
 
 
-def _check(holds: bool, name: str, value: object, law: str) -> None:
+def _check(holds: bool, name: str, value: object, requirement: str) -> None:
     if not holds:
-        raise SpecError(f"view setting {name} cannot be {value!r}", f"{name} must be {law}")
+        raise SpecError(f"view setting {name} cannot be {value!r}", f"{name} must be {requirement}")
 
 
 def _is_number(value: object) -> bool:
@@ -60,8 +60,9 @@ class View:
             value = getattr(self, name)
             is_range = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
             top = 1.0 if name == "scale" else math.inf
-            law = "two numbers, the first above 0 and the second not below it" + (", at most 1" if top == 1.0 else "")
-            _check(is_range and 0.0 < value[0] <= value[1] <= top, name, value, law)
+            limit = ", at most 1" if top == 1.0 else ""
+            requirement = f"two numbers, the first above 0 and the second not below it{limit}"
+            _check(is_range and 0.0 < value[0] <= value[1] <= top, name, value, requirement)
             object.__setattr__(self, name, tuple(value))  # a list is what JSON makes of a tuple
         for name in ("horizontal_flip", "vertical_flip", "jitter", "gray", "blur", "solarize", "solarize_threshold"):
             value = getattr(self, name)

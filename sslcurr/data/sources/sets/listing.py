@@ -38,12 +38,12 @@ def rows_of(table: Path, *columns: str) -> list[dict[str, str]]:
 
     Raises DataError if one of `columns` is missing or a row has nothing in the first.
     """
-    found = read_columns(table)
+    cells_of = read_columns(table)
     for column in columns:
-        if column not in found:
+        if column not in cells_of:
             raise DataError(f"{table} has no column {column}", AS_PUBLISHED)
-    names = [name for name in found if name]
-    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*(found[name] for name in names), strict=True)]
+    names = [name for name in cells_of if name]
+    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*(cells_of[name] for name in names), strict=True)]
     for number, row in enumerate(rows, start=1):
         if not row[columns[0]]:
             raise DataError(f"{table} has nothing under {columns[0]} in row {number}", AS_PUBLISHED)
@@ -74,10 +74,10 @@ def images_by_stem(home: Path, *folders: str) -> dict[str, str]:
     for folder in folders:
         images = images_below(home, folder)
         if images:
-            found: dict[str, str] = {}
+            path_of: dict[str, str] = {}
             for name in images:
-                found.setdefault(PurePosixPath(name).stem, name)
-            return found
+                path_of.setdefault(PurePosixPath(name).stem, name)
+            return path_of
     return {}
 
 

@@ -113,9 +113,9 @@ def load_coco(home: Path | None) -> Source:
     assert home is not None
     names, splits = [], []
     for folder, split in COCO_FOLDERS.items():
-        found = images_below(home, folder)
-        names += found
-        splits += [split] * len(found)
+        images = images_below(home, folder)
+        names += images
+        splits += [split] * len(images)
     return _photographs("coco", home, names, [None] * len(names), splits, ())
 
 
@@ -149,11 +149,11 @@ def _leaf(name: str, leaves: dict[str, list[str]]) -> str:
     """The leaf of an image, "" if the list has none: its keys are lower-case file names, its values `class:::leaf`."""
     path = PurePosixPath(name)
     key = path.stem.split("___")[-1].split("copy")[0].replace("_final_masked", "").strip().lower()
-    found = leaves.get(key, [])
-    of_class = [leaf for leaf in found if leaf.split(":::")[0] == path.parts[0]]
+    leaves_of_key = leaves.get(key, [])
+    of_class = [leaf for leaf in leaves_of_key if leaf.split(":::")[0] == path.parts[0]]
     if of_class:
         return of_class[0]
-    return found[0] if len(found) == 1 else ""
+    return leaves_of_key[0] if len(leaves_of_key) == 1 else ""
 
 
 def _photographs(

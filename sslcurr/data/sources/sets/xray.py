@@ -90,10 +90,10 @@ def _boxes_of(images: Iterable[dict[str, str]], table: Path) -> dict[str, Boxes]
     for row in images:
         key, text = row["id"].removesuffix("_image"), row.get("boxes", "")
         origin = f"{key} in {table}"
-        found = Boxes.from_text(text, origin) if text else None
+        row_boxes = Boxes.from_text(text, origin) if text else None
         if not text and _has_box(row):
-            found = Boxes.from_label(row["label"], origin)
-        boxes[key] |= dict.fromkeys(found.boxes if found else ())
+            row_boxes = Boxes.from_label(row["label"], origin)
+        boxes[key] |= dict.fromkeys(row_boxes.boxes if row_boxes else ())
     return {key: Boxes(tuple(each), f"{key} in {table}") for key, each in boxes.items() if each}
 
 
@@ -141,10 +141,10 @@ def load_chestxray14(home: Path | None) -> Source:
 def _files_of_chestxray14(home: Path) -> dict[str, str]:
     """The twelve archives unpack to images/, or each to a folder of its own."""
     folders = ["images", *sorted(path.name for path in home.glob("images_*") if path.is_dir())]
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for folder in folders:
-        found = images_by_stem(home, folder) | found
-    return found
+        files = images_by_stem(home, folder) | files
+    return files
 
 
 COVID = Entry(
