@@ -159,10 +159,10 @@ def _probe(
 
     selection = select(data, labelled=True)
     split = report_split(selection)
-    found = features_of(weights, backbone, image_size, selection, device, seed)
-    wanted = {name: features for name, features in found.items() if fnmatchcase(name, layers)}
+    every = features_of(weights, backbone, image_size, selection, device, seed)
+    wanted = {name: features for name, features in every.items() if fnmatchcase(name, layers)}
     if not wanted:
-        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
+        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(every)}")
     best, results = probe_layers(wanted, kind, len(selection.pack.classes), split)
     report = write_report(part, selection, split, results[best].probabilities)
     tried = {name: _probed(result) for name, result in results.items()}
