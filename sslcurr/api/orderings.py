@@ -278,7 +278,9 @@ def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, ref
         "stages": [key for task in ask.tasks for key in chains.keys((task,), ask.seeds[0])],
     }
     title = f"rank {' '.join(ask.tasks)}"
-    return run_record(chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation)
+    return run_record(
+        chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation
+    )
 
 
 # ---- the search
