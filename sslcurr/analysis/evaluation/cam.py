@@ -67,10 +67,8 @@ def class_maps(
             maps = first_components(activations)
         else:
             gradients = tensors["gradients"].float().cpu().numpy()
-            if method == "gradcam":
-                weights = gradcam_weights(gradients)
-            else:
-                weights = gradcam_plus_plus_weights(activations, gradients)
+            plain = method == "gradcam"
+            weights = gradcam_weights(gradients) if plain else gradcam_plus_plus_weights(activations, gradients)
             maps = (weights[:, :, None, None] * activations).sum(axis=1)
     finally:
         hook.remove()
