@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sslcurr.api.models import INCEPTION
+from sslcurr.analysis.results.distances.document import INCEPTION
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import ModelOptions, shared_options
 from sslcurr.cli.output import show_document

@@ -113,16 +113,15 @@ class TextGrid:
         names = next((place for place in every if self.numeric[place]), len(every)) or 1
         labels, others = every[:names], every[names:]
 
-        def fits(group: Sequence[int]) -> bool:
-            return len(group) == 1 or _total([least[c] for c in (*labels, *group)]) <= width
-
-        # As few parts as there can be, of about as many columns each.
-        for num_parts in range(1, len(others) + 1):
-            groups = _split_evenly(others, num_parts)
-            if all(fits(group) for group in groups):
-                break
-        else:
-            groups = [[]]
+        groups: list[list[int]] = [[]]
+        for column in others:
+            if groups[-1] and not self._fits([*labels, *groups[-1], column], least, width):
+                groups.append([])
+            groups[-1].append(column)
+        # As few parts as there can be, of about as many columns each where these fit, too.
+        even = _split_evenly(others, len(groups))
+        if all(self._fits([*labels, *group], least, width) for group in even):
+            groups = even
         return [
             ([*labels, *group], _stretched([*labels, *group], natural, least, self.numeric, width)) for group in groups
         ]
@@ -144,6 +143,9 @@ class TextGrid:
                 *(_rich_text(row[c], "bold" if bold else "") for c, bold in zip(columns, marked, strict=True))
             )
         return drawn
+
+    def _fits(self, columns: Sequence[int], least: Sequence[int], width: int) -> bool:
+        return _total([least[column] for column in columns]) <= width
 
     def _longest(self, column: int, *, whole: bool, heads: bool = True) -> int:
         """The longest cell of a column, or its longest word."""

@@ -20,19 +20,26 @@ from sslcurr.testing.checks import expect
 from sslcurr.testing.subject import EPOCHS
 
 
-def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto") -> None:
+def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto", epochs: int = EPOCHS) -> None:
     """A short training of a pretext task on real images beats two trainings without learning.
 
     These two have a learning rate of almost 0. It must beat the better one by more than the two differ.
 
     Judged by kNN on the pooled features of 600 images; slower than the checks of `check_task`. One seed, to be quick.
 
+    Args:
+        task: its name.
+        settings: settings of it, such as `["hidden=32"]`.
+        device: as `--device`.
+        epochs: how long each of the three is trained.
+
     Raises:
         AssertionError: it does not.
     """
     with tempfile.TemporaryDirectory(prefix="sslcurr-learns-") as folder:
-        trained = _pooled_accuracy(task, 0, Path(folder), [f"{task}.{setting}" for setting in settings], device)
-    idle = _idle_accuracies(device)
+        assignments = [f"{task}.{setting}" for setting in settings]
+        trained = _pooled_accuracy(task, 0, Path(folder), assignments, device, epochs)
+    idle = _idle_accuracies(device, epochs)
     expect(
         trained - max(idle) > max(idle) - min(idle),
         f"{task} gives {trained:.3f} balanced accuracy; trainings at a learning rate of almost 0 give {idle[0]:.3f} "
@@ -41,17 +48,17 @@ def check_learns(task: str, *, settings: Sequence[str] = (), device: str = "auto
 
 
 @functools.cache
-def _idle_accuracies(device: str) -> tuple[float, ...]:
+def _idle_accuracies(device: str, epochs: int) -> tuple[float, ...]:
     """What two backbones give after a training at a learning rate of (almost) 0.
 
     Their batch norms know the images, which is worth ten points: an untrained backbone would be too easy to beat.
     """
     nothing = ("simclr.lr=1e-12", "simclr.weight_decay=0")
     with tempfile.TemporaryDirectory(prefix="sslcurr-idle-") as folder:
-        return tuple(_pooled_accuracy("simclr", seed, Path(folder), nothing, device) for seed in range(2))
+        return tuple(_pooled_accuracy("simclr", seed, Path(folder), nothing, device, epochs) for seed in range(2))
 
 
-def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str], device: str) -> float:
+def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str], device: str, epochs: int) -> float:
     """kNN balanced accuracy on the validation images, of the pooled features that a short training ends with."""
     request = Request(
         dataset="fashion",
@@ -60,7 +67,7 @@ def _pooled_accuracy(task: str, seed: int, folder: Path, settings: Sequence[str]
         image_size=20,
         seed=seed,
         fraction=0.2,
-        epochs=EPOCHS,
+        epochs=epochs,
         settings=tuple(settings),
     )
     store = Store(folder)

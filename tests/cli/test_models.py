@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +17,38 @@ from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import cdist
 
 from sslcurr.backbones.checkpoint import load_backbone, read_header
+from sslcurr.engine.store import Store
 from tests.conftest import QUICK, Command
 
 
+@pytest.fixture
+def network() -> str:
+    """The network of the stages that are compared: the smallest, unless a test is marked `of_resnet18`."""
+    return "test_resnet"
+
+
+of_resnet18 = pytest.mark.parametrize("network", ["resnet18"])
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
-    """A store with rotation at two seeds, and one of them fine-tuned."""
-    runs = tmp_path_factory.mktemp("looking") / "runs"
-    command = Command(runs)
-    for seed in ("0", "1"):
-        command.json("pretrain", "rotation", "--dataset", str(folder), *QUICK, "--seed", seed)
-    command.json("chain", "rotation", "--dataset", str(folder), *QUICK)
-    return runs
+def stores(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Callable[[str], Path]:
+    """Network -> a store with rotation at two seeds, and one of them fine-tuned; each is trained once."""
+
+    @functools.cache
+    def trained(network: str) -> Path:
+        command = Command(tmp_path_factory.mktemp("looking") / "runs")
+        options = ("--dataset", str(folder), *QUICK, "--backbone", network)
+        for seed in ("0", "1"):
+            command.json("pretrain", "rotation", *options, "--seed", seed)
+        command.json("chain", "rotation", *options)
+        return command.runs
+
+    return trained
+
+
+@pytest.fixture
+def runs(stores: Callable[[str], Path], network: str) -> Path:
+    return stores(network)
 
 
 @pytest.fixture
@@ -34,10 +56,10 @@ def look(runs: Path) -> Command:
     return Command(runs)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keys(runs: Path) -> dict[tuple[str, int], str]:
-    stages = Command(runs).json("runs", "--stages")["stages"]
-    return {("-".join(stage["tasks"]), stage["seed"]): stage["key"] for stage in stages}
+    stages = Store(runs).all()
+    return {("-".join(stage.spec.tasks), stage.spec.seed): stage.key for stage in stages}
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -80,8 +102,8 @@ def test_cka_of_a_stage_with_itself_is_one_and_of_many_all_pairs(look, keys, fol
     found = look.json("cka", key, key, "random", "--dataset", str(folder), "--split", "all", "--batch-size", "8")
     assert [(pair["a"], pair["b"]) for pair in found["pairs"]] == [
         ("rotation (1)", "rotation (2)"),
-        ("rotation (1)", "untrained resnet18"),
-        ("rotation (2)", "untrained resnet18"),
+        ("rotation (1)", "untrained test_resnet"),
+        ("rotation (2)", "untrained test_resnet"),
     ]
     same, other, again = found["pairs"]
     assert [row["cka"] for row in same["layers"]] == pytest.approx([1.0] * 6, abs=1e-6)
@@ -250,12 +272,12 @@ def test_a_figure_depends_neither_on_the_other_data_sets_nor_on_their_order_or_n
 
 
 def test_an_untrained_network_sees_all_data_sets_at_one_size(look, tmp_path):
-    found = look.json("fid", "fashion", "digits", "--models", "random:test_resnet", "--num-images", "10")
+    found = look.json("fid", "fashion", "digits", "--models", "random:test_vgg", "--num-images", "10")
     assert found["models"][0]["image_size"] == 28
     sizes = [
         json.loads((folder / "inputs.json").read_text())["image_size"]
         for folder in (look.runs / "analyses").glob("features-*/")
-        if json.loads((folder / "inputs.json").read_text())["backbone"]["name"] == "test_resnet"
+        if json.loads((folder / "inputs.json").read_text())["backbone"]["name"] == "test_vgg"
     ]
     assert sizes == [28, 28]
 
@@ -304,7 +326,7 @@ def test_accuracies_come_from_the_store_or_a_table_and_order_the_models(look, ke
     from_store = look.json(*arguments)
     assert list(from_store["accuracies"]["clothes"]) == ["rotation (seed 0)"]
     assert from_store["correlations"] == []  # of one model
-    titles = ["rotation (seed 0)", "rotation (seed 1)", "untrained resnet18"]
+    titles = ["rotation (seed 0)", "rotation (seed 1)", "untrained test_resnet"]
     distances = {row["model"]: row["datasets"][0]["normalised"]["mean"] for row in from_store["models"]}
     table = tmp_path / "accuracy.csv"
     pd.DataFrame({"model": titles, "accuracy": [-distances[name] for name in titles]}).to_csv(table, index=False)
@@ -356,7 +378,7 @@ def test_an_option_without_its_values_is_wrong_usage(look):
 
 def test_few_images_are_warned_of(look, keys, folder):
     result = look("fid", str(folder), "digits", "--models", keys["rotation", 0], "--num-images", "10")
-    assert "10 images of each side, fewer than the 512 features" in result.stderr
+    assert "10 images of each side, fewer than the 96 features" in result.stderr
 
 
 # ---- Inception
@@ -434,7 +456,7 @@ def test_probe_without_labels_gives_rankme_only(look, keys, tmp_path):
     assert "no labels" in result.stderr
     wrong = look("probe", keys["rotation", 0], "--dataset", str(root), "--layers", "layer9")
     assert wrong.exit_code == 1
-    assert "no layer of resnet18 is named 'layer9'" in wrong.stderr
+    assert "no layer of test_resnet is named 'layer9'" in wrong.stderr
 
 
 # ---- what is kept
@@ -450,6 +472,7 @@ def test_what_was_looked_at_is_kept_until_its_run_is_removed(look, keys, folder)
 # ---- import and export
 
 
+@of_resnet18
 def test_export_and_import_keep_every_output(look, runs, keys, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     import timm
@@ -484,11 +507,13 @@ def test_export_and_import_keep_every_output(look, runs, keys, folder, tmp_path,
     assert [row["cka"] for row in same["pairs"][0]["layers"]] == pytest.approx([1.0] * 6, abs=1e-6)
     # The foreign file itself is taken everywhere, too: for a chain, a probe, and to look at.
     chain = look.json(
-        "chain", "rotation", "--dataset", str(folder), *QUICK, "--from", document["file"], "--no-finetune"
-    )
+        "chain", "rotation", "--dataset", str(folder), *QUICK, "--backbone", "resnet18", "--from", document["file"],
+        "--no-finetune",
+    )  # fmt: skip
     assert read_header(Path(chain["stages"][0]["checkpoint"])).tasks == (Path(document["file"]).stem, "rotation")
 
 
+@of_resnet18
 def test_export_overwrites_neither_its_source_nor_the_store(look, runs, keys, tmp_path):
     key = keys["rotation", 0]
     before = weights_of(runs, key).read_bytes()
@@ -524,6 +549,7 @@ def test_export_to_onnx_gives_the_same_logits(look, runs, keys, tmp_path):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
+@of_resnet18
 def test_mistakes_of_import_and_export(look, runs, keys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.pth").write_text("no weights")

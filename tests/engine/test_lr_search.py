@@ -163,8 +163,14 @@ def test_rates_are_those_of_the_seed(searched, tmp_path):
 # ---- resuming
 
 
-@pytest.mark.parametrize("task", ["mocov2", "classification"])
-@pytest.mark.parametrize("call", [1, 5, 12, 20])
+# At the first step, within the first rate, within the second, and within the third.
+KILLS = [(task, call) for call in (1, 5, 12, 20) for task in ("mocov2", "classification")]
+QUICK_KILLS = {("mocov2", 5), ("mocov2", 20), ("classification", 12)}
+
+
+@pytest.mark.parametrize(
+    ("task", "call"), [pytest.param(*kill, marks=[pytest.mark.long] * (kill not in QUICK_KILLS)) for kill in KILLS]
+)
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_path, monkeypatch, task, call):
     spec, runtime = searched(task, pruner="asha", trials=3), Runtime(device="cpu", save_steps=2)
     whole = train_stage(spec, Store(tmp_path / "a"), runtime, Reporter())

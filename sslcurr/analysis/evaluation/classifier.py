@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
-from sslcurr.analysis.measures.classification import classification_report
-from sslcurr.analysis.measures.probes import Features, probe_layers
-from sslcurr.analysis.results.training.document import ClassificationReport
+from sslcurr.analysis.measures.classification import classification_measures
+from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_layers
+from sslcurr.analysis.results.training.document import ClassificationReport, ProbedLayer
 from sslcurr.data.pack import load_pack
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import SpecError, StoreError
-from sslcurr.files import read_json, write_whole
+from sslcurr.errors import SpecError
+from sslcurr.files import read_as, write_whole
 from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, to_dict
 from sslcurr.tasks import config_of, task_class
 
@@ -53,11 +54,8 @@ def report_in(folder: Path) -> ClassificationReport:
     Raises:
         StoreError: it is damaged.
     """
-    plain = {**read_json(folder / "done.json"), "predictions": f"{folder}/predictions.csv"}
-    try:
-        return msgspec.convert(plain, ClassificationReport)
-    except msgspec.ValidationError as error:
-        raise StoreError(f"{folder} is damaged ({error})", "remove it, and run the command again") from error
+    report = read_as(folder / "done.json", ClassificationReport)
+    return msgspec.structs.replace(report, predictions=f"{folder}/predictions.csv")
 
 
 def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
@@ -72,7 +70,7 @@ def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
     _, network = classifier_of(stage, spec)
     scan = Scanner(Feed(selection, spec.backbone, where.device), fixed_view_of(spec), where.autocast)
     logits = scan(network.to(where.device), split)
-    return write_report(part, selection, split, torch.softmax(logits.double().cpu(), dim=1).numpy())
+    return write_report(part, selection, split, torch.softmax(logits.double().cpu(), dim=1).numpy()).to_json()
 
 
 def classifier_of(stage: Stage, spec: StageSpec) -> tuple[nn.Module, nn.Module]:
@@ -161,15 +159,26 @@ def _probe(
 
     selection = select(data, labelled=True)
     split = report_split(selection)
-    found = features_of(weights, backbone, image_size, selection, device, seed)
-    wanted = {name: features for name, features in found.items() if fnmatchcase(name, layers)}
+    every = features_of(weights, backbone, image_size, selection, device, seed)
+    wanted = {name: features for name, features in every.items() if fnmatchcase(name, layers)}
     if not wanted:
-        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(found)}")
+        raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(every)}")
     best, results = probe_layers(wanted, kind, len(selection.pack.classes), split)
     report = write_report(part, selection, split, results[best].probabilities)
-    chosen = {"probe": kind, "layer": best, **results[best].setting}
-    tried = {name: {"val_balanced_accuracy": result.validation, **result.setting} for name, result in results.items()}
-    return {**report, **chosen, "layers": tried}
+    tried = {name: _probed(result) for name, result in results.items()}
+    setting = tried[best]
+    return msgspec.structs.replace(
+        report, probe=kind, layer=best, neighbours=setting.neighbours, C=setting.C, layers=tried
+    ).to_json()
+
+
+def _probed(result: ProbeResult) -> ProbedLayer:
+    setting = result.setting
+    return ProbedLayer(
+        val_balanced_accuracy=result.validation,
+        neighbours=int(setting["neighbours"]) if "neighbours" in setting else UNSET,
+        C=setting.get("C", UNSET),
+    )
 
 
 def features_of(
@@ -214,7 +223,7 @@ def report_split(selection: Selection) -> str:
     return next(name for name in ("test", "val", "train") if len(selection.rows[name]))
 
 
-def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> Json:
+def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> ClassificationReport:
     """Write `predictions.csv` into `part`; gives the report."""
     import pandas as pd
 
@@ -231,4 +240,5 @@ def write_report(part: Path, selection: Selection, split: str, probabilities: ND
     )
     write_whole(part / "predictions.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
     groups = pack.groups[rows] if pack.groups is not None else None
-    return {"split": split, **classification_report(labels, probabilities, classes, groups)}
+    measures = classification_measures(labels, probabilities, classes, groups)
+    return ClassificationReport(split=split, **vars(measures))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.measures.intervals import NUM_RESAMPLES, interval_of
-from sslcurr.seeds import numpy_generator
+from sslcurr.analysis.measures.intervals import interval_of, resampled_means
 
 Floats = NDArray[np.floating[Any]]
 
@@ -89,24 +88,6 @@ def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> SeedMe
         return SeedMean(None, None, None)
     defined = ~np.isnan(values)
     kept = defined.any(axis=1)  # a seed without any value is missing
-    interval = interval_of(_resampled(np.nan_to_num(values[kept]), defined[kept], groups))
+    interval = interval_of(resampled_means(np.nan_to_num(values[kept]), defined[kept], groups))
     std = float(means.std(ddof=1)) if len(means) > 1 else None
     return SeedMean(float(means.mean()), std, interval)
-
-
-def _resampled(values: Floats, defined: NDArray[np.bool_], groups: NDArray[np.integer] | None) -> NDArray[np.float64]:
-    """Means of [S, N] values, where they are defined, in resamples of groups and of seeds."""
-    num_seeds, num_images = values.shape
-    units = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(num_images)
-    num_units = int(units.max()) + 1
-    total, count = np.zeros((2, num_units, num_seeds))
-    np.add.at(total, units, values.T)
-    np.add.at(count, units, defined.T.astype(float))
-    generator = numpy_generator(0, "attention")
-    images = generator.multinomial(num_units, np.full(num_units, 1 / num_units), size=NUM_RESAMPLES).astype(float)
-    times = generator.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=NUM_RESAMPLES).astype(float)
-    drawn = images @ count
-    means = np.divide(images @ total, drawn, out=np.zeros_like(drawn), where=drawn > 0)
-    times[drawn == 0] = 0  # a resample that holds no value of a seed
-    weight = times.sum(axis=1)
-    return np.divide((means * times).sum(axis=1), weight, out=np.full(len(weight), np.nan), where=weight > 0)

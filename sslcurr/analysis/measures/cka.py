@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslcurr.analysis.measures.intervals import LEVEL, ends_of, times_drawn
 from sslcurr.errors import DataError
 from sslcurr.seeds import numpy_generator
 
@@ -180,7 +181,7 @@ def cka_of(sums: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def estimates(
-    sums: NDArray[Any], counts: NDArray[Any], *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
+    sums: NDArray[Any], counts: NDArray[Any], *, num_resamples: int = 1000, level: float = LEVEL, seed: int = 0
 ) -> Estimates:
     """CKA from the sums of an `Alignment`, with percentile bootstrap intervals over its batches.
 
@@ -190,11 +191,11 @@ def estimates(
     if len(counts) < FEWEST:
         return Estimates(value, None, None)
     generator = numpy_generator(seed, "bootstrap of batches")
-    drawn = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=num_resamples)
+    drawn = times_drawn(generator, len(counts), num_resamples)
     diagonal = drawn @ np.diagonal(sums, axis1=1, axis2=2)
     low, high = np.empty_like(value), np.empty_like(value)
     with np.errstate(divide="ignore", invalid="ignore"):
         for row in range(len(value)):
             resampled = (drawn @ sums[:, row]) / np.sqrt(diagonal[:, row, None] * diagonal)
-            low[row], high[row] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            low[row], high[row] = ends_of(resampled, level, axis=0)
     return Estimates(value, low, high)

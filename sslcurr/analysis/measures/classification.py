@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,29 +12,49 @@ from numpy.typing import NDArray
 from sslcurr.analysis.measures.intervals import bootstrap_interval
 
 
+@dataclass(frozen=True)
+class ClassificationMeasures:
+    """How good predictions are on one split; accuracies and recalls are shares of 1.
+
+    Attributes:
+        balanced_accuracy: mean recall over the classes that occur.
+        interval: ends of its 95 % interval, a bootstrap over images or groups.
+        accuracy: share of the images that are named rightly.
+        per_class_recall: by the name of the class; None for one without images.
+        confusion_matrix: counts; rows are true classes, columns predicted ones, in the order of `classes`.
+        auroc: one class against the rest, averaged over classes; None where a class has no images, or all.
+        num_images: N.
+        classes: names, in class-number order.
+    """
+
+    balanced_accuracy: float
+    interval: tuple[float, float]
+    accuracy: float
+    per_class_recall: dict[str, float | None]
+    confusion_matrix: list[list[int]]
+    auroc: float | None
+    num_images: int
+    classes: list[str]
+
+
 def balanced_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     """Mean recall over the classes that occur in `labels`; both are [N] class numbers."""
     return float(np.mean([np.mean(predictions[labels == c] == c) for c in np.unique(labels)]))
 
 
-def classification_report(
+def classification_measures(
     labels: NDArray[Any],
     probabilities: NDArray[Any],
     classes: Sequence[str],
     groups: NDArray[Any] | None = None,
-) -> dict[str, Any]:
-    """What a person asks of a classifier on one split, as plain values.
+) -> ClassificationMeasures:
+    """What a person asks of a classifier on one split.
 
     Args:
         labels: [N] class numbers.
         probabilities: [N, C] predicted shares, rows summing to 1.
         classes: C names, in class-number order.
         groups: [N] group numbers for the bootstrap.
-
-    Returns:
-        `balanced_accuracy` with its 95 % `interval`, `accuracy`, `per_class_recall` (by name; None for a class
-        without images), `confusion_matrix` (rows true, columns predicted), `auroc` (one class against the rest,
-        averaged over classes; None when a class has no images), `num_images`, `classes`.
     """
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
@@ -44,15 +65,15 @@ def classification_report(
     if np.all(counts > 0) and np.all(counts < len(labels)):
         each = [roc_auc_score(labels == c, probabilities[:, c]) for c in range(len(classes))]
         auroc = float(np.mean(each))
-    return {
-        "balanced_accuracy": balanced_accuracy(labels, predictions),
-        "interval": list(bootstrap_interval(labels, predictions, groups)),
-        "accuracy": float(np.mean(predictions == labels)),
-        "per_class_recall": {
+    return ClassificationMeasures(
+        balanced_accuracy=balanced_accuracy(labels, predictions),
+        interval=bootstrap_interval(labels, predictions, groups),
+        accuracy=float(np.mean(predictions == labels)),
+        per_class_recall={
             name: float(matrix[c, c] / counts[c]) if counts[c] else None for c, name in enumerate(classes)
         },
-        "confusion_matrix": matrix.tolist(),
-        "auroc": auroc,
-        "num_images": len(labels),
-        "classes": list(classes),
-    }
+        confusion_matrix=matrix.tolist(),
+        auroc=auroc,
+        num_images=len(labels),
+        classes=list(classes),
+    )

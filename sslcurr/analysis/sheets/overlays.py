@@ -97,11 +97,11 @@ def pictures_of(example: Example) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     colours = colormaps["inferno"](strength)[..., :3] * 255
     share = STRENGTH * strength[..., None]
     edge = outline(_resized(example.mask.astype(np.float32)) >= 0.5)
-    found = []
+    pictures = []
     for picture in (image, image * (1 - share) + colours * share):
         picture[edge] = OUTLINE
-        found.append(picture.round().clip(0, 255).astype(np.uint8))
-    return found[0], found[1]
+        pictures.append(picture.round().clip(0, 255).astype(np.uint8))
+    return pictures[0], pictures[1]
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ def draw_samples(source: Source, path: Path, *, num_images: int = 8, num_classes
     rows: dict[str, list[NDArray[np.uint8]]] = {}
     num_broken = 0
     for label in names[:num_classes]:
-        members = [i for i, found in enumerate(source.labels) if found == label]
+        members = [i for i, each in enumerate(source.labels) if each == label]
         pictures: list[NDArray[np.uint8]] = []
         for i in numpy_generator(seed, "sample", label or "").permutation(members).tolist():
             if len(pictures) == num_images:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sslcurr.analysis.evaluation.embedding import embed
-from sslcurr.analysis.results.probing.document import METHODS
+from sslcurr.analysis.results.probing.document import PROJECTIONS
 from tests.conftest import QUICK
 
 
@@ -20,7 +20,8 @@ def test_pca_by_hand():
     np.testing.assert_allclose(points[0], -points[1], atol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+# UMAP is compiled anew in each process, for half a minute.
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.long] * (m == "umap")) for m in PROJECTIONS])
 def test_groups_stay_apart_and_a_seed_gives_the_same_points(method):
     pytest.importorskip("umap" if method == "umap" else "sklearn")
     generator = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def test_groups_stay_apart_and_a_seed_gives_the_same_points(method):
     np.testing.assert_array_equal(embed(features, method, 1)[0], points)
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])  # UMAP is compiled anew in each process, for many seconds
+@pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_few_and_equal_features_are_laid_somewhere(method):
     for features in (np.random.default_rng(0).normal(size=(4, 5)), np.ones((7, 5))):
         points, _ = embed(features, method)
@@ -49,7 +50,7 @@ def test_probe_lays_test_images_on_a_plane(sslcurr, folder, tmp_path):
     assert "embeddings" not in sslcurr.json(*arguments)
     plain = sslcurr.json(*arguments, "--plot", str(tmp_path / "plots"))
     first, second = plain["embeddings"]
-    assert (first["model"], second["model"]) == ("rotation", "untrained resnet18")
+    assert (first["model"], second["model"]) == ("rotation", "untrained test_resnet")
     assert first["method"] == "pca"
     assert first["split"] == "test"
     points = pd.read_csv(first["points"])

@@ -30,6 +30,7 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, key_of
 from tests.cli.test_cli import start, wait_for
+from tests.conftest import Command
 from tests.kill import kill_at
 
 TINY = ("--backbone", "test_resnet", "--stem", "imagenet", "--image-size", "16", "--epochs", "1", "--batch-size", "16")
@@ -271,12 +272,20 @@ def test_nothing_left_to_rank_is_no_crash(sslcurr, tiny):
     assert sslcurr("rank", "rotation", "--seeds", "1", *tiny, "--set", "rotation.lr=1e30").exit_code == 3
 
 
-@pytest.mark.parametrize("call", [2, 9, 20])
-def test_rank_stopped_anywhere_and_run_again_equals_uninterrupted(sslcurr, tiny, tmp_path, monkeypatch, call):
-    from tests.conftest import Command
+STOPPED = ("rank", "rotation", "simsiam", "--seeds", "2", "--orderings", "pairs", *TINY, *FEWER)
 
-    ask = ("rank", "rotation", "simsiam", "--seeds", "2", "--orderings", "pairs", *tiny, *FEWER)
-    whole = sslcurr.json(*ask)
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder, tmp_path_factory):
+    """The store and the document of `STOPPED` where nothing stops it."""
+    run = Command(tmp_path_factory.mktemp("whole") / "runs")
+    return run.runs, run.json(*STOPPED, "--dataset", str(folder))
+
+
+@pytest.mark.parametrize("call", [pytest.param(2, marks=pytest.mark.long), 9, pytest.param(20, marks=pytest.mark.long)])
+def test_rank_stopped_anywhere_and_run_again_equals_uninterrupted(folder, uninterrupted, tmp_path, monkeypatch, call):
+    ask = (*STOPPED, "--dataset", str(folder))
+    runs, whole = uninterrupted
     other = Command(tmp_path / "other")
     with monkeypatch.context() as patch:
         kill_at(patch, train, "one_step", call)
@@ -290,7 +299,7 @@ def test_rank_stopped_anywhere_and_run_again_equals_uninterrupted(sslcurr, tiny,
     again = other.json(*ask)
 
     def plain(document):
-        text = json.dumps({**document, "command": None}).replace(str(other.runs), "R").replace(str(sslcurr.runs), "R")
+        text = json.dumps({**document, "command": None}).replace(str(other.runs), "R").replace(str(runs), "R")
         return json.loads(text)
 
     assert plain(again) == plain(whole)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as theirs
 
-from sslcurr.analysis.measures.classification import balanced_accuracy, classification_report
+from sslcurr.analysis.measures.classification import balanced_accuracy, classification_measures
 from sslcurr.analysis.measures.intervals import bootstrap_interval
 from sslcurr.analysis.measures.probes import Features, knn_probabilities, probe_knn, probe_layers, probe_linear
 
@@ -23,31 +23,31 @@ def example(n=300, classes=4, seed=0):
 def test_report_agrees_with_scikit_learn():
     labels, shares = example()
     names = ["a", "b", "c", "d"]
-    report = classification_report(labels, shares, names)
+    report = classification_measures(labels, shares, names)
     predictions = shares.argmax(axis=1)
-    assert report["balanced_accuracy"] == pytest.approx(theirs.balanced_accuracy_score(labels, predictions))
-    assert report["accuracy"] == pytest.approx(theirs.accuracy_score(labels, predictions))
-    assert report["auroc"] == pytest.approx(theirs.roc_auc_score(labels, shares, multi_class="ovr", average="macro"))
-    assert report["confusion_matrix"] == theirs.confusion_matrix(labels, predictions).tolist()
+    assert report.balanced_accuracy == pytest.approx(theirs.balanced_accuracy_score(labels, predictions))
+    assert report.accuracy == pytest.approx(theirs.accuracy_score(labels, predictions))
+    assert report.auroc == pytest.approx(theirs.roc_auc_score(labels, shares, multi_class="ovr", average="macro"))
+    assert report.confusion_matrix == theirs.confusion_matrix(labels, predictions).tolist()
     recalls = theirs.recall_score(labels, predictions, average=None)
-    assert list(report["per_class_recall"].values()) == pytest.approx(recalls.tolist())
-    assert report["num_images"] == 300
+    assert list(report.per_class_recall.values()) == pytest.approx(recalls.tolist())
+    assert report.num_images == 300
 
 
 def test_report_by_hand():
     labels = np.array([0, 0, 0, 1])
     shares = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
-    report = classification_report(labels, shares, ["no", "yes"])
-    assert report["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert report["accuracy"] == 0.75
-    assert report["confusion_matrix"] == [[2, 1], [0, 1]]
+    report = classification_measures(labels, shares, ["no", "yes"])
+    assert report.balanced_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert report.accuracy == 0.75
+    assert report.confusion_matrix == [[2, 1], [0, 1]]
 
 
 def test_report_with_an_absent_class_says_none_instead_of_a_number():
-    report = classification_report(np.array([0, 1, 1]), np.eye(3)[[0, 1, 2]], ["a", "b", "c"])
-    assert report["per_class_recall"] == {"a": 1.0, "b": 0.5, "c": None}
-    assert report["auroc"] is None
-    assert report["balanced_accuracy"] == 0.75
+    report = classification_measures(np.array([0, 1, 1]), np.eye(3)[[0, 1, 2]], ["a", "b", "c"])
+    assert report.per_class_recall == {"a": 1.0, "b": 0.5, "c": None}
+    assert report.auroc is None
+    assert report.balanced_accuracy == 0.75
 
 
 def test_bootstrap_agrees_with_scipy():

@@ -16,19 +16,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
-from sslcurr.analysis.report import gather, svg
+from sslcurr.analysis.report import gather, pictures, svg
 from sslcurr.analysis.report import page as reports
-from sslcurr.analysis.report import tables as page_tables
+from sslcurr.analysis.report.tables import printed_table
 from sslcurr.analysis.results.charts import matrix_chart
-from sslcurr.analysis.results.formats import FORMATS, render
+from sslcurr.analysis.results.formats import TABLE_FORMATS, render
 from sslcurr.analysis.results.kinds import TABLE_NAMES as KINDS
 from sslcurr.analysis.results.kinds import tables
+from sslcurr.analysis.results.report import tables as report_tables
 from sslcurr.analysis.results.table import Column, Table
-from sslcurr.analysis.results.training import figures
 from sslcurr.cli.report import TableFormat, TableName
 from sslcurr.engine.store import Store
+from sslcurr.spec.record import RunRecord
 from tests import REPOSITORY
 from tests.conftest import QUICK, Command
 
@@ -95,12 +97,14 @@ def attend_document(sheet: str) -> dict:
             "seeds": seeds,
             "attention": {"mean": mean, "std": 0.0123 if len(seeds) > 1 else None, "interval": [0.2, 0.6]},
             "coverage": 0.27,
-            "pointing": {"mean": 0.4, "interval": [0.25, 0.625]},
-            "classes": classes,
-            "map_size": [2, 2],
+            "pointing": {"mean": 0.4, "std": None, "interval": [0.25, 0.625]},
+            "num_images": 7,
             "num_undefined": 1,
+            "classes": classes,
+            "layer": "layer4",
+            "map_size": [2, 2],
             "sheet": place,
-            "images": "images.csv",
+            "images": ["images.csv"],
         }
 
     chains = [
@@ -133,13 +137,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> tuple[Path, 
     documents["attend"] = attend_document(str(root / "sheet.png"))
     store = Store(root / "runs")
     for kind in ("search", "attend"):
-        record = {
-            **next(iter(store.all_runs().values())),
-            "asked": {"test": kind},
-            "title": f"{kind} {HOSTILE}",
-            "dataset": HOSTILE,
-            "command": ["sslcurr", kind, HOSTILE, "a 'b' $c"],
-        }
+        record = replace(
+            next(iter(store.all_runs().values())),
+            asked={"test": kind},
+            title=f"{kind} {HOSTILE}",
+            dataset=HOSTILE,
+            command=["sslcurr", kind, HOSTILE, "a 'b' $c"],
+        )
         store.note_run(record)
         store.keep_result(record, kind, documents[kind])
     return root / "runs", documents
@@ -174,8 +178,8 @@ def names(made) -> dict[str, str]:
 @pytest.fixture
 def unpictured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without charts, which take most of the time."""
-    for name in ("draw", "draw_stages"):
-        monkeypatch.setattr(figures, name, lambda *args, **options: [])
+    for name in ("charts_of", "stage_charts"):
+        monkeypatch.setattr(pictures, name, lambda *arguments: [])
 
 
 @pytest.fixture
@@ -223,7 +227,7 @@ def test_the_page_shows_the_numbers_of_the_others(page, names, made):
 
 def test_every_run_has_its_command_and_every_stage_its_row(page, made, sslcurr):
     for record in Store(made[0]).all_runs().values():
-        assert " ".join(shlex.join(record["command"]).split()) in page.text
+        assert " ".join(shlex.join(record.command).split()) in page.text
     stages = sslcurr.json("runs", "--stages")["stages"]
     assert [value for value, _ in page.column("table-stages", "stage")] == [s["key"] for s in reversed(stages)]
     assert {text for _, text in page.column("table-stages", "made by")} <= set(Store(made[0]).all_runs())
@@ -338,8 +342,8 @@ def test_a_store_from_before_results_were_kept(copied, tmp_path):
 def test_unfinished_runs_and_removed_stages(copied, tmp_path, names):
     store = Store(copied)
     records = store.all_runs()
-    (copied / "runs" / f"{names['rank']}.json").write_text(json.dumps({**records[names["rank"]], "finished": False}))
-    gone = records[names["train"]]["stages"][0]
+    store.note_run(replace(records[names["rank"]], finished=False))
+    gone = records[names["train"]].stages[0]
     shutil.rmtree(copied / "stages" / gone)
     for pack in (copied / "packs").iterdir():
         shutil.rmtree(pack) if pack.is_dir() else pack.unlink()
@@ -554,7 +558,7 @@ def from_latex(text: str) -> str:
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_markdown_and_latex_have_the_cells_of_the_table(sslcurr, made, name):
     document = gather.gather(Store(made[0]))
-    table, command = page_tables.printed_table(document, name, KINDS[name])
+    table, command = printed_table(document, name)
     cells = [[" ".join(cell.split()).replace(" -> ", " → ") for cell in row] for row in table.cells()]
     text = sslcurr("report", "--table", name).stdout
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -615,7 +619,7 @@ def test_attention_stands_beside_accuracy_where_masks_are_known(made):
 
 def test_words_of_the_command_line_are_those_of_the_tables():
     assert [name.value for name in TableName] == list(KINDS)
-    assert tuple(form.value for form in TableFormat) == FORMATS
+    assert tuple(form.value for form in TableFormat) == TABLE_FORMATS
 
 
 def test_many_models_and_layers_and_pretraining_alone(made):
@@ -744,6 +748,7 @@ def test_a_chain_by_hand():
         }
 
     document = {
+        "stages": [],
         "downstream": report([0.8, 0.25], [[4, 1], [3, 1]], 0.4),
         "baseline": report([0.6, 0.5], [[3, 2], [2, 2]], 0.5),
     }
@@ -865,49 +870,58 @@ def sums(tmp_path: Path) -> Store:
         spec = {"task": "rotation", "version": 1, "lineage": [], "parent": None, "seed": number, "training": training}
         spec |= {"backbone": {"name": "resnet18", "stem": "small", "channels": 1}, "config": {"image_size": 16}}
         spec["data"] = {"name": "d", "fingerprint": "f", "fraction": 0.5 if number == 1 else 1.0}
-        record = {"num_images": 9, "steps": 3, "seconds": seconds, "images_per_second": 2.0, "device": device}
+        record = {"key": folder.name, "weights_sha256": "w", "parent": None, "parent_weights_sha256": None}
+        record |= {"num_images": 9, "steps": 3, "seconds": seconds, "images_per_second": 2.0, "device": device}
         record |= {"precision": "32", "versions": {"torch": str(number // 2)}, "metrics": {"loss": 1.5}}
         record |= {} if found is None else {"search": {"lr": found}}
         (folder / "stage.json").write_text(json.dumps(spec))
         (folder / "done.json").write_text(json.dumps(record))
         os.utime(folder / "done.json", (number, number))
-    record = {"asked": {"n": 1}, "title": "t", "dataset": "d", "seed": 0, "created": "2026-01-01T10:00:00"}
-    record |= {"balanced_accuracy": 0.625, "command": ["sslcurr"], "packs": [], "finished": False}
-    store.note_run({**record, "stages": ["stage0", "stage1", "gone", "stage0"]})
+    record = RunRecord(
+        asked={"n": 1},
+        title="t",
+        dataset="d",
+        created="2026-01-01T10:00:00",
+        balanced_accuracy=0.625,
+        command=["sslcurr"],
+        finished=False,
+        stages=["stage0", "stage1", "gone", "stage0"],
+    )
+    store.note_run(record)
     return store
 
 
 def test_hours_are_those_of_the_stages_by_device_and_each_once(sums):
     document = gather.gather(sums)
-    totals = document["totals"]
-    assert totals["devices"] == [
+    totals = document.totals
+    assert [use.to_json() for use in totals.devices] == [
         {"device": device, "stages": n, "hours": 2.0} for device, n in (("cpu", 2), ("gpu", 1))
     ]
-    assert (totals["hours"], totals["stages"], totals["runs"], totals["finished"]) == (4.0, 3, 1, 0)
-    assert [(entry["versions"], entry["stages"]) for entry in totals["versions"]] == [
+    assert (totals.hours, totals.stages, totals.runs, totals.finished) == (4.0, 3, 1, 0)
+    assert [(entry.versions, entry.stages) for entry in totals.versions] == [
         ({"torch": "0"}, 2),
         ({"torch": "1"}, 1),
     ]
-    (run,) = document["runs"]
-    assert (run["hours"], run["missing"], run["devices"]) == (2.5, ["gone"], ["cpu", "gpu"])
-    assert page_tables.state_of(run) == "unfinished, 2 of 3 stages there"
-    ways = page_tables.settings_table(run["settings"])
+    (run,) = document.runs
+    assert (run.hours, run.missing, run.devices) == (2.5, ["gone"], ["cpu", "gpu"])
+    assert report_tables.state_of(run) == "unfinished, 2 of 3 stages there"
+    ways = report_tables.settings_table(run.settings)
     assert shown(ways, "stages") == ["1", "1"]
     assert shown(ways, "share of images (%)") == ["100.0", "50.0"]
     assert shown(ways, "learning rate") == ["0.5", "0.25 (found)"]
     assert shown(ways, "backbone") == ["resnet18, stem small, grey"] * 2
-    runs = page_tables.run_table(document["runs"])
+    runs = report_tables.run_table(document.runs)
     assert (shown(runs, "balanced accuracy (%)"), shown(runs, "hours of its stages")) == (["62.5"], ["2.5"])
-    one = gather.gather(sums, [run["run"]])
-    assert sorted(stage["key"] for stage in one["stages"]) == ["stage0", "stage1"]
-    assert (one["totals"]["hours"], one["totals"]["stages"]) == (2.5, 2)
+    one = gather.gather(sums, [run.run])
+    assert sorted(stage.key for stage in one.stages) == ["stage0", "stage1"]
+    assert (one.totals.hours, one.totals.stages) == (2.5, 2)
 
 
 def test_times_are_told_in_the_unit_that_suits_them():
     told = [(1234.56, "1,234.6 hours"), (1.0, "1.0 hours"), (0.5, "30 minutes"), (2 / 60, "2 minutes")]
     for value, text in [*told, (119 / 3600, "119 seconds"), (0.0, "0 seconds")]:
         assert reports.duration(value) == text
-    found = [page_tables.hours(value) for value in (None, 1234.56, 10.0, 9.87, 0.0123)]
+    found = [report_tables.hours(value) for value in (None, 1234.56, 10.0, 9.87, 0.0123)]
     assert found == ["-", "1,234.6", "10.0", "9.9", "0.012"]
 
 
@@ -924,13 +938,13 @@ def test_small_curves_fall_where_the_loss_falls():
 def test_the_newest_run_comes_first_and_gives_the_table(copied):
     store = Store(copied)
     (name, record), *_ = [(n, r) for n, r in store.all_runs().items() if store.result(n)[0] == "rank"]
-    other = {**record, "asked": {"test": "later"}, "title": "the later one", "created": "2100-01-01T00:00:00+00:00"}
+    other = replace(record, asked={"test": "later"}, title="the later one", created="2100-01-01T00:00:00+00:00")
     document = store.result(name)[1]
     store.note_run(other)
     store.keep_result(other, "rank", {**document, "dataset": "the later data"})
     runs = Command(copied).json("report")["runs"]
     assert runs[0]["title"] == "the later one"
     assert "the later data" in Command(copied)("report", "--table", "rank").stdout
-    store.note_run({**other, "created": "1999-01-01T00:00:00+00:00"})
+    store.note_run(replace(other, created="1999-01-01T00:00:00+00:00"))
     assert "the later data" not in Command(copied)("report", "--table", "rank").stdout
     assert Command(copied).json("report")["runs"][-1]["title"] == "the later one"

@@ -16,7 +16,6 @@ from sslcurr.analysis.results.probing import figures as probing_figures
 from sslcurr.analysis.results.ranking.figures import MOST_ROWS, lines_of
 from sslcurr.analysis.results.ranking.tree import tree_of
 from sslcurr.analysis.results.training import curves
-from sslcurr.analysis.results.training import figures as plots
 from sslcurr.engine.store import Stage
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import LrSearch, to_dict
@@ -251,7 +250,9 @@ def test_the_grid_leaves_blank_what_was_not_measured(drawn, tmp_path):
 
 def report(counts: list[list[int]], **more: Any) -> dict[str, Any]:
     names = [f"class_{n} $x$ <with a long name>" for n in range(len(counts))]
-    return {"split": "test", "balanced_accuracy": 0.5, "confusion_matrix": counts, "classes": names, **more}
+    about = {"split": "test", "balanced_accuracy": 0.5, "interval": [0.4, 0.6], "accuracy": 0.5, "auroc": None}
+    about |= {"per_class_recall": dict.fromkeys(names, 0.5), "num_images": sum(map(sum, counts))}
+    return {**about, "confusion_matrix": counts, "classes": names, **more}
 
 
 def test_confusions_are_counts_on_shares_of_their_row(drawn, tmp_path):
@@ -354,13 +355,28 @@ def test_probes_over_layers(drawn, tmp_path):
 
 
 def attending(mean: float | None = 0.6) -> dict[str, Any]:
-    shared = {"attention": {"mean": mean, "std": None, "interval": None}, "coverage": 0.2}
-    shared["classes"] = {
+    classes = {
         "k": {"num_images": 4, "attention": 0.5, "interval": [0.4, 0.7], "coverage": 0.1, "pointing": 1.0},
         "none": {"num_images": 0, "attention": None, "interval": None, "coverage": None, "pointing": None},
     }
-    about = {"dataset": "d", "split": "test", "method": "gradcam", "layer": "layer4", "num_images": 4}
-    return {**about, "chains": [{"chain": "a -> $b$", **shared}]}
+    chain = {
+        "chain": "a -> $b$",
+        "tasks": ["a", "$b$"],
+        "stages": ["k"],
+        "seeds": [0],
+        "attention": {"mean": mean, "std": None, "interval": None},
+        "coverage": 0.2,
+        "pointing": {"mean": mean, "std": None, "interval": None},
+        "num_images": 4,
+        "num_undefined": 0,
+        "classes": classes,
+        "layer": "layer4",
+        "map_size": [4, 4],
+        "sheet": "sheet.png",
+        "images": ["images.csv"],
+    }
+    about = {"dataset": "d", "split": "test", "method": "gradcam", "target": "predicted", "layer": "layer4"}
+    return {**about, "masks": "m", "num_images": 4, "chains": [chain]}
 
 
 def test_attention_by_class_with_its_coverage(drawn, tmp_path):
@@ -418,7 +434,7 @@ def stage(small_stage, tmp_path) -> Stage:
 
 
 def test_curves_of_a_stage(drawn, stage, tmp_path):
-    found = plots.draw_stages({"1. a_$task$": stage}, tmp_path)
+    found = [chart.save(tmp_path) for chart in curves.stage_charts("1. a_$task$", stage)]
     assert [figure.base.name for figure in found] == list(drawn) == [f"curves-{stage.key}", f"search-{stage.key}"]
     loss, accuracy, rate = drawn[f"curves-{stage.key}"].axes
     assert marks(loss, "loss") == [(0.5, 2.0), (1.0, 1.5)]
@@ -436,7 +452,7 @@ def test_curves_of_a_stage(drawn, stage, tmp_path):
 def test_a_stage_without_a_log_is_not_drawn(drawn, stage, tmp_path):
     for path in (stage.folder / "metrics.csv", stage.folder / "search" / "search.csv"):
         path.unlink()
-    assert plots.draw_stages({"t": stage}, tmp_path) == []
+    assert curves.stage_charts("t", stage) == []
     assert drawn == {}
 
 
@@ -489,7 +505,7 @@ DOCUMENTS = {
     "rank": [ranking(), LONG, ranking(orderings=None, ties=[])],
     "search": [SEARCHED],
     "grid": [GRID],
-    "train": [{"downstream": MANY, "baseline": None}, {"baseline": report([[0]])}],
+    "train": [{"stages": [], "downstream": MANY}, {"stages": [], "baseline": report([[0]])}],
     "cka": [similarity(2), similarity(5)],
     "fid": [distances(), distances(200)],
     "probe": [probing(), probing(labels=False)],
@@ -517,7 +533,7 @@ def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path):
         for folder in folders:
             folder.mkdir()
             found = kinds.draw(kind, document, folder)
-            expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FORMATS}
+            expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FIGURE_FORMATS}
             assert found
             assert {path.name for path in folder.iterdir()} == expected
         for path in folders[0].iterdir():

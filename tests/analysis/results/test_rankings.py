@@ -146,7 +146,7 @@ def test_the_best_by_images_that_are_not_of_the_test():
 
 
 def test_a_search_ends_with_the_command_of_what_it_chose():
-    search = decode("search", plain(KEPT / "search.json"))
+    search = decode("search", plain(KEPT / "search-masks.json"))
     assert isinstance(search, SearchDocument)
     assert search.closing_lines() == [search.command]
     assert f"found: {' -> '.join(search.ordering)}" in search.tables()[0].notes

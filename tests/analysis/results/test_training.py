@@ -133,8 +133,8 @@ def test_tables_of_a_chain_hold_all_that_is_printed():
         "seconds": "0.2",
         "loss": "",
         "accuracy": "0.25",
-        "val_balanced_accuracy": "0.5",
-        "best_epoch": "0",
+        "val balanced accuracy": "0.5",
+        "best epoch": "0",
     }
     assert read(document).closing_lines() == [
         f"predictions of {name}: {document[part]['predictions']}"

@@ -137,7 +137,8 @@ def _stages(document: TrainDocument, name: str) -> Table:
         Column("seconds", ("seconds",), plus_minus(1)),
     ]
     columns += [
-        Column(key, (key,), general) for key in dict.fromkeys(name for stage in stages for name in stage.metrics)
+        Column(key.replace("_", " "), (key,), general)
+        for key in dict.fromkeys(name for stage in stages for name in stage.metrics)
     ]
     breaks = frozenset({len(document.stages)} if document.baseline_stages else ())
     return Table(name, "Stages, with what was measured at their ends", tuple(columns), rows, breaks=breaks)
