@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sslcurr
-from sslcurr.tasks import TASKS, task_class
+from sslcurr.tasks import BUILTIN_TASKS, task_class
 from tests import REPOSITORY
 
 PACKAGE = REPOSITORY / "sslcurr"
@@ -129,7 +129,7 @@ def test_help_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", sorted(BUILTIN_TASKS))
 def test_a_task_is_one_file_and_says_what_it_is(task):
     kind = task_class(task)
     assert kind.name == task

@@ -100,20 +100,22 @@ class Lab:
         self.options: Options = options
         self._call(Options, {})
 
-    def _call(self, kind: Any, options: Any) -> tuple[Session, dict[str, Any]]:
+    def _call(
+        self, kind: Any, options: Any
+    ) -> tuple[Session, dict[str, Any]]:  # a TypedDict, which one only `kind` says
         """The session of a call, and those of its options that are its own; `kind` is a TypedDict of all it takes.
 
         Raises:
             SpecError: there is no such option, or a path cannot be.
         """
-        known = option_names() | frozenset(get_type_hints(kind))
+        names = option_names() | frozenset(get_type_hints(kind))
         for name in {**self.options, **options}:
-            if name not in known:
-                raise SpecError(f"there is no option {name!r}", did_you_mean(name, known))
+            if name not in names:
+                raise SpecError(f"there is no option {name!r}", did_you_mean(name, names))
         general = {name: value for name, value in options.items() if name in option_names()}
         return self._session({**self.options, **general}), {n: v for n, v in options.items() if n not in general}
 
-    def _session(self, options: dict[str, Any]) -> Session:
+    def _session(self, options: dict[str, Any]) -> Session:  # Options, some in the form in which a person gives them
         for name in PATHS:
             if options.get(name) is not None:
                 options[name] = Path(options[name]).expanduser()

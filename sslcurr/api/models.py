@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslcurr.analysis.results.distances.document import INCEPTION
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.engine.dataset import Data
     from sslcurr.spec.stage import StageSpec
-
-INCEPTION = "inception"
 
 
 def cka(

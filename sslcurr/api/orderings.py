@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,7 +269,7 @@ def plan_rank(
 def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, reference: Parent | None) -> RunRecord:
     from sslcurr.engine.runs import run_record
 
-    asked = {
+    identity = {
         "rank": list(ask.tasks),
         "seeds": list(ask.seeds),
         "orderings": [*wanted.words, ask.length],
@@ -279,7 +279,7 @@ def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, ref
     }
     title = f"rank {' '.join(ask.tasks)}"
     return run_record(
-        chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation
+        chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
     )
 
 
@@ -312,10 +312,12 @@ def search(
         note_needs()
         session.reporter.say(text)
 
-    looking = _search(session, chains, ask, beam, budget, score, penalty, candidate_done, note_needs)
+    looking = _search(
+        session, chains, ask, beam, budget, score, penalty, candidate_done=candidate_done, need_changed=note_needs
+    )
     chains.check_network(ask.tasks)
     settings = looking.settings
-    asked = {
+    identity = {
         "rank search": list(ask.tasks),
         "seeds": list(ask.seeds),
         "settings": [settings.length, beam, budget, score, *([penalty] if penalty else [])],
@@ -324,15 +326,17 @@ def search(
     }
     title = f"rank --search {' '.join(ask.tasks)}"
     records.append(
-        run_record(chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation)
+        run_record(
+            chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
+        )
     )
-    begun = run_name(asked) in chains.store.all_runs()
+    begun = run_name(identity) in chains.store.all_runs()
     note_needs()
     try:
         looking.run()
     except SpecError:
         if not begun:  # a budget that was refused is no run to go on with
-            chains.store.forget({run_name(asked)})
+            chains.store.forget({run_name(identity)})
         raise
     ordering = looking.ordering()
     command = command_of(session, ordering, ask.start) if ordering else None
@@ -367,7 +371,7 @@ def _search(
     budget: float,
     score: str,
     penalty: float,
-    *told: Any,
+    **hooks: Callable[..., None],
 ) -> Search:
     from sslcurr.analysis.evaluation.similarity import dissimilarity
     from sslcurr.analysis.experiments.search import Search, SearchSettings
@@ -377,7 +381,6 @@ def _search(
     length = min(len(ask.tasks), len(ask.tasks) if ask.length is None else ask.length)
     settings = SearchSettings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
     unlike = dissimilarity(chains.planner.data, chains.store, session.device) if penalty else None
-    hooks = dict(zip(("candidate_done", "need_changed"), told, strict=False))
     return Search(chains, ask.tasks, ask.seeds, settings, dissimilarity=unlike, **hooks)
 
 
@@ -404,14 +407,14 @@ def grid(
         note(chains, record)  # whatever ends this call, its reports are needed by the next
         session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
 
-    table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline, chain_done)
+    table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline, chain_done=chain_done)
     chains = table.chains
     chains.check_network(table.tasks)
     chains.need(table.specs())
-    asked = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
+    identity = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
     title = f"grid {' '.join(table.tasks)}"
     record = run_record(
-        chains.planner, chains.store, identity=asked, title=title, stages=[], invocation=session.invocation
+        chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
     )
     note(chains, record)
     table.measure()
@@ -443,7 +446,7 @@ def _grid(
     label_fractions: Sequence[float],
     seeds: int,
     baseline: bool,
-    *told: Any,
+    **hooks: Callable[..., None],
 ) -> Grid:
     from sslcurr.analysis.experiments.chains import Chains
     from sslcurr.analysis.experiments.grid import Grid, cells_of, check_fractions
@@ -459,7 +462,6 @@ def _grid(
     planner = session.planner([*tasks, "classification"])
     chains = Chains(planner, session.store(), lambda: session.runtime, session.reporter, device=session.device)
     numbers = range(request.seed, request.seed + seeds)
-    hooks = dict(zip(("chain_done",), told, strict=False))
     return Grid(chains, tasks, numbers, label_fractions, ssl_fractions, baseline=baseline, **hooks)
 
 

@@ -157,9 +157,9 @@ class Session:
 
     def wrote(self, figure: Any) -> None:
         """Tell the files of a figure."""
-        from sslcurr.analysis.results.style import FORMATS
+        from sslcurr.analysis.results.style import FIGURE_FORMATS
 
-        for form in FORMATS:
+        for form in FIGURE_FORMATS:
             self.reporter.wrote(Path(f"{figure.base}.{form}"))
 
     def finished(self, document: Found) -> Found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from sslcurr.analysis.results.document import Json
-from sslcurr.analysis.results.tasks.document import TaskDocument, TaskRow, TasksDocument
+from sslcurr.analysis.results.tasks.document import ListedTask, TaskDocument, TasksDocument
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.files import check_picture
@@ -28,7 +28,7 @@ def tasks(session: Session) -> TasksDocument:
     kinds, notes = TASKS.listing()
     for note in notes:
         session.reporter.note(note)
-    rows = [TaskRow(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
+    rows = [ListedTask(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
     return session.finished(TasksDocument(tasks=rows))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.models import Model
     from sslcurr.engine.store import Store
 
-FORMATS = ("timm", "torchvision", "onnx")
+WEIGHT_FORMATS = ("timm", "torchvision", "onnx")
 SMALLEST, LARGEST = 8, 4096
 
 

@@ -76,7 +76,7 @@ class App(TyperGroup):
 
 
 def show_version(value: bool) -> None:
-    """Print the version and leave."""
+    """Print the version and exit."""
     if value:
         print(f"sslcurr {__version__}")
         raise typer.Exit
@@ -95,7 +95,7 @@ app = typer.Typer(
 @app.callback()
 def sslcurr(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Pretrain an image backbone by a sequence of self-supervised tasks, then fine-tune it on few labels.

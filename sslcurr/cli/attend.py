@@ -14,7 +14,7 @@ from sslcurr.cli.output import show_document
 
 
 class MapMethod(StrEnum):
-    """Of class activation maps."""
+    """How a class activation map is computed."""
 
     gradcam = "gradcam"
     gradcam_plus_plus = "gradcam++"
@@ -22,7 +22,7 @@ class MapMethod(StrEnum):
 
 
 class MapTarget(StrEnum):
-    """Whose map it is."""
+    """The class whose map is computed."""
 
     predicted = "predicted"
     label = "label"
@@ -32,28 +32,31 @@ class MapTarget(StrEnum):
 def attend(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN|KEY...", help="Runs (see sslcurr runs) or stages that end with classification."),
+        typer.Argument(metavar="RUN|KEY...", help="Runs (see sslcurr runs), or stages that end with classification."),
     ],
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="The images.", rich_help_panel="Data")
+        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="Images to measure on.", rich_help_panel="Data")
     ] = None,
     masks: Annotated[Path | None, typer.Option(metavar="FOLDER|TABLE", help=MASKS, rich_help_panel="Data")] = None,
-    split: Annotated[Split, typer.Option(help="Whose images are looked at.", rich_help_panel="Data")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.test,
     method: Annotated[
-        MapMethod, typer.Option(help="How maps are made; eigencam knows no classes.")
+        MapMethod, typer.Option(help="Kind of class activation map. eigencam ignores classes.")
     ] = MapMethod.gradcam,
-    target: Annotated[MapTarget, typer.Option(help="The class whose map is taken.")] = MapTarget.predicted,
+    target: Annotated[MapTarget, typer.Option(help="Class whose map is computed.")] = MapTarget.predicted,
     layer: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Whose maps are weighted. Default: the last stage with 4 x 4 cells or more."),
+        typer.Option(
+            metavar="NAME", help="Layer whose maps are weighted. Default: the last stage with at least 4 x 4 cells."
+        ),
     ] = "",
     *,
     shared: DatasetOptions,
 ) -> None:
-    """How much of what fine-tuned models attend to lies in the lungs, or in any other region? (AIL)
+    """Measure how much of a classifier's attention lies in the lungs, or in another region (AIL).
 
-    The share of each image's class activation map that lies inside its mask, beside the share of the view that the mask
-    covers, which is what a map without preference would have, and how often the highest point lies inside.
+    AIL is the share of a class activation map that lies inside the image's mask.
+    Two figures stand beside it: the share of the view that the mask covers,
+    which a uniform map would have, and how often the maximum lies inside.
     """
     with shared.lab() as lab:
         document = lab.attend(

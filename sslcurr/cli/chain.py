@@ -13,18 +13,20 @@ from sslcurr.cli.output import show_document
 
 @shared_options
 def chain(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK", help="Pretext tasks, in order: see sslcurr tasks.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK", help="Pretext tasks, in order (see sslcurr tasks).")],
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="End with classification.")] = True,
     baseline: Annotated[
-        Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, to compare.")
+        Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, for comparison.")
     ] = None,
     start: StartOption = None,
     *,
     shared: TargetOptions,
 ) -> None:
-    """Train a backbone by TASKS, each starting from the one before, then fine-tune it and report the test split.
+    """Train a backbone by TASKS in order, fine-tune it, and report the test split.
 
-    Stages that the store holds already are reused; a command that was killed goes on when it is run again.
+    Each stage starts from the weights of the stage before.
+    Finished stages in the store are reused.
+    Run the same command again to continue after an interruption.
     """
     with shared.lab() as lab:
         call = lab.plan_chain if shared.dry_run else lab.chain

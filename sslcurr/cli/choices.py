@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-CHECKPOINT = "A backbone.safetensors, a stage's folder or its key, another project's file, a timm name, or random."
+CHECKPOINT = "A backbone.safetensors, a stage's folder or key, a file of another project, a timm name, or random."
 
 
 class Split(StrEnum):
@@ -31,6 +31,15 @@ StartOption = Annotated[
     typer.Option("--from", metavar="CHECKPOINT|KEY", help="Start from these weights instead of from scratch."),
 ]
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store of finished stages.")
+    Path,
+    typer.Option(
+        "--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store: the folder of finished stages and results."
+    ),
+]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, help="Number of seeds of every chain: --seed and those after it.")
+]
+ProbeLayersOption = Annotated[
+    str, typer.Option("--layers", metavar="GLOB", help="Layers that a probe uses, such as pooled or layer*.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]

@@ -13,21 +13,21 @@ from sslcurr.cli.output import show_document
 
 
 class Estimator(StrEnum):
-    """Of HSIC."""
+    """How HSIC is estimated."""
 
     unbiased = "unbiased"
     biased = "biased"
 
 
 class Kernel(StrEnum):
-    """Of the Gram matrices."""
+    """The kernel of the Gram matrices."""
 
     linear = "linear"
     rbf = "rbf"
 
 
 class Pool(StrEnum):
-    """What is compared of a map."""
+    """How a feature map is pooled."""
 
     none = "none"
     avg = "avg"
@@ -37,38 +37,47 @@ class Pool(StrEnum):
 def cka(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT CHECKPOINT...", help=CHECKPOINT)],
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="The images they are shown.", rich_help_panel="Data")
+        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="Images to compare on.", rich_help_panel="Data")
     ] = None,
-    split: Annotated[Split, typer.Option(help="Whose images are shown.", rich_help_panel="Data")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.test,
     num_images: Annotated[
         int | None,
-        typer.Option("--num-images", metavar="N", help="So many at random. Default: all.", rich_help_panel="Data"),
+        typer.Option(
+            "--num-images",
+            metavar="N",
+            help="Number of images, chosen at random. Default: all.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     layers: Annotated[
         str,
-        typer.Option(metavar="stages|blocks|all|GLOB", help="Which layers are compared, such as layer4.*"),
+        typer.Option(
+            metavar="stages|blocks|all|GLOB", help="Layers to compare: a set of them, or a pattern such as layer4.*"
+        ),
     ] = "stages",
     estimator: Annotated[
-        Estimator, typer.Option(help="unbiased may be below 0; biased is near 1 for few images, related or not.")
+        Estimator, typer.Option(help="unbiased can be below 0. biased is near 1 for few images.")
     ] = Estimator.unbiased,
-    kernel: Annotated[Kernel, typer.Option(help="rbf takes the median distance as its bandwidth.")] = Kernel.linear,
-    pool: Annotated[Pool, typer.Option(help="none: whole maps. avg: their mean over places.")] = Pool.none,
+    kernel: Annotated[Kernel, typer.Option(help="rbf uses the median distance as bandwidth.")] = Kernel.linear,
+    pool: Annotated[Pool, typer.Option(help="none: whole maps. avg: their mean over positions.")] = Pool.none,
     batch_size: Annotated[
         int,
         typer.Option(
             "--batch-size",
             metavar="N",
-            help="Images compared at once; as many as there are gives the exact value and no interval. "
-            "Default: an eighth of them, from 32 to 256.",
+            show_default=False,
+            help="Images per minibatch of the estimate. All images in one batch give the exact value, without an "
+            "interval. Default: an eighth of the images, from 32 to 256.",
         ),
     ] = 0,
     *,
     shared: ModelOptions,
 ) -> None:
-    """How alike are models, layer by layer? Centred kernel alignment (CKA): 1 alike, 0 unrelated.
+    """Compare models layer by layer by centred kernel alignment (CKA): 1 alike, 0 unrelated.
 
-    Rotations and scales of features do not count. Images pass each model once. Models may be of different networks;
-    each sees the images as it was trained to.
+    CKA ignores rotations and scales of the features.
+    The models may have different networks.
+    Each gets the images in the size and normalisation it was trained with.
     """
     with shared.lab() as lab:
         document = lab.cka(

@@ -11,30 +11,33 @@ from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption
 from sslcurr.cli.options import MachineOptions, check_frames
 
-app = typer.Typer(no_args_is_help=True, help="List, explain, check, prepare and look at data sets.")
+app = typer.Typer(no_args_is_help=True, help="List, describe, check, prepare and draw data sets.")
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="NAME|FOLDER|TABLE", help="A data set, as of --dataset.")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="NAME|FOLDER|TABLE", help="A data set, as for --dataset.")]
 DataRootOption = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
         metavar="FOLDER",
         envvar="SSLCURR_DATA",
-        help="Where data sets lie that are given by a name or a relative path. Default: the working directory.",
+        help="Folder of the data sets that are given by a name or a relative path. Default: the working directory.",
     ),
 ]
 FramesOption = Annotated[
     str,
     typer.Option(
-        "--frames", metavar="refuse|first|all", callback=check_frames, help="DICOM files with several frames."
+        "--frames",
+        metavar="refuse|first|all",
+        callback=check_frames,
+        help="DICOM files with several frames: refuse them, take the first frame, or all.",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images; 0 is one a core.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images. 0: one per core.")]
 
 
 @app.command("list")
 def list_names(data_root: DataRootOption = None, json: JsonOption = False) -> None:
-    """List the data sets that have a name, and which of them are there."""
+    """List the named data sets, and which of them are present."""
     options = MachineOptions(json=json)
     with options.lab() as lab:
         output.show_document(lab.datasets(data_root=data_root), options)
@@ -46,7 +49,7 @@ def show(
     data_root: DataRootOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what is known of a data set: classes, licence, where to get it, its files, and whether they are there."""
+    """Show a data set: classes, licence, where to get it, its files, and whether they are present."""
     options = MachineOptions(json=json)
     with options.lab() as lab:
         output.show_document(lab.dataset(name, data_root=data_root), options)
@@ -60,22 +63,24 @@ def check(
     workers: WorkersOption = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.csv", help="Write a table of all images, with numbers for groups."),
+        typer.Option(metavar="FILE.csv", help="Write a table of all images. Groups are numbered, not named."),
     ] = None,
     duplicates: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Write the images of equal pixels in pairs. As duplicates.csv in the folder of a named data set it "
-            "leaves the second ones out.",
+            help="Write pairs of images with equal pixels. Saved as duplicates.csv in the folder of a named data set, "
+            "it leaves out the second image of each pair.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Open every image and look for what would stop or falsify a training; exit code 1 if something would.
+    """Open every image, and report what would stop or falsify a training.
 
-    Counts images by class, and finds files that are missing or broken, labels that make no sense, groups and equal
+    Counts the images of each class.
+    Finds missing and broken files, labels that make no sense, groups or equal
     images in two splits, and equal images with different labels.
+    The exit code is 1 if there is a problem.
     """
     options = MachineOptions(json=json, workers=workers)
     with options.lab() as lab:
@@ -90,27 +95,27 @@ def prepare(
     name: DatasetArgument,
     data_root: DataRootOption = None,
     image_size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Side of the training views that the pack is for.")
+        int | None, typer.Option(metavar="PIXELS", help="Side of the training views, in pixels.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="data.NAME=VALUE", help="As of pretrain; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="data.NAME=VALUE", help="As --set of pretrain. May be repeated."),
     ] = None,
     frames: FramesOption = "refuse",
     workers: WorkersOption = 0,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Go on without images that are missing or cannot be decoded.")
+        bool, typer.Option("--skip-broken", help="Leave out images that are missing or cannot be decoded.")
     ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the files first, for data sets that torchvision can fetch.")
-    ] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the files first, if torchvision can.")] = False,
     runs: Annotated[
-        Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store that gets the pack.")
+        Path, typer.Option("--runs", envvar="SSLCURR_RUNS", metavar="FOLDER", help="The store, which keeps the pack.")
     ] = Path("runs"),
     json: JsonOption = False,
 ) -> None:
-    """Decode a data set once, to the pack that trainings of this image size will use.
+    """Decode a data set once, into the pack that trainings at this image size use.
 
-    A killed command is continued by running it again. Needs no GPU, so a cheap machine can do it beforehand.
+    It needs no GPU.
+    Run the same command again to continue after an interruption.
     """
     options = MachineOptions(json=json, workers=workers, runs=runs)
     with options.lab() as lab:
@@ -132,11 +137,11 @@ def sample(
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.")],
     data_root: DataRootOption = None,
     frames: FramesOption = "refuse",
-    num_images: Annotated[int, typer.Option(min=1, max=50, help="Images of each class.")] = 8,
-    num_classes: Annotated[int, typer.Option(min=1, max=200, help="Classes at most.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    num_images: Annotated[int, typer.Option(min=1, max=50, help="Images per class.")] = 8,
+    num_classes: Annotated[int, typer.Option(min=1, max=200, help="Largest number of classes.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
 ) -> None:
-    """Draw a contact sheet: a class a row, images chosen at random."""
+    """Draw a contact sheet: one row per class, images chosen at random."""
     with MachineOptions().lab() as lab:
         lab.sample(
             name,

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sslcurr.analysis.results.distances.document import INCEPTION
 from sslcurr.cli.choices import CHECKPOINT, Split
 from sslcurr.cli.options import ModelOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
-
-INCEPTION = "inception"
 
 
 class ManyValues(TyperCommand):
@@ -40,68 +39,83 @@ class ManyValues(TyperCommand):
         return super().parse_args(ctx, expanded[:-1])
 
 
+FoldersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[REFERENCE] [DATASET]...",
+        help="The reference, then the data sets to compare: names, folders or tables.",
+    ),
+]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(metavar="DATASET", help="Data set that distances are measured from.", rich_help_panel="Data"),
+]
+DatasetsOption = Annotated[
+    list[str] | None,
+    typer.Option("--datasets", metavar="DATASET...", help="Data sets to compare with it.", rich_help_panel="Data"),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models", metavar="CHECKPOINT...", help=f"Models whose features are used. {CHECKPOINT} Default: inception."
+    ),
+]
+LayerOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Layer, such as layer3. It is average-pooled. Inception has 64, 192 and 768."),
+]
+NumImagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--num-images",
+        metavar="N",
+        help="Images per data set. Default: as many as all of them (and half of the reference) have, up to 5,000.",
+        rich_help_panel="Data",
+    ),
+]
+AccuracyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Accuracies of the models: a table with the columns model, accuracy and, if they differ, dataset. "
+        "Default: those of fine-tuned stages in the store.",
+    ),
+]
+InceptionWeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="SSLCURR_INCEPTION", help="torch-fidelity's weights of the Inception network."),
+]
+
+
 @shared_options
 def fid(
-    folders: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[REFERENCE] [DATASET]...",
-            help="Two data sets or more, the reference first: names, folders, tables.",
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(metavar="DATASET", help="What distances are measured from.", rich_help_panel="Data"),
-    ] = None,
-    datasets: Annotated[
-        list[str] | None,
-        typer.Option("--datasets", metavar="DATASET...", help="What is compared with it.", rich_help_panel="Data"),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", metavar="CHECKPOINT...", help=f"In whose features. {CHECKPOINT} Default: inception."),
-    ] = None,
-    layer: Annotated[
-        str, typer.Option(metavar="NAME", help="The layer, such as layer3; average-pooled. (Inception: 64, 192, 768.)")
-    ] = "pooled",
-    split: Annotated[Split, typer.Option(help="Whose images are taken.", rich_help_panel="Data")] = Split.all,
-    num_images: Annotated[
-        int | None,
-        typer.Option(
-            "--num-images",
-            metavar="N",
-            help="Images of each side of each pair. Default: as many as all have (of the reference half), up to 5,000.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    halves: Annotated[int, typer.Option("--halves", min=1, metavar="N", help="Random draws, for the spread.")] = 5,
+    folders: FoldersArgument = None,
+    reference: ReferenceOption = None,
+    datasets: DatasetsOption = None,
+    models: ModelsOption = None,
+    layer: LayerOption = "pooled",
+    split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.all,
+    num_images: NumImagesOption = None,
+    halves: Annotated[
+        int, typer.Option("--halves", min=1, metavar="N", help="Random draws, for the standard deviation.")
+    ] = 5,
     extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Also estimate the distance for endlessly many images.")
+        bool, typer.Option("--extrapolate", help="Also extrapolate the distance to infinitely many images.")
     ] = False,
-    accuracy: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="CSV",
-            help="Accuracies of the models: columns model, accuracy and, if they differ, dataset. "
-            "Default: what the store holds of them, fine-tuned.",
-        ),
-    ] = None,
-    inception_weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", envvar="SSLCURR_INCEPTION", help="torch-fidelity's weights of the Inception network."
-        ),
-    ] = None,
+    accuracy: AccuracyOption = None,
+    inception_weights: InceptionWeightsOption = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the Inception weights if they are absent.")
+        bool, typer.Option("--download", help="Download the Inception weights if they are missing.")
     ] = False,
     *,
     shared: ModelOptions,
 ) -> None:
-    """How far are data sets from a reference in the features of models? Fréchet (FID) and kernel (KID) distances.
+    """Measure how far data sets are from a reference: Fréchet (FID) and kernel (KID) distances.
 
-    FID is 0 for endlessly many images of equal data sets, and above it for few: so all pairs have equal numbers of
-    images, and the distance is also divided by that of random halves of the reference. Features are kept in the store.
+    Distances are measured in the features of models, which the store keeps.
+    The FID of few images is above 0 even between equal data sets.
+    So all pairs use equal numbers of images, and the distance is also divided
+    by that between random halves of the reference.
     """
     first, others = named_data(folders or [], reference, datasets or [], bool(models))
     with shared.lab() as lab:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Baseline
+from sslcurr.cli.choices import Baseline, ProbeLayersOption
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 
@@ -25,18 +25,16 @@ def finetune(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CHECKPOINT|KEY]", help="A backbone.safetensors, a stage's folder or its key. None: from scratch."
+            metavar="[CHECKPOINT|KEY]", help="A backbone.safetensors, a stage's folder or key. Default: from scratch."
         ),
     ] = None,
     probe: Annotated[
         ProbeChoice,
         typer.Option(help="full: train all weights. linear, knn: classify frozen features of every layer."),
     ] = ProbeChoice.full,
-    layers: Annotated[
-        str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
-    ] = "*",
+    layers: ProbeLayersOption = "*",
     baseline: Annotated[
-        Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, to compare.")
+        Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, for comparison.")
     ] = None,
     *,
     shared: TargetOptions,

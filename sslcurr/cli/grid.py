@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.api.options import GridOptions
-from sslcurr.cli.choices import Baseline
+from sslcurr.cli.choices import Baseline, SeedsOption
 from sslcurr.cli.options import TrainingOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -24,24 +24,25 @@ def _fractions(name: str, text: str) -> list[float]:
 
 @shared_options
 def grid(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Pretext tasks, in order: see sslcurr tasks.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Pretext tasks, in order (see sslcurr tasks).")],
     ssl_fractions: Annotated[
         str, typer.Option("--ssl-fractions", metavar="SHARES", help="Shares of the images that pretraining uses.")
     ] = FRACTIONS,
     label_fractions: Annotated[
         str, typer.Option("--label-fractions", metavar="SHARES", help="Shares of the labels that classification uses.")
     ] = FRACTIONS,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of every chain: --seed and those after it.")] = 3,
+    seeds: SeedsOption = 3,
     baseline: Annotated[
         Baseline | None, typer.Option("--baseline", help="Also train each share of the labels from scratch.")
     ] = None,
     *,
     shared: TrainingOptions,
 ) -> None:
-    """Train a chain on parts of the images and of the labels, and print the table of both.
+    """Train a chain on shares of the images and of the labels, and print a table of both.
 
-    Parts are nested and stratified by class; pretraining never has fewer images than classification has labels. Each
-    pretraining is done once for its column of classifiers.
+    Shares are nested and stratified by class.
+    Pretraining never uses fewer images than classification uses labels.
+    Each pretraining is done once, for all shares of the labels.
     """
     options: GridOptions = {
         "seeds": seeds,

@@ -1,4 +1,4 @@
-"""The options that commands share, said once."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
 MASKS = (
-    "Lungs, lesions or boxes, to see how much of the attention lies inside: PNGs named like the images, or a table "
-    "with a column mask or boxes. Default: those that the data set brings."
+    "Masks of lungs, lesions or other regions, to measure how much of the attention lies inside: a folder of PNGs "
+    "named like the images, or a table with a column mask or boxes. Default: the masks of the data set."
 )
 
 
@@ -81,7 +81,7 @@ class ImageOptions:
         _option(
             DATA,
             "--data-root",
-            "Where data sets lie that are given by a name or a relative path. Default: the working directory.",
+            "Folder of the data sets that are given by a name or a relative path. Default: the working directory.",
             envvar="SSLCURR_DATA",
             metavar="FOLDER",
         ),
@@ -90,14 +90,14 @@ class ImageOptions:
         int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
     ] = None
     skip_broken: Annotated[
-        bool, _option(DATA, "--skip-broken", "Go on without images that are missing or cannot be decoded.")
+        bool, _option(DATA, "--skip-broken", "Leave out images that are missing or cannot be decoded.")
     ] = False
     frames: Annotated[
         str,
         _option(
             DATA,
             "--frames",
-            "DICOM files with several frames: refuse, first, or all (each an image, in one group).",
+            "DICOM files with several frames: refuse them, take the first frame, or all (one group per file).",
             callback=check_frames,
             metavar="refuse|first|all",
         ),
@@ -106,20 +106,27 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """Where results are kept, what computes, and how it is told."""
+    """The store, the device, and the form of the output."""
 
     runs: Annotated[
-        Path, _option(MACHINE, "--runs", "The store of finished stages.", envvar="SSLCURR_RUNS", metavar="FOLDER")
+        Path,
+        _option(
+            MACHINE,
+            "--runs",
+            "The store: the folder of finished stages and results.",
+            envvar="SSLCURR_RUNS",
+            metavar="FOLDER",
+        ),
     ] = Path("runs")
     device: Annotated[
         str, _option(MACHINE, "--device", "auto, cpu, cuda or cuda:N.", callback=_device, metavar="DEVICE")
     ] = "auto"
-    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images; 0 is one a core.", min=0)] = 0
+    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images. 0: one per core.", min=0)] = 0
     json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
 
     @functools.cached_property
     def reporter(self) -> Lines:
-        """Tells progress on stderr, and knows the files that were written."""
+        """Prints progress on stderr, and lists the files that were written."""
         return Lines()
 
     @contextmanager
@@ -135,7 +142,7 @@ class DrawingOptions(MachineOptions):
 
     plot: Annotated[
         Path | None,
-        _option(MACHINE, "--plot", "Draw the results there: charts as PNG and SVG, tables as CSV.", metavar="FOLDER"),
+        _option(MACHINE, "--plot", "Write charts (PNG, SVG) and tables (CSV) to this folder.", metavar="FOLDER"),
     ] = None
 
 
@@ -148,42 +155,44 @@ class TrainingOptions(DrawingOptions, ImageOptions):
         _option(
             DATA,
             "--dataset",
-            "A name (see sslcurr data list), a folder (one sub-folder a class, or images only), or a CSV or Parquet "
-            "table with the columns path, label and, if there are, group and split. Default: fashion, 2,500 embedded "
+            "A name (see sslcurr data list), a folder (one sub-folder per class, or images only), or a CSV or Parquet "
+            "table with the column path and, optionally, label, group and split. Default: fashion, 2,500 embedded "
             "images.",
             metavar="NAME|FOLDER|TABLE",
         ),
     ] = None
     fraction: Annotated[
-        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses (nested subsets).")
+        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses. Subsets are nested.")
     ] = 1.0
     label_fraction: Annotated[
         float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
     ] = 1.0
     backbone: Annotated[
         str | None,
-        _option(TRAINING, "--backbone", "A timm CNN. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
+        _option(TRAINING, "--backbone", "A CNN of timm. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
     ] = None
     stem: Annotated[
         str | None,
         _option(
             TRAINING,
             "--stem",
-            "imagenet, small (3 x 3, stride 2, no pooling) or cifar (stride 1). Default: small up to 64 px.",
+            "First layers: imagenet, small (3 x 3, stride 2, no pooling) or cifar (the same with stride 1). Default: "
+            "small for ResNets up to 64 px, else imagenet.",
         ),
     ] = None
     epochs: Annotated[
-        int | None, _option(TRAINING, "--epochs", "Epochs of every stage. Default: the task's recipe.")
+        int | None, _option(TRAINING, "--epochs", "Epochs of every stage. Default: from the task's recipe.")
     ] = None
     batch_size: Annotated[
-        int | None, _option(TRAINING, "--batch-size", "Images of an optimizer step. Default: the task's recipe.")
+        int | None, _option(TRAINING, "--batch-size", "Images per optimizer step. Default: from the task's recipe.")
     ] = None
     lr: Annotated[
         str | None,
         _option(
             TRAINING,
             "--lr",
-            "Learning rate of every stage; search tries ten in each stage first. Default: the task's recipe.",
+            "Learning rate of every stage. search: first try ten learning rates in each stage. Default: from the "
+            "task's recipe.",
             callback=_lr,
             metavar="RATE|search",
         ),
@@ -193,7 +202,8 @@ class TrainingOptions(DrawingOptions, ImageOptions):
         _option(
             TRAINING,
             "--lr-range",
-            "The rates that --lr search draws from, such as 0.001,0.6. Default: the study's, fitted to the optimizer.",
+            "Range of the learning rates that --lr search tries, such as 0.001,0.6. Default: the study's range, scaled "
+            "to the optimizer and the batch size.",
             callback=_lr_range,
             metavar="LOW,HIGH",
         ),
@@ -203,37 +213,37 @@ class TrainingOptions(DrawingOptions, ImageOptions):
         _option(
             TRAINING,
             "--lr-pruner",
-            "Stops bad rates of --lr search early: none, asha or hyperband.",
+            "Stop bad trials of --lr search early: none, asha or hyperband. Default: none.",
             callback=_lr_pruner,
             metavar="none|asha|hyperband",
         ),
     ] = None
-    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of weights, order and views (not of the split).")] = 0
+    seed: Annotated[
+        int, _option(TRAINING, "--seed", "Seed of weights, order and views. The split has its own, data.seed.")
+    ] = 0
     settings: Annotated[
         list[str] | None,
         _option(
             TRAINING,
             "--set",
-            "Any other setting, such as rotation.epochs=20, mocov2.temperature=0.1 or data.val=0.1; may be repeated. "
+            "Any other setting, such as rotation.epochs=20, mocov2.temperature=0.1 or data.val=0.1. May be repeated. "
             "See sslcurr tasks show TASK.",
             metavar="TASK.NAME=VALUE",
         ),
     ] = None
     precision: Annotated[
-        str, _option(MACHINE, "--precision", "auto (bf16 on GPUs that have it, else 32), 32 or bf16.")
+        str, _option(MACHINE, "--precision", "32, bf16 or auto: bf16 on GPUs that support it, else 32.")
     ] = "auto"
     save_minutes: Annotated[
-        float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage.")
+        float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
     ] = 5.0
     tensorboard: Annotated[
         bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
     ] = False
     recompute: Annotated[
-        bool, _option(MACHINE, "--recompute", "Keep less for the backward pass: larger batches fit, steps take longer.")
+        bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
     ] = False
-    dry_run: Annotated[
-        bool, _option(MACHINE, "--dry-run", "Read the data and show the resolved plan; train nothing.")
-    ] = False
+    dry_run: Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,14 +255,14 @@ class TargetOptions(TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions(DrawingOptions, ImageOptions):
-    """The shared options of the commands that show images to finished models."""
+    """The shared options of the commands that run images through finished models."""
 
     settings: Annotated[
         list[str] | None,
         _option(
             TRAINING,
             "--set",
-            "How the data is split, such as data.test=0.3; may be repeated.",
+            "How the data is split, such as data.test=0.3. May be repeated.",
             metavar="data.NAME=VALUE",
         ),
     ] = None
@@ -260,21 +270,24 @@ class DatasetOptions(DrawingOptions, ImageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(DatasetOptions):
-    """The shared options of the commands that look at what checkpoints have learnt."""
+    """The shared options of the commands that analyse checkpoints."""
 
     backbone: Annotated[
         str | None,
         _option(
             TRAINING,
             "--backbone",
-            "The timm network that other projects' files hold, where it cannot be told, and of an untrained one.",
+            "The timm network of a file of another project, if it is not recognised, or of an untrained model.",
             metavar="NAME",
         ),
     ] = None
     stem: Annotated[
-        str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (stride 1).")
+        str | None,
+        _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (3 x 3, stride 1)."),
     ] = None
-    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of what is drawn: images, halves, untrained weights.")] = 0
+    seed: Annotated[
+        int, _option(TRAINING, "--seed", "Seed of the random choice of images, halves and untrained weights.")
+    ] = 0
 
 
 def lab_of(options: MachineOptions) -> Lab:
@@ -292,7 +305,7 @@ def lab_of(options: MachineOptions) -> Lab:
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its parameter `shared`, in whose class (such as `Shared`) they are said."""
+    """Add to a command the options of its parameter `shared`: the fields of the class it is annotated with."""
     signature = inspect.signature(command, eval_str=True)
     options = signature.parameters["shared"].annotation
     hints = get_type_hints(options, include_extras=True)

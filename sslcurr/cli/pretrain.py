@@ -13,7 +13,7 @@ from sslcurr.cli.output import show_document
 
 @shared_options
 def pretrain(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A pretext task: see sslcurr tasks.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A pretext task (see sslcurr tasks).")],
     start: StartOption = None,
     *,
     shared: TrainingOptions,

@@ -13,7 +13,7 @@ from sslcurr.cli.output import show_document
 
 
 class Projection(StrEnum):
-    """How features are laid on a plane."""
+    """How features are projected to two dimensions."""
 
     pca = "pca"
     tsne = "tsne"
@@ -29,20 +29,22 @@ def probe(
     ] = None,
     label_fraction: Annotated[
         float,
-        typer.Option("--label-fraction", help="Share of the training images that is used.", rich_help_panel="Data"),
+        typer.Option("--label-fraction", help="Share of the training images that probes use.", rich_help_panel="Data"),
     ] = 1.0,
-    layers: Annotated[str, typer.Option(metavar="GLOB", help="Which layers, such as pooled or layer*.")] = "*",
+    layers: Annotated[str, typer.Option(metavar="GLOB", help="Layers to probe, such as pooled or layer*.")] = "*",
     projection: Annotated[
         Projection | None,
-        typer.Option(help="Also lay the features of the test images on a plane. Default: pca with --plot, else none."),
+        typer.Option(help="Also project the features of the test images to two dimensions. Default: pca with --plot."),
     ] = None,
     *,
     shared: ModelOptions,
 ) -> None:
-    """What are frozen features worth, layer by layer? kNN and linear probes, RankMe, LogME and H-score.
+    """Measure frozen features layer by layer: kNN and linear probes, RankMe, LogME and H-score.
 
-    Nothing of the network is trained. Probes learn from the training images and choose their settings on the validation
-    images. LogME and H-score need labels but no training, RankMe not even labels. Higher is better for all of them.
+    The network is not trained.
+    Probes learn on the training images. Validation images choose their settings.
+    LogME and H-score need labels, but no training. RankMe needs no labels.
+    Higher is better for all of them.
     """
     with shared.lab() as lab:
         document = lab.probe(

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions
-from sslcurr.cli.choices import StartOption
+from sslcurr.cli.choices import ProbeLayersOption, SeedsOption, StartOption
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -32,74 +32,90 @@ class SearchScore(StrEnum):
     linear = "linear"
 
 
+TasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TASK]...", help="Pretext tasks. Default: relative-location mocov2 swav rotation."),
+]
+MeasureOption = Annotated[
+    Measure,
+    typer.Option(help="finetune: train all weights. linear, knn: classify frozen features, which is cheaper."),
+]
+ImagenetOption = Annotated[
+    str | None,
+    typer.Option(metavar="CHECKPOINT|KEY", help="Weights to compare with, such as those of ImageNet."),
+]
+OrderingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--orderings",
+        metavar="WORD|A,B,C",
+        help="Also train orderings: curriculum, anti, full, pairs, triples, all, or one such as mocov2,swav. "
+        "May be repeated.",
+        rich_help_panel=ORDERINGS,
+    ),
+]
+LengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--length",
+        min=1,
+        help="Most tasks of the orderings that a word names. Without --orderings: all orderings up to this length.",
+        rich_help_panel=ORDERINGS,
+    ),
+]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", help="Print the table after every chain.", rich_help_panel=ORDERINGS)
+]
+SearchOption = Annotated[
+    bool,
+    typer.Option("--search", help="Search for a good ordering without training all.", rich_help_panel=SEARCH),
+]
+BeamOption = Annotated[
+    int,
+    typer.Option("--beam", help="Prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH),
+]
+BudgetOption = Annotated[
+    float,
+    typer.Option("--budget", help="Most image passes, as a share of those of all orderings.", rich_help_panel=SEARCH),
+]
+ScoreOption = Annotated[
+    SearchScore, typer.Option("--score", help="Probe by which prefixes are pruned.", rich_help_panel=SEARCH)
+]
+PenaltyOption = Annotated[
+    float,
+    typer.Option(
+        "--penalty",
+        help="Deducted from a stage's accuracy, times 1 - CKA of its features with its parent's, such as 0.05.",
+        rich_help_panel=SEARCH,
+    ),
+]
+
+
 @shared_options
 def rank(
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TASK]...", help="Pretext tasks. Default: relative-location mocov2 swav rotation."),
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of every chain: --seed and those after it.")] = 3,
-    measure: Annotated[
-        Measure,
-        typer.Option(help="finetune: train all weights. linear, knn: classify frozen features, cheaper."),
-    ] = Measure.finetune,
-    layers: Annotated[
-        str, typer.Option(metavar="GLOB", help="The layers that a probe looks at, such as pooled or layer*.")
-    ] = "*",
+    tasks: TasksArgument = None,
+    seeds: SeedsOption = 3,
+    measure: MeasureOption = Measure.finetune,
+    layers: ProbeLayersOption = "*",
     start: StartOption = None,
-    imagenet: Annotated[
-        str | None,
-        typer.Option(metavar="CHECKPOINT|KEY", help="ImageNet weights, or others, to compare with."),
-    ] = None,
-    orderings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--orderings",
-            metavar="WORD|A,B,C",
-            help="Also train orderings: curriculum, anti, full, pairs, triples, all, or one such as mocov2,swav; "
-            "may be repeated.",
-            rich_help_panel=ORDERINGS,
-        ),
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(
-            "--length", min=1, help="Most tasks of what a word stands for; alone: all.", rich_help_panel=ORDERINGS
-        ),
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Print the table so far after every chain.", rich_help_panel=ORDERINGS)
-    ] = False,
-    search: Annotated[
-        bool,
-        typer.Option("--search", help="Find a good ordering without training them all.", rich_help_panel=SEARCH),
-    ] = False,
-    beam: Annotated[
-        int,
-        typer.Option("--beam", help="Prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH),
-    ] = 2,
-    budget: Annotated[
-        float,
-        typer.Option("--budget", help="Most image passes, as a share of all orderings'.", rich_help_panel=SEARCH),
-    ] = 0.25,
-    score: Annotated[
-        SearchScore, typer.Option("--score", help="The probe that prunes.", rich_help_panel=SEARCH)
-    ] = SearchScore.knn,
-    penalty: Annotated[
-        float,
-        typer.Option(
-            "--penalty",
-            help="What a stage loses, such as 0.05, for features wholly unlike its parent's, as CKA sees it.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = 0.0,
+    imagenet: ImagenetOption = None,
+    orderings: OrderingsOption = None,
+    length: LengthOption = None,
+    watch: WatchOption = False,
+    search: SearchOption = False,
+    beam: BeamOption = 2,
+    budget: BudgetOption = 0.25,
+    score: ScoreOption = SearchScore.knn,
+    penalty: PenaltyOption = 0.0,
     *,
     shared: TargetOptions,
 ) -> None:
     """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
 
-    Stages that the store holds are reused; a command that was stopped goes on when it is run again. A stage whose loss
-    is not finite is marked, the rest goes on, and the exit code is 3.
+    Finished stages in the store are reused.
+    Run the same command again to continue after an interruption.
+    A stage whose loss is not finite is marked, and the others go on.
+    The exit code is then 3.
     """
     measured: MeasureOptions = {
         "seeds": seeds,

@@ -40,25 +40,30 @@ class TableFormat(StrEnum):
 def report(
     runs: RunsOption = Path("runs"),
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page, HTML. Default: report.html.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="The HTML page. Default: report.html.", show_default=False)
     ] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--run", metavar="NAME", help="Only this run; may be repeated. Default: all of the store."),
+        typer.Option("--run", metavar="NAME", help="Only this run. May be repeated. Default: all runs."),
     ] = None,
     table: Annotated[
         TableName | None,
-        typer.Option("--table", help="Print one table instead, of the newest run that has it or of --run."),
+        typer.Option(
+            "--table",
+            metavar="TABLE",
+            help=f"Print one table instead: {', '.join(TableName)}. Of the newest run that has it, or of --run.",
+        ),
     ] = None,
     form: Annotated[
-        TableFormat | None, typer.Option("--format", help="Of --table. Default: md. csv holds all values, not rounded.")
+        TableFormat | None,
+        typer.Option("--format", help="Format of --table. Default: md. csv has all values, not rounded."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write what a store holds as one page: rankings, tests, curves, figures, and the commands that make them again.
+    """Write the contents of a store as one page: rankings, tests, curves, figures, commands.
 
-    The page needs nothing else: no network, no server, no other files. With --json the document that it is made of is
-    printed, and the page is only written where --out says so.
+    The page needs no network, no server and no other files.
+    With --json the document is printed. The page is then only written with --out.
     """
     if form is not None and table is None:
         raise SpecError("--format is for --table", "say which table: --table rank")

@@ -13,7 +13,7 @@ from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import DrawingOptions, MachineOptions
 from sslcurr.errors import StoreError
 
-app = typer.Typer(invoke_without_command=True, help="List, show and remove what the store holds.")
+app = typer.Typer(invoke_without_command=True, help="List, show and remove the contents of the store.")
 
 
 @app.callback()
@@ -36,11 +36,13 @@ def show(
     runs: RunsOption = Path("runs"),
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FOLDER", help="Draw there what the run found, or the curves of the stage."),
+        typer.Option(
+            "--plot", metavar="FOLDER", help="Draw the results of the run, or the curves of the stage, in this folder."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show all that is known of a run or a stage."""
+    """Show a run or a stage in full."""
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:
         output.show_document(lab.show(name), options)
@@ -54,7 +56,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Forget RUNS (none: only tidy), then remove the stages, analyses and packs that no run needs."""
+    """Forget RUNS, then remove the stages, analyses and packs that no run needs.
+
+    Without RUNS, no run is forgotten.
+    """
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
         unneeded = lab.remove(names or (), dry_run=True)
@@ -65,10 +70,10 @@ def remove(
 
 
 def _confirm(num_entries: int, num_runs: int, *, yes: bool) -> None:
-    """Ask a person, unless `yes` was said.
+    """Ask for confirmation, unless `yes` is set.
 
     Raises:
-        StoreError: there is nobody to ask.
+        StoreError: stdin is not a terminal, so nobody can be asked.
     """
     if not yes and not sys.stdin.isatty():
         raise StoreError("removing needs a yes", "add --yes, or --dry-run to look first")

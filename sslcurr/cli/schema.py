@@ -8,9 +8,9 @@ import typer
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Of a document, such as rank, cka or train.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of document, such as rank, cka or train.")],
 ) -> None:
-    """Print the JSON Schema of a kind of document, as commands print it with --json."""
+    """Print the JSON Schema of a kind of document that commands print with --json."""
     from sslcurr.analysis.results.kinds import json_schema
     from sslcurr.cli.output import print_json
 

@@ -16,7 +16,7 @@ app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one
 
 @app.callback()
 def tasks(ctx: typer.Context, json: JsonOption = False) -> None:
-    """List the tasks with a line each."""
+    """List the tasks, one line each."""
     if ctx.invoked_subcommand is None:
         options = MachineOptions(json=json)
         with options.lab() as lab:
@@ -28,14 +28,14 @@ def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FOLDER|TABLE", help="Resolve the recipe for this data set, instead of a size."),
+        typer.Option(metavar="NAME|FOLDER|TABLE", help="Resolve the recipe for this data set, not for a size."),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="Where data sets lie that are given by a relative path.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the data sets that are given by a relative path.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the task's own labels."),
+        typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the labels that the task makes."),
     ] = None,
     num_images: Annotated[
         int | None, typer.Option(help="Training images to resolve the recipe for.", show_default="1000")
@@ -45,17 +45,19 @@ def show(
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the views, in pixels.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TASK.NAME=VALUE", help="As of pretrain; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="TASK.NAME=VALUE", help="As --set of pretrain. May be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the views that are drawn.")] = 0,
     runs: Annotated[
-        Path, typer.Option(help="The store, in which the data set is packed.", envvar="SSLCURR_RUNS", metavar="FOLDER")
+        Path, typer.Option(help="The store, which keeps the packed data set.", envvar="SSLCURR_RUNS", metavar="FOLDER")
     ] = Path("runs"),
     json: JsonOption = False,
 ) -> None:
-    """Show a task's settings: the paper's (for ImageNet), and those its recipe gives for a data set or a size of one.
+    """Show a task's settings: the paper's, and those of its recipe for a data set or a size.
 
-    With --out, draw what the network is given of some images.
+    The paper's settings are for ImageNet.
+    With --out, draw what the network gets of a few images.
     """
     options = MachineOptions(json=json, runs=runs)
     with options.lab() as lab:

@@ -13,7 +13,7 @@ from sslcurr.cli.output import show_document
 
 
 class ExportFormat(StrEnum):
-    """What is written."""
+    """Formats that export writes."""
 
     timm = "timm"
     torchvision = "torchvision"
@@ -23,35 +23,40 @@ class ExportFormat(StrEnum):
 def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of another project.")],
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The timm network it holds. Default: found out from the shapes.")
+        str | None, typer.Option(metavar="NAME", help="The timm network it holds. Default: recognised by its shapes.")
     ] = None,
     stem: Annotated[
-        str | None, typer.Option(help="imagenet, small (3 x 3, stride 2) or cifar (stride 1), where it cannot be told.")
+        str | None,
+        typer.Option(help="imagenet, small (3 x 3, stride 2) or cifar (3 x 3, stride 1), if the shapes do not tell."),
     ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
-            "--image-size", metavar="PIXELS", help="What it was trained on. Default: 224, or 32 for a cifar stem."
+            "--image-size",
+            metavar="PIXELS",
+            help="Side of the images it was trained on. Default: 224, or 32 for a cifar stem.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write. Default: NAME.backbone.safetensors, here.")
+        Path | None, typer.Option(metavar="FILE", help="File to write. Default: NAME.backbone.safetensors, here.")
     ] = None,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Fill weights that the file does not have with fresh ones.")
+        bool, typer.Option("--allow-missing", help="Fill weights that the file lacks with new random ones.")
     ] = False,
     unsafe_pickle: Annotated[
         bool,
         typer.Option(
-            "--unsafe-pickle", help="Run the code that a pickled file asks to run. Only if you trust its source."
+            "--unsafe-pickle", help="Let a pickled file run code while it is read. Only if you trust its source."
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
-    """Turn another project's checkpoint into one of ours, and say which of its keys were used.
+    """Convert another project's checkpoint, and show which of its keys were used.
 
-    MMSelfSup, OpenSelfSup, MoCo, SwAV, BYOL, DINO, VISSL, lightly, lightly-train, solo-learn, torchvision, timm. Every
-    command that takes a checkpoint also takes such a file itself; this one shows what becomes of it.
+    It reads files of MMSelfSup, OpenSelfSup, MoCo, SwAV, BYOL, DINO, VISSL,
+    lightly, lightly-train, solo-learn, torchvision and timm.
+    Other commands take such a file as a checkpoint, too.
+    This command shows how it is converted.
     """
     shared = MachineOptions(json=json)
     with shared.lab() as lab:
@@ -70,7 +75,7 @@ def import_weights(
 @shared_options
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT|KEY", help="A backbone.safetensors, a stage's folder or its key.")
+        str, typer.Argument(metavar="CHECKPOINT|KEY", help="A backbone.safetensors, a stage's folder or key.")
     ],
     kind: Annotated[
         ExportFormat,
@@ -81,7 +86,7 @@ def export(
         ),
     ] = ExportFormat.timm,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write. Default: TASKS.FORMAT, here.")
+        Path | None, typer.Option(metavar="FILE", help="File to write. Default: TASKS.FORMAT, here.")
     ] = None,
     headless: Annotated[
         bool, typer.Option("--backbone-only", help="Leave out the classifier of a fine-tuned stage.")
@@ -89,6 +94,6 @@ def export(
     *,
     shared: MachineOptions,
 ) -> None:
-    """Write a checkpoint for other programs; a fine-tuned stage goes with its classifier."""
+    """Write a checkpoint for other programs. A fine-tuned stage includes its classifier."""
     with shared.lab() as lab:
         show_document(lab.export(checkpoint, form=kind.value, out=out, backbone_only=headless), shared)

@@ -51,7 +51,7 @@ class DinoHead(nn.Module):
 
 
 class DINO(Task):
-    """Self-distillation: centred and sharpened outputs of a momentum (EMA) teacher on the large crops are the targets."""
+    """Self-distillation: the targets are centred, sharpened outputs of a momentum (EMA) teacher on the large crops."""
 
     name = "dino"
     version = 1

@@ -1,4 +1,4 @@
-"""Parts that joint-embedding tasks share: projectors, momentum (EMA) encoders, queues, contrastive losses, many crops."""
+"""Parts of joint-embedding tasks: projectors, momentum (EMA) encoders, queues, contrastive losses, many crops."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def small_training(batch_size: int, epochs: int, base_lr: float = 0.12) -> Train
 
 
 def lars_training(base_lr: float, batch_size: int, epochs: int, **more: Any) -> Training:
-    """LARS as joint-embedding papers have it: a learning rate of `base_lr` for 256 images, ten epochs of warm-up, a cosine.
+    """LARS as in joint-embedding papers: learning rate `base_lr` for 256 images, ten epochs of warm-up, a cosine.
 
     Weight decay 1e-6; biases and norms have neither decay nor trust ratio. `more` are further settings.
     """
@@ -211,7 +211,7 @@ def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def collapse(embeddings: Tensor) -> Tensor:
-    """Collapse monitor: scaled standard deviation of unit vectors [N, D]; 1 if they fill the sphere, 0 if all are equal."""
+    """Collapse monitor: scaled standard deviation of unit vectors [N, D]. 1: they fill the sphere. 0: all are equal."""
     return (embeddings.detach().std(dim=0).mean() * embeddings.shape[1] ** 0.5).detach()
 
 

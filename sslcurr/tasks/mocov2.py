@@ -80,9 +80,10 @@ class MoCoV2(Task):
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
-        """SGD 0.03 for 256 images, cosine. On small data a shorter queue, a faster key encoder and a higher learning rate.
+        """SGD 0.03 for 256 images, cosine.
 
-        At 0.999 the key encoder would hardly move in the few hundred steps of a small training.
+        On small data a shorter queue, a faster key encoder and a higher learning rate. At 0.999 the
+        key encoder would hardly move in the few hundred steps of a small training.
         """
         batch, epochs = facts.batch(256), facts.epochs or 200
         return Recipe(

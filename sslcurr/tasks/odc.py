@@ -79,7 +79,8 @@ class ODC(Task):
         """SGD 0.06 for 512 images, weight decay 1e-5, 440 epochs, times 0.4 at 400; the head without momentum.
 
         Clusters of about 128 images and not under 20, or in that proportion. On small data crops of at least a
-        fifth, less change of colour, no dropout, and 200 epochs: the paper's learning rate for 512 images is then used for 256.
+        fifth, less change of colour, no dropout, and 200 epochs: the paper's learning rate for 512 images is then used
+        for 256.
         """
         clusters = num_clusters(facts)
         smallest = max(1, min(20, round(facts.num_images / clusters * 20 / 128)))

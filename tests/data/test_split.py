@@ -345,6 +345,6 @@ def test_names_that_are_python_objects_are_compared_by_what_they_say():
 
 
 def test_few_splits_are_remembered():
-    for seed in range(3 * split.NUM_KEPT):
+    for seed in range(3 * split.NUM_REMEMBERED):
         assign(make_pack([0] * 10), SplitSettings(seed=seed))
-    assert len(split.remembered) == split.NUM_KEPT
+    assert len(split.remembered) == split.NUM_REMEMBERED

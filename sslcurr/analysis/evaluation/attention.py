@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sslcurr.analysis.evaluation.cam import METHODS, class_maps, enlarged
+from sslcurr.analysis.evaluation.cam import CAM_METHODS, class_maps, enlarged
 from sslcurr.analysis.evaluation.classifier import classes_of, classifier_of, fixed_view_of
 from sslcurr.analysis.evaluation.masks import ImageMasks
 from sslcurr.analysis.measures import attention
@@ -46,7 +46,7 @@ class AttentionSettings:
     """How attention is measured.
 
     Attributes:
-        method: one of `cam.METHODS`.
+        method: one of `cam.CAM_METHODS`.
         target: the class whose map is taken: the one that is `predicted`, or the image's `label`.
         layer: the layer whose maps are weighted; empty is the last stage with maps of `FEWEST_CELLS` a side.
         image_size: side of the views, in pixels; 0 is that of the training.
@@ -60,7 +60,7 @@ class AttentionSettings:
     image_size: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, names in (("method", self.method, METHODS), ("target", self.target, TARGETS)):
+        for name, value, names in (("method", self.method, CAM_METHODS), ("target", self.target, TARGETS)):
             if value not in names:
                 raise SpecError(f"--{name} cannot be {value!r}", did_you_mean(value, names))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslcurr.errors import SpecError
 
-METHODS = ("gradcam", "gradcam++", "eigencam")
+CAM_METHODS = ("gradcam", "gradcam++", "eigencam")
 """Grad-CAM (https://arxiv.org/abs/1610.02391), Grad-CAM++ (https://arxiv.org/abs/1710.11063) and EigenCAM
 (https://arxiv.org/abs/2008.00299), which does not depend on a class."""
 
@@ -31,7 +31,7 @@ def class_maps(
         classifier: gives [N, C] logits; it is used in evaluation mode.
         layer: the part of it whose output, [N, channels, h, w], is weighted.
         images: [N, channels, H, W] views.
-        method: one of `METHODS`.
+        method: one of `CAM_METHODS`.
         classes: [N] the class that each map is for; None: the predicted one.
 
     Returns:
@@ -67,10 +67,8 @@ def class_maps(
             maps = first_components(activations)
         else:
             gradients = tensors["gradients"].float().cpu().numpy()
-            if method == "gradcam":
-                weights = gradcam_weights(gradients)
-            else:
-                weights = gradcam_plus_plus_weights(activations, gradients)
+            plain = method == "gradcam"
+            weights = gradcam_weights(gradients) if plain else gradcam_plus_plus_weights(activations, gradients)
             maps = (weights[:, :, None, None] * activations).sum(axis=1)
     finally:
         hook.remove()

@@ -37,7 +37,7 @@ def embed(
 
     Args:
         features: four images or more.
-        method: one of `METHODS`.
+        method: one of `PROJECTIONS`.
         seed: of what is random in it.
 
     Returns:

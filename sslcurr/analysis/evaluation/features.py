@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslcurr.analysis.evaluation.inception import IMAGE_SIZE, find_weights, inception
+from sslcurr.analysis.results.distances.document import INCEPTION
 from sslcurr.analysis.results.document import Json
 from sslcurr.backbones.build import StageFeatures, stage_names
 from sslcurr.backbones.checkpoint import sha256_of
@@ -31,7 +32,6 @@ from sslcurr.spec.stage import BackboneSpec, hash_of
 
 # Raised when the same weights and images give other features.
 VERSION = 1
-INCEPTION = "inception"
 Progress = Callable[[int, int], None]
 
 

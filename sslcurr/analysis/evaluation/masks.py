@@ -84,8 +84,8 @@ def masks_of_report(planner: Planner, store: Store, note: Callable[[str], None])
     """The masks of the images that chains of a planner are reported on; as `masks_of`."""
     data, selection = planner.data, planner.selection("classification")
     split = report_split(selection)
-    asked = planner.request.masks is not None
-    return masks_of(data.masks, data.pack, selection.rows[split], store, split, note, asked=asked)
+    requested = planner.request.masks is not None
+    return masks_of(data.masks, data.pack, selection.rows[split], store, split, note, requested=requested)
 
 
 def masks_of(
@@ -96,7 +96,7 @@ def masks_of(
     split: str,
     note: Callable[[str], None],
     *,
-    asked: bool = True,
+    requested: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageMasks | None:
     """The masks of the `rows` of a pack that have one; None if none has.
@@ -107,7 +107,7 @@ def masks_of(
         store: keeps what was read.
         split: what these images are called in notes.
         note: called with one-line remarks.
-        asked: whether a person asked for these masks; a fault in masks that a data set merely brings is then a remark.
+        requested: whether a person asked for them; a fault in those that a data set brings is a remark.
         progress: called with the number of masks read and of all.
 
     Raises:
@@ -126,7 +126,7 @@ def masks_of(
     try:
         folder = store.analysis("masks", inputs, lambda part: _read(pack, rows, masks, part, progress).to_json())
     except DataError as error:
-        if asked:
+        if requested:
             raise
         note(f"attention is not measured: {error}")
         return None

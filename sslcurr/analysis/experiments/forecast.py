@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.experiments.chains import Chains
-from sslcurr.analysis.results.forecast.document import ForecastDocument, PlannedStage, PretrainingStages
+from sslcurr.analysis.results.forecast.document import ForecastDocument, ForecastStage, PretrainingStages
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.engine.cost import measured_speed, recorded_speed, weights_bytes
 from sslcurr.engine.plan import Parent
@@ -57,7 +57,7 @@ def forecast(
         chains=len(specs),
         pretraining_stages=PretrainingStages(alone=len(pretext), shared=len(set(pretext))),
         stages=[
-            PlannedStage(task=spec.task, tasks=list(spec.tasks), seed=spec.seed, key=key, reused=key in there)
+            ForecastStage(task=spec.task, tasks=list(spec.tasks), seed=spec.seed, key=key, reused=key in there)
             for key, spec in stages.items()
         ],
         there=len(there),

@@ -127,12 +127,12 @@ def card(run: StoredRun) -> Card:
         if run.kind is not None:
             fault = f"this version of sslcurr knows no tables for results of the kind {run.kind}"
         return Card(run, command, fault=fault)
-    made = result.tables(run.title)
+    tables = result.tables(run.title)
     return Card(
         run,
         command,
-        tuple(table for table in made if table.name not in FOLDED),
-        tuple(table for table in made if table.name in FOLDED),
+        tuple(table for table in tables if table.name not in FOLDED),
+        tuple(table for table in tables if table.name in FOLDED),
         chain_command=result.command if isinstance(result, RankDocument | SearchDocument) else None,
     )
 

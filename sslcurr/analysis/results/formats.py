@@ -12,7 +12,7 @@ from pathlib import Path
 from sslcurr.analysis.results.table import Table
 from sslcurr.files import write_whole
 
-FORMATS = ("md", "latex", "csv")
+TABLE_FORMATS = ("md", "latex", "csv")
 
 
 def render(table: Table, form: str, command: Sequence[str] = ()) -> str:
@@ -78,9 +78,9 @@ LATEX = {
 def _latex(table: Table, command: str) -> str:
     def escaped(text: str, number: bool = False) -> str:
         plain = " ".join(text.split()).replace(" -> ", " → ")
-        made = "".join(LATEX.get(character, character) for character in plain)
+        escaped = "".join(LATEX.get(character, character) for character in plain)
         # A minus, not a hyphen; and a line break may fall in no number.
-        return re.sub(r"(?<![\w.])-(?=\d)", "$-$", made) if number else made
+        return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped) if number else escaped
 
     lines = [r"% needs \usepackage{booktabs}"]
     lines += [f"% made by: {' '.join(command.split())}"] if command else []

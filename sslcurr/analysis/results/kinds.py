@@ -70,8 +70,8 @@ def document_class(kind: str) -> type[Document]:
     if kind not in KINDS:
         raise SpecError(f"there are no documents of kind {kind!r}", did_you_mean(kind, KINDS))
     module, _, name = KINDS[kind].partition(":")
-    found: type[Document] = getattr(importlib.import_module(module), name)
-    return found
+    document: type[Document] = getattr(importlib.import_module(module), name)
+    return document
 
 
 def decode(kind: str, plain: Any) -> Document:
@@ -130,8 +130,8 @@ def json_schema(kind: str) -> Json:
     """
     document = document_class(kind)
     schema = msgspec.json.schema(document)
-    own = {document.__module__, Estimate.__module__}  # classes of other kinds may have the same names
-    parts = {part.__name__: part for part in _subclasses(Part) if part.__module__ in own}
+    modules = {document.__module__, Estimate.__module__}  # classes of other kinds may have the same names
+    parts = {part.__name__: part for part in _subclasses(Part) if part.__module__ in modules}
     for name, definition in schema["$defs"].items():
         if name in parts and "properties" in definition:
             printed = parts[name].printed_names()

@@ -23,7 +23,7 @@ DASHES = ("-", "--", "-.", ":")
 GREY = "#777777"
 # Numbers on coloured cells: a page that turns black ink round in its dark mode leaves these as they are.
 DARK, LIGHT = "#111111", "#ffffff"
-FORMATS = ("png", "svg")
+FIGURE_FORMATS = ("png", "svg")
 WIDEST = 7.0  # inches: 9 points can still be read when that is printed half as wide
 STYLE: Any = {
     "font.size": 9,
@@ -102,7 +102,7 @@ class Chart:
                 axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.2))
             return axes
 
-    def save(self, folder: Path, formats: Formats = FORMATS) -> Figure:
+    def save(self, folder: Path, formats: Formats = FIGURE_FORMATS) -> Figure:
         """Write it to an existing folder as PNG, SVG or both; the same chart gives the same bytes."""
         import matplotlib
 
@@ -126,7 +126,7 @@ class Chart:
 
 
 @contextmanager
-def canvas(base: Path, width: float, height: float, formats: Sequence[str] = FORMATS) -> Iterator[Any]:
+def canvas(base: Path, width: float, height: float, formats: Sequence[str] = FIGURE_FORMATS) -> Iterator[Any]:
     """A matplotlib figure of so many inches, written as `base`.png, `base`.svg or both when it is drawn."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -140,7 +140,7 @@ def canvas(base: Path, width: float, height: float, formats: Sequence[str] = FOR
 
 
 @contextmanager
-def chart(base: Path, width: float, height: float, formats: Sequence[str] = FORMATS) -> Iterator[Any]:
+def chart(base: Path, width: float, height: float, formats: Sequence[str] = FIGURE_FORMATS) -> Iterator[Any]:
     """Like `canvas`, for a figure of one pair of axes, which it gives."""
     with canvas(base, width, height, formats) as figure:
         yield figure.add_subplot()

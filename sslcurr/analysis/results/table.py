@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # raw values by the names of columns, of any type that a column shows
 
 
 def general(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Colour operations on batches, each image with its own factors; the formulas are torchvision's for floats in [0, 1]."""
+"""Colour operations on batches, each image with its own factors, by torchvision's formulas for floats in [0, 1]."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from torch import nn
 from sslcurr.analysis.evaluation import attention as evaluation
 from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention, report_attention
 from sslcurr.analysis.evaluation.cam import (
-    METHODS,
+    CAM_METHODS,
     class_maps,
     enlarged,
     first_components,
@@ -162,7 +162,7 @@ def test_grad_cam_of_a_network_whose_map_is_known():
 def test_a_layer_that_writes_over_its_input_does_not_change_the_map():
     inplace, plain = Known([[2.0, 0.5]]), Known([[2.0, 0.5]])
     plain.act = nn.ReLU()
-    for method in METHODS:
+    for method in CAM_METHODS:
         first, second = (class_maps(each, each.maps, IMAGE, method)[0] for each in (inplace, plain))
         np.testing.assert_array_equal(first, second)
         assert first.sum() > 0
@@ -173,7 +173,7 @@ def test_maps_do_not_depend_on_the_batch_and_leave_the_network_as_it_was():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.append(nn.Linear(8, 4)).train()
     images = torch.randn(6, 3, 9, 9)
-    for method in METHODS:
+    for method in CAM_METHODS:
         together, predicted = class_maps(network, network[2], images, method)
         alone = np.concatenate([class_maps(network, network[2], image[None], method)[0] for image in images])
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sslcurr.analysis.evaluation.embedding import embed
-from sslcurr.analysis.results.probing.document import METHODS
+from sslcurr.analysis.results.probing.document import PROJECTIONS
 from tests.conftest import QUICK
 
 
@@ -21,7 +21,7 @@ def test_pca_by_hand():
 
 
 # UMAP is compiled anew in each process, for half a minute.
-@pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.long] * (m == "umap")) for m in METHODS])
+@pytest.mark.parametrize("method", [pytest.param(m, marks=[pytest.mark.long] * (m == "umap")) for m in PROJECTIONS])
 def test_groups_stay_apart_and_a_seed_gives_the_same_points(method):
     pytest.importorskip("umap" if method == "umap" else "sklearn")
     generator = np.random.default_rng(0)

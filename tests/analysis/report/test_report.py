@@ -23,7 +23,7 @@ from sslcurr.analysis.report import gather, pictures, svg
 from sslcurr.analysis.report import page as reports
 from sslcurr.analysis.report.tables import printed_table
 from sslcurr.analysis.results.charts import matrix_chart
-from sslcurr.analysis.results.formats import FORMATS, render
+from sslcurr.analysis.results.formats import TABLE_FORMATS, render
 from sslcurr.analysis.results.kinds import TABLE_NAMES as KINDS
 from sslcurr.analysis.results.kinds import tables
 from sslcurr.analysis.results.report import tables as report_tables
@@ -619,7 +619,7 @@ def test_attention_stands_beside_accuracy_where_masks_are_known(made):
 
 def test_words_of_the_command_line_are_those_of_the_tables():
     assert [name.value for name in TableName] == list(KINDS)
-    assert tuple(form.value for form in TableFormat) == FORMATS
+    assert tuple(form.value for form in TableFormat) == TABLE_FORMATS
 
 
 def test_many_models_and_layers_and_pretraining_alone(made):

@@ -533,7 +533,7 @@ def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path):
         for folder in folders:
             folder.mkdir()
             found = kinds.draw(kind, document, folder)
-            expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FORMATS}
+            expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FIGURE_FORMATS}
             assert found
             assert {path.name for path in folder.iterdir()} == expected
         for path in folders[0].iterdir():

@@ -12,7 +12,7 @@ from sslcurr.analysis.results.style import COLOURS, GREY, Chart, mark_of, percen
 from sslcurr.wording import shortened
 
 LABEL = "attention in the region, %"
-COVERED = "share of the image in the region"
+AREA_SHARE = "share of the image in the region"
 
 
 def charts(document: AttentionDocument) -> Iterator[Chart]:
@@ -90,7 +90,7 @@ def _handles(chains: Sequence[ChainAttention], covered: bool) -> list[Any]:
     ]
     if covered:
         mark: Any = {"marker": "|", "markersize": 10, "markeredgewidth": 1.6, "linestyle": "", "color": "black"}
-        handles.append(Line2D([], [], label=COVERED, **mark))
+        handles.append(Line2D([], [], label=AREA_SHARE, **mark))
     return handles
 
 
@@ -116,7 +116,7 @@ def _of_many(chains: Sequence[ChainAttention], title: str) -> Chart:
         return [
             Line2D([], [], color=COLOURS[0], marker="o", linestyle="", label="mean over images and seeds"),
             *([Line2D([], [], color=GREY, label="95 % interval")] if whiskers else []),
-            Line2D([], [], color="black", linewidth=1.4, label=COVERED),
+            Line2D([], [], color="black", linewidth=1.4, label=AREA_SHARE),
         ]
 
     return Chart("attention", f"{title}; by class: --json", 6.6, 1.2 + 0.19 * len(chains), paint)

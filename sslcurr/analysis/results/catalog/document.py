@@ -63,7 +63,7 @@ class Sides(Part, frozen=True, kw_only=True):
     longest: int
 
 
-class Fault(Part, frozen=True, kw_only=True):
+class FaultRow(Part, frozen=True, kw_only=True):
     """An image that cannot be used, and why."""
 
     image: str
@@ -106,8 +106,8 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     groups: int | None
     grey: int
     sides: Sides
-    faults: list[Fault]
-    broken: list[Fault]
+    faults: list[FaultRow]
+    broken: list[FaultRow]
     copies: list[list[str]]
     contradictions: list[list[str]]
     across_splits: list[list[str]]

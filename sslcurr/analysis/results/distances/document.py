@@ -8,6 +8,9 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
 
+# The name of the network of FID among the models.
+INCEPTION = "inception"
+
 
 class Distance(Part, frozen=True, kw_only=True):
     """A distance over random draws of images.

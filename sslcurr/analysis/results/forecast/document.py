@@ -21,7 +21,7 @@ class PretrainingStages(Part, frozen=True, kw_only=True):
     shared: int
 
 
-class PlannedStage(Part, frozen=True, kw_only=True):
+class ForecastStage(Part, frozen=True, kw_only=True):
     """A stage that the chains need.
 
     Attributes:
@@ -61,7 +61,7 @@ class ForecastDocument(Document, frozen=True, kw_only=True):
 
     chains: int
     pretraining_stages: PretrainingStages
-    stages: list[PlannedStage]
+    stages: list[ForecastStage]
     there: int
     images_per_second: dict[str, float]
     measured_now: list[str]

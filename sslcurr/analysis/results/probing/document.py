@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Interval
 
-METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 class Probe(Part, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class Embedding(Part, frozen=True, kw_only=True):
 
     Attributes:
         model: its title.
-        method: one of `METHODS`.
+        method: one of `PROJECTIONS`.
         explained: shares of the variance that both axes hold; None of a method without such axes.
         layer: whose features are taken.
         split: whose images: test, or all where there are no test images.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sslcurr.analysis.results.charts import Line, distinct, labelled, line_chart, line_of
 from sslcurr.analysis.results.estimate import Interval
-from sslcurr.analysis.results.probing.document import METHODS, Embedding, LayerScores, Probe, ProbeDocument
+from sslcurr.analysis.results.probing.document import PROJECTIONS, Embedding, LayerScores, Probe, ProbeDocument
 from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, mark_of
 from sslcurr.wording import shortened
 
@@ -90,7 +90,7 @@ def _embedding(name: str, entry: Embedding, dataset: str) -> Chart:
         [classes.index(label) if label else -1 for label in table["label"]],
         classes,
         title=f"{entry.model}, {entry.layer}: {entry.num_images:,} images of {dataset} ({entry.split})",
-        method=METHODS[entry.method],
+        method=PROJECTIONS[entry.method],
         explained=entry.explained,
     )
 

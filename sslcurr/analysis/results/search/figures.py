@@ -13,7 +13,7 @@ from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
 # How a candidate was scored: whether for fewer epochs, and at how many seeds.
 Effort = tuple[bool, int]
 Scores = Mapping[Effort, ScoredCandidate]
-MARKERS = "o^sDvPX"
+POINT_MARKERS = "o^sDvPX"
 
 
 def charts(document: SearchDocument) -> Iterator[Chart]:
@@ -86,7 +86,7 @@ def _paint_candidates(
     handles = []
     for number, (short, seeds) in enumerate(efforts):
         label = f"{'short look' if short else 'all epochs'}, {seeds} seed{'s' * (seeds != 1)}"
-        handles.append(mark_handle(MARKERS[number % 7], COLOURS[number % len(COLOURS)], True, label))
+        handles.append(mark_handle(POINT_MARKERS[number % 7], COLOURS[number % len(COLOURS)], True, label))
     return [*handles, Line2D([], [], linestyle="", label="filled: kept; open: dropped")]
 
 
@@ -95,7 +95,7 @@ def _paint_score(axes: Any, place: float, number: int, candidate: ScoredCandidat
     axes.plot(
         percent(candidate.score),
         place,
-        MARKERS[number % 7],
+        POINT_MARKERS[number % 7],
         markersize=5.5,
         color=colour,
         markerfacecolor=colour if candidate.kept else "white",

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from sslcurr.analysis.results.document import Document, Json, Part
 
 
-class TaskRow(Part, frozen=True, kw_only=True):
+class ListedTask(Part, frozen=True, kw_only=True):
     """A task: its name, the version of its results, what it learns in a line, and the paper's URL."""
 
     task: str
@@ -23,7 +23,7 @@ class TasksDocument(Document, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "tasks"
 
-    tasks: list[TaskRow]
+    tasks: list[ListedTask]
 
 
 class TaskDocument(Document, frozen=True, kw_only=True):
