@@ -272,12 +272,12 @@ def test_a_figure_depends_neither_on_the_other_data_sets_nor_on_their_order_or_n
 
 
 def test_an_untrained_network_sees_all_data_sets_at_one_size(look, tmp_path):
-    found = look.json("fid", "fashion", "digits", "--models", "random:test_vgg", "--num-images", "10")
+    found = look.json("fid", "fashion", "digits", "--models", "random:test_efficientnet", "--num-images", "10")
     assert found["models"][0]["image_size"] == 28
     sizes = [
         json.loads((folder / "inputs.json").read_text())["image_size"]
         for folder in (look.runs / "analyses").glob("features-*/")
-        if json.loads((folder / "inputs.json").read_text())["backbone"]["name"] == "test_vgg"
+        if json.loads((folder / "inputs.json").read_text())["backbone"]["name"] == "test_efficientnet"
     ]
     assert sizes == [28, 28]
 
