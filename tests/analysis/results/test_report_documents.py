@@ -78,13 +78,24 @@ def test_the_stages_that_are_drawn_are_those_of_the_chains():
 # ---- stores that are not as this version writes them
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store_in(root: Path) -> Store:
     """Runs that nobody carried out, with a document of each kind."""
-    store = Store(tmp_path / "runs")
+    store = Store(root)
     for number, kind in enumerate(("train", "rank", "search", "grid", "cka", "fid", "probe", "attend")):
         store.keep_result(noted(store, kind, number), kind, plain(kind))
     return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return store_in(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> page.Page:
+    """The page of `store` where everything can be read."""
+    store = store_in(tmp_path_factory.mktemp("whole") / "runs")
+    return page.page(gather(store), store)
 
 
 def noted(store: Store, title: str, number: int = 0, **more: Any) -> RunRecord:
@@ -105,9 +116,8 @@ def name_of(store: Store, title: str) -> str:
     return name
 
 
-def test_every_kind_has_its_tables_and_charts_on_the_page(store):
-    document = gather(store)
-    made = page.page(document, store)
+def test_every_kind_has_its_tables_and_charts_on_the_page(store, whole):
+    document, made = gather(store), whole
     assert made.num_figures >= 8
     assert made.left_out == ()
     assert "cannot be shown" not in made.html
@@ -158,9 +168,8 @@ def test_a_record_with_the_least_that_it_may_have_is_read(store):
         ),
     ],
 )
-def test_what_cannot_be_read_stops_no_page(store, content, words):
+def test_what_cannot_be_read_stops_no_page(store, whole, content, words):
     name = name_of(store, "cka")
-    whole = page.page(gather(store), store)
     (store.results / f"{name}.json").write_text(content)
     document = gather(store)
     made = page.page(document, store)
