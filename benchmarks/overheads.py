@@ -90,7 +90,7 @@ import json, sys, time
 began = float(sys.argv[1])
 from sslcurr.analysis.experiments import forecast
 from sslcurr.analysis.experiments.chains import Chains
-from sslcurr.cli import forecast as rankings
+from sslcurr.cli import rank
 from sslcurr.cli.app import app
 spent = {"imports": time.monotonic() - began, "speeds": 0.0, "stages": 0.0, "forecast": 0.0}
 def timed(owner, method, name):
@@ -104,7 +104,8 @@ def timed(owner, method, name):
     setattr(owner, method, call)
 timed(forecast, "measured_speed", "speeds")
 timed(Chains, "specs", "stages")
-timed(rankings, "print_forecast", "forecast")
+timed(forecast, "forecast_ranking", "forecast")
+timed(rank, "show_document", "forecast")
 try:
     app(sys.argv[2:])
 except SystemExit as end:

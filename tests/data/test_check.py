@@ -170,7 +170,7 @@ def test_list_and_show_every_name(sslcurr, tmp_path):
     for document in documents:
         assert document["name"] in listed
         shown = sslcurr.json("data", "show", document["name"], "--data-root", str(tmp_path))
-        assert shown == document
+        assert {name: shown[name] for name in shown if name not in ("schema", "invocation")} == document
         empty = {"tree", "files"} if document["there"].startswith("in the package") else set()
         assert {key for key, value in shown.items() if value in ("", [])} == empty
         text = sslcurr("data", "show", document["name"], "--data-root", str(tmp_path)).stdout
