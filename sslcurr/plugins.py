@@ -119,9 +119,9 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     def unknown(self, name: str, without: Sequence[str] = ()) -> SslcurrError:
         """The error that says that there is none of that name, and what may have been meant, but for `without`."""
-        package, slash, _ = name.partition("/")
+        package = name.partition("/")[0]
         hint = did_you_mean(name, [each for each in self if each not in without])
-        if slash and not any(each.startswith(f"{package}/") for each in self._others()):
+        if re.fullmatch(f"{WORD}/{WORD}", name) and not any(each.startswith(f"{package}/") for each in self._others()):
             hint = f"no installed package {package} brings one; {hint}"
         return self.error(f"unknown {self.noun} {name!r}", hint)
 

@@ -221,6 +221,8 @@ def test_an_unknown_name_says_which_package_is_missing_or_what_is_near(site):
     with pytest.raises(SpecError, match="unknown task 'acme/block'") as near:
         tasks_here().find("acme/block")
     assert near.value.hint == "did you mean acme/blocks?"
+    for folder in ("/data/acme", "acme/"):
+        assert "no installed package" not in tasks_here().unknown(folder).hint
 
 
 def test_something_put_into_the_table_is_there_for_this_process():

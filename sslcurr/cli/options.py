@@ -145,6 +145,11 @@ class DrawingOptions(MachineOptions):
         _option(MACHINE, "--plot", "Write charts (PNG, SVG) and tables (CSV) to this folder.", metavar="FOLDER"),
     ] = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether the command has results to draw."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(DrawingOptions, ImageOptions):
@@ -244,6 +249,11 @@ class TrainingOptions(DrawingOptions, ImageOptions):
         bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
     ] = False
     dry_run: Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")] = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether the command has results to draw; a plan is none."""
+        return not self.dry_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,12 @@ def show_document(document: Document, options: MachineOptions) -> None:
     """
     files = options.reporter.files
     if options.json:
-        paths = {"files": [str(path) for path in files]} if isinstance(options, DrawingOptions) else {}
-        print_json({**document.to_json(), **paths})
+        plain = document.to_json()
+        if isinstance(options, DrawingOptions) and options.draws:
+            # `schema` and `invocation` come last.
+            plain = {**plain, "files": [str(path) for path in files]}
+            plain |= {name: plain.pop(name) for name in ("schema", "invocation")}
+        print_json(plain)
     else:
         print_document(document, files)
     if getattr(document, "failed", None):

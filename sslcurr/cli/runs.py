@@ -11,6 +11,7 @@ import typer
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import DrawingOptions, MachineOptions
+from sslcurr.cli.terminal import print_path
 from sslcurr.errors import StoreError
 
 app = typer.Typer(invoke_without_command=True, help="List, show and remove the contents of the store.")
@@ -63,6 +64,9 @@ def remove(
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
         unneeded = lab.remove(names or (), dry_run=True)
+        if not json:
+            for path, size in unneeded.removed.items():
+                print_path(f"{size / 2**20:10.1f} MiB  {path}")
         if not dry_run and (unneeded.removed or unneeded.forgotten):
             _confirm(len(unneeded.removed), len(unneeded.forgotten), yes=yes)
             unneeded = lab.remove(names or ())

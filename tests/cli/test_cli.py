@@ -103,10 +103,14 @@ def test_a_checkpoint_continues_in_plain_timm(sslcurr, quick):
 
 
 def test_dry_run_trains_nothing_and_names_the_keys_that_a_run_will_have(sslcurr, quick):
-    plan = sslcurr.json("chain", "rotation", "--dry-run", *quick)
+    plots = sslcurr.runs / "plots"
+    plan = sslcurr.json("chain", "rotation", "--dry-run", "--plot", str(plots), *quick)
     assert not (sslcurr.runs / "stages").exists()
+    assert not plots.exists()
+    assert "files" not in plan
     assert [stage["reused"] for stage in plan["stages"]] == [False, False]
     ran = sslcurr.json("chain", "rotation", *quick)
+    assert list(ran)[-3:] == ["files", "schema", "invocation"]
     assert [s["key"] for s in ran["stages"]] == [s["key"] for s in plan["stages"]]
     text = sslcurr("chain", "rotation", "--dry-run", *quick)
     assert text.stdout.count("have") == 2
@@ -403,6 +407,7 @@ def test_runs_are_listed_shown_and_removed(sslcurr, quick):
     assert "--yes" in refused.stderr
     looked = sslcurr.json("runs", "remove", runs[1]["run"], "--dry-run")
     assert any("stages" in path for path in looked["removed"])
+    assert [line.split("MiB  ")[1] for line in refused.stdout.splitlines()] == list(looked["removed"])
     assert len(sslcurr.json("runs")["runs"]) == 2
     sslcurr.json("runs", "remove", runs[1]["run"], "--yes")
     assert len(sslcurr.json("runs", "--stages")["stages"]) == 2

@@ -27,13 +27,13 @@ def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
     columns = (
         Column("chain", ("chain",)),
         Column("seeds", ("num_seeds",), count),
-        Column("images", ("num_images",), count),
         ATTENTION,
         ATTENTION_BETWEEN,
         Column("without preference (%)", ("coverage",), share),
         Column("pointing (%)", ("pointing",), share),
         Column(f"{INTERVAL} of pointing", ("pointing_low", "pointing_high"), between),
         Column("undefined", ("num_undefined",), count),
+        Column("images", ("num_images",), count),
     )
     split = "" if document.split == "all" else f"{document.split} "
     about = f"{document.dataset}, {counted(document.num_images, split + 'image')} with a mask"

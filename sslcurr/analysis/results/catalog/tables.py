@@ -83,7 +83,7 @@ def _classes(document: CheckDocument) -> Table:
     columns += [Column(split or "to be split", (f"split {split}",), count) for split in splits]
     columns.append(Column("images", ("images",), count))
     heading = f"{document.dataset}: {document.root}"
-    return Table("check", heading, tuple(columns), [*rows, total], best=frozenset({len(rows)}))
+    return Table("check", heading, tuple(columns), [*rows, total], breaks=frozenset({len(rows)}))
 
 
 def _findings(document: CheckDocument) -> list[str]:

@@ -36,9 +36,8 @@ def closing_lines(document: InventoryDocument) -> list[str]:
             if key not in ("found", "schema", "invocation")
         ]
     if isinstance(document, RemovalDocument):
-        lines = [f"{size / 2**20:10.1f} MiB  {path}" for path, size in document.removed.items()]
         verb = "would free" if document.dry_run else "freed"
-        return [*lines, f"{verb} {sum(document.removed.values()) / 2**20:.1f} MiB"]
+        return [f"{verb} {sum(document.removed.values()) / 2**20:.1f} MiB"]
     return []
 
 
