@@ -802,8 +802,8 @@ def test_the_table_of_attend_shows_each_number_once_in_percent(capsys):
     lines = [line for line in text.splitlines()[1:] if re.search(r"\d", line) and "interval" not in line]
     rows = [re.split(r" {2,}", line.strip()) for line in lines]
     assert rows == [
-        ["a", "2", "12", "45.6 ± 2.5", "40.0 to 50.0", "34.5", "56.7", "50.0 to 60.0", "3"],
-        ["b", "1", "12", "-", "-", "34.5", "56.7", "50.0 to 60.0", "3"],
+        ["a", "2", "45.6 ± 2.5", "40.0 to 50.0", "34.5", "56.7", "50.0 to 60.0", "3", "12"],
+        ["b", "1", "-", "-", "34.5", "56.7", "50.0 to 60.0", "3", "12"],
         ["x", "5", "11.0", "10.0 to 12.0", "22.0", "33.0"],
         ["y", "7", "-", "-", "44.0", "-"],
     ]
