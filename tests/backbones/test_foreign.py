@@ -516,7 +516,7 @@ def test_colour_and_grey_are_not_mixed():
     assert "takes 1 input channels, and the requested one 3" in message
     assert "channels = 1" in hint
     message, _ = error_of(convert_state, weights(RESNET18), GREY)
-    assert "takes 3 input channels, and the one asked for 1" in message
+    assert "takes 3 input channels, and the requested one 1" in message
 
 
 def test_another_architecture_is_refused():
