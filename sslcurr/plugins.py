@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sslcurr.errors import SslcurrError, did_you_mean
+from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -169,7 +170,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         try:
             return entry.load()
         except FAILURES as error:
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise self.error(
                 f"the package {package} brings the {self.noun} {name}, and importing {entry.value} fails: "
                 f"{type(error).__name__}: {reason}",

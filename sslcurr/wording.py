@@ -20,6 +20,11 @@ def arrow(names: Sequence[str]) -> str:
     return " -> ".join(names)
 
 
+def reason_of(error: BaseException) -> str:
+    """What an exception of another library says, on one line; its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def shortened(text: str, most: int = 40) -> str:
     """A name that fits: its middle is left out where it does not, as names often differ at their ends."""
     if len(text) <= most:

@@ -20,6 +20,7 @@ from sslcurr.analysis.results.catalog.document import (
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError
 from sslcurr.files import check_picture, check_writable
+from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
     from sslcurr.data.check import Findings
@@ -217,7 +218,7 @@ def _download(name: str, data_root: Path | None) -> None:
     try:
         entry.downloader(home)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise DataError(
             f"{name} could not be downloaded: {reason}", f"sslcurr data show {name} says how to get it by hand"
         ) from error

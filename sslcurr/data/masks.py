@@ -30,6 +30,7 @@ from sslcurr.data.sources.folders import images_below
 from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import MASK_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
 from sslcurr.errors import DataError
+from sslcurr.wording import reason_of
 
 __all__ = ["Boxes", "Mask", "find_masks", "is_squashed", "proportions", "read_mask"]
 
@@ -368,5 +369,5 @@ def _opened(path: Path) -> Iterator[PngImageFile]:
     except OSError as error:
         raise DataError(f"the mask {path} cannot be read: {error.strerror or error}", hint) from error
     except (ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise DataError(f"the mask {path} cannot be read: {reason}", hint) from error

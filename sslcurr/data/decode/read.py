@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from sslcurr.data.decode.depth import window
 from sslcurr.data.decode.image import MAX_PIXELS, PICTURES, BrokenImage
 from sslcurr.errors import DataError
+from sslcurr.wording import reason_of
 
 __all__ = [
     "MAX_PIXELS",
@@ -167,7 +168,7 @@ def _load(data: bytes, frame: int | None, size: int | None) -> tuple[np.ndarray,
         # This is what Pillow's plugins raise on damaged files; OSError has no errno then, as nothing is read from disk.
         if isinstance(error, BrokenImage):
             raise
-        raise BrokenImage(" ".join(str(error).split()) or type(error).__name__) from error
+        raise BrokenImage(reason_of(error)) from error
     except (struct.error, zlib.error) as error:
         raise BrokenImage(str(error)) from error
     return array, orientation, reduced

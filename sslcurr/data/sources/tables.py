@@ -15,7 +15,7 @@ from pathlib import Path
 from sslcurr.data.sources.boxes import Boxes, Mask
 from sslcurr.data.sources.source import SPLIT_NAMES, ImageFault, Source, sorted_classes, with_free_parts
 from sslcurr.errors import DataError, did_you_mean
-from sslcurr.wording import and_more
+from sslcurr.wording import and_more, reason_of
 
 __all__ = ["TABLE_SUFFIXES", "from_columns", "from_table", "read_columns"]
 
@@ -176,7 +176,7 @@ def _read_parquet(table: Path, wanted: Sequence[str]) -> dict[str, list[str]]:
             # Other columns may hold whole images.
             content = file.read(columns=[c for c in names if c in wanted])
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise DataError(f"{table} cannot be read as Parquet: {reason}", "write it again") from error
     columns = {name: [_cell_text(value) for value in content[name].to_pylist()] for name in content.column_names}
     return columns or {name: [] for name in names}

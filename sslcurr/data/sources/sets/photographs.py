@@ -14,7 +14,7 @@ from sslcurr.data.sources.folders import from_folder, images_below
 from sslcurr.data.sources.sets.entry import PHOTO_VIEWS, Entry, Needed
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.errors import DataError
-from sslcurr.wording import counted
+from sslcurr.wording import counted, reason_of
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
 IMAGENET_DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -180,7 +180,7 @@ def _photographs(
 
 
 def _unusable(name: str, home: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
+    reason = reason_of(error)
     return DataError(
         f"torchvision cannot use the files of {name} in {home}: {reason}", f"sslcurr data show {name} shows the tree"
     )
