@@ -7,17 +7,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
-from sslcurr.data.sources import catalog
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import StageSpec
+from sslcurr.testing.subject import write_images
 
 # One thread: the numbers of a run then do not depend on how many cores the machine has.
 torch.set_num_threads(1)
@@ -50,15 +48,7 @@ SMALL: dict[str, tuple[str, ...]] = {
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 63 real images of three classes, 28 x 28, grey."""
-    root = tmp_path_factory.mktemp("data") / "clothes"
-    source = catalog.find_source("fashion")
-    assert source.arrays is not None
-    labels = np.array(source.labels)
-    for name in ("trouser", "sandal", "bag"):
-        (root / name).mkdir(parents=True)
-        for i in np.flatnonzero(labels == name)[:21]:
-            Image.fromarray(source.arrays[i]).save(root / name / f"{i:04d}.png")
-    return root
+    return write_images(tmp_path_factory.mktemp("data") / "clothes")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from sslcurr.api.training import refuse_masks
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.stage import Json
 
 if TYPE_CHECKING:
     from sslcurr.analysis.experiments.chains import Chain, Chains
@@ -185,10 +186,7 @@ def rank(
     from sslcurr.analysis.experiments.progress import ChainsProgress
     from sslcurr.analysis.experiments.ranking import Ranking, table_so_far
 
-    ask = Ask.of(session, tasks, **measure)
-    wanted = Wanted.of(ask, orderings, imagenet)
-    chains = ask.chains(session)
-    reference = wanted.reference(session, chains)
+    ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
     chains.check_network(ask.tasks)
     record = _rank_record(session, chains, ask, wanted, reference)
     singles = [(task,) for task in ask.tasks]
@@ -245,10 +243,7 @@ def plan_rank(
     from sslcurr.analysis.experiments.orderings import chosen_orderings
     from sslcurr.analysis.experiments.ranking import known_singles
 
-    ask = Ask.of(session, tasks, **measure)
-    wanted = Wanted.of(ask, orderings, imagenet)
-    chains = ask.chains(session)
-    reference = wanted.reference(session, chains)
+    ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
     accuracies = known_singles(chains, ask.tasks, ask.seeds)
     order = accuracies or dict.fromkeys(ask.tasks, 0.0)
     singles: list[Ordering] = [(task,) for task in ask.tasks]
@@ -264,6 +259,16 @@ def plan_rank(
             guessed=accuracies is None and bool(named & {"curriculum", "anti"}),
         )
     )
+
+
+def _prepared(
+    session: Session, tasks: Sequence[str], orderings: str | Sequence[str], imagenet: str | None, measure: Json
+) -> tuple[Ask, Wanted, Chains, Parent | None]:
+    """A ranking that was checked, its chains, and the weights that they are compared with."""
+    ask = Ask.of(session, tasks, **measure)
+    wanted = Wanted.of(ask, orderings, imagenet)
+    chains = ask.chains(session)
+    return ask, wanted, chains, wanted.reference(session, chains)
 
 
 def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, reference: Parent | None) -> RunRecord:

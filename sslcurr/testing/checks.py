@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 import math
 import os
@@ -183,7 +184,8 @@ def killed_anywhere_and_run_again_equals_uninterrupted(subject: Subject) -> None
         (loop.Loop, "epoch_done", 1),
         (train, "finish", 1),
     ):
-        with _killed_at(target, name, call), _raises(KeyboardInterrupt, f"{name} was never called {call} times"):
+        killed = patch.object(target, name, killed_at(getattr(target, name), call))
+        with killed, _raises(KeyboardInterrupt, f"{name} was never called {call} times"):
             subject.train(spec, "killed", **runtime)
         expect(Store(subject.folder / "killed").all() == [], f"killed in {name}, the stage counts as finished")
     again = subject.train(spec, "killed", **runtime)
@@ -328,19 +330,16 @@ def _first_difference(a: Stage, b: Stage, name: str) -> str:
     return pairs[0] if pairs else f"{len(rows)} rows instead of {len(others)}"
 
 
-@contextmanager
-def _killed_at(target: Any, name: str, call: int) -> Iterator[None]:
-    """Raise KeyboardInterrupt at the n-th call of `target.name`, as a kill between two saves would end a process."""
-    real, calls = getattr(target, name), []
+def killed_at(real: Callable[..., Any], call: int) -> Callable[..., Any]:
+    """`real`, but its n-th call raises KeyboardInterrupt, as a kill between two saves would end a process."""
+    calls = itertools.count(1)
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
-        calls.append(name)
-        if len(calls) == call:
+        if next(calls) == call:
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
-    with patch.object(target, name, wrapped):
-        yield
+    return wrapped
 
 
 @contextmanager
