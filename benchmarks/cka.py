@@ -73,7 +73,7 @@ def ours(made: list[torch.nn.Module], layers: str, images: torch.Tensor, batch: 
         alignment = alignment or Alignment(len(grams))
         alignment.add(grams)
     assert alignment is not None
-    found = cka_of(alignment.sums.sum(axis=0))
+    found = cka_of(alignment.sums)
     return found[: len(extractors[0].names), len(extractors[0].names) :]
 
 

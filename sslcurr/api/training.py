@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
+from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
 from sslcurr.api.session import Session
@@ -175,6 +176,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             stages=[_trained(outcome) for outcome in outcomes],
             downstream=reports.reports.get("downstream", UNSET),
             baseline=reports.reports.get("baseline", UNSET),
+            gain=_gain(planner, reports),
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
             title=record.title,
@@ -185,6 +187,26 @@ def train(session: Session, target: Target) -> TrainDocument:
     session.draw(document)
     session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
     return document
+
+
+def _gain(planner: Planner, reports: Reports) -> Difference | UnsetType:
+    """Of the chain over its baseline, paired by image; unset where one of them was not tested."""
+    from sslcurr.analysis.evaluation.classifier import report_split
+    from sslcurr.analysis.experiments.chains import correct_of, gain_of
+    from sslcurr.analysis.measures.comparisons import Comparisons
+    from sslcurr.analysis.measures.intervals import Images, sample
+
+    if len(reports.reports) < 2:
+        return UNSET
+    selection = planner.selection(CLASSIFICATION)
+    split = report_split(selection)
+    labels, groups, rows = selection.labels(split), selection.pack.groups, selection.rows[split]
+    images = Images.of(len(labels), classes=labels, groups=None if groups is None else groups[rows])
+    figures = {
+        name: sample(correct_of(Path(str(report.predictions)).parent)[None], images)
+        for name, report in reports.reports.items()
+    }
+    return gain_of(Comparisons(figures).difference("baseline", "downstream"))
 
 
 def _asked(session: Session, planner: Planner, target: Target, keys: list[str]) -> Json:

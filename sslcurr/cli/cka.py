@@ -66,8 +66,8 @@ def cka(
             "--batch-size",
             metavar="N",
             show_default=False,
-            help="Images per minibatch of the estimate. All images in one batch give the exact value, without an "
-            "interval. Default: an eighth of the images, from 32 to 256.",
+            help="Images per minibatch of the estimate. All images in one batch give the exact value. "
+            "Default: an eighth of the images, from 32 to 256.",
         ),
     ] = 0,
     *,

@@ -95,13 +95,13 @@ def subject_of(
     return Subject(task, stage, folder, golden, device)
 
 
-def write_images(root: Path) -> Path:
-    """A folder of 63 real images of three classes, 28 x 28, grey: some of those that come with sslcurr."""
+def write_images(root: Path, each: int = 21) -> Path:
+    """A folder of real images, `each` of three classes, 28 x 28, grey: some of those that come with sslcurr."""
     source = catalog.find_source("fashion")
     assert source.arrays is not None
     labels = np.array(source.labels)
     for name in ("trouser", "sandal", "bag"):
         (root / name).mkdir(parents=True)
-        for i in np.flatnonzero(labels == name)[:21]:
+        for i in np.flatnonzero(labels == name)[:each]:
             Image.fromarray(source.arrays[i]).save(root / name / f"{i:04d}.png")
     return root

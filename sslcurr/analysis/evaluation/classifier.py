@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from sslcurr.data.views.view import View
 
 # Raised when the reports of the same weights and images come out differently.
-VERSION = 1
-# 2: linear probes are trained ten times closer to their optimum.
-PROBE_VERSION = 2
+# 2: intervals by Student's t.
+VERSION = 2
+# 2: linear probes are trained ten times closer to their optimum. 3: intervals by Student's t.
+PROBE_VERSION = 3
 
 
 def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[ClassificationReport, Path]:

@@ -11,8 +11,7 @@ from msgspec import UNSET
 
 from sslcurr.analysis.evaluation.classifier import features_of, report_split
 from sslcurr.analysis.measures import feature_scores
-from sslcurr.analysis.measures.classification import balanced_accuracy
-from sslcurr.analysis.measures.intervals import bootstrap_interval
+from sslcurr.analysis.measures.classification import accuracy_interval, balanced_accuracy
 from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_knn, probe_linear
 from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.estimate import Interval
@@ -34,7 +33,8 @@ from sslcurr.files import read_as
 from sslcurr.spec.stage import hash_of
 
 # Raised when the same features give other scores.
-VERSION = 1
+# 2: intervals by Student's t.
+VERSION = 2
 
 
 class KeptScores(Part, frozen=True, kw_only=True):
@@ -175,6 +175,6 @@ def _accuracy(
     """Balanced accuracy of a probe on the validation images and on the reported ones, and the latter's interval."""
     labels, predictions = features.y[split], result.probabilities.argmax(axis=1)
     groups = selection.pack.groups
-    interval = bootstrap_interval(labels, predictions, None if groups is None else groups[selection.rows[split]])
+    interval = accuracy_interval(labels, predictions, None if groups is None else groups[selection.rows[split]])
     validation = result.validation if len(features.y["val"]) else None
     return validation, balanced_accuracy(labels, predictions), interval

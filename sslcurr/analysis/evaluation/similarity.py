@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sslcurr.analysis.measures.cka import FEWEST, Alignment, Estimates, estimates, linear_gram, rbf_gram
+from sslcurr.analysis.measures.cka import FEWEST, Alignment, Estimates, estimates, groups_of, linear_gram, rbf_gram
 from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.estimate import Interval
 from sslcurr.analysis.results.similarity.document import (
@@ -38,8 +38,8 @@ from sslcurr.files import read_as
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.stage import hash_of, in_range
 
-# Raised when the same models and images give other numbers.
-VERSION = 1
+# Raised when the same models and images give other numbers. 2: intervals by a jackknife over images.
+VERSION = 2
 ESTIMATORS, KERNELS, POOLS = ("unbiased", "biased"), ("linear", "rbf"), ("none", "avg")
 LARGEST_BATCH = 256
 
@@ -81,7 +81,7 @@ class CkaSettings:
 
 
 def batch_size_for(num_images: int) -> int:
-    """Images of a batch: eight batches if each has 32 images then, for the intervals, and 256 at most, for memory."""
+    """Images of a batch: eight batches if each has 32 images then, and 256 at most, for memory."""
     return min(LARGEST_BATCH, max(32, -(-num_images // 8)))
 
 
@@ -195,14 +195,14 @@ def compare(
     def work(part: Path) -> Json:
         # Of equal size; a little more than asked for where a batch would have fewer than the fewest.
         batches = np.array_split(order, min(-(-len(order) // batch_size), len(order) // FEWEST))
-        names, sums, counts = _compare(models, sizes, data, batches, settings, device, progress)
-        np.savez(part / "hsic.npz", sums=sums, counts=counts)
+        names, alignment = _compare(models, sizes, data, batches, settings, device, progress)
+        np.savez(part / "hsic.npz", sums=alignment.sums, changes=alignment.changes)
         return Comparison(layers=names, num_batches=len(batches)).to_json()
 
     folder = store.analysis("cka", inputs, work)
     kept = read_as(folder / "done.json", Comparison)
     with np.load(folder / "hsic.npz") as arrays:
-        values = estimates(arrays["sums"], arrays["counts"], seed=settings.seed)
+        values = estimates(arrays["sums"], arrays["changes"])
     layers = tuple(tuple(names) for names in kept.layers)
     return Similarity(tuple(models), layers, values, len(order), kept.num_batches, folder)
 
@@ -215,8 +215,8 @@ def _compare(
     settings: CkaSettings,
     device: str,
     progress: Progress | None,
-) -> tuple[list[list[str]], NDArray[Any], NDArray[Any]]:
-    """Layers of each model, and the sums of an `Alignment` with their counts."""
+) -> tuple[list[list[str]], Alignment]:
+    """Layers of each model, and the sums over all batches."""
     where = placement(device, "32")
     base = Feed(select(data.spec(1.0), labelled=False, pack=data.pack), models[0].backbone, where.device)
     extractors = []
@@ -224,6 +224,7 @@ def _compare(
         feed, view = base.for_backbone(model.backbone), View(size=size, crop="center")
         extractors.append((feed, view, GramExtractor(model, settings, where.device, size)))
     alignment: Alignment | None = None
+    groups = groups_of([len(rows) for rows in batches])
     for number, rows in enumerate(batches):
         inputs: dict[object, Tensor] = {}  # models that want the same views share them
         grams: list[Tensor] = []
@@ -235,11 +236,12 @@ def _compare(
             grams += extractor.grams(inputs[kind])
         if alignment is None:
             alignment = Alignment(len(grams), settings.estimator)
-        alignment.add(torch.stack(grams))
+        of_images = groups[number]  # of the rows in random order, which are shown sorted
+        alignment.add(torch.stack(grams), of_images[np.argsort(rows)] if len(of_images) else None)
         if progress is not None:
             progress(number + 1, len(batches))
     assert alignment is not None
-    return [extractor.names for _, _, extractor in extractors], alignment.sums, alignment.counts
+    return [extractor.names for _, _, extractor in extractors], alignment
 
 
 class GramExtractor:
@@ -343,7 +345,7 @@ def _number(value: float) -> float | None:
 
 
 def _interval(low: float, high: float) -> Interval | None:
-    """The ends of an interval; None where some resamples hold only batches in which CKA is not defined."""
+    """The ends of an interval; None where CKA is not defined."""
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 

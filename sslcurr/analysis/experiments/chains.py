@@ -15,8 +15,9 @@ from sslcurr.analysis.evaluation import classifier
 from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention
 from sslcurr.analysis.evaluation.masks import masks_of_report
 from sslcurr.analysis.measures.attention import mean_of
-from sslcurr.analysis.measures.intervals import Floats, resampled_accuracies
-from sslcurr.analysis.results.estimate import Failure, Run
+from sslcurr.analysis.measures.comparisons import Paired
+from sslcurr.analysis.measures.intervals import Images, Sample, sample
+from sslcurr.analysis.results.estimate import Difference, Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
@@ -382,36 +383,29 @@ def accuracies_of(runs: Sequence[Chain]) -> list[float]:
     return [run.balanced_accuracy for run in runs if isinstance(run, MeasuredChain)]
 
 
-def paired_difference(
-    a: Sequence[Chain], b: Sequence[Chain], labels: NDArray[Any], groups: NDArray[Any] | None
-) -> tuple[float, Floats] | None:
-    """The mean of b minus a over the seeds that both have, and its resamples; None where they have none in common."""
-    first, second = ({run.seed: run for run in runs if isinstance(run, MeasuredChain)} for runs in (a, b))
-    seeds = [seed for seed in first if seed in second]
-    if not seeds:
-        return None
-    runs = {"a": [first[seed] for seed in seeds], "b": [second[seed] for seed in seeds]}
-    columns = resampled_of(runs, labels, groups)
-    return float(np.mean(accuracies_of(runs["b"])) - np.mean(accuracies_of(runs["a"]))), columns["b"] - columns["a"]
-
-
-def resampled_of(
+def figures_of(
     runs: Mapping[Name, Sequence[Chain]], labels: NDArray[Any], groups: NDArray[Any] | None
-) -> dict[Name, Floats]:
-    """`intervals.resampled_accuracies` by name, for chains of which not every run failed.
+) -> dict[Name, Sample]:
+    """The balanced accuracies of chains over their seeds, and what each image does to them; failed runs are left out.
 
     Args:
-        runs: of each chain over the seeds, in the same order; some may still be missing at the end.
+        runs: of each chain over the seeds.
         labels, groups: of the reported images.
     """
-    measured = {name: each for name, each in runs.items() if accuracies_of(each)}
-    if not measured:
-        return {}
-    num_seeds = max(len(each) for each in measured.values())
-    correct = np.full((len(measured), num_seeds, len(labels)), np.nan)
-    for place, each in enumerate(measured.values()):
-        for number, run in enumerate(each):
-            if isinstance(run, MeasuredChain):
-                correct[place, number] = run.correct
-    columns = resampled_accuracies(labels, correct, groups)
-    return dict(zip(measured, columns.T, strict=True))
+    images = Images.of(len(labels), classes=labels, groups=groups)
+    figures = {}
+    for name, each in runs.items():
+        measured = [run for run in each if isinstance(run, MeasuredChain)]
+        if measured:
+            correct = np.stack([run.correct for run in measured])
+            figures[name] = sample(correct, images, [run.seed for run in measured])
+    return figures
+
+
+def gain_of(paired: Paired | None) -> Difference:
+    """A paired difference as documents have it."""
+    if paired is None:
+        return Difference(mean=None, interval=None, num_seeds=0, told_apart=False)
+    return Difference(
+        mean=paired.mean, interval=paired.interval, num_seeds=paired.num_seeds, told_apart=paired.told_apart
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, accuracies_of, resampled_of
+from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, figures_of, gain_of
 from sslcurr.analysis.experiments.ranking import SCRATCH, summary
-from sslcurr.analysis.measures.intervals import Floats, interval_of
+from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.grid.document import Cell, GridDocument, Halving
 from sslcurr.analysis.results.ranking.document import Ordering
@@ -97,7 +98,12 @@ class Grid:
 
     def document(self) -> GridDocument:
         """All that is measured so far."""
-        resampled = resampled_of(self.measured, self.chains.labels, self.chains.groups)
+        figures = figures_of(self.measured, self.chains.labels, self.chains.groups)
+        compared = Comparisons(
+            figures,
+            baselines={cell for cell in figures if cell.ssl_fraction is None},
+            lineages={cell: cell.ssl_fraction for cell in figures},
+        )
         return GridDocument(
             dataset=self.chains.dataset,
             split=self.chains.split,
@@ -110,11 +116,12 @@ class Grid:
                 Cell(
                     label_fraction=cell.label_fraction,
                     ssl_fraction=cell.ssl_fraction,
-                    **asdict(summary(chains, resampled.get(cell))),
+                    **asdict(summary(chains, compared, None, cell)),
+                    gain=self._gain(cell, compared),
                 )
                 for cell, chains in self.measured.items()
             ],
-            halving=self._halving(resampled),
+            halving=_halving(compared),
             failed=[
                 chain.failure()
                 for chains in self.measured.values()
@@ -123,17 +130,22 @@ class Grid:
             ],
         )
 
-    def _halving(self, resampled: dict[Shares, Floats]) -> Halving:
-        """What half the labels and half the images of pretraining cost: the slopes of a least-squares plane."""
-        cells = [cell for cell in resampled if cell.ssl_fraction is not None]
-        shares = np.array([[np.log2(label), np.log2(ssl or 1.0)] for label, ssl in cells]).reshape(-1, 2)
-        design = np.column_stack([np.ones(len(cells)), shares])
-        if len(cells) < 3 or np.linalg.matrix_rank(design) < 3:
-            return Halving(labels=None, images=None)
-        means = np.array([np.mean(accuracies_of(self.measured[cell])) for cell in cells])
-        columns = np.stack([resampled[cell] for cell in cells], axis=1)
-        inverse = np.linalg.pinv(design)
-        labels, images = (
-            Difference(mean=float(-(means @ slope)), interval=interval_of(-(columns @ slope))) for slope in inverse[1:3]
-        )
-        return Halving(labels=labels, images=images)
+    def _gain(self, cell: Shares, compared: Comparisons[Shares]) -> Difference | UnsetType:
+        """Over training from scratch with the same labels; unset for that itself, and without a baseline."""
+        if not self.baseline or cell.ssl_fraction is None:
+            return UNSET
+        return gain_of(compared.difference(Shares(cell.label_fraction, None), cell))
+
+
+def _halving(compared: Comparisons[Shares]) -> Halving:
+    """What half the labels and half the images of pretraining cost: the slopes of a least-squares plane."""
+    cells = [cell for cell in compared.samples if cell.ssl_fraction is not None]
+    shares = np.array([[np.log2(label), np.log2(ssl or 1.0)] for label, ssl in cells]).reshape(-1, 2)
+    design = np.column_stack([np.ones(len(cells)), shares])
+    if len(cells) < 3 or np.linalg.matrix_rank(design) < 3:
+        return Halving(labels=None, images=None)
+    slopes = np.linalg.pinv(design)[1:3]
+    labels, images = (
+        gain_of(compared.weighted(dict(zip(cells, -slope, strict=True)), ends=(-np.inf, np.inf))) for slope in slopes
+    )
+    return Halving(labels=labels, images=images)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,12 @@ from sslcurr.analysis.measures.intervals import Floats
 from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering, PermutationTest
 from sslcurr.seeds import numpy_generator
 
-MOST_EXACT = 200_000  # arrangements that a permutation test looks at one by one
+MOST_TASKS = 7  # whose names are permuted in all ways
+DRAWN = 20_000  # permutations of more tasks
+AT_ONCE = 1000  # permutations that are in memory together
+ONE_SEED = "one seed: ranking and effect have to come from different seeds"
+NOTHING_TO_COMPARE = "none to compare"
+NOT_ALIKE = "a test needs all orderings of a length: give --orderings pairs, triples or full"
 
 
 def strata_of(
@@ -38,64 +45,167 @@ def effect_of(accuracies: NDArray[np.floating], strata: Sequence[tuple[list[int]
     return np.mean(each, axis=0)
 
 
-def permutation_test(
-    orderings: Sequence[Ordering],
-    accuracies: Sequence[float],
-    singles: Mapping[str, float],
-    *,
-    strata: str = "set",
-    seed: int = 0,
-) -> PermutationTest:
-    """Are curriculum orderings better than others? One-sided, exact up to 200,000 arrangements, else 20,000 drawn.
+@dataclass(frozen=True)
+class Judged:
+    """Chains measured at several seeds, each seed judged by the ranking of tasks that the other seeds make.
 
-    Under the hypothesis that order does not matter, each ordering of a stratum is as likely as any other to be the one
-    that accuracies make the curriculum.
+    A chain and a single task of one seed share a stage, and so its luck. Ranking and effect are therefore never of one
+    seed.
+
+    Attributes:
+        orderings: K orderings.
+        accuracies: [K, S], measured at every seed.
+        rankings: S times task -> mean single-SSL accuracy over the other seeds.
+    """
+
+    orderings: Sequence[Ordering]
+    accuracies: Floats
+    rankings: Sequence[Mapping[str, float]]
+
+    @classmethod
+    def of(
+        cls, orderings: Sequence[Ordering], accuracies: NDArray[np.floating], singles: Mapping[str, Sequence[float]]
+    ) -> Judged:
+        """From what was measured.
+
+        Args:
+            orderings, accuracies: K orderings, [K, S] accuracies.
+            singles: task -> its accuracy alone at each of the S seeds.
+
+        Raises:
+            ValueError: an accuracy is not a number.
+        """
+        values = np.asarray(accuracies, dtype=float)
+        alone = {task: np.asarray(each, dtype=float) for task, each in singles.items()}
+        if np.isnan(values).any() or any(np.isnan(each).any() for each in alone.values()):
+            raise ValueError("an accuracy is not a number: leave out what was not measured")
+        num_seeds = values.shape[1]
+        # Of other orderings than all of a length, renamed ones would be missing.
+        whole = whole_lengths(orderings)
+        if whole:
+            kept = [place for place, ordering in enumerate(orderings) if len(ordering) in whole]
+            orderings, values = [orderings[place] for place in kept], values[kept]
+        rankings = [
+            {task: float(np.delete(each, seed).mean()) for task, each in alone.items()} if num_seeds > 1 else {}
+            for seed in range(num_seeds)
+        ]
+        return cls(orderings, values, rankings)
+
+    def weights(self, strata: str) -> Floats:
+        """[S, K] weights whose product with the accuracies of a seed is its effect; zeros where there are no strata."""
+        rows = np.zeros((len(self.rankings), len(self.orderings)))
+        for row, ranking in zip(rows, self.rankings, strict=True):
+            pairs = strata_of(self.orderings, ranking, strata) if ranking else []
+            for ours, others in pairs:
+                row[ours] += 1 / len(ours) / len(pairs)
+                row[others] -= 1 / len(others) / len(pairs)
+        return rows
+
+    def num_strata(self, strata: str) -> int:
+        """Sets or lengths that have curricula and others, in the seed that has most of them."""
+        counts = [len(strata_of(self.orderings, ranking, strata)) for ranking in self.rankings if ranking]
+        return max(counts, default=0)
+
+
+def permutation_test(judged: Judged, *, strata: str = "set", seed: int = 0) -> PermutationTest:
+    """Are curriculum orderings better than others? One-sided.
+
+    If order does not matter, the tasks' names mean nothing for a set of orderings that has each of them: all names
+    are permuted, in the chains of all seeds alike, while the rankings stay. Only permutations count under which the
+    orderings that were measured stay the same set. All are looked at up to seven tasks, else 20,000 are drawn.
 
     Args:
-        orderings, accuracies: K orderings and their measured accuracies.
-        singles: the single-SSL accuracies, which say what a curriculum is.
+        judged: the chains with the rankings that judge them.
         strata: `set` (orderings of the same tasks) or `length`.
-        seed: of the arrangements that are drawn.
+        seed: of the permutations that are drawn.
 
     Returns:
-        The test without an interval, which is over images and seeds.
+        The test without an interval.
     """
-    values = np.asarray(accuracies, dtype=float)
-    if np.isnan(values).any():
-        raise ValueError("an accuracy is not a number: leave out what was not measured")
-    pairs = strata_of(orderings, singles, strata)
-    if not pairs:
-        return PermutationTest(
-            strata=strata, num_strata=0, effect=None, p_value=None, num_arrangements=0, exact=True, interval=None
-        )
-    observed = float(effect_of(values, pairs))
-    counts = [math.comb(len(ours) + len(others), len(ours)) for ours, others in pairs]
-    exact = math.prod(counts) <= MOST_EXACT
-    if exact:
-        sums = np.zeros(1)
-        for ours, others in pairs:
-            stratum = values[[*ours, *others]]
-            chosen = np.array(list(itertools.combinations(range(len(stratum)), len(ours))))
-            of_chosen = stratum[chosen].sum(axis=1)
-            each = of_chosen / len(ours) - (stratum.sum() - of_chosen) / len(others)
-            sums = (sums[:, None] + each).ravel()
-    else:
-        generator = numpy_generator(seed, "permutation")
-        sums = np.zeros(20_000)
-        for ours, others in pairs:
-            mixed = generator.permuted(np.tile(values[[*ours, *others]], (len(sums), 1)), axis=1)
-            sums += mixed[:, : len(ours)].mean(axis=1) - mixed[:, len(ours) :].mean(axis=1)
-    as_large = int(np.sum(sums / len(pairs) >= observed - 1e-12))
-    p_value = as_large / len(sums) if exact else (1 + as_large) / (1 + len(sums))
+    if len(judged.rankings) < 2:
+        return _no_test(strata, ONE_SEED)
+    num_strata = judged.num_strata(strata)
+    if not num_strata:
+        return _no_test(strata, NOTHING_TO_COMPARE)
+    weights = judged.weights(strata)
+    used = np.abs(weights).sum(axis=1) > 0
+    places, exact = renamed(judged.orderings, seed)
+    tested = len(places) > 1
+    effects = effects_of(weights[used], judged.accuracies.T[used], places)
+    # What other numbers would have shown at best: as many permutations change nothing.
+    apart = numpy_generator(0, "apart").random(judged.accuracies.T[used].shape)
+    unchanged = int(np.sum(np.isclose(generic := effects_of(weights[used], apart, places), generic[0], atol=1e-12)))
+    as_large = int(np.sum(effects >= effects[0] - 1e-12))
     return PermutationTest(
         strata=strata,
-        num_strata=len(pairs),
-        effect=observed,
-        p_value=p_value,
-        num_arrangements=len(sums),
+        num_strata=num_strata,
+        effect=float(effects[0]),
+        p_value=as_large / len(effects) if tested else None,
+        num_arrangements=len(effects),
         exact=exact,
         interval=None,
+        smallest_p_value=unchanged / len(effects) if tested else None,
+        reason=None if tested else NOT_ALIKE,
     )
+
+
+def _no_test(strata: str, reason: str) -> PermutationTest:
+    return PermutationTest(
+        strata=strata,
+        num_strata=0,
+        effect=None,
+        p_value=None,
+        num_arrangements=0,
+        exact=True,
+        interval=None,
+        smallest_p_value=None,
+        reason=reason,
+    )
+
+
+def effects_of(weights: Floats, accuracies: Floats, places: NDArray[np.intp]) -> Floats:
+    """[S, K] weights, [S, K] accuracies, [P, K] places of renamed orderings -> [P] effects, means over the seeds."""
+    effects = np.zeros(len(places))
+    for row, values in zip(weights, accuracies, strict=True):
+        for start in range(0, len(places), AT_ONCE):
+            effects[start : start + AT_ONCE] += values[places[start : start + AT_ONCE]] @ row
+    return effects / len(weights)
+
+
+def whole_lengths(orderings: Sequence[Ordering]) -> set[int]:
+    """The lengths of which all orderings of the tasks are there."""
+    num_tasks = len({task for ordering in orderings for task in ordering})
+    counts = Counter(len(ordering) for ordering in {tuple(ordering) for ordering in orderings})
+    return {length for length, count in counts.items() if length > 1 and count == math.perm(num_tasks, length)}
+
+
+def renamed(orderings: Sequence[Ordering], seed: int = 0) -> tuple[NDArray[np.intp], bool]:
+    """Where each ordering is found when tasks are renamed, and whether that is done in all ways.
+
+    Args:
+        orderings: K orderings.
+        seed: of the permutations that are drawn where there are too many.
+
+    Returns:
+        [P, K] places, those of the tasks' own names first, of the permutations that leave the set of orderings alone.
+    """
+    tasks = sorted({task for ordering in orderings for task in ordering})
+    place = {tuple(ordering): number for number, ordering in enumerate(orderings)}
+    exact = len(tasks) <= MOST_TASKS
+    permutations: Iterable[Sequence[str]]
+    if exact:
+        permutations = itertools.permutations(tasks)
+    else:
+        generator = numpy_generator(seed, "permutation")
+        drawn = ([tasks[i] for i in generator.permutation(len(tasks))] for _ in range(DRAWN - 1))
+        permutations = itertools.chain([tasks], drawn)
+    rows = []
+    for names in permutations:
+        new = dict(zip(tasks, names, strict=True))
+        row = [place.get(tuple(new[task] for task in ordering), -1) for ordering in orderings]
+        if -1 not in row:
+            rows.append(row)
+    return np.array(rows, dtype=np.intp), exact
 
 
 PREDICTIONS = ("order", "mean", "last")

@@ -6,8 +6,9 @@ arXiv 2112.12086, arXiv 2301.10687.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -22,21 +23,31 @@ from sslcurr.analysis.experiments.chains import (
     FailedChain,
     MeasuredChain,
     accuracies_of,
-    paired_difference,
-    resampled_of,
+    figures_of,
+    gain_of,
 )
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
-    effect_of,
+    Judged,
     kendall_tau,
     permutation_test,
     predicted,
-    strata_of,
 )
 from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
-from sslcurr.analysis.measures.intervals import Floats, alike, interval_of
+from sslcurr.analysis.measures.attention import sample_of
+from sslcurr.analysis.measures.comparisons import Comparisons
+from sslcurr.analysis.measures.intervals import (
+    Floats,
+    Images,
+    Sample,
+    combined,
+    interval_of,
+    jackknife_groups,
+    jackknifed,
+    without_groups,
+)
 from sslcurr.analysis.results.columns import ACCURACY
-from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
+from sslcurr.analysis.results.estimate import Estimate, Summary
 from sslcurr.analysis.results.ranking.document import (
     IMAGENET,
     AttentionFacts,
@@ -46,7 +57,6 @@ from sslcurr.analysis.results.ranking.document import (
     Kendall,
     Ordering,
     OrderingRow,
-    PermutationTest,
     RankDocument,
     TaskRow,
 )
@@ -54,8 +64,9 @@ from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.engine.plan import Parent
 from sslcurr.wording import arrow
 
+Name = TypeVar("Name", bound=Hashable)
+
 SCRATCH, START = "scratch", "start"
-RESAMPLES_OF_TAU = 500
 
 
 @dataclass
@@ -202,22 +213,22 @@ def document_of(
         attention: how it was measured.
         command: the command line that trains the curriculum.
     """
-    resampled = resampled_of(_by_name(results), labels, groups)
+    compared = compared_of(results, labels, groups)
+    attended = attended_of(results)
     singles = singles_of(results)
     rising = curriculum_of(singles)
-    pairs = _alike_pairs(results, rising, labels, groups)
-    tasks = [_task_row(results, task, resampled[task,], labels, groups) for task in rising]
+    pairs = _alike_pairs(compared, rising)
+    tasks = [_task_row(results, task, compared, attended) for task in rising]
     longer = {name: chains for name, chains in results.chains.items() if len(name) > 1}
     orderings: list[OrderingRow] | UnsetType = UNSET
     best: Best | UnsetType | None = UNSET
     tested: Hypothesis | UnsetType = UNSET
     if longer:
         num_tasks = sum(len(name) == 1 for name in results.chains)
-        orderings = table_of(longer, resampled, singles, pairs, num_tasks)
+        rows = {name: summary(chains, compared, attended, name) for name, chains in longer.items()}
+        orderings = table_of(rows, singles, pairs, num_tasks)
         best = best_of(tasks, orderings, split)
-        # Chains of fewer seeds than others cannot be compared with them image by image.
-        complete = [name for name, chains in longer.items() if len(accuracies_of(chains)) == len(results.seeds)]
-        tested = hypothesis([name for name in complete if set(name) <= set(singles)], longer, resampled, singles)
+        tested = hypothesis(results, compared, labels, groups)
     return RankDocument(
         dataset=dataset,
         split=split,
@@ -225,7 +236,7 @@ def document_of(
         seeds=list(results.seeds),
         num_images=len(labels),
         tasks=tasks,
-        baselines={name: summary(chains, resampled.get((name,))) for name, chains in results.baselines.items()},
+        baselines={name: summary(chains, compared, attended, (name,)) for name, chains in results.baselines.items()},
         curriculum=list(rising),
         ties=tie_groups(rising, pairs),
         orderings=orderings,
@@ -242,51 +253,65 @@ def _by_name(results: Results) -> dict[Ordering, list[Chain]]:
     return {(name,): chains for name, chains in results.baselines.items()} | results.chains
 
 
-def _alike_pairs(
-    results: Results, rising: Ordering, labels: NDArray[np.integer], groups: NDArray[np.integer] | None
-) -> list[tuple[str, str]]:
+def compared_of(
+    results: Results, labels: NDArray[np.integer], groups: NDArray[np.integer] | None
+) -> Comparisons[Ordering]:
+    """The accuracies of all chains; those that start with one task share its luck."""
+    return _comparisons(figures_of(_by_name(results), labels, groups), results)
+
+
+def attended_of(results: Results) -> Comparisons[Ordering]:
+    """How much of the attention of all chains lies inside masks; of none where no masks are known."""
+    figures = {}
+    for name, chains in _by_name(results).items():
+        seen = [chain for chain in chains if isinstance(chain, MeasuredChain) and chain.attention is not None]
+        attentions = [chain.attention for chain in seen if chain.attention is not None]
+        if attentions:
+            inside = np.stack([attention.inside for attention in attentions])
+            figures[name] = sample_of(inside, attentions[0].groups, [chain.seed for chain in seen])
+    return _comparisons(figures, results)
+
+
+def _comparisons(figures: Mapping[Ordering, Sample], results: Results) -> Comparisons[Ordering]:
+    return Comparisons(
+        figures,
+        baselines={(name,) for name in results.baselines},
+        lineages={name: name[0] for name in figures},
+    )
+
+
+def _alike_pairs(compared: Comparisons[Ordering], rising: Ordering) -> list[tuple[str, str]]:
     """The pairs of tasks that cannot be told apart."""
     pairs = []
     for a, b in itertools.combinations(rising, 2):
-        difference = paired_difference(results.chains[a,], results.chains[b,], labels, groups)
-        if difference is None or alike(difference[1]):
+        paired = compared.difference((a,), (b,))
+        if paired is None or not paired.told_apart:
             pairs.append((a, b))
     return pairs
 
 
-def _task_row(
-    results: Results,
-    task: str,
-    resampled: Floats,
-    labels: NDArray[np.integer],
-    groups: NDArray[np.integer] | None,
-) -> TaskRow:
-    chains = results.chains[task,]
-    gains = {
-        name: gain_of(paired_difference(baseline, chains, labels, groups))
-        for name, baseline in results.baselines.items()
-    }
+def _task_row(results: Results, task: str, compared: Comparisons[Ordering], attended: Comparisons[Ordering]) -> TaskRow:
+    gains = {name: gain_of(compared.difference((name,), (task,))) for name in results.baselines}
     return TaskRow(
         task=task,
-        **asdict(summary(chains, resampled)),
+        **asdict(summary(results.chains[task,], compared, attended, (task,))),
         gain=next((gain for name, gain in gains.items() if name != IMAGENET), UNSET),
         gain_over_imagenet=gains.get(IMAGENET, UNSET),
     )
 
 
-def gain_of(difference: tuple[float, Floats] | None) -> Difference:
-    """How much better one chain is than another over the seeds of both, with the 95 % interval."""
-    if difference is None:
-        return Difference(mean=None, interval=None)
-    return Difference(mean=difference[0], interval=interval_of(difference[1]))
-
-
-def summary(chains: Sequence[Chain], resampled: Floats | None) -> Summary:
+def summary(
+    chains: Sequence[Chain],
+    compared: Comparisons[Name] | None = None,
+    attended: Comparisons[Name] | None = None,
+    name: Name | None = None,
+) -> Summary:
     """A chain over seeds: mean, standard deviation (n - 1), 95 % interval, attention, and each seed.
 
     Args:
         chains: its seeds.
-        resampled: its resampled accuracies; None leaves the interval out.
+        compared, attended: the accuracies and the attention of the chains of the table; None leaves the intervals out.
+        name: of the chain in these.
     """
     measured = [chain for chain in chains if isinstance(chain, MeasuredChain)]
     values = [chain.balanced_accuracy for chain in measured]
@@ -294,9 +319,9 @@ def summary(chains: Sequence[Chain], resampled: Floats | None) -> Summary:
     return Summary(
         mean=float(np.mean(values)) if values else None,
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        interval=interval_of(resampled) if resampled is not None else None,
+        interval=compared.interval(name) if compared is not None and name is not None else None,
         validation=float(np.mean(validation)) if validation else None,
-        attention=attention_of(chains),
+        attention=attention_of(chains, attended, name),
         runs=[chain.run() for chain in measured],
     )
 
@@ -306,12 +331,23 @@ def _attentions(chains: Sequence[Chain]) -> list[ModelAttention]:
     return [attention for attention in measured if attention is not None]
 
 
-def attention_of(chains: Sequence[Chain]) -> Estimate | UnsetType:
-    """How much of a chain's attention lies inside the masks over seeds; unset where no masks are known."""
+def attention_of(
+    chains: Sequence[Chain], attended: Comparisons[Name] | None = None, name: Name | None = None
+) -> Estimate | UnsetType:
+    """How much of a chain's attention lies inside the masks over seeds; unset where no masks are known.
+
+    Args:
+        chains: its seeds.
+        attended: the attention of the chains of the table; None leaves a chain what its own seeds say.
+        name: of the chain in it.
+    """
     attentions = _attentions(chains)
     if not attentions:
         return UNSET
-    return estimate_of(np.stack([attention.inside for attention in attentions]), attentions[0].groups)
+    alone = estimate_of(np.stack([attention.inside for attention in attentions]), attentions[0].groups)
+    if attended is None or name is None or alone.mean is None:
+        return alone
+    return msgspec.structs.replace(alone, interval=attended.interval(name))
 
 
 def attention_facts(results: Results, settings: AttentionSettings, masks: str) -> AttentionFacts | UnsetType:
@@ -337,17 +373,13 @@ def attention_facts(results: Results, settings: AttentionSettings, masks: str) -
 
 
 def table_of(
-    longer: Mapping[Ordering, Sequence[Chain]],
-    resampled: Mapping[Ordering, Floats],
+    longer: Mapping[Ordering, Summary],
     singles: Mapping[str, float],
     pairs: Sequence[tuple[str, str]],
     num_tasks: int,
 ) -> list[OrderingRow]:
     """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked."""
-    summaries = {
-        name: summary(chains, resampled.get(name))
-        for name, chains in sorted(longer.items(), key=lambda item: len(item[0]))
-    }
+    summaries = dict(sorted(longer.items(), key=lambda item: len(item[0])))
     highest: dict[int, float] = {}
     for name, row in summaries.items():
         if row.mean is not None:
@@ -390,60 +422,74 @@ def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: s
 
 
 def hypothesis(
-    orderings: Sequence[Ordering],
-    measured: Mapping[Ordering, Sequence[Chain]],
-    resampled: Mapping[Ordering, Floats],
-    singles: Mapping[str, float],
+    results: Results,
+    compared: Comparisons[Ordering],
+    labels: NDArray[np.integer],
+    groups: NDArray[np.integer] | None,
 ) -> Hypothesis:
     """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?
 
-    Intervals are over test images and seeds of the orderings, the single-SSL accuracies taken as they are.
+    Each seed's chains are judged by the single-SSL accuracies of the other seeds. Chains that lack a seed are left out:
+    they cannot be compared with the others seed by seed.
     """
-    means = np.array([np.mean(accuracies_of(measured[name])) for name in orderings])
+    seeds = tuple(results.seeds)
+    complete = {name: figure for name, figure in compared.samples.items() if figure.seeds == seeds}
+    singles = {name[0]: complete[name].values for name in results.chains if len(name) == 1 and name in complete}
+    names = [name for name in results.chains if len(name) > 1 and name in complete and set(name) <= set(singles)]
+    accuracies = np.array([complete[name].values for name in names]).reshape(len(names), len(seeds))
+    judged = Judged.of(names, accuracies, {task: values.tolist() for task, values in singles.items()})
+    tests = []
+    for strata in ("set", "length"):
+        test = permutation_test(judged, strata=strata)
+        if test.effect is not None:
+            weights = judged.weights(strata)
+            judging = np.flatnonzero(np.abs(weights).sum(axis=1))
+            figures = [complete[name].at([seeds[s] for s in judging]) for name in judged.orderings]
+            effect = combined(figures, weights[judging])
+            test = msgspec.structs.replace(test, interval=interval_of(effect, compared.luck, within=(-1.0, 1.0)))
+        tests.append(test)
     kendall = []
-    for length in sorted({len(name) for name in orderings}):
-        block = [place for place, name in enumerate(orderings) if len(name) == length]
-        if len(block) >= 3:
-            kendall += _kendall([orderings[place] for place in block], means[block], resampled, singles)
-    return Hypothesis(
-        permutation=[_permutation(orderings, means, resampled, singles, strata) for strata in ("set", "length")],
-        kendall=kendall,
-    )
-
-
-def _permutation(
-    orderings: Sequence[Ordering],
-    means: Floats,
-    resampled: Mapping[Ordering, Floats],
-    singles: Mapping[str, float],
-    strata: str,
-) -> PermutationTest:
-    test = permutation_test(orderings, means.tolist(), singles, strata=strata)
-    if not test.num_strata:
-        return test
-    columns = np.stack([resampled[name] for name in orderings], axis=1)
-    interval = interval_of(effect_of(columns, strata_of(orderings, singles, strata)))
-    return msgspec.structs.replace(test, interval=interval)
+    if len(seeds) > 1:
+        images = Images.of(len(labels), classes=labels, groups=groups)
+        for length in sorted({len(name) for name in names}):
+            block = [place for place, name in enumerate(names) if len(name) == length]
+            if len(block) >= 3:
+                runs = [results.chains[names[place]] for place in block]
+                kendall += _kendall([names[place] for place in block], runs, accuracies[block], judged, images)
+    return Hypothesis(permutation=tests, kendall=kendall)
 
 
 def _kendall(
-    names: Sequence[Ordering], means: Floats, resampled: Mapping[Ordering, Floats], singles: Mapping[str, float]
+    names: Sequence[Ordering],
+    runs: Sequence[Sequence[Chain]],
+    accuracies: Floats,
+    judged: Judged,
+    images: Images,
 ) -> list[Kendall]:
-    """How well each prediction orders orderings of one length."""
-    columns = np.stack([resampled[name][:RESAMPLES_OF_TAU] for name in names], axis=1)
+    """How well each prediction orders orderings of one length, by the mean over seeds.
+
+    Args:
+        names: K orderings.
+        runs: of each at all seeds.
+        accuracies: [K, S].
+        judged: what the other seeds say of tasks.
+        images: the layout of the reported images.
+    """
+    num_groups = jackknife_groups(len(images.cell))
+    correct = [np.stack([run.correct for run in each if isinstance(run, MeasuredChain)]) for each in runs]
+    deleted = np.stack([without_groups(each, images, num_groups) for each in correct]) if num_groups else None
     entries = []
     for by in PREDICTIONS:
-        prediction = predicted(names, singles, by)
-        tau = float(kendall_tau(prediction, means))
-        entries.append(
-            Kendall(
-                length=len(names[0]),
-                by=by,
-                tau=None if np.isnan(tau) else tau,
-                interval=interval_of(kendall_tau(prediction, columns)),
-                num_orderings=len(names),
-            )
-        )
+        predictions = [predicted(names, ranking, by) for ranking in judged.rankings]
+        taus = np.array([kendall_tau(p, column) for p, column in zip(predictions, accuracies.T, strict=True)])
+        entry = Kendall(length=len(names[0]), by=by, tau=None, interval=None, num_orderings=len(names))
+        if not np.isnan(taus).any():
+            interval = None
+            if deleted is not None:  # [K, G, S]
+                each = [kendall_tau(p, deleted[:, :, s].T) for s, p in enumerate(predictions)]
+                interval = interval_of(jackknifed(taus, np.array(each).T), within=(-1.0, 1.0))
+            entry = msgspec.structs.replace(entry, tau=float(taus.mean()), interval=interval)
+        entries.append(entry)
     return entries
 
 
@@ -452,7 +498,7 @@ def table_so_far(results: Results) -> Table:
     groups = [*results.baselines.items(), *((arrow(name), chains) for name, chains in results.chains.items())]
     rows: list[Row] = []
     for name, chains in groups:
-        measured = summary(chains, None)
+        measured = summary(chains)
         seeds = f"{len(measured.runs)} of {len(results.seeds)}"
         rows.append({"chain": name, "seeds": seeds, "mean": measured.mean, "std": measured.std})
     columns = (Column("pretraining", ("chain",)), Column("seeds", ("seeds",), str), ACCURACY)

@@ -22,11 +22,11 @@ from sslcurr.analysis.experiments.chains import (
     FailedStage,
     MeasuredChain,
     accuracies_of,
-    resampled_of,
+    figures_of,
 )
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
-from sslcurr.analysis.measures.intervals import interval_of
+from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.search.document import Cost, Finalist, Missed, Rung, ScoredCandidate, SearchDocument
 from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
@@ -324,7 +324,7 @@ class Search:
             if self.chains.measure != "finetune":
                 self.spent |= {chain.folder.name: self.probe_passes for chain in measured}
             if measured:
-                row = summary(chains, None)
+                row = summary(chains)
                 self.finalists.append(
                     Finalist(
                         ordering=list(candidate.ordering),
@@ -387,7 +387,8 @@ class Search:
             measured.append([chain for chain in chains if chain is not None])
         means = [float(np.mean(accuracies_of(chains))) for chains in measured]
         place, best = orderings.index(ordering), int(np.argmax(means))
-        both = resampled_of({"chosen": measured[place], "best": measured[best]}, self.chains.labels, self.chains.groups)
+        figures = figures_of(dict(zip(orderings, measured, strict=True)), self.chains.labels, self.chains.groups)
+        gap = Comparisons(figures, lineages={each: each[0] for each in orderings}).difference(ordering, orderings[best])
         values = accuracies_of(measured[best])
         return Missed(
             best=list(orderings[best]),
@@ -395,7 +396,7 @@ class Search:
             best_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
             mean=means[place],
             gap=means[best] - means[place],
-            gap_interval=interval_of(both["best"] - both["chosen"]),
+            gap_interval=None if gap is None or place == best else gap.interval,
             rank=1 + sum(mean > means[place] for mean in means),
             num_orderings=len(orderings),
             median=float(np.median(means)),

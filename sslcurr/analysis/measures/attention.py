@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.measures.intervals import interval_of, resampled_means
+from sslcurr.analysis.measures.intervals import Images, Sample, interval_of, sample
 
 Floats = NDArray[np.floating[Any]]
 
@@ -73,21 +74,27 @@ def mean_of(values: Floats) -> float | None:
     return float(means.mean()) if len(means) else None
 
 
-def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> SeedMean:
-    """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval.
+def sample_of(values: Floats, groups: NDArray[np.integer] | None = None, seeds: Sequence[int] | None = None) -> Sample:
+    """[S, N] values of images at S seeds as a figure with what each image does to it.
 
-    Each seed counts with the mean of the images that have a value at it (NaN is none), the seeds with their mean. The
-    interval is a percentile bootstrap over images, those of one group drawn together, and over seeds.
+    Each seed counts with the mean of the images that have a value at it (NaN is none); a seed without any is left out.
 
     Args:
         values: [S, N].
         groups: [N] group numbers; None takes each image as its own group.
+        seeds: S numbers.
     """
-    means = means_by_seed(values)
-    if not len(means):
+    return sample(values, Images.of(values.shape[1], groups=groups), seeds)
+
+
+def summary(values: Floats, groups: NDArray[np.integer] | None = None) -> SeedMean:
+    """Mean of [S, N] values by seed and image, its standard deviation over seeds and its 95 % interval.
+
+    Args:
+        values: [S, N]; NaN is no value.
+        groups: [N] group numbers; None takes each image as its own group.
+    """
+    figure = sample_of(values, groups)
+    if not len(figure.values):
         return SeedMean(None, None, None)
-    defined = ~np.isnan(values)
-    kept = defined.any(axis=1)  # a seed without any value is missing
-    interval = interval_of(resampled_means(np.nan_to_num(values[kept]), defined[kept], groups))
-    std = float(means.std(ddof=1)) if len(means) > 1 else None
-    return SeedMean(float(means.mean()), std, interval)
+    return SeedMean(figure.mean, figure.std, interval_of(figure, within=(0.0, 1.0)))

@@ -6,7 +6,7 @@ CKA is of Kornblith et al. 2019 (https://arxiv.org/abs/1905.00414), the unbiased
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslcurr.analysis.measures.intervals import LEVEL, ends_of, times_drawn
+from sslcurr.analysis.measures.intervals import JACKKNIFE_GROUPS, jackknife_deviation, jackknife_groups, t_quantile
 from sslcurr.errors import DataError
-from sslcurr.seeds import numpy_generator
 
 # The fewest images of a batch for which the unbiased estimate exists.
 FEWEST = 4
-# Sums of batches are kept apart for the bootstrap, in so many groups at most: memory does not grow with the batches.
-GROUPS = 64
+# The jackknife deletes so many groups of images at most: memory does not grow with the batches.
+MOST_GROUPS = 64
 # Features whose variance is a smaller share of their mean square than this differ by rounding only.
 CONSTANT = 1e-10
 # On a CPU so many columns of the features are shifted and multiplied at once, so many rows of a Gram matrix; the blocks
@@ -120,39 +119,63 @@ def centre(grams: Tensor, estimator: str) -> Tensor:
     return centred.flatten(1) / (n * (n - 3)) ** 0.5
 
 
+def groups_of(batches: Sequence[int]) -> list[NDArray[np.intp]]:
+    """The jackknife group of each image, for batches of so many images each.
+
+    Whole batches make the groups where there are enough of them, else groups are runs of images, which a batch then has
+    several of. Below 80 images there are none, and the arrays are empty.
+    """
+    num_images, num_batches = sum(batches), len(batches)
+    num_groups = jackknife_groups(num_images)
+    if num_batches >= num_groups > 0:
+        return [np.full(size, number % MOST_GROUPS) for number, size in enumerate(batches)]
+    every = np.arange(num_images) * num_groups // max(num_images, 1) if num_groups else np.empty(0, dtype=np.intp)
+    return np.split(every, np.cumsum(batches)[:-1]) if num_groups else [every for _ in batches]
+
+
 class Alignment:
     """HSIC of every layer with every layer, summed over batches; memory does not grow with their number.
 
     Attributes:
-        sums: [groups, L, L] float64; batch number b is in group b modulo `GROUPS`.
-        counts: [groups], the batches in each.
+        sums: [L, L] float64, over all batches.
+        changes: [G, L, L], what deleting each of G groups of images does to the sums; G grows with the groups seen.
+        num_batches: added so far.
     """
 
     def __init__(self, num_layers: int, estimator: str = "unbiased") -> None:
         self.estimator = estimator
-        self.sums = np.zeros((0, num_layers, num_layers))
-        self.counts = np.zeros(0)
+        self.sums = np.zeros((num_layers, num_layers))
+        self.changes = np.zeros((0, num_layers, num_layers))
         self.num_batches = 0
 
-    def add(self, grams: Tensor) -> None:
-        """The Gram matrices [L, n, n] of one batch.
+    def add(self, grams: Tensor, groups: NDArray[np.integer] | None = None) -> None:
+        """The Gram matrices [L, n, n] of one batch, and the jackknife groups of its n images.
+
+        A batch that has lost images counts by the share that is left of them.
 
         Raises:
             DataError: fewer than four images.
         """
-        if grams.shape[-1] < FEWEST:
+        num_images = grams.shape[-1]
+        if num_images < FEWEST:
             raise DataError(
-                f"CKA needs {FEWEST} images in a batch, got {grams.shape[-1]}", "give more images, or --split all"
+                f"CKA needs {FEWEST} images in a batch, got {num_images}", "give more images, or --split all"
             )
-        rows = centre(grams, self.estimator)
-        products = (rows @ rows.T).cpu().numpy()
-        if self.num_batches < GROUPS:
-            self.sums = np.concatenate([self.sums, products[None]])
-            self.counts = np.append(self.counts, 1.0)
-        else:
-            self.sums[self.num_batches % GROUPS] += products
-            self.counts[self.num_batches % GROUPS] += 1
+        products = self._products(grams)
+        self.sums = self.sums + products
         self.num_batches += 1
+        for group in np.unique(groups) if groups is not None and len(groups) else ():
+            if group >= len(self.changes):
+                new = np.zeros((int(group) + 1 - len(self.changes), *self.sums.shape))
+                self.changes = np.concatenate([self.changes, new])
+            kept = torch.from_numpy(np.flatnonzero(groups != group)).to(grams.device)
+            self.changes[group] -= products
+            if len(kept) >= FEWEST:
+                self.changes[group] += self._products(grams[:, kept][:, :, kept]) * (len(kept) / num_images)
+
+    def _products(self, grams: Tensor) -> NDArray[np.float64]:
+        rows = centre(grams, self.estimator)
+        return np.asarray((rows @ rows.T).cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -161,7 +184,7 @@ class Estimates:
 
     Attributes:
         value: [L, L], NaN where a layer gives the same features for all images.
-        low, high: [L, L] ends of 95 % intervals; None where there are too few batches to say.
+        low, high: [L, L] ends of 95 % intervals over images; None where there are too few images to say.
     """
 
     value: NDArray[np.float64]
@@ -180,22 +203,21 @@ def cka_of(sums: NDArray[Any]) -> NDArray[np.float64]:
         return np.where(scale > 0, sums / scale, np.nan)
 
 
-def estimates(
-    sums: NDArray[Any], counts: NDArray[Any], *, num_resamples: int = 1000, level: float = LEVEL, seed: int = 0
-) -> Estimates:
-    """CKA from the sums of an `Alignment`, with percentile bootstrap intervals over its batches.
+def estimates(sums: NDArray[Any], changes: NDArray[Any]) -> Estimates:
+    """CKA from the sums of an `Alignment`, with intervals over images by a jackknife.
 
-    With fewer than four batches there are no intervals.
+    The standard error is taken from the CKA without each group of images, and the interval is by Student's t on
+    Fisher's scale (the inverse hyperbolic tangent), since values near 1 are skewed. Values so near 1 that the error
+    reaches it have no place there, and theirs is on the plain scale, up to 1. Below 80 images there is none.
     """
-    value = cka_of(sums.sum(axis=0))
-    if len(counts) < FEWEST:
+    value = cka_of(sums)
+    if len(changes) < JACKKNIFE_GROUPS:
         return Estimates(value, None, None)
-    generator = numpy_generator(seed, "bootstrap of batches")
-    drawn = times_drawn(generator, len(counts), num_resamples)
-    diagonal = drawn @ np.diagonal(sums, axis1=1, axis2=2)
-    low, high = np.empty_like(value), np.empty_like(value)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for row in range(len(value)):
-            resampled = (drawn @ sums[:, row]) / np.sqrt(diagonal[:, row, None] * diagonal)
-            low[row], high[row] = ends_of(resampled, level, axis=0)
-    return Estimates(value, low, high)
+    deviation = jackknife_deviation(cka_of(sums + changes))
+    half = t_quantile(len(changes) - 1) * deviation
+    with np.errstate(invalid="ignore", divide="ignore"):
+        near = 1 - np.abs(value) <= half
+        fisher, wide = np.arctanh(np.where(near, 0, value)), half / (1 - value**2)
+        low = np.where(near, value - half, np.tanh(fisher - wide))
+        high = np.where(near, np.maximum(np.minimum(value + half, 1), value), np.tanh(fisher + wide))
+    return Estimates(value, np.where(np.isnan(value), np.nan, low), np.where(np.isnan(value), np.nan, high))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.measures.intervals import bootstrap_interval
+from sslcurr.analysis.measures.intervals import Images, Interval, interval_of, sample
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ClassificationMeasures:
 
     Attributes:
         balanced_accuracy: mean recall over the classes that occur.
-        interval: ends of its 95 % interval, a bootstrap over images or groups.
+        interval: ends of its 95 % interval over images, those of one group together: of this model, not of its kind.
         accuracy: share of the images that are named rightly.
         per_class_recall: by the name of the class; None for one without images.
         confusion_matrix: counts; rows are true classes, columns predicted ones, in the order of `classes`.
@@ -28,7 +28,7 @@ class ClassificationMeasures:
     """
 
     balanced_accuracy: float
-    interval: tuple[float, float]
+    interval: Interval
     accuracy: float
     per_class_recall: dict[str, float | None]
     confusion_matrix: list[list[int]]
@@ -40,6 +40,14 @@ class ClassificationMeasures:
 def balanced_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     """Mean recall over the classes that occur in `labels`; both are [N] class numbers."""
     return float(np.mean([np.mean(predictions[labels == c] == c) for c in np.unique(labels)]))
+
+
+def accuracy_interval(labels: NDArray[Any], predictions: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:
+    """The 95 % interval over images of one model's balanced accuracy, from [N] class numbers and [N] group numbers."""
+    images = Images.of(len(labels), classes=labels, groups=groups)
+    interval = interval_of(sample((labels == predictions)[None], images), within=(0.0, 1.0))
+    assert interval is not None
+    return interval
 
 
 def classification_measures(
@@ -54,7 +62,7 @@ def classification_measures(
         labels: [N] class numbers.
         probabilities: [N, C] predicted shares, rows summing to 1.
         classes: C names, in class-number order.
-        groups: [N] group numbers for the bootstrap.
+        groups: [N] group numbers; images of one group are not independent.
     """
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
@@ -67,7 +75,7 @@ def classification_measures(
         auroc = float(np.mean(each))
     return ClassificationMeasures(
         balanced_accuracy=balanced_accuracy(labels, predictions),
-        interval=bootstrap_interval(labels, predictions, groups),
+        interval=accuracy_interval(labels, predictions, groups),
         accuracy=float(np.mean(predictions == labels)),
         per_class_recall={
             name: float(matrix[c, c] / counts[c]) if counts[c] else None for c, name in enumerate(classes)

@@ -1,176 +1,426 @@
-"""Bootstrap intervals over images, those of one group drawn together, over seeds and over batches: all are here.
+"""Every interval of the program: means over seeds and images, differences paired by both, jackknives. Pure functions.
 
-Each purpose has a generator of its own, so that what is drawn for one does not depend on another.
+A figure has two sources of luck: the images it is measured on, and the seeds that models were trained with. The
+variance of a mean over S seeds is
+
+    variance over seeds / S  +  variance over images,
+
+and the half width is its root times a quantile of Student's t, between that of the seeds' degrees of freedom and that
+of the images' (Cochran and Cox, Experimental Designs, 1957, section 4.14). Two or three seeds say little of a variance,
+so chains of one table lend each other theirs: the variance over seeds is shrunk towards the pooled one with the weight
+of an inverse chi-square prior that is fitted to all of them (Smyth 2004, https://doi.org/10.2202/1544-6115.1027). From
+what is borrowed the chance of each image by itself is taken off, since the variance over images has it already.
+docs/statistics.md has the formulas, and `benchmarks/statistics.py` simulates what the intervals cover.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from sslcurr.seeds import numpy_generator
+from scipy import special
 
 Floats = NDArray[np.float64]
+Interval = tuple[float, float]
 
-NUM_RESAMPLES = 2000
 LEVEL = 0.95
-# Resamples of images and chains that are in memory together.
-AT_ONCE = 200
+# A baseline whose luck may be this many times that of the other chains keeps its own variance.
+UNLIKE = 3.0
+# Groups of a jackknife, and the fewest images of each.
+JACKKNIFE_GROUPS, JACKKNIFE_IMAGES = 20, 4
 
 
-# ---- what they share
+# ---- what is measured
 
 
-def units_of(groups: NDArray[Any] | None, num_images: int) -> tuple[NDArray[np.integer], int]:
-    """[N] numbers from 0 of what is drawn together, and how many there are.
+@dataclass(frozen=True)
+class Images:
+    """How images are averaged, and which of them belong together.
+
+    Attributes:
+        cell: [N] each image's cell: images of one unit and one stratum.
+        unit: [M] each cell's unit: a group (a patient, a lesion), or an image without one.
+        stratum: [M] each cell's stratum: a class for balanced accuracies, 0 for plain means.
+        num_units: how many units there are.
+    """
+
+    cell: NDArray[np.intp]
+    unit: NDArray[np.intp]
+    stratum: NDArray[np.intp]
+    num_units: int
+
+    @classmethod
+    def of(cls, num_images: int, *, classes: NDArray[Any] | None = None, groups: NDArray[Any] | None = None) -> Images:
+        """The layout of `num_images` images.
+
+        Args:
+            num_images: N.
+            classes: [N]; means are over the images of each class, then over classes. None averages all images.
+            groups: [N]; images of one group are not independent. None takes each image as its own group.
+        """
+        units = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+        strata = np.zeros(num_images, dtype=np.intp) if classes is None else np.unique(classes, return_inverse=True)[1]
+        pairs, cell = np.unique(np.stack([units, strata]), axis=1, return_inverse=True)
+        return cls(cell.reshape(-1), pairs[0], pairs[1], int(units.max()) + 1 if num_images else 0)
+
+    def totals(self, values: Floats) -> Floats:
+        """[S, N] sums over the images of each cell, [S, M]."""
+        summed = np.zeros((len(self.unit), len(values)))
+        np.add.at(summed, self.cell, values.T)
+        return summed.T
+
+    def by_stratum(self, cells: Floats) -> Floats:
+        """[S, M] sums over the cells of each stratum, [S, C]."""
+        summed = np.zeros((int(self.stratum.max()) + 1, len(cells)))
+        np.add.at(summed, self.stratum, cells.T)
+        return summed.T
+
+    def by_unit(self, cells: Floats) -> Floats:
+        """[S, M] sums over the cells of each unit, [S, U]."""
+        if len(self.unit) == self.num_units:
+            return cells[:, np.argsort(self.unit)]
+        summed = np.zeros((self.num_units, len(cells)))
+        np.add.at(summed, self.unit, cells.T)
+        return summed.T
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A figure at S seeds, and what each image does to it.
+
+    Attributes:
+        seeds: of the runs.
+        values: [S] the figure at each seed.
+        influence: [S, M] how much each cell of the images moves it from its value over all images; sums to 0.
+        images: the layout of the cells.
+        step: the root mean square of what one image can change; 0 for figures that are no counts.
+        squares, total: of a weighted sum of chains the sum of the squared weights, and of the weights; 1 for one chain.
+    """
+
+    seeds: tuple[int, ...]
+    values: Floats
+    influence: Floats
+    images: Images
+    step: float
+    squares: float = 1.0
+    total: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds."""
+        return float(self.values.mean())
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation over the seeds (n - 1); None for fewer than two."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else None
+
+    def at(self, seeds: Sequence[int]) -> Sample:
+        """The same at some of the seeds."""
+        places = [self.seeds.index(seed) for seed in seeds]
+        return replace(self, seeds=tuple(seeds), values=self.values[places], influence=self.influence[places])
+
+
+def sample(values: NDArray[np.floating[Any]], images: Images, seeds: Sequence[int] | None = None) -> Sample:
+    """The mean of [S, N] values of images at S seeds: over the images of each stratum, then over strata.
+
+    With classes as strata and 1 for each image that is named rightly it is the balanced accuracy.
 
     Args:
-        groups: [N] group numbers; None takes each image as its own group.
-        num_images: N.
+        values: [S, N]; NaN is no value. A seed that lacks values of a whole stratum is left out.
+        images: their layout.
+        seeds: S numbers; None counts from 0.
     """
-    units = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(num_images)
-    return units, int(units.max()) + 1
+    matrix = np.asarray(values, dtype=float)
+    defined = (~np.isnan(matrix)).astype(float)
+    filled = np.nan_to_num(matrix)
+    numbers = tuple(range(len(matrix))) if seeds is None else tuple(seeds)
+    count = images.totals(defined)
+    in_stratum = images.by_stratum(count)
+    whole = (in_stratum > 0).all(axis=1)
+    count, in_stratum, matrix = count[whole], in_stratum[whole], matrix[whole]
+    total = images.totals(filled[whole])
+    means = images.by_stratum(total) / in_stratum
+    num_strata = in_stratum.shape[1]
+    units = images.by_stratum((count > 0).astype(float))
+    # A variance of so many units is too small by (units - 1) / units.
+    wider = np.sqrt(units / np.maximum(units - 1, 1))
+    influence = (total - means[:, images.stratum] * count) * (wider / in_stratum / num_strata)[:, images.stratum]
+    step = 0.0
+    if len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
+        step = math.sqrt(float(np.mean(np.sum(1 / in_stratum, axis=1) / in_stratum.sum(axis=1)))) / num_strata
+    return Sample(
+        seeds=tuple(numbers[place] for place in np.flatnonzero(whole)),
+        values=means.mean(axis=1),
+        influence=influence,
+        images=images,
+        step=step,
+    )
 
 
-def times_drawn(generator: np.random.Generator, number: int, num_resamples: int) -> Floats:
-    """[num_resamples, number]: how often each of `number` is in a resample of as many, drawn with replacement."""
-    return generator.multinomial(number, np.full(number, 1 / number), size=num_resamples).astype(float)
+def combined(samples: Sequence[Sample], weights: Sequence[float] | Floats) -> Sample | None:
+    """The weighted sum of figures on the same images, paired by seed and image; None where no seed has them all.
 
-
-def ends_of(values: NDArray[np.floating], level: float = LEVEL, axis: int | None = None) -> NDArray[Any]:
-    """The two ends of the percentile interval of resampled values."""
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=axis)
-
-
-def interval_of(values: NDArray[np.floating], level: float = LEVEL) -> tuple[float, float] | None:
-    """The percentile interval of resampled values, NaN left out; None when nothing is left."""
-    values = values[~np.isnan(values)]
-    if not len(values):
+    Args:
+        samples: K of them.
+        weights: [K], or [S, K] for other weights at each of the S seeds that all have.
+    """
+    seeds = [seed for seed in samples[0].seeds if all(seed in other.seeds for other in samples)]
+    if not seeds:
         return None
-    low, high = ends_of(values, level)
-    return float(low), float(high)
+    rows = np.broadcast_to(np.asarray(weights, dtype=float), (len(seeds), len(samples)))
+    values, influence = np.zeros(len(seeds)), np.zeros((len(seeds), len(samples[0].images.unit)))
+    for column, each in zip(rows.T, samples, strict=True):
+        paired = each.at(seeds)
+        values += column * paired.values
+        influence += column[:, None] * paired.influence
+    return Sample(
+        seeds=tuple(seeds),
+        values=values,
+        influence=influence,
+        images=samples[0].images,
+        step=max(each.step for each in samples),
+        squares=float(np.square(rows).sum(axis=1).mean()),
+        total=float(rows.sum(axis=1).mean()),
+    )
 
 
-# ---- accuracies
+def difference(a: Sample, b: Sample) -> Sample | None:
+    """b minus a, paired by seed and image; None where they have no seed in common."""
+    return combined((a, b), (-1.0, 1.0))
 
 
-def bootstrap_interval(
-    labels: NDArray[Any],
-    predictions: NDArray[Any],
-    groups: NDArray[Any] | None = None,
-    *,
-    level: float = LEVEL,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the balanced accuracy over test images.
+# ---- the luck of seeds
 
-    Images of one group (a patient, a lesion) are drawn together, since they are not independent. A class that a
-    resample misses is left out of that resample's mean.
+
+@dataclass(frozen=True)
+class Luck:
+    """What the chains of one table say together about the variance of a run over seeds.
+
+    Attributes:
+        within: the variance over seeds of a chain, pooled.
+        residual: the same without what a seed does to all chains alike: of differences between them.
+        prior: degrees of freedom that a chain borrows; fewer, the more the chains' variances differ.
+        degrees: degrees of freedom of the pooled variances.
+    """
+
+    within: float
+    residual: float
+    prior: float
+    degrees: float
+
+    def variance(self, figure: Sample) -> float:
+        """What the variance over seeds of a figure would be, if its chains were as lucky as all."""
+        return self.residual * figure.squares + max(self.within - self.residual, 0.0) * figure.total**2
+
+    def lends_to(self, figure: Sample) -> bool:
+        """Whether a baseline, which is trained otherwise than the chains of the table, may borrow their variance.
+
+        Only where its own variance is not above theirs, and says at 5 % that its luck is not `UNLIKE` times theirs.
+        """
+        degrees = len(figure.values) - 1
+        if degrees < 1:
+            return False
+        most = UNLIKE**2 * float(special.fdtri(degrees, self.degrees, 0.05))
+        return float(figure.values.var(ddof=1)) <= min(1.0, most) * self.variance(figure)
+
+
+def luck_of(samples: Sequence[Sample], lineages: Sequence[Hashable] | None = None) -> Luck | None:
+    """What chains say together about the luck of seeds; None for fewer than two chains of two seeds.
+
+    Chains that lack a seed that others have say nothing here, and may still borrow.
 
     Args:
-        labels, predictions: [N] class numbers.
-        groups: [N] group numbers; None takes each image as its own group.
+        samples: of the chains, on the same images.
+        lineages: what each chain's first stage is: chains that share it share its luck, so together they count once.
     """
-    units, num_units = units_of(groups, len(labels))
-    classes, column = np.unique(labels, return_inverse=True)
-    total, right = np.zeros((2, num_units, len(classes)))
-    np.add.at(total, (units, column), 1.0)
-    np.add.at(right, (units, column), (labels == predictions).astype(float))
-    generator = numpy_generator(seed, "bootstrap")
-    values = []
-    for _ in range(num_resamples):
-        weights = np.bincount(generator.integers(num_units, size=num_units), minlength=num_units)
-        drawn = weights @ total
-        values.append(np.mean((weights @ right)[drawn > 0] / drawn[drawn > 0]))
-    low, high = ends_of(np.array(values), level)
-    return float(low), float(high)
+    names = list(range(len(samples))) if lineages is None else list(lineages)
+    most = max((len(each.seeds) for each in samples), default=0)
+    kept = [(each, name) for each, name in zip(samples, names, strict=True) if len(each.seeds) == most]
+    num_lineages = len({name for _, name in kept})
+    if most < 2 or num_lineages < 2:
+        return None
+    values = np.stack([each.at(kept[0][0].seeds).values for each, _ in kept])  # [K, S]
+    num_chains, degrees = len(values), most - 1
+    centred = values - values.mean(axis=1, keepdims=True)
+    residuals = centred - centred.mean(axis=0)
+    each = np.square(residuals).sum(axis=1) * num_chains / (num_chains - 1) / degrees
+    smallest = float(np.mean([noise_of(figure) for figure, _ in kept])) / 4
+    known = (num_lineages - 1) * degrees
+    prior = prior_degrees(np.maximum(each, max(smallest, 1e-12)), degrees)
+    return Luck(
+        within=float(np.square(centred).sum() / num_chains / degrees),
+        residual=float(each.mean()),
+        prior=max(min(prior, known - degrees), 0.0) if num_chains > 2 else 0.0,
+        degrees=known,
+    )
 
 
-def resampled_accuracies(
-    labels: NDArray[np.integer],
-    correct: NDArray[np.floating],
-    groups: NDArray[np.integer] | None = None,
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Floats:
-    """Mean balanced accuracies of K chains over S seeds, in bootstrap resamples of the test images and of the seeds.
+def prior_degrees(variances: Floats, degrees: int) -> float:
+    """Degrees of freedom of the inverse chi-square prior behind K variances (Smyth 2004, section 6.2).
 
-    The same images (all of one group together) and the same seeds are drawn for all chains, so that differences between
-    columns are paired. A class that a resample misses is left out of that resample. Few seeds make intervals too
-    narrow rather than too wide: with S seeds the standard deviation over seeds is underestimated by the factor
-    sqrt((S - 1) / S).
+    Each has `degrees` degrees of freedom. The log of a variance of d degrees of freedom varies by trigamma(d / 2);
+    what the logs vary by beyond it is how much the true variances differ. Infinite where they do not.
+    """
+    if len(variances) < 2:
+        return 0.0
+    excess = float(np.log(variances).var(ddof=1) - special.polygamma(1, degrees / 2))
+    if excess <= 0:
+        return math.inf
+    low, high = 1e-6, 1e9
+    for _ in range(200):  # trigamma falls: halve on the log scale
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if special.polygamma(1, middle) > excess else (low, middle)
+    return 2 * low
+
+
+def noise_of(figure: Sample) -> float:
+    """The part of the variance over seeds of one run that comes from each image by itself; 0 for one seed.
+
+    It shrinks with more images, and is in the variance over images already.
+    """
+    if len(figure.values) < 2:
+        return 0.0
+    return float(figure.images.by_unit(figure.influence).var(axis=0, ddof=1).sum())
+
+
+# ---- intervals
+
+
+@dataclass(frozen=True)
+class Variance:
+    """The variance of a mean over seeds and images, by its two sources.
+
+    Attributes:
+        seeds: of the mean, from the luck of seeds beyond that of images; 0 where nothing is known of it.
+        seed_degrees: degrees of freedom of it.
+        images: of the mean, from the choice of images.
+        image_degrees: degrees of freedom of it: units less one, of the strata that matter.
+    """
+
+    seeds: float
+    seed_degrees: float
+    images: float
+    image_degrees: float
+
+    def half_width(self, level: float = LEVEL) -> float:
+        """Half the width of the interval."""
+        total = self.seeds + self.images
+        if total <= 0:
+            return 0.0
+        quantile = sum(
+            share / total * t_quantile(degrees, level)
+            for share, degrees in ((self.seeds, self.seed_degrees), (self.images, self.image_degrees))
+            if share > 0
+        )
+        return quantile * math.sqrt(total)
+
+
+def variance_of(figure: Sample, luck: Luck | None = None) -> Variance:
+    """The variance of the mean over the seeds of a figure.
 
     Args:
-        labels: [N] class numbers.
-        correct: [K, S, N], 1 where the prediction is right; a run with a NaN counts as missing.
-        groups: [N] group numbers; None takes each image as its own group.
-
-    Returns:
-        [num_resamples, K]; NaN where a resample of the seeds holds no run of a chain.
+        figure: of one seed at least.
+        luck: of the table that it belongs to; None leaves it its own variance over seeds, and one seed none.
     """
-    num_chains, num_seeds, _ = correct.shape
-    present = ~np.isnan(correct).any(axis=2)
-    classes, column = np.unique(labels, return_inverse=True)
-    units, num_units = units_of(groups, len(labels))
-    total = np.zeros((num_units, len(classes)))
-    np.add.at(total, (units, column), 1.0)
-    right = np.zeros((num_units, len(classes), num_seeds, num_chains))
-    np.add.at(right, (units, column), np.nan_to_num(correct).transpose(2, 1, 0))
-    generator = numpy_generator(seed, "resample")
-    parts = []
-    for start in range(0, num_resamples, AT_ONCE):
-        size = min(AT_ONCE, num_resamples - start)
-        weights = times_drawn(generator, num_units, size)
-        drawn = (weights @ total)[:, :, None, None]
-        hits = (weights @ right.reshape(num_units, -1)).reshape(size, *right.shape[1:])
-        recalls = np.divide(hits, drawn, out=np.full_like(hits, np.nan), where=drawn > 0)
-        times = times_drawn(generator, num_seeds, size)
-        share = times[:, :, None] * present.T  # [size, seeds, chains]
-        count = share.sum(axis=1)
-        sums = (np.nanmean(recalls, axis=1) * share).sum(axis=1)
-        parts.append(np.divide(sums, count, out=np.full_like(sums, np.nan), where=count > 0))
-    return np.concatenate(parts)
+    num_seeds = len(figure.values)
+    images, image_degrees = _image_variance(figure)
+    degrees = num_seeds - 1
+    prior, borrowed = (luck.prior, luck.variance(figure)) if luck is not None else (0.0, 0.0)
+    if degrees == 0:
+        if luck is None or not luck.degrees:
+            return Variance(0.0, math.inf, images, image_degrees)
+        return Variance(borrowed, max(luck.prior, 1.0), images, image_degrees)
+    noise = noise_of(figure)
+    own = max(float(figure.values.var(ddof=1)), figure.step**2 / 4)
+    shrunk = (prior * max(borrowed - noise, 0.0) + degrees * own) / (prior + degrees)
+    return Variance(shrunk / num_seeds, prior + degrees, images, image_degrees)
 
 
-# ---- attention
+def _image_variance(figure: Sample) -> tuple[float, float]:
+    """The variance over images of the mean over seeds, and its degrees of freedom."""
+    influence = figure.influence.mean(axis=0, keepdims=True)
+    total = float(np.square(figure.images.by_unit(influence)).sum())
+    by_stratum = figure.images.by_stratum(np.square(influence))[0]
+    units = np.bincount(figure.images.stratum)
+    spread = float(np.sum(np.square(by_stratum) / np.maximum(units - 1, 1)))
+    degrees = float(by_stratum.sum()) ** 2 / spread if spread > 0 else max(figure.images.num_units - 1, 1)
+    return max(total, figure.step**2), degrees
 
 
-def resampled_means(
-    values: NDArray[np.floating[Any]], defined: NDArray[np.bool_], groups: NDArray[np.integer] | None = None
-) -> Floats:
-    """Means of [S, N] values over seeds of means over images, in resamples of the images and of the seeds.
+def interval_of(
+    figure: Sample | None, luck: Luck | None = None, *, within: Interval = (-math.inf, math.inf), level: float = LEVEL
+) -> Interval | None:
+    """The interval of the mean over the seeds of a figure; None for one without a seed.
+
+    With one seed, and no other chains to lend a variance, it is over images only: its target is that model's figure.
 
     Args:
-        values: [S, N], 0 where they are not defined.
-        defined: [S, N], which of them count; each seed has one at least.
-        groups: [N] group numbers; None takes each image as its own group.
-
-    Returns:
-        [NUM_RESAMPLES]; NaN where a resample holds no value.
+        figure: what was measured.
+        luck: of the table that it belongs to.
+        within: what the figure can be; the interval does not leave it.
+        level: of the interval.
     """
-    num_seeds, num_images = values.shape
-    units, num_units = units_of(groups, num_images)
-    total, count = np.zeros((2, num_units, num_seeds))
-    np.add.at(total, units, values.T)
-    np.add.at(count, units, defined.T.astype(float))
-    generator = numpy_generator(0, "attention")
-    images = times_drawn(generator, num_units, NUM_RESAMPLES)
-    times = times_drawn(generator, num_seeds, NUM_RESAMPLES)
-    drawn = images @ count
-    means = np.divide(images @ total, drawn, out=np.zeros_like(drawn), where=drawn > 0)
-    times[drawn == 0] = 0  # a resample that holds no value of a seed
-    weight = times.sum(axis=1)
-    return np.divide((means * times).sum(axis=1), weight, out=np.full(len(weight), np.nan), where=weight > 0)
+    if figure is None or not len(figure.values):
+        return None
+    half = variance_of(figure, luck).half_width(level)
+    return max(figure.mean - half, within[0]), min(figure.mean + half, within[1])
 
 
-# ---- differences
+# ---- jackknife
 
 
-def alike(difference: NDArray[np.floating]) -> bool:
-    """Whether two chains cannot be told apart: the 95 % interval of their paired difference holds 0."""
-    interval = interval_of(difference)
-    return interval is None or interval[0] <= 0 <= interval[1]
+def jackknife_groups(num_images: int) -> int:
+    """How many groups of images a jackknife deletes in turn; 0 where there are too few images to say anything."""
+    return JACKKNIFE_GROUPS if num_images >= JACKKNIFE_GROUPS * JACKKNIFE_IMAGES else 0
+
+
+def jackknife_deviation(deleted: NDArray[np.floating[Any]]) -> Floats:
+    """[G, ...] figures, each without one of G groups -> [...] standard errors of the figure of all groups."""
+    num_groups = len(deleted)
+    squares = np.square(deleted - deleted.mean(axis=0)).sum(axis=0)
+    return np.asarray(np.sqrt(squares * (num_groups - 1) / num_groups))
+
+
+def jackknifed(values: Floats, deleted: Floats, seeds: Sequence[int] | None = None) -> Sample:
+    """A figure at S seeds whose part of the images is known by a jackknife only.
+
+    Args:
+        values: [S], over all images.
+        deleted: [G, S], without each of G groups of images.
+        seeds: S numbers; None counts from 0.
+    """
+    num_groups, num_seeds = deleted.shape
+    influence = (deleted - deleted.mean(axis=0)).T * math.sqrt((num_groups - 1) / num_groups)
+    numbers = tuple(range(num_seeds)) if seeds is None else tuple(seeds)
+    return Sample(numbers, np.asarray(values, dtype=float), influence, Images.of(num_groups), 0.0)
+
+
+def without_groups(values: NDArray[np.floating[Any]], images: Images, num_groups: int) -> Floats:
+    """Means as in `sample` of [S, N] values without NaN, without each of some groups of images, [G, S].
+
+    Units go to the groups in turn, stratum by stratum, so that groups are alike. A stratum that lies in one group is
+    left out where that is deleted.
+    """
+    first = np.zeros(images.num_units, dtype=np.intp)
+    np.maximum.at(first, images.unit, images.stratum)
+    group = np.empty(images.num_units, dtype=np.intp)
+    group[np.argsort(first, kind="stable")] = np.arange(images.num_units) % num_groups
+    matrix = np.asarray(values, dtype=float)
+    total, count = images.totals(matrix), images.totals(np.ones_like(matrix[:1]))
+    rows = []
+    for number in range(num_groups):
+        kept = (group[images.unit] != number).astype(float)
+        sums, sizes = images.by_stratum(total * kept), images.by_stratum(count * kept)
+        rows.append(np.mean((sums / np.where(sizes > 0, sizes, np.nan))[:, sizes[0] > 0], axis=1))
+    return np.array(rows)
+
+
+def t_quantile(degrees: float, level: float = LEVEL) -> float:
+    """The quantile of Student's t whose central interval has this level."""
+    tail = (1 + level) / 2
+    return float(special.ndtri(tail) if math.isinf(degrees) else special.stdtrit(degrees, tail))

@@ -90,6 +90,18 @@ def about_images(dataset: str, num_images: int, split: str) -> str:
     return f"{dataset}, {counted(num_images, split + ' image')}"
 
 
+def too_good(split: str) -> list[str]:
+    """A sentence where the reported images are no test images: they have chosen something, or were learnt from."""
+    if split == "val":
+        return [
+            "There are no test images. The validation images are reported, and they have chosen epochs, layers and "
+            "settings: the figures are too good."
+        ]
+    if split == "train":
+        return ["There are no other images: the training images are reported, and the figures are far too good."]
+    return []
+
+
 def failures(failed: Sequence[Failure]) -> list[str]:
     """A sentence for each chain that failed."""
     return [

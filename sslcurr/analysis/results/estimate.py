@@ -17,11 +17,16 @@ class Difference(Part, frozen=True, kw_only=True):
 
     Attributes:
         mean: None where there is nothing to compare.
-        interval: ends of the 95 % interval; None where it is not known.
+        interval: ends of the 95 % interval; None where it is not known. Of one seed it is over images only.
+        num_seeds: over which both were measured.
+        told_apart: whether the difference is more than luck: the interval leaves out 0, and the luck of seeds is known.
+            One seed tells nothing apart by itself. `num_seeds` and `told_apart` are unset in documents of 0.1.0.
     """
 
     mean: float | None
     interval: Interval | None
+    num_seeds: int | UnsetType = UNSET
+    told_apart: bool | UnsetType = UNSET
 
 
 class Estimate(Part, frozen=True, kw_only=True):

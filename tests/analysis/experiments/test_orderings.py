@@ -1,11 +1,10 @@
-"""Curricula: against the study's tables, by hand, and against SciPy, brute force and the other bootstrap."""
+"""Curricula: against the study's tables, by hand, and against SciPy, brute force and simulations."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,11 +15,13 @@ from hypothesis import strategies as st
 from sslcurr.analysis.experiments import hypothesis
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
+    Judged,
     effect_of,
     kendall_tau,
     permutation_test,
     predicted,
     strata_of,
+    whole_lengths,
 )
 from sslcurr.analysis.experiments.orderings import (
     WORDS,
@@ -34,9 +35,7 @@ from sslcurr.analysis.experiments.orderings import (
     prefixes,
     tie_groups,
 )
-from sslcurr.analysis.measures.classification import balanced_accuracy
-from sslcurr.analysis.measures.intervals import alike, bootstrap_interval, interval_of, resampled_accuracies
-from sslcurr.analysis.results.ranking.document import ANTI, CURRICULUM, MIXED, SINGLE, TIED, PermutationTest
+from sslcurr.analysis.results.ranking.document import ANTI, CURRICULUM, MIXED, SINGLE, TIED
 from sslcurr.errors import SpecError
 from tests.study import TABLE_1, TABLE_2, TABLE_3, TABLE_3_BASELINES
 
@@ -92,69 +91,34 @@ def test_curricula_of_the_study_are_better_on_average_by_one_outlier():
     assert np.mean(list(others.values())) == pytest.approx(84.5520, abs=1e-4)
 
 
-def markings(stratum):
-    """All ways to mark as many of a stratum's values as are marked."""
-    count = sum(mark for mark, _ in stratum)
-    return [marks for marks in itertools.product([True, False], repeat=len(stratum)) if sum(marks) == count]
-
-
-def brute_force(strata):
-    """(strata, effect, p value, arrangements) of lists of (mark, value), one by one and without rounding."""
-    strata = [[(mark, Fraction(str(value))) for mark, value in stratum] for stratum in strata]
-    strata = [stratum for stratum in strata if {mark for mark, _ in stratum} == {True, False}]
-
-    def difference(stratum, marks):
-        ours = [value for (_, value), mark in zip(stratum, marks, strict=True) if mark]
-        others = [value for (_, value), mark in zip(stratum, marks, strict=True) if not mark]
-        return sum(ours) / len(ours) - sum(others) / len(others)
-
-    observed = sum(difference(stratum, [mark for mark, _ in stratum]) for stratum in strata)
-    each = [[difference(stratum, marks) for marks in markings(stratum)] for stratum in strata]
-    sums = [sum(way) for way in itertools.product(*each)]
-    share = sum(value >= observed for value in sums) / len(sums)
-    return len(strata), float(observed / len(strata)), share, len(sums)
-
-
-def test_brute_force_by_hand():
-    strata = [[(True, 3), (False, 1), (False, 2)], [(False, 4), (True, 4)], [(True, 9)]]
-    assert brute_force(strata) == (2, 0.75, 2 / 6, 6)
-
-
-def by(rows, stratum_of):
-    found = {}
-    for row in rows:
-        found.setdefault(stratum_of(row.tasks), []).append((row.curriculum, row.accuracy))
-    return list(found.values())
-
-
-def verdict(rows, strata):
-    return permutation_test([row.tasks for row in rows], [row.accuracy for row in rows], SINGLES, strata=strata)
+def study_effect(rows, strata="set"):
+    """(effect in points, strata) of the study's figures: what it found, of one run of each chain."""
+    pairs = strata_of([row.tasks for row in rows], SINGLES, strata)
+    return effect_of(np.array([row.accuracy for row in rows]), pairs).item(), len(pairs)
 
 
 @pytest.mark.parametrize(
-    ("strata", "outlier", "num_strata", "effect", "p_value", "arrangements"),
-    [
-        ("set", True, 7, 1.1, 38 / 128, 128),
-        ("set", False, 6, -0.165, 38 / 64, 64),
-        ("length", True, 2, 1.0541667, 728 / 5544, 5544),
-        ("length", False, 2, 0.299, 485 / 1512, 1512),
-    ],
+    ("strata", "outlier", "num_strata", "effect"),
+    [("set", True, 7, 1.1), ("set", False, 6, -0.165), ("length", True, 2, 1.0541667), ("length", False, 2, 0.299)],
 )
-def test_the_hypothesis_on_the_figures_of_the_study(strata, outlier, num_strata, effect, p_value, arrangements):
-    """Curricula are better by one point, p = 0.30 or 0.13; without one set of tasks nothing of it is left."""
+def test_the_effect_in_the_figures_of_the_study(strata, outlier, num_strata, effect):
+    """Curricula are better by one point; without one set of tasks nothing of it is left."""
     rows = [row for row in CHAINS if outlier or set(row.tasks) != set(OUTLIER)]
-    result = verdict(rows, strata)
-    assert (result.strata, result.num_strata, result.num_arrangements) == (strata, num_strata, arrangements)
-    assert result.exact
-    assert result.effect == pytest.approx(effect, abs=1e-6)
-    assert result.p_value == pytest.approx(p_value)
-    expected = brute_force(by(rows, {"set": frozenset, "length": len}[strata]))
-    assert (num_strata, result.effect, result.p_value, arrangements) == pytest.approx(expected)
+    assert study_effect(rows, strata) == (pytest.approx(effect, abs=1e-6), num_strata)
+
+
+def test_one_run_of_each_chain_is_no_test():
+    judged = Judged.of(
+        [row.tasks for row in CHAINS], [[row.accuracy] for row in CHAINS], {t: [a] for t, a in SINGLES.items()}
+    )
+    result = permutation_test(judged)
+    assert (result.effect, result.p_value, result.num_arrangements) == (None, None, 0)
+    assert result.reason == "one seed: ranking and effect have to come from different seeds"
 
 
 def test_one_set_of_tasks_makes_the_effect_of_the_study():
     sets = {frozenset(row.tasks) for row in CHAINS if len(row.tasks) == 2}
-    without = {s: verdict([row for row in CHAINS if set(row.tasks) != s], "set").effect for s in sets}
+    without = {s: study_effect([row for row in CHAINS if set(row.tasks) != s])[0] for s in sets}
     assert min(without, key=without.__getitem__) == set(OUTLIER)
     del without[frozenset(OUTLIER)]
     assert min(without.values()) == pytest.approx(1.0667, abs=1e-4)
@@ -329,192 +293,28 @@ def test_mistaken_words(word, message, hint):
     assert error.value.hint == hint or not hint
 
 
-# ---- accuracies with their uncertainty
+# ---- what cannot be told apart
 
 
-def runs(num_chains=1, num_seeds=1, n=200, classes=3, seed=0):
-    """labels [N] and correct [K, S, N]; chains and seeds differ in how often they are right."""
-    rng = np.random.default_rng(seed)
-    labels = 10 * rng.choice(classes, size=n, p=np.array([0.6, 0.3, 0.1])) + 3
-    level = 0.6 + 0.1 * rng.normal(size=(num_chains, num_seeds, 1)) + 0.15 * (labels == 3)
-    ease = rng.uniform(size=n)
-    return labels, (0.5 * ease + 0.5 * rng.uniform(size=level.shape) < level).astype(float)
-
-
-def plain_bootstrap(labels, correct, groups, num_resamples, seed=1):
-    """Draws groups and seeds one by one and measures each resample as if it were the data."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    num_chains, num_seeds, _ = correct.shape
-    found = np.full((num_resamples, num_chains), np.nan)
-    for row in found:
-        images = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
-        drawn, y = rng.integers(num_seeds, size=num_seeds), labels[images]
-        recalls = np.stack([correct[:, :, images][:, :, y == c].mean(axis=2) for c in np.unique(y)])
-        for k, values in enumerate(recalls.mean(axis=0)[:, drawn]):
-            if (kept := values[~np.isnan(values)]).size:
-                row[k] = kept.mean()
-    return found
-
-
-def test_resamples_are_around_the_balanced_accuracy():
-    labels, correct = runs(num_chains=3, num_seeds=2)
-    plain = [
-        np.mean([balanced_accuracy(labels, np.where(c == 1, labels, -1)) for c in of_chain]) for of_chain in correct
+def pairs_of(tasks, intervals):
+    """The pairs whose intervals overlap."""
+    return [
+        (a, b)
+        for a, b in itertools.combinations(tasks, 2)
+        if intervals[a][0] <= intervals[b][1] and intervals[b][0] <= intervals[a][1]
     ]
-    assert np.ptp(plain) > 0.03
-    np.testing.assert_allclose(resampled_accuracies(labels, correct).mean(axis=0), plain, atol=0.005)
-
-
-@pytest.mark.parametrize("grouped", [False, True])
-def test_resamples_of_one_seed_agree_with_bootstrap_interval(grouped):
-    labels, correct = runs()
-    groups = np.sqrt(np.arange(200)).astype(int) if grouped else None
-    resampled = resampled_accuracies(labels, correct, groups, num_resamples=10_000)
-    predictions = np.where(correct[0, 0] == 1, labels, -1)
-    for level in (0.5, 0.95):
-        theirs = bootstrap_interval(labels, predictions, groups, level=level, num_resamples=10_000)
-        assert interval_of(resampled[:, 0], level) == pytest.approx(theirs, abs=0.005)
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_resamples_agree_with_a_plain_loop(missing):
-    labels, correct = runs(num_chains=3, num_seeds=3, n=120)
-    if missing:
-        correct[1, 2] = correct[2, :2] = np.nan
-    groups = np.arange(120) // 2
-    ours = resampled_accuracies(labels, correct, groups, num_resamples=6000)
-    plain = plain_bootstrap(labels, correct, groups, 6000)
-    np.testing.assert_allclose(np.isnan(ours).mean(axis=0), np.isnan(plain).mean(axis=0), atol=0.02)
-    for i, j in itertools.combinations_with_replacement(range(3), 2):
-        pair = [values[:, i] if i == j else values[:, i] - values[:, j] for values in (ours, plain)]
-        np.testing.assert_allclose(*(np.nanquantile(values, [0.025, 0.5, 0.975]) for values in pair), atol=0.01)
-        assert np.nanstd(pair[0]) == pytest.approx(np.nanstd(pair[1]), rel=0.05)
-
-
-def test_copies_of_an_image_in_its_group_say_nothing_new():
-    labels, correct = runs(num_chains=2, num_seeds=2, n=80)
-    once = resampled_accuracies(labels, correct)
-    labels, correct, groups = np.repeat(labels, 5), np.repeat(correct, 5, axis=2), np.repeat(np.arange(80) * 7 + 2, 5)
-    np.testing.assert_allclose(resampled_accuracies(labels, correct, groups), once)
-    shuffled = np.random.default_rng(0).permutation(400)
-    again = resampled_accuracies(labels[shuffled], correct[:, :, shuffled], groups[shuffled])
-    np.testing.assert_allclose(again, once)
-    assert resampled_accuracies(labels, correct[:, :1])[:, 0].std() < 0.6 * once[:, 0].std()
-
-
-def test_chains_are_paired_over_images_and_seeds():
-    labels, correct = runs(num_seeds=3)
-    worse = correct.copy()
-    worse[:, :, ::7] = 0
-    resampled = resampled_accuracies(labels, np.concatenate([correct, correct, worse]))
-    assert resampled[:, 0].std() > 0.02
-    assert np.all(resampled[:, 0] - resampled[:, 1] == 0)
-    assert np.all(resampled[:, 2] <= resampled[:, 0])
-
-
-def test_the_spread_of_seeds_by_hand():
-    """Of two seeds, one always right and one never, a quarter of the resamples holds each twice."""
-    correct = np.stack([np.ones(20), np.zeros(20)])[None]
-    values, counts = np.unique(resampled_accuracies(np.arange(20) % 2, correct), return_counts=True)
-    assert values.tolist() == [0, 0.5, 1]
-    np.testing.assert_allclose(counts / 2000, [0.25, 0.5, 0.25], atol=0.03)
-
-
-def test_a_shift_between_seeds_widens_the_interval_and_a_shared_one_not_the_difference():
-    labels = np.arange(400) % 2
-    first = (np.random.default_rng(0).uniform(size=400) < 0.5).astype(float)
-    second = np.maximum(first, (np.arange(400) // 2) % 2)  # right in about 25 points more
-    alike = resampled_accuracies(labels, np.stack([first, first])[None])[:, 0]
-    shifted = resampled_accuracies(labels, np.stack([first, second])[None])[:, 0]
-    shift = second.mean() - first.mean()
-    expected = math.hypot(alike.std(), shift / 2 / math.sqrt(2))
-    assert shifted.std() == pytest.approx(expected, rel=0.05)
-    assert shifted.std() > 2 * alike.std()
-    other = np.stack([first, second])
-    other[:, :20] = 0
-    both = resampled_accuracies(labels, np.stack([np.stack([first, second]), other]))
-    assert (both[:, 0] - both[:, 1]).std() < 0.2 * shifted.std()
-
-
-def test_missing_runs_by_hand():
-    """The second chain has the first seed only, the third has no run."""
-    correct = np.stack([np.stack([np.ones(20), np.zeros(20)])] * 3)
-    correct[1, 1] = correct[2] = np.nan
-    values = resampled_accuracies(np.arange(20) % 2, correct)
-    assert values.shape == (2000, 3)
-    assert set(values[:, 0]) == {0, 0.5, 1}
-    np.testing.assert_array_equal(np.isnan(values[:, 1]), values[:, 0] == 0)
-    assert set(values[~np.isnan(values[:, 1]), 1]) == {1}
-    assert np.isnan(values[:, 2]).all()
-
-
-def test_a_class_that_a_resample_misses_is_left_out():
-    labels = np.array([0] * 6 + [1])
-    assert np.all(resampled_accuracies(labels, np.ones((1, 1, 7))) == 1)
-    values = resampled_accuracies(labels, (labels == 0).astype(float)[None, None])
-    assert np.mean(values == 1) == pytest.approx((6 / 7) ** 7, abs=0.03)
-    assert np.mean(values == 0.5) == pytest.approx(1 - (6 / 7) ** 7, abs=0.03)
-
-
-def test_resamples_depend_on_the_seed_alone():
-    labels, correct = runs(num_chains=2, num_seeds=2)
-    values = resampled_accuracies(labels, correct, num_resamples=450, seed=4)
-    assert values.shape == (450, 2)
-    np.testing.assert_array_equal(values, resampled_accuracies(labels, correct, num_resamples=450, seed=4))
-    assert not np.allclose(values, resampled_accuracies(labels, correct, num_resamples=450, seed=5))
-    assert not np.allclose(values[:200], values[200:400])
-    np.testing.assert_allclose(resampled_accuracies(labels, correct[1:], num_resamples=450, seed=4), values[:, 1:])
-
-
-def test_intervals_by_hand():
-    values = np.random.default_rng(0).permutation(101).astype(float)
-    assert interval_of(values) == pytest.approx((2.5, 97.5))
-    assert interval_of(values, 0.5) == pytest.approx((25, 75))
-    assert interval_of(np.append(values, [np.nan] * 50)) == pytest.approx((2.5, 97.5))
-    assert interval_of(np.array([0.3])) == (0.3, 0.3)
-    assert interval_of(np.array([])) is interval_of(np.array([np.nan, np.nan])) is None
-
-
-def pairs_of(tasks, resampled):
-    """The pairs that cannot be told apart, by the resamples of each."""
-    return [(a, b) for a, b in itertools.combinations(tasks, 2) if alike(resampled[b] - resampled[a])]
 
 
 def test_groups_are_linked_by_neighbours():
-    noise = np.linspace(-1, 1, 201)
-    resampled = {"a": noise, "b": noise + 0.01, "c": 2 * noise + 0.6, "d": 2.5 * noise + 0.9, "e": 2.5 * noise + 3}
-    resampled["f"] = 5 * noise + 3
-    assert tie_groups("abcdef", pairs_of("abcdef", resampled)) == [["b", "c", "d"], ["e", "f"]]
-    assert tie_groups("bd", pairs_of("bd", resampled)) == [["b", "d"]]
-    assert tie_groups("abe", pairs_of("abe", resampled)) == []
-    assert tie_groups("a", pairs_of("a", resampled)) == tie_groups("", pairs_of("", resampled)) == []
-
-
-def test_groups_by_the_paired_difference_at_95_percent():
-    noise = np.random.default_rng(0).normal(size=1000)
-    step = np.ones(1000)
-    almost, enough = step.copy(), step.copy()
-    almost[:20], enough[:30] = -1, -1
-    resampled = {"a": noise, "almost": noise + almost, "enough": noise + enough, "same": noise + 0, "below": noise - 1}
-    assert tie_groups(["a", "almost"], pairs_of(["a", "almost"], resampled)) == []
-    assert tie_groups(["a", "enough"], pairs_of(["a", "enough"], resampled)) == [["a", "enough"]]
-    assert tie_groups(["a", "same"], pairs_of(["a", "same"], resampled)) == [["a", "same"]]
-    assert tie_groups(["a", "below"], pairs_of(["a", "below"], resampled)) == []
-
-
-def test_tasks_never_measured_together_are_alike():
-    resampled = {"a": np.array([0.1, np.nan]), "b": np.array([np.nan, 0.9])}
-    assert tie_groups("ab", pairs_of("ab", resampled)) == [["a", "b"]]
+    intervals = {"a": (0, 1), "b": (2, 3), "c": (3, 5), "d": (4.5, 6), "e": (7, 8), "f": (7.5, 9)}
+    assert tie_groups("abcdef", pairs_of("abcdef", intervals)) == [["b", "c", "d"], ["e", "f"]]
+    assert tie_groups("bd", pairs_of("bd", intervals)) == []
+    assert tie_groups("bcd", pairs_of("bcd", intervals)) == [["b", "c", "d"]]
+    assert tie_groups("abe", pairs_of("abe", intervals)) == []
+    assert tie_groups("a", pairs_of("a", intervals)) == tie_groups("", pairs_of("", intervals)) == []
 
 
 # ---- the hypothesis
-
-
-def measured(orderings, seed=0, lift=0.5):
-    """Accuracies in tenths, so that some are equal, of which curricula have more."""
-    lifted = [lift * (list(ordering) == sorted(ordering)) for ordering in orderings]
-    return np.round(np.random.default_rng(seed).normal(size=len(orderings)) + lifted, 1)
 
 
 def test_strata_by_hand():
@@ -533,114 +333,129 @@ def test_the_effect_by_hand():
     assert effect_of(values[0], strata).item() == 2.75
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("length", [2, 3])
-def test_permutations_of_one_stratum_agree_with_scipy(length, seed):
-    orderings = orderings_of("abcd", [length])
-    values = measured(orderings, seed)
-    result = permutation_test(orderings, values, ABCD, strata="length")
-    ours = np.array([list(ordering) == sorted(ordering) for ordering in orderings])
-    theirs = scipy.stats.permutation_test(
-        (values[ours], values[~ours]),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        permutation_type="independent",
-        alternative="greater",
-        vectorized=True,
-        n_resamples=np.inf,
-    )
-    assert (result.num_strata, result.exact) == (1, True)
-    assert result.num_arrangements == len(theirs.null_distribution) == math.comb(len(ours), sum(ours))
-    assert result.effect == pytest.approx(theirs.statistic)
-    assert result.p_value == pytest.approx(theirs.pvalue)
+def null_table(tasks, lengths, num_seeds, inherited, seed, lift=0.0):
+    """Chains among which order does nothing, with `inherited` of the luck of each stage: (orderings, [K, S], singles).
+
+    With `lift` the orderings by name are better.
+    """
+    rng = np.random.default_rng(seed)
+    luck = {(): np.zeros(num_seeds)}
+    for ordering in orderings_of(tasks, range(1, max(lengths) + 1)):
+        luck[ordering] = inherited * luck[ordering[:-1]] + rng.normal(size=num_seeds)
+    orderings = orderings_of(tasks, lengths)
+    accuracies = [luck[ordering] + lift * (list(ordering) == sorted(ordering)) for ordering in orderings]
+    singles = {task: luck[task,] + (100 * ord(task) if lift else 0) for task in tasks}
+    return orderings, np.array(accuracies), singles
 
 
-@pytest.mark.parametrize(
-    ("strata", "lengths", "kept", "arrangements"),
-    [
-        ("set", [3], slice(24), 6**4),
-        ("set", [1, 2, 3], slice(20), 2**7),
-        ("length", [2, 3], slice(16), 924 * 4),
-    ],
-)
-def test_permutations_of_several_strata_agree_with_brute_force(strata, lengths, kept, arrangements):
-    orderings = orderings_of("abcd", lengths)[kept]
-    values = measured(orderings)
-    result = permutation_test(orderings, values, ABCD, strata=strata)
-    found = {}
-    for ordering, value in zip(orderings, values, strict=True):
-        if len(ordering) > 1:
-            stratum = found.setdefault("".join(sorted(ordering)) if strata == "set" else len(ordering), [])
-            stratum.append((list(ordering) == sorted(ordering), value))
-    expected = brute_force(found.values())
-    assert expected[-1] == arrangements
-    assert (result.num_strata, result.effect, result.p_value, result.num_arrangements) == pytest.approx(expected)
-    assert result.exact
+def brute_force(orderings, accuracies, singles, strata):
+    """(effect, p value, arrangements) by renaming the tasks of all chains one permutation after the other."""
+    tasks, num_seeds = sorted(singles), accuracies.shape[1]
+    measured = {ordering: accuracies[place] for place, ordering in enumerate(orderings)}
+
+    def effect(names):
+        new = dict(zip(tasks, names, strict=True))
+        values = np.array([measured[tuple(new[task] for task in ordering)] for ordering in orderings])
+        each = []
+        for seed in range(num_seeds):
+            others = [s for s in range(num_seeds) if s != seed]
+            ranking = {task: np.mean([singles[task][s] for s in others]) for task in tasks}
+            each.append(effect_of(values[:, seed], strata_of(orderings, ranking, strata)))
+        return np.mean(each)
+
+    effects = [effect(names) for names in itertools.permutations(tasks)]
+    return effects[0], np.mean(np.array(effects) >= effects[0] - 1e-12), len(effects)
 
 
-def test_the_smallest_and_the_greatest_p_value():
-    orderings = orderings_of("abc", [3])
-    best = [10.0 if ordering == ("a", "b", "c") else place for place, ordering in enumerate(orderings)]
-    assert permutation_test(orderings, best, ABC).p_value == pytest.approx(1 / 6)
-    assert permutation_test(orderings, [-value for value in best], ABC).p_value == 1
-    assert permutation_test(orderings, [0.7] * 6, ABC).p_value == 1
+@pytest.mark.parametrize("strata", ["set", "length"])
+@pytest.mark.parametrize(("tasks", "lengths"), [("abc", [2, 3]), ("abcd", [2]), ("abcd", [3, 4])])
+def test_the_test_agrees_with_brute_force(tasks, lengths, strata):
+    table = null_table(tasks, lengths, 3, 0.5, seed=len(lengths))
+    result = permutation_test(Judged.of(*table), strata=strata)
+    assert (result.effect, result.p_value, result.num_arrangements) == pytest.approx(brute_force(*table, strata))
+    assert (result.exact, result.reason) == (True, None)
+
+
+def test_each_seed_is_judged_by_the_others():
+    """Of two seeds each ranks the tasks of the other: a better at one, b at the other."""
+    accuracies = np.array([[1.0, 10.0], [2.0, 30.0]])  # of ab and ba
+    judged = Judged.of([("a", "b"), ("b", "a")], accuracies, {"a": [3.0, 1.0], "b": [1.0, 4.0]})
+    # The first seed is judged by the second, a < b, so ab is the curriculum: 1 - 2. At the second it is ba: 30 - 10.
+    result = permutation_test(judged)
+    assert result.effect == pytest.approx((-1 + 20) / 2)
+    assert result.p_value == pytest.approx(1 / 2)
+    assert result.smallest_p_value == pytest.approx(1 / 2)
+
+
+def test_the_smallest_p_value_is_that_of_all_names():
+    for tasks, smallest in (("ab", 1 / 2), ("abc", 1 / 6), ("abcd", 1 / 24)):
+        table = null_table(tasks, [2], 3, 0.0, seed=0, lift=100.0)
+        result = permutation_test(Judged.of(*table))
+        assert result.p_value == result.smallest_p_value == pytest.approx(smallest)
+        assert result.effect == pytest.approx(100, abs=3)
+
+
+def test_a_set_of_orderings_that_renaming_changes_has_an_effect_and_no_test():
+    orderings, accuracies, singles = null_table("abc", [3], 2, 0.0, seed=1, lift=5.0)
+    result = permutation_test(Judged.of(orderings[:5], accuracies[:5], singles))
+    assert (result.p_value, result.smallest_p_value) == (None, None)
+    assert result.effect > 0
+    assert "give --orderings pairs, triples or full" in result.reason
+    # A rising and a falling ordering are told apart by one renaming.
+    two = [orderings.index(("a", "b", "c")), orderings.index(("c", "b", "a"))]
+    result = permutation_test(Judged.of([orderings[i] for i in two], accuracies[two], singles))
+    assert (result.num_arrangements, result.p_value) == (2, 0.5)
+
+
+def test_lengths_that_lack_an_ordering_are_left_out():
+    orderings, accuracies, singles = null_table("abc", [2, 3], 2, 0.5, seed=3)
+    pairs = permutation_test(Judged.of(orderings[:6], accuracies[:6], singles))
+    assert permutation_test(Judged.of(orderings[:-1], accuracies[:-1], singles)) == pairs
+    assert whole_lengths(orderings) == {2, 3}
+    assert whole_lengths(orderings[:-1]) == {2}
 
 
 def test_nothing_to_compare_is_no_result():
-    nothing = PermutationTest(
-        strata="set", num_strata=0, effect=None, p_value=None, num_arrangements=0, exact=True, interval=None
-    )
-    for orderings in ([], ["a", "b"], ["ab", "abc"], ["ba", "cba"], ["ab", "cb"]):
-        assert permutation_test(orderings, [0.5] * len(orderings), ABC) == nothing
-    assert permutation_test(["ab", "abc"], [0.5, 0.6], ABC, strata="length").strata == "length"
+    for names in ([], [("a", "b"), ("a", "b", "c")]):
+        judged = Judged.of(names, np.zeros((len(names), 2)), {"a": [1.0, 1.0], "b": [2.0, 2.0], "c": [3.0, 3.0]})
+        result = permutation_test(judged)
+        assert (result.effect, result.num_strata, result.reason) == (None, 0, "none to compare")
 
 
-def test_many_strata_are_drawn():
-    tasks = {name: float(place) for place, name in enumerate("abcdefg")}
-    pairs = [pair for rising in itertools.combinations("abcdefg", 2) for pair in (rising, rising[::-1])]
-    values = measured(pairs, lift=0.6)
-
-    exact = permutation_test(pairs[:34], values[:34], tasks)
-    assert (exact.num_arrangements, exact.exact) == (2**17, True)
-
-    result = permutation_test(pairs[:36], values[:36], tasks)
-    steps = values[:36:2] - values[1:36:2]
-    sums = np.zeros(1)
-    for step in steps:
-        sums = np.concatenate([sums + step, sums - step])
-    expected = np.mean(sums >= steps.sum() - 1e-9)
-    assert 0.1 < expected < 0.2
-    assert (result.num_strata, result.num_arrangements, result.exact) == (18, 20_000, False)
-    assert result.effect == pytest.approx(steps.mean())
-    assert result.p_value == pytest.approx(expected, abs=0.008)
-    assert permutation_test(pairs[:36], values[:36], tasks) == result
-    assert permutation_test(pairs[:36], values[:36], tasks, seed=1).p_value != result.p_value
-
-
-def test_drawn_arrangements_agree_with_all_of_them(monkeypatch):
-    orderings = orderings_of("abcd", [2, 3])[:16]
-    values = measured(orderings)
-    monkeypatch.setattr(hypothesis, "MOST_EXACT", 924 * 4)
-    exact = permutation_test(orderings, values, ABCD, strata="length")
-    monkeypatch.setattr(hypothesis, "MOST_EXACT", 924 * 4 - 1)
-    drawn = permutation_test(orderings, values, ABCD, strata="length")
-    assert (exact.exact, drawn.exact) == (True, False)
+def test_names_of_many_tasks_are_drawn(monkeypatch):
+    table = null_table("abcde", [2], 3, 0.5, seed=2)
+    exact = permutation_test(Judged.of(*table))
+    monkeypatch.setattr(hypothesis, "MOST_TASKS", 4)
+    drawn = permutation_test(Judged.of(*table))
+    assert (exact.exact, exact.num_arrangements) == (True, 120)
+    assert (drawn.exact, drawn.num_arrangements) == (False, 20_000)
     assert drawn.effect == exact.effect
     assert drawn.p_value == pytest.approx(exact.p_value, abs=0.012)
+    assert drawn == permutation_test(Judged.of(*table))
 
 
-def test_one_curriculum_of_six_is_drawn_alone(monkeypatch):
-    monkeypatch.setattr(hypothesis, "MOST_EXACT", 5)
-    result = permutation_test(orderings_of("abc", [3]), [3, 0, 10, 0, 0, 0], ABC)
-    assert (result.effect, result.exact) == (1, False)
-    assert result.p_value == pytest.approx(2 / 6, abs=0.012)
+def null_worlds(inherited, number, num_seeds=3):
+    found = [
+        permutation_test(Judged.of(*null_table("abcd", [2, 3], num_seeds, inherited, seed))) for seed in range(number)
+    ]
+    return np.array([result.p_value for result in found]), np.array([result.effect for result in found])
 
 
-def test_a_drawn_p_value_is_never_zero():
-    orderings = orderings_of("abcdef", [3])
-    values = [float(list(ordering) == sorted(ordering)) for ordering in orderings]
-    result = permutation_test(orderings, values, {name: float(place) for place, name in enumerate("abcdef")})
-    assert (result.num_strata, result.effect, result.exact) == (20, 1, False)
-    assert result.p_value == pytest.approx(1 / 20_001)
+@pytest.mark.parametrize("inherited", [0.0, 1.0])
+def test_without_an_effect_of_order_nothing_is_found(inherited):
+    """Also where chains have all the luck of their first stage, which single-task runs share."""
+    p_values, effects = null_worlds(inherited, 80)
+    assert np.mean(p_values <= 0.05) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 80)
+    assert abs(effects.mean()) <= 2.5 * effects.std() / math.sqrt(80)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+@pytest.mark.parametrize("inherited", [0.0, 0.5, 1.0])
+def test_the_test_keeps_its_level(inherited, num_seeds):
+    p_values, effects = null_worlds(inherited, 600, num_seeds)
+    assert 0.03 - 0.012 <= np.mean(p_values <= 0.05) <= 0.07 + 0.012
+    assert abs(effects.mean()) <= 2 * effects.std() / math.sqrt(600)
 
 
 # ---- predicted against measured order
@@ -703,12 +518,15 @@ def test_kendall_tau_of_many_rows():
 
 def test_an_accuracy_that_is_not_a_number_is_refused():
     with pytest.raises(ValueError, match="not a number"):
-        permutation_test([("a", "b"), ("b", "a")], [math.nan, 1.0], {"a": 1.0, "b": 2.0})
+        Judged.of([("a", "b"), ("b", "a")], [[math.nan, 1.0], [1.0, 1.0]], {"a": [1.0, 1.0], "b": [2.0, 2.0]})
+    with pytest.raises(ValueError, match="not a number"):
+        Judged.of([("a", "b"), ("b", "a")], [[1.0, 1.0], [1.0, 1.0]], {"a": [1.0, math.nan], "b": [2.0, 2.0]})
 
 
 def test_misspelt_words_are_refused():
+    judged = Judged.of([("a", "b"), ("b", "a")], [[1.0, 1.0], [2.0, 2.0]], {"a": [1.0, 1.0], "b": [2.0, 2.0]})
     with pytest.raises(ValueError, match="strata"):
-        permutation_test([("a", "b")], [1.0], {"a": 1.0, "b": 2.0}, strata="lenght")
+        permutation_test(judged, strata="lenght")
     with pytest.raises(ValueError, match="predictions"):
         predicted([("a", "b")], {"a": 1.0, "b": 2.0}, "lsat")
 

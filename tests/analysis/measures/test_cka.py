@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,12 @@ from sslcurr.analysis.measures import cka
 from sslcurr.analysis.measures.cka import (
     BLOCK,
     FEWEST,
-    GROUPS,
+    MOST_GROUPS,
     Alignment,
     centre,
     cka_of,
     estimates,
+    groups_of,
     linear_gram,
     rbf_gram,
 )
@@ -76,7 +78,7 @@ def fast_cka(layers, estimator="unbiased"):
     found = Alignment(len(layers), estimator)
     for batches in zip(*layers, strict=True):
         found.add(torch.stack([linear_gram(features) for features in batches]))
-    return cka_of(found.sums.sum(axis=0))
+    return cka_of(found.sums)
 
 
 def hsic(grams, estimator="unbiased"):
@@ -244,76 +246,135 @@ def test_fewer_than_four_images_are_a_mistake(estimator):
     kept = Alignment(2, estimator)
     with pytest.raises(DataError, match="CKA needs 4 images in a batch, got 3"):
         kept.add(torch.eye(3, dtype=torch.float64).repeat(2, 1, 1))
-    assert (kept.num_batches, len(kept.sums)) == (0, 0)
+    assert (kept.num_batches, kept.sums.any()) == (0, False)
     kept.add(torch.stack([drawn(FEWEST, 2) @ drawn(FEWEST, 2).T] * 2))
-    assert np.isfinite(cka_of(kept.sums.sum(axis=0))).all()
+    assert np.isfinite(cka_of(kept.sums)).all()
 
 
 def test_memory_does_not_grow_with_the_batches_and_nothing_is_lost():
     kept = Alignment(2)
-    expected = np.zeros((2, 2))
+    groups = groups_of([5] * (2 * MOST_GROUPS + 5))
     each = []
-    for number in range(2 * GROUPS + 5):
+    for number, group in enumerate(groups):
         grams = torch.stack([drawn(5, 3, number) @ drawn(5, 3, number).T, drawn(5, 3, -number) @ drawn(5, 3, number).T])
         grams = grams + grams.transpose(1, 2)
-        kept.add(grams)
+        kept.add(grams, group)
         each.append(hsic(grams))
-        expected += each[-1]
-        assert len(kept.sums) == len(kept.counts) == min(number + 1, GROUPS)
-    assert kept.num_batches == kept.counts.sum() == 2 * GROUPS + 5
-    np.testing.assert_allclose(kept.sums.sum(axis=0), expected, rtol=1e-12)
-    np.testing.assert_array_equal(kept.counts, [3] * 5 + [2] * (GROUPS - 5))
-    np.testing.assert_allclose(kept.sums[3], each[3] + each[3 + GROUPS] + each[3 + 2 * GROUPS], rtol=1e-12)
-    np.testing.assert_allclose(kept.sums[-1], each[GROUPS - 1] + each[2 * GROUPS - 1], rtol=1e-12)
+        assert kept.sums.shape == (2, 2)
+        assert len(kept.changes) == min(number + 1, MOST_GROUPS)
+    assert kept.num_batches == 2 * MOST_GROUPS + 5
+    np.testing.assert_allclose(kept.sums, np.sum(each, axis=0), rtol=1e-12)
+    # Whole batches are deleted: those of one group are taken off.
+    np.testing.assert_allclose(kept.changes[3], -np.sum(each[3::MOST_GROUPS], axis=0), rtol=1e-12)
+    np.testing.assert_allclose(kept.changes[-1], -each[MOST_GROUPS - 1] - each[2 * MOST_GROUPS - 1], rtol=1e-12)
 
 
-def bootstrap(sums, weights):
-    """CKA of layers 0 and 1 for sums drawn so often, by the formula."""
-    total = sum(weight * one for weight, one in zip(weights, sums, strict=True))
-    return total[0, 1] / math.sqrt(total[0, 0] * total[1, 1])
+@pytest.mark.parametrize(
+    ("batches", "num_groups", "sizes"),
+    [([40, 39], 0, set()), ([80], 20, {4}), ([27, 27, 26], 20, {4}), ([50, 50], 20, {5}), ([32] * 30, 30, {32})],
+)
+def test_groups_of_images(batches, num_groups, sizes):
+    groups = groups_of(batches)
+    assert len(groups) == len(batches)
+    together = np.concatenate(groups)
+    assert len(np.unique(together)) == num_groups
+    assert set(np.bincount(together.astype(int))) - {0} == sizes
+    assert [len(group) for group in groups] == (batches if num_groups else [0] * len(batches))
 
 
-def some_sums(count, seed=0):
-    generator = np.random.default_rng(seed)
-    roots = generator.normal(size=(count, 2, 5))
-    return roots @ roots.transpose(0, 2, 1)
+def without(layers, deleted):
+    """CKA of batches of features without some images: a batch counts by the share of its images that is left."""
+    sums = np.zeros((len(layers), len(layers)))
+    start = 0
+    for batches in zip(*layers, strict=True):
+        kept = [place for place in range(len(batches[0])) if start + place not in deleted]
+        start += len(batches[0])
+        if len(kept) >= FEWEST:
+            grams = [batch.numpy()[kept] @ batch.numpy()[kept].T for batch in batches]
+            for i, j in itertools.product(range(len(layers)), repeat=2):
+                sums[i, j] += textbook(grams[i], grams[j], "unbiased") * len(kept) / len(batches[0])
+    return sums[0, 1] / math.sqrt(sums[0, 0] * sums[1, 1])
 
 
-def test_intervals_agree_with_a_bootstrap_of_another_make():
-    sums = some_sums(30)
-    found = estimates(sums, np.ones(30), num_resamples=4000)
-    generator = np.random.default_rng(7)
-    values = [bootstrap(sums, np.bincount(generator.integers(30, size=30), minlength=30)) for _ in range(4000)]
-    assert found.value[0, 1] == pytest.approx(bootstrap(sums, np.ones(30)))
-    low, high = np.quantile(values, [0.025, 0.975])
-    width = high - low
-    assert found.low[0, 1] == pytest.approx(low, abs=0.06 * width)
-    assert found.high[0, 1] == pytest.approx(high, abs=0.06 * width)
-    assert found.low[0, 1] < found.value[0, 1] < found.high[0, 1]
+def related(sizes):
+    """Two layers that have something in common, as lists of batches."""
+    first = [drawn(size, 6, place) for place, size in enumerate(sizes)]
+    mixing = drawn(6, 5, 99)
+    return [first, [one @ mixing + 1.5 * drawn(len(one), 5, 50 + place) for place, one in enumerate(first)]]
+
+
+def test_intervals_are_a_jackknife_over_groups_of_images():
+    sizes = [30, 30, 30]
+    layers, groups = related(sizes), groups_of(sizes)
+    kept = Alignment(2)
+    for batches, group in zip(zip(*layers, strict=True), groups, strict=True):
+        kept.add(torch.stack([linear_gram(features) for features in batches]), group)
+    together = np.concatenate(groups)
+    values = np.array([without(layers, set(np.flatnonzero(together == group))) for group in range(20)])
+    np.testing.assert_allclose(cka_of(kept.sums + kept.changes)[:, 0, 1], values, rtol=1e-8)
+    found = estimates(kept.sums, kept.changes)
+    value = found.value[0, 1]
+    error = math.sqrt(19 / 20 * np.square(values - values.mean()).sum()) / (1 - value**2)
+    t = scipy.stats.t.ppf(0.975, 19)
+    assert found.low[0, 1] == pytest.approx(math.tanh(math.atanh(value) - t * error))
+    assert found.high[0, 1] == pytest.approx(math.tanh(math.atanh(value) + t * error))
+    assert found.low[0, 1] < value < found.high[0, 1] < 1
     np.testing.assert_allclose(found.low, found.low.T)
-    np.testing.assert_allclose(np.diagonal(found.low), 1)
-    np.testing.assert_allclose(np.diagonal(found.high), 1)
-    half = estimates(sums, np.ones(30), level=0.5)
-    assert found.low[0, 1] < half.low[0, 1] < half.high[0, 1] < found.high[0, 1]
+    np.testing.assert_array_equal(np.diagonal(found.low), 1)
+    np.testing.assert_array_equal(np.diagonal(found.high), 1)
 
 
-def test_intervals_hold_still_and_follow_the_seed():
-    sums = some_sums(12)
-    one, same, other = (estimates(sums, np.ones(12), seed=seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.low, same.low)
-    assert one.low[0, 1] != other.low[0, 1]
-    np.testing.assert_array_equal(one.value, other.value)
+def test_few_images_have_no_intervals():
+    layers = related([40, 39])
+    kept = Alignment(2)
+    for batches, group in zip(zip(*layers, strict=True), groups_of([40, 39]), strict=True):
+        kept.add(torch.stack([linear_gram(features) for features in batches]), group)
+    found = estimates(kept.sums, kept.changes)
+    assert (found.low, found.high) == (None, None)
+    np.testing.assert_allclose(found.value, fast_cka(layers))
 
 
-def test_intervals_of_batches_that_agree_have_no_width_and_few_batches_have_none():
-    same = np.repeat(some_sums(1), 6, axis=0)
-    found = estimates(same, np.ones(6))
-    np.testing.assert_allclose(found.low, found.value)
-    np.testing.assert_allclose(found.high, found.value)
-    few = estimates(same[:3], np.ones(3))
-    assert (few.low, few.high) == (None, None)
-    np.testing.assert_allclose(few.value, found.value)
-    assert estimates(same[:4], np.ones(4)).low is not None
+def test_estimates_near_and_above_one_have_intervals():
+    """The unbiased estimate of layers that are all but equal may be above 1."""
+    sums = np.array([[1.0, 1.0001], [1.0001, 1.0]])
+    changes = np.random.default_rng(0).normal(0, 1e-4, size=(20, 2, 2))
+    found = estimates(sums, changes + changes.transpose(0, 2, 1))
+    assert 0.99 < found.low[0, 1] < found.value[0, 1] == found.high[0, 1]
+
+
+def cover_of(num_images, mix, num_tables):
+    """How often the CKA of all images lies in the intervals of so many of them, and in the old ones over batches."""
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(size=(2, 8, 24))
+
+    def features(number):
+        latent, noise = generator.normal(size=(2, number, 8))
+        latent[:, 0] += 3 * generator.choice([-1, 1], size=number)
+        return np.maximum(latent @ first, 0), np.maximum((mix * latent + math.sqrt(1 - mix**2) * noise) @ second, 0)
+
+    one, other = (part - part.mean(axis=0) for part in features(60_000))
+    true = np.square(one.T @ other).sum() / math.sqrt(np.square(one.T @ one).sum() * np.square(other.T @ other).sum())
+    sizes = [len(part) for part in np.array_split(np.arange(num_images), 8)]
+    groups, inside = groups_of(sizes), []
+    for _ in range(num_tables):
+        pair, kept, each = features(num_images), Alignment(2), []
+        for rows, group in zip(np.split(np.arange(num_images), np.cumsum(sizes)[:-1]), groups, strict=True):
+            grams = torch.stack([linear_gram(torch.from_numpy(part[rows])) for part in pair])
+            kept.add(grams, group)
+            each.append(hsic(grams))
+        found = estimates(kept.sums, kept.changes)
+        times = generator.multinomial(8, np.full(8, 1 / 8), 400)
+        low, high = np.quantile(cka_of(np.einsum("rb,bij->rij", times, np.array(each)))[:, 0, 1], [0.025, 0.975])
+        inside.append((found.low[0, 1] <= true <= found.high[0, 1], low <= true <= high))
+    return np.mean(inside, axis=0)
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.6])
+def test_intervals_cover_and_a_bootstrap_over_batches_does_not(mix):
+    ours, theirs = cover_of(256, mix, 60)
+    error = math.sqrt(0.05 * 0.95 / 60)
+    assert ours >= 0.92 - 2 * error
+    assert theirs < 0.92
 
 
 # ---- linear Gram matrices
@@ -394,7 +455,7 @@ def test_cka_of_sums_without_variance_is_nan_without_a_warning(recwarn):
     assert np.isnan(found[1]).all()
     assert np.isnan(found[:, 1]).all()
     np.testing.assert_allclose(found[[0, 0, 2], [0, 2, 2]], [1, -1, 1])
-    several = estimates(np.stack([sums] * 5), np.ones(5))
+    several = estimates(sums, np.zeros((20, 3, 3)))
     assert np.isnan(several.low[1]).all()
     assert several.low[0, 2] == several.high[0, 2] == pytest.approx(-1)
     assert not recwarn.list
@@ -448,7 +509,7 @@ def test_rbf_cka_agrees_with_the_textbook(estimator):
     kept = Alignment(3, estimator)
     kept.add(torch.stack([rbf_gram(each)[0] for each in features]))
     expected = slow_cka([[each.numpy()] for each in features], estimator, gram)
-    np.testing.assert_allclose(cka_of(kept.sums.sum(axis=0)), expected, atol=1e-6)
+    np.testing.assert_allclose(cka_of(kept.sums), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [8, 100])
@@ -474,4 +535,4 @@ def test_hsic_agrees_with_pytorch_cka():
 
 
 def test_constants_are_as_documented():
-    assert (cka.FEWEST, cka.GROUPS) == (4, 64)
+    assert (cka.FEWEST, cka.MOST_GROUPS) == (4, 64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import UNSET, UnsetType
+
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Difference, Failure, Summary
 
@@ -14,12 +16,14 @@ class Cell(Summary, frozen=True, kw_only=True):
     Attributes:
         label_fraction: share of the labels.
         ssl_fraction: share of the images of pretraining; None without pretraining.
+        gain: over training from scratch with the same labels; unset without `--baseline`, and in documents of 0.1.0.
     """
 
     first: ClassVar[tuple[str, ...]] = ("label_fraction", "ssl_fraction")
 
     label_fraction: float
     ssl_fraction: float | None
+    gain: Difference | UnsetType = UNSET
 
 
 class Halving(Part, frozen=True, kw_only=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.columns import by_seed, failures, same_columns, summary_of
-from sslcurr.analysis.results.estimate import INTERVAL, between, points, spread
-from sslcurr.analysis.results.grid.document import GridDocument
+from sslcurr.analysis.results.columns import by_seed, failures, same_columns, summary_of, too_good
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, spread
+from sslcurr.analysis.results.grid.document import Cell, GridDocument
 from sslcurr.analysis.results.table import Column, Row, Table, general
 from sslcurr.wording import arrow, counted
 
@@ -30,7 +30,9 @@ def tables(document: GridDocument, title: str) -> Iterator[Table]:
             row |= dict(zip(column.fields, values, strict=True))
         rows.append(row)
     records = [
-        {"label_fraction": cell.label_fraction, "ssl_fraction": cell.ssl_fraction, **summary_of(cell)} | by_seed(cell)
+        {"label_fraction": cell.label_fraction, "ssl_fraction": cell.ssl_fraction, **summary_of(cell)}
+        | _gain_of(cell)
+        | by_seed(cell)
         for cell in document.cells
     ]
     halving = {"half the labels": document.halving.labels, "half the images of pretraining": document.halving.images}
@@ -46,9 +48,31 @@ def tables(document: GridDocument, title: str) -> Iterator[Table]:
         f"labels (down) and of images of pretraining (across), with {INTERVAL}s",
         tuple(columns),
         rows,
-        (*notes, *failures(document.failed)),
+        (*_gains(document), *notes, *_about_seeds(document), *too_good(document.split), *failures(document.failed)),
         records=same_columns(records),
     )
+
+
+def _gain_of(cell: Cell) -> Row:
+    if not isinstance(cell.gain, Difference):
+        return {}
+    return {"gain": cell.gain.mean, **ends_of(cell.gain.interval, "gain_")}
+
+
+def _gains(document: GridDocument) -> list[str]:
+    """What pretraining adds to each cell that has a baseline with the same labels."""
+    return [
+        f"gain over {document.baseline}, labels {cell.label_fraction:.4g}, images {cell.ssl_fraction:.4g}: "
+        f"{points(cell.gain.mean, *(cell.gain.interval or (None, None)))} points"
+        for cell in document.cells
+        if isinstance(cell.gain, Difference) and cell.gain.mean is not None
+    ]
+
+
+def _about_seeds(document: GridDocument) -> list[str]:
+    if len(document.seeds) > 1:
+        return []
+    return [f"One seed: intervals are over {document.split} images and hold for these models only."]
 
 
 def _cell(mean: float | None, std: float | None, low: float | None, high: float | None, asked: bool | None) -> str:

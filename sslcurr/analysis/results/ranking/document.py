@@ -112,11 +112,13 @@ class PermutationTest(Part, frozen=True, kw_only=True):
         num_strata: sets or lengths that have both.
         effect: mean over strata of (mean of the curricula minus mean of the others), in shares of 1; None without
             strata.
-        p_value: share of all ways to say which orderings are the curricula whose effect is as large or larger; None
-            without strata.
+        p_value: share of the ways to rename the tasks whose effect is as large or larger; None without a test. In
+            documents of 0.1.0: of all ways to say which orderings are the curricula.
         num_arrangements: how many ways were looked at.
         exact: whether these are all ways, and not a random choice of them.
         interval: ends of the 95 % interval of the effect over images and seeds; None where it is not known.
+        smallest_p_value: what the p-value could have been at least; unset in documents of 0.1.0.
+        reason: why there is no test; None where there is one; unset in documents of 0.1.0.
     """
 
     strata: str
@@ -126,6 +128,8 @@ class PermutationTest(Part, frozen=True, kw_only=True):
     num_arrangements: int
     exact: bool
     interval: Interval | None
+    smallest_p_value: float | UnsetType | None = UNSET
+    reason: str | UnsetType | None = UNSET
 
 
 class Kendall(Part, frozen=True, kw_only=True):

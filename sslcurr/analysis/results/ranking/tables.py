@@ -19,6 +19,7 @@ from sslcurr.analysis.results.columns import (
     same_columns,
     seeds_column,
     summary_of,
+    too_good,
 )
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
 from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
@@ -87,9 +88,14 @@ def _about(document: RankDocument) -> str:
 def _notes(document: RankDocument) -> list[str]:
     """How sure the figures are, the curriculum with its ties, and how attention was measured."""
     seeds = counted(len(document.seeds), "seed")
-    notes = [f"± is the standard deviation over {seeds}; intervals are over test images and seeds."]
+    split = document.split
+    notes = [f"± is the standard deviation over {seeds}; intervals are over {split} images and seeds."]
     if len(document.seeds) == 1:
-        notes = ["One seed has no spread over seeds; intervals are over test images."]
+        notes = [
+            f"One seed: intervals are over {split} images and hold for these models only. Another seed may order the "
+            "tasks otherwise, so nothing can be told apart."
+        ]
+    notes += too_good(split)
     if len(document.tasks) > 1:
         notes.append(
             f"The best of {len(document.tasks)} tasks is marked: chosen by the images it is quoted on, so it is a "
@@ -183,11 +189,14 @@ def tests(document: RankDocument) -> list[str]:
 
 def _permutation_line(test: PermutationTest) -> str:
     against = "other orderings of the same tasks" if test.strata == "set" else "other orderings as long"
-    if not test.num_strata:
-        return f"curricula against {against}: none to compare"
+    if test.effect is None:
+        return f"curricula against {against}: {test.reason or 'none to compare'}"
     effect = points(test.effect, *(test.interval or (None, None)))
+    if test.p_value is None:
+        return f"curricula against {against}: {effect} points; {test.reason}"
+    smallest = "" if not test.smallest_p_value else f"; the smallest that it could be is {test.smallest_p_value:.3f}"
     return (
-        f"curricula against {against}: {effect} points, p = {test.p_value:.3f} (one-sided permutation test, "
+        f"curricula against {against}: {effect} points, p = {test.p_value:.3f}{smallest} (one-sided permutation test, "
         f"{test.num_arrangements:,} arrangements, {'exact' if test.exact else 'drawn'})"
     )
 

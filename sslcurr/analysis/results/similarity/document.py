@@ -32,7 +32,8 @@ class LayerSimilarity(Part, frozen=True, kw_only=True):
     Attributes:
         layer: its name.
         cka: 1 is alike, 0 unrelated; None where a model gives the same features for all images.
-        interval: ends of the 95 % interval over batches; None where it is not known.
+        interval: ends of the 95 % interval over images; None below 80 images. In documents of 0.1.0 it is over batches,
+            and too narrow.
     """
 
     layer: str
@@ -47,7 +48,7 @@ class ModelPair(Part, frozen=True, kw_only=True):
         a, b: their titles.
         layers: the layers that both have.
         matrix: CKA of the layers of `a` (rows) with those of `b` (columns); None where it is not defined.
-        matrix_interval: ends of the 95 % interval of each value of `matrix`; None for fewer than four batches; unset in
+        matrix_interval: ends of the 95 % interval of each value of `matrix`; None for fewer than 80 images; unset in
             documents of sslcurr 0.1.0.
     """
 

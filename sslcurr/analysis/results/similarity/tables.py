@@ -73,7 +73,7 @@ def _same_layers(document: SimilarityDocument, pairs: Sequence[ModelPair]) -> Ta
         columns.append(Column("CKA", ("cka", "low", "high"), measured))
         rows = [dict(record) for record in records]
     has_intervals = any(row.interval for pair in pairs for row in pair.layers)
-    brackets = f"; in brackets {INTERVAL}s over batches" if has_intervals else ""
+    brackets = f"; in brackets {INTERVAL}s over images" if has_intervals else ""
     note = f"Same layers of two models; 1 is alike, 0 unrelated{brackets}."
     return Table("cka", _about(document), tuple(columns), rows, (note,), records=records)
 

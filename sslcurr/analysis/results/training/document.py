@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Interval, ReportAttention
+from sslcurr.analysis.results.estimate import Difference, Interval, ReportAttention
 
 
 class TrainedStage(Part, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class ClassificationReport(Part, frozen=True, kw_only=True):
     Attributes:
         split: whose images.
         balanced_accuracy: mean recall over the classes, a share of 1.
-        interval: its 95 % interval, a bootstrap over images, those of one group together.
+        interval: its 95 % interval over images, those of one group together: of this model.
         accuracy: share of the images that are named rightly.
         per_class_recall: by class; None for a class without images.
         confusion_matrix: counts; rows are true classes, columns predicted ones.
@@ -93,6 +93,8 @@ class TrainDocument(Document, frozen=True, kw_only=True):
         stages: in the order of their training; none for a probe.
         downstream: the test report of the chain; unset where it ends with a pretext task.
         baseline: the same from scratch; unset without one.
+        gain: of the chain over the baseline in balanced accuracy, paired by image; unset without a baseline, and in
+            documents of 0.1.0.
         dataset, seeds: of the training; unset in documents of sslcurr 0.1.0 and before.
         title: what the chain is called in tables; not in the JSON.
         baseline_stages: those that were trained from scratch to compare; not in the JSON.
@@ -104,6 +106,7 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     stages: list[TrainedStage]
     downstream: ClassificationReport | UnsetType = UNSET
     baseline: ClassificationReport | UnsetType = UNSET
+    gain: Difference | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
     title: str = ""

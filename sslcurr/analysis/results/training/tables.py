@@ -6,8 +6,17 @@ from collections.abc import Iterator
 
 from msgspec import UnsetType
 
-from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns
-from sslcurr.analysis.results.estimate import INTERVAL, ReportAttention, ends_of, measured, plus_minus, share
+from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns, too_good
+from sslcurr.analysis.results.estimate import (
+    INTERVAL,
+    Difference,
+    ReportAttention,
+    ends_of,
+    measured,
+    plus_minus,
+    points,
+    share,
+)
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument
 from sslcurr.wording import counted
@@ -23,7 +32,7 @@ def tables(document: TrainDocument, title: str) -> Iterator[Table]:
     if not reports:
         yield _stages(document, "train")
         return
-    yield _summary(reports, title)
+    yield _summary(reports, title, document.gain)
     yield _recalls(reports)
     for name, report in reports.items():
         if len(report.classes) <= MOST_CLASSES:
@@ -40,7 +49,7 @@ def closing_lines(document: TrainDocument) -> list[str]:
     return [f"predictions of {name}: {report.predictions}" for name, report in reports.items()]
 
 
-def _summary(reports: dict[str, ClassificationReport], title: str) -> Table:
+def _summary(reports: dict[str, ClassificationReport], title: str, gain: Difference | UnsetType) -> Table:
     rows: list[Row] = [
         {
             "model": name,
@@ -65,7 +74,13 @@ def _summary(reports: dict[str, ClassificationReport], title: str) -> Table:
         *([Column("layer", ("layer",))] if any(row["layer"] for row in rows) else []),
         *attention_columns(rows),
     ]
-    notes = [f"{INTERVAL}s are over {first.split} images, of one training each."]
+    notes = [f"{INTERVAL}s are over {first.split} images, and hold for these models: another seed gives others."]
+    if isinstance(gain, Difference):
+        notes.append(
+            f"difference: {points(gain.mean, *(gain.interval or (None, None)))} points, paired by image. One seed "
+            "tells nothing apart: sslcurr rank --seeds 3 does."
+        )
+    notes += too_good(first.split)
     if any("attention" in row for row in rows):
         notes.append("attention: share of the maps inside the masks; without preference: share that the masks cover.")
     return Table(
