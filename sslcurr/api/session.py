@@ -134,7 +134,8 @@ class Session:
         return models
 
     def draw(self, document: Document) -> None:
-        """Draw the charts of a document, and write its CSV tables, into the folder for charts, if there is one."""
+        """Draw the charts of a document, and write its tables and predictions, into the folder for charts, if any."""
+        from sslcurr.analysis.evaluation.predictions import write_predictions
         from sslcurr.analysis.results.formats import write_csv
 
         folder = self.plots()
@@ -143,6 +144,9 @@ class Session:
                 self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
                 self.wrote(chart.save(folder))
+            written = write_predictions(document.predicted(), folder)
+            if written is not None:
+                self.reporter.wrote(written)
 
     def draw_stages(self, stages: Sequence[Stage]) -> None:
         """Draw the curves of stages into the folder for charts, if there is one."""

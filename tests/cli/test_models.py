@@ -108,14 +108,16 @@ def test_cka_of_a_stage_with_itself_is_one_and_of_many_all_pairs(look, keys, fol
     same, other, again = found["pairs"]
     assert [row["cka"] for row in same["layers"]] == pytest.approx([1.0] * 6, abs=1e-6)
     assert other["matrix"] == again["matrix"]
-    low, high = other["layers"][3]["interval"]
-    assert low < other["layers"][3]["cka"] < high
-    assert (
-        "intervals"
-        in look(
-            "cka", key, key, "random", "random", "--dataset", str(folder), "--split", "all", "--batch-size", "8"
-        ).stdout
-    )
+    assert other["matrix_interval"] is None  # fewer than 80 images
+
+
+def test_cka_has_intervals_over_images_from_80_images_on(look, keys):
+    key = keys["rotation", 0]
+    ask = ("cka", key, "random", "--dataset", "fashion", "--split", "test", "--num-images", "90")
+    (pair,) = look.json(*ask)["pairs"]
+    low, high = pair["layers"][3]["interval"]
+    assert low < pair["layers"][3]["cka"] < high
+    assert "95 % intervals over images" in " ".join(look(*ask).stdout.split())
 
 
 def test_cka_of_different_networks_has_no_same_layers(look, keys, folder):

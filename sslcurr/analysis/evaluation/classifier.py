@@ -234,6 +234,7 @@ def write_report(part: Path, selection: Selection, split: str, probabilities: ND
     table = pd.DataFrame(
         {
             "path": [pack.names[row] for row in rows],
+            **({} if pack.groups is None else {"group": [str(pack.groups[row]) for row in rows]}),
             "label": [classes[label] for label in labels],
             "prediction": [classes[c] for c in probabilities.argmax(axis=1)],
             **{f"probability_{name}": probabilities[:, c] for c, name in enumerate(classes)},

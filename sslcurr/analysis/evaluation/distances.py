@@ -15,6 +15,7 @@ from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation.features import FeatureExtractor, extract
+from sslcurr.analysis.measures.correlation import kendall_tau, spearman_rho, with_p_value
 from sslcurr.analysis.measures.frechet import Moments, extrapolated_distance, frechet_distance, halves, kernel_distance
 from sslcurr.analysis.results.distances.document import (
     Correlation,
@@ -341,21 +342,19 @@ def _correlations(models: Sequence[ModelDistances], accuracies: Accuracies) -> l
 
 
 def _correlation(dataset: str, accuracy_on: str | None, pairs: Sequence[tuple[float, float]]) -> Correlation | None:
-    """Spearman's and Kendall's correlation of distance and accuracy, with p-values; None below three models."""
-    from scipy.stats import kendalltau, spearmanr
-
+    """Spearman's and Kendall's correlation of distance and accuracy; None below three models."""
     distances, accuracies = [distance for distance, _ in pairs], [accuracy for _, accuracy in pairs]
     if len(pairs) < 3 or len(set(distances)) < 2 or len(set(accuracies)) < 2:
         return None
-    spearman, kendall = spearmanr(distances, accuracies), kendalltau(distances, accuracies)
+    spearman, kendall = (with_p_value(measure, distances, accuracies) for measure in (spearman_rho, kendall_tau))
     return Correlation(
         dataset=dataset,
         accuracy_on=accuracy_on,
         num_models=len(pairs),
-        spearman=float(spearman.statistic),
-        spearman_p=float(spearman.pvalue),
-        kendall=float(kendall.statistic),
-        kendall_p=float(kendall.pvalue),
+        spearman=spearman[0],
+        spearman_p=spearman[1],
+        kendall=kendall[0],
+        kendall_p=kendall[1],
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sslcurr.analysis.evaluation import classifier
 from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention
 from sslcurr.analysis.evaluation.masks import masks_of_report
+from sslcurr.analysis.evaluation.predictions import read_predictions
 from sslcurr.analysis.measures.attention import mean_of
 from sslcurr.analysis.measures.comparisons import Paired
 from sslcurr.analysis.measures.intervals import Images, Sample, sample
@@ -372,9 +373,7 @@ def note(chains: Chains, record: RunRecord) -> None:
 
 def correct_of(folder: Path) -> NDArray[np.float64]:
     """[N], 1 where the predictions of a report are right, in data order."""
-    import pandas as pd
-
-    table = pd.read_csv(folder / "predictions.csv", dtype={"label": str, "prediction": str}, keep_default_na=False)
+    table = read_predictions(folder)
     return (table["label"] == table["prediction"]).to_numpy(dtype=float)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.experiments.orderings import classify
+from sslcurr.analysis.measures.correlation import kendall_tau as kendall_tau
 from sslcurr.analysis.measures.intervals import Floats
 from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering, PermutationTest
 from sslcurr.seeds import numpy_generator
@@ -233,18 +234,3 @@ def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.fl
             ]
             columns.append(np.mean(signs, axis=0) if signs else np.zeros(values.shape[:-1]))
     return np.stack(columns, axis=-1)
-
-
-def kendall_tau(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
-    """Kendall's tau-b between rows, [..., K] and [..., K] -> [...]; NaN where a row has one value only.
-
-    Equal to `scipy.stats.kendalltau`, for many rows at once.
-    """
-    first, second = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
-    rows = first.shape[:-1]
-    taus = []
-    for x, y in zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, first.shape[-1]), strict=True):
-        sx, sy = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
-        scale = math.sqrt(float(np.sum(sx * sx)) * float(np.sum(sy * sy)))
-        taus.append(float(np.sum(sx * sy)) / scale if scale > 0 and not np.isnan(scale) else math.nan)
-    return np.array(taus).reshape(rows)

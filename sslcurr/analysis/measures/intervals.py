@@ -69,23 +69,22 @@ class Images:
 
     def totals(self, values: Floats) -> Floats:
         """[S, N] sums over the images of each cell, [S, M]."""
-        summed = np.zeros((len(self.unit), len(values)))
-        np.add.at(summed, self.cell, values.T)
-        return summed.T
+        return summed(values, self.cell)
 
     def by_stratum(self, cells: Floats) -> Floats:
         """[S, M] sums over the cells of each stratum, [S, C]."""
-        summed = np.zeros((int(self.stratum.max()) + 1, len(cells)))
-        np.add.at(summed, self.stratum, cells.T)
-        return summed.T
+        return summed(cells, self.stratum)
 
     def by_unit(self, cells: Floats) -> Floats:
         """[S, M] sums over the cells of each unit, [S, U]."""
-        if len(self.unit) == self.num_units:
-            return cells[:, np.argsort(self.unit)]
-        summed = np.zeros((self.num_units, len(cells)))
-        np.add.at(summed, self.unit, cells.T)
-        return summed.T
+        return cells if len(self.unit) == self.num_units else summed(cells, self.unit)
+
+
+def summed(values: Floats, groups: NDArray[np.intp]) -> Floats:
+    """[S, N] sums of the columns of each group; [N] numbers from 0 on, each of which is there."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[:, order], starts, axis=1)) if len(order) else values
 
 
 @dataclass(frozen=True)

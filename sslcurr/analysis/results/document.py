@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from sslcurr.spec.stage import Json
 
 if TYPE_CHECKING:
+    from sslcurr.analysis.results.estimate import Predicted
     from sslcurr.analysis.results.style import Chart
     from sslcurr.analysis.results.table import Table
 
@@ -90,6 +91,10 @@ class Document(Part, frozen=True, kw_only=True):
         """The tables that are written as CSV beside the charts, each as `name`.csv."""
         tables = getattr(_sibling(self, "tables"), "csv_tables", None)
         return list(tables(self)) if tables is not None else []
+
+    def predicted(self) -> dict[str, list[Predicted]]:
+        """Title of each chain that was tested -> where its predictions are."""
+        return {}
 
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""

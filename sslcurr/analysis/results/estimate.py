@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
@@ -43,6 +44,13 @@ class Estimate(Part, frozen=True, kw_only=True):
     interval: Interval | None
 
 
+class Predicted(NamedTuple):
+    """Where the predictions of one model are: its seed, and the path of the table."""
+
+    seed: int
+    predictions: str
+
+
 class Run(Part, frozen=True, kw_only=True):
     """One chain at one seed.
 
@@ -69,6 +77,10 @@ class Summary(Estimate, frozen=True, kw_only=True):
     validation: float | None
     attention: Estimate | UnsetType = UNSET
     runs: list[Run]
+
+    def predicted(self) -> list[Predicted]:
+        """The predictions of each seed."""
+        return [Predicted(run.seed, run.predictions) for run in self.runs]
 
 
 class ReportAttention(Part, frozen=True, kw_only=True):

@@ -95,13 +95,14 @@ def test_summary_takes_each_seed_by_the_images_that_have_a_value():
     assert attention.summary(np.full((1, 3), 0.5)) == attention.SeedMean(0.5, None, (0.5, 0.5))
 
 
-def test_interval_is_that_of_the_accuracies_where_nothing_is_missing():
-    from sslcurr.analysis.measures.intervals import interval_of, resampled_accuracies
+def test_interval_of_several_seeds_is_students_t_over_seeds_and_images():
+    from sslcurr.analysis.measures.intervals import Images, interval_of, sample
 
     generator = np.random.default_rng(5)
     values, groups = generator.beta(2, 3, (3, 60)), generator.integers(0, 25, 60)
-    theirs = interval_of(resampled_accuracies(np.zeros(60, dtype=int), values[None], groups)[:, 0])
-    np.testing.assert_allclose(attention.summary(values, groups).interval, theirs, atol=0.008)
+    found = attention.summary(values, groups)
+    assert found.interval == interval_of(sample(values, Images.of(60, groups=groups)))
+    assert found.interval != attention.summary(values).interval
 
 
 def test_interval_agrees_with_scipy_and_groups_widen_it():
@@ -684,10 +685,10 @@ def test_what_several_models_come_to_by_hand():
     assert (first.attention, second.attention) == pytest.approx(((0.3 + 0.4) / 2, 0.8))
     assert (first.coverage, second.coverage) == pytest.approx((0.2, 0.3))
     assert (first.pointing, second.pointing) == pytest.approx((0.25, 1.0))
-    # Images of one group are drawn together, in a class, too: with one group alone there is nothing to draw.
+    # Images of one group count together, in a class, too: one group alone says nothing of others.
     one = of([fixed([0.2, 0.3, 0.4, 0.9], [1] * 4, groups=np.array([7, 8, 7, 9]))])
     assert one.classes["x"].interval == pytest.approx([0.3, 0.3])
-    assert one.classes["y"].interval == pytest.approx([0.3, 0.9])
+    assert one.classes["y"].interval == (0.0, 1.0)  # two groups, 0.3 and 0.9
     assert asdict(one.attention) == vars(attention.summary(np.array([[0.2, 0.3, 0.4, 0.9]]), np.array([0, 1, 0, 2])))
     short = report_attention(measured[0])
     assert short.mean == pytest.approx(means[0])

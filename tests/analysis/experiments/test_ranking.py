@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
 
 from sslcurr.analysis.experiments import hypothesis
 from sslcurr.analysis.experiments.chains import Chains, FailedChain, MeasuredChain
@@ -73,7 +74,8 @@ def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny):
     first, scratch = document["tasks"][0], document["baselines"]["scratch"]
     assert first["gain"]["mean"] == pytest.approx(first["mean"] - scratch["mean"])
     assert first["gain"]["interval"][0] <= first["gain"]["mean"] <= first["gain"]["interval"][1]
-    assert all(row["gain"].keys() == {"mean", "interval"} for row in document["tasks"])
+    assert all(row["gain"].keys() == {"mean", "interval", "num_seeds", "told_apart"} for row in document["tasks"])
+    assert first["gain"]["num_seeds"] == 2
 
     # The command is the curriculum's chain, and finds what was trained.
     words = shlex.split(document["command"])
@@ -129,12 +131,10 @@ def test_all_orderings_train_every_stage_once_and_again_nothing(sslcurr, tiny):
         best = max(row["mean"] for row in block)
         assert [row["mean"] == best for row in block] == [row["best"] for row in block]
     tests = document["hypothesis"]["permutation"]
-    expected = hypothesis.permutation_test(
-        [tuple(row["ordering"]) for row in rows], [row["mean"] for row in rows], singles
-    )
-    assert tests[0]["p_value"] == expected.p_value
-    assert tests[0]["effect"] == pytest.approx(expected.effect)
-    assert {entry["length"] for entry in document["hypothesis"]["kendall"]} == {2, 3}
+    assert [test["p_value"] for test in tests] == [None, None]
+    assert {test["reason"] for test in tests} == {hypothesis.ONE_SEED}
+    assert document["hypothesis"]["kendall"] == []
+    assert document["ties"] == [document["curriculum"]]  # one seed tells nothing apart
     everything = [{"ordering": [row["task"]], **row} for row in document["tasks"]] + rows
     assert document["best"]["num_chains"] == 15
     assert document["best"]["on_test"]["mean"] == max(row["mean"] for row in everything)
@@ -385,6 +385,78 @@ def test_tasks_that_cannot_be_told_apart_are_said_to_be():
     assert [sorted(group) for group in document.ties] == [["a", "b"]]
     assert document.tasks[-1].gain.interval[0] > 0.25
     assert "orderings" not in document.to_json()
+
+
+def orderings_of_three(num_seeds=3, lift=0.0):
+    """Three tasks of rising accuracy and their pairs over seeds, of which curricula are `lift` better; 200 images."""
+    rng = np.random.default_rng(0)
+    results = Results(tuple(range(num_seeds)))
+    levels = {"a": 0.5, "b": 0.6, "c": 0.7}
+    pairs = [(x, y) for x in "abc" for y in "abc" if x != y]
+    for ordering in [("a",), ("b",), ("c",), *pairs]:
+        level = np.mean([levels[task] for task in ordering]) + lift * (list(ordering) == sorted(ordering))
+        results.chains[ordering] = [a_run(ordering, seed, rng.uniform(size=200) < level) for seed in range(num_seeds)]
+    results.baselines["scratch"] = [a_run((), seed, rng.uniform(size=200) < 0.5) for seed in range(num_seeds)]
+    return results
+
+
+def test_the_test_of_the_hypothesis_judges_each_seed_by_the_others():
+    labels = np.arange(200) % 2
+    results = orderings_of_three(lift=0.15)
+    document = document_of(results, labels, None, dataset="d", measure="finetune")
+
+    def accuracy(chain):
+        return np.mean([chain.correct[labels == c].mean() for c in (0, 1)])
+
+    names = [ordering for ordering in results.chains if len(ordering) == 2]
+    accuracies = np.array([[accuracy(chain) for chain in results.chains[name]] for name in names])
+    singles = {task: [accuracy(chain) for chain in results.chains[task,]] for task in "abc"}
+    expected = hypothesis.permutation_test(hypothesis.Judged.of(names, accuracies, singles))
+    found = document.hypothesis.permutation[0]
+    assert (found.effect, found.p_value) == (pytest.approx(expected.effect), expected.p_value)
+    assert found.effect == pytest.approx(0.15, abs=0.08)
+    assert found.smallest_p_value == pytest.approx(1 / 6) == found.p_value
+    assert found.interval[0] < found.effect < found.interval[1]
+    (order, *_) = document.hypothesis.kendall
+    assert (order.by, order.num_orderings, order.length) == ("order", 6, 2)
+    each = []
+    for seed in range(3):
+        ranking = {task: np.mean(np.delete(values, seed)) for task, values in singles.items()}
+        rises = [np.sign(ranking[second] - ranking[first]) for first, second in names]
+        each.append(kendalltau(rises, accuracies[:, seed]).statistic)
+    assert order.tau == pytest.approx(np.mean(each))
+    assert -1 <= order.interval[0] <= order.tau <= order.interval[1] <= 1
+    lines = "\n".join(note for table in document.tables() for note in table.notes)
+    assert f"p = {1 / 6:.3f}; the smallest that it could be is 0.167" in lines
+
+
+def test_one_seed_has_no_test_and_tells_nothing_apart_and_says_so():
+    document = document_of(orderings_of_three(1, lift=0.4), np.arange(200) % 2, None, dataset="d", measure="finetune")
+    assert [len(group) for group in document.ties] == [3]
+    assert [row.gain.told_apart for row in document.tasks] == [False] * 3
+    assert all(row.uncertain for row in document.orderings)
+    assert [test.p_value for test in document.hypothesis.permutation] == [None, None]
+    assert document.hypothesis.kendall == []
+    lines = "\n".join(note for table in document.tables() for note in table.notes)
+    assert "One seed: intervals are over test images and hold for these models only." in lines
+    assert "one seed: ranking and effect have to come from different seeds" in lines
+
+
+@pytest.mark.parametrize(("split", "words"), [("val", "have chosen epochs"), ("train", "far too good"), ("test", "")])
+def test_figures_of_images_that_chose_something_are_said_to_be_too_good(split, words):
+    document = document_of(
+        orderings_of_three(2), np.arange(200) % 2, None, dataset="d", measure="finetune", split=split
+    )
+    notes = " ".join(document.tables()[0].notes)
+    assert words in notes
+    assert ("figures are" in notes) == (split != "test")
+
+
+def test_a_chain_that_failed_leaves_the_test_to_the_other_length():
+    labels, results = np.arange(200) % 2, orderings_of_three(2)
+    whole = document_of(results, labels, None, dataset="d", measure="finetune").hypothesis.permutation
+    results.chains["a", "b", "c"] = [a_run(("a", "b", "c"), 0, np.ones(200)), FailedChain(("a", "b", "c"), 1, "boom")]
+    assert document_of(results, labels, None, dataset="d", measure="finetune").hypothesis.permutation == whole
 
 
 def test_a_run_that_failed_at_one_seed_is_judged_by_the_others():

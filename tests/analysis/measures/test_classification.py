@@ -7,8 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as theirs
 
-from sslcurr.analysis.measures.classification import balanced_accuracy, classification_measures
-from sslcurr.analysis.measures.intervals import bootstrap_interval
+from sslcurr.analysis.measures.classification import accuracy_interval, balanced_accuracy, classification_measures
 from sslcurr.analysis.measures.probes import Features, knn_probabilities, probe_knn, probe_layers, probe_linear
 
 
@@ -50,12 +49,12 @@ def test_report_with_an_absent_class_says_none_instead_of_a_number():
     assert report.balanced_accuracy == 0.75
 
 
-def test_bootstrap_agrees_with_scipy():
+def test_the_interval_agrees_with_a_bootstrap_by_scipy():
     from scipy.stats import bootstrap
 
     labels, shares = example(n=200, classes=2)
     predictions = shares.argmax(axis=1)
-    low, high = bootstrap_interval(labels, predictions)
+    low, high = accuracy_interval(labels, predictions)
     reference = bootstrap(
         (labels, predictions), balanced_accuracy, paired=True, vectorized=False, method="percentile", n_resamples=2000
     ).confidence_interval
@@ -64,13 +63,13 @@ def test_bootstrap_agrees_with_scipy():
     assert low < balanced_accuracy(labels, predictions) < high
 
 
-def test_bootstrap_draws_groups_together():
+def test_images_of_one_group_count_together():
     """Ten copies of each image under one group say no more than the image itself."""
     labels, shares = example(n=60, classes=2)
     predictions = shares.argmax(axis=1)
-    once = bootstrap_interval(labels, predictions)
-    copies = bootstrap_interval(np.repeat(labels, 10), np.repeat(predictions, 10), np.repeat(np.arange(60), 10))
-    ignored = bootstrap_interval(np.repeat(labels, 10), np.repeat(predictions, 10))
+    once = accuracy_interval(labels, predictions)
+    copies = accuracy_interval(np.repeat(labels, 10), np.repeat(predictions, 10), np.repeat(np.arange(60), 10))
+    ignored = accuracy_interval(np.repeat(labels, 10), np.repeat(predictions, 10))
     assert copies == pytest.approx(once, abs=0.01)
     assert ignored[1] - ignored[0] < 0.5 * (once[1] - once[0])
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Failure, Summary
+from sslcurr.analysis.results.estimate import Difference, Failure, Predicted, Summary
 
 
 class Cell(Summary, frozen=True, kw_only=True):
@@ -61,3 +61,13 @@ class GridDocument(Document, frozen=True, kw_only=True):
     cells: list[Cell]
     halving: Halving
     failed: list[Failure]
+
+    def predicted(self) -> dict[str, list[Predicted]]:
+        """Of every cell."""
+        return {
+            f"labels {cell.label_fraction:.4g}, "
+            + (f"images {cell.ssl_fraction:.4g}" if cell.ssl_fraction is not None else str(self.baseline)): (
+                cell.predicted()
+            )
+            for cell in self.cells
+        }

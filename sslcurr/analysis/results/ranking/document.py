@@ -7,7 +7,8 @@ from typing import ClassVar
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Summary
+from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Predicted, Summary
+from sslcurr.wording import arrow
 
 Ordering = tuple[str, ...]
 
@@ -216,3 +217,12 @@ class RankDocument(Document, frozen=True, kw_only=True):
     failed: list[Failure]
     attention: AttentionFacts | UnsetType = UNSET
     command: str | None
+
+    def predicted(self) -> dict[str, list[Predicted]]:
+        """Of the baselines, the single tasks and the orderings."""
+        orderings = [] if isinstance(self.orderings, UnsetType) else self.orderings
+        return (
+            {name: chain.predicted() for name, chain in self.baselines.items()}
+            | {row.task: row.predicted() for row in self.tasks}
+            | {arrow(row.ordering): row.predicted() for row in orderings}
+        )

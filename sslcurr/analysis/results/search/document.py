@@ -7,7 +7,8 @@ from typing import ClassVar
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Estimate, Failure, Interval, Run
+from sslcurr.analysis.results.estimate import Estimate, Failure, Interval, Predicted, Run
+from sslcurr.wording import arrow
 
 
 class ScoredCandidate(Part, frozen=True, kw_only=True):
@@ -136,3 +137,9 @@ class SearchDocument(Document, frozen=True, kw_only=True):
     missed: Missed | None
     failed: list[Failure]
     command: str | None
+
+    def predicted(self) -> dict[str, list[Predicted]]:
+        """Of the finalists."""
+        return {
+            arrow(row.ordering): [Predicted(run.seed, run.predictions) for run in row.runs] for row in self.finalists
+        }

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Interval, ReportAttention
+from sslcurr.analysis.results.estimate import Difference, Interval, Predicted, ReportAttention
 
 
 class TrainedStage(Part, frozen=True, kw_only=True):
@@ -111,6 +111,15 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     seeds: list[int] | UnsetType = UNSET
     title: str = ""
     baseline_stages: list[TrainedStage] = msgspec.field(default_factory=list)
+
+    def predicted(self) -> dict[str, list[Predicted]]:
+        """Of the chain and its baseline."""
+        seed = self.seeds[0] if isinstance(self.seeds, list) else 0
+        return {
+            name: [Predicted(seed, report.predictions)]
+            for name, report in self.reports().items()
+            if isinstance(report.predictions, str)
+        }
 
     def reports(self, title: str = "") -> dict[str, ClassificationReport]:
         """The test reports by the name of what was tested."""
