@@ -50,6 +50,12 @@ def test_chain_trains_reports_and_is_reused(sslcurr, quick):
     assert len(table) == 12
     assert (table.label == table.prediction).mean() == pytest.approx(report["accuracy"])
     assert first["baseline"]["num_images"] == 12
+    gain = first["gain"]
+    assert gain["mean"] == pytest.approx(report["balanced_accuracy"] - first["baseline"]["balanced_accuracy"])
+    assert gain["interval"][0] <= gain["mean"] <= gain["interval"][1]
+    assert (gain["num_seeds"], gain["told_apart"]) == (1, False)
+    shown = " ".join(sslcurr("chain", "mocov2", "rotation", *quick, "--baseline", "scratch").stdout.split())
+    assert "points, paired by image. One seed tells nothing apart" in shown
 
     again = sslcurr.json("chain", "mocov2", "rotation", *quick, "--baseline", "scratch")
     assert all(stage["reused"] for stage in again["stages"])

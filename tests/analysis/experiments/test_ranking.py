@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from collections import Counter
@@ -53,7 +54,7 @@ def stages_in(runs: Path) -> Counter:
 # ---- the ranking
 
 
-def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny):
+def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny, tmp_path, monkeypatch):
     document = sslcurr.json("rank", *TASKS, "--seeds", "2", *tiny, *FEW)
     assert stages_in(sslcurr.runs) == {"rotation": 2, "relative-location": 2, "simsiam": 2, "classification": 8}
     assert {"tasks", "curriculum", "ties", "command"} <= set(document)
@@ -76,6 +77,17 @@ def test_rank_orders_tasks_by_their_mean_and_prints_the_chain(sslcurr, tiny):
     assert first["gain"]["interval"][0] <= first["gain"]["mean"] <= first["gain"]["interval"][1]
     assert all(row["gain"].keys() == {"mean", "interval", "num_seeds", "told_apart"} for row in document["tasks"])
     assert first["gain"]["num_seeds"] == 2
+
+    # Every prediction is written, and the page on statistics says how to judge them again.
+    monkeypatch.chdir(tmp_path)
+    drawn = sslcurr.json("rank", *TASKS, "--seeds", "2", *tiny, *FEW, "--plot", "charts")
+    assert str(Path("charts/predictions.parquet")) in [str(Path(path)) for path in drawn["files"]]
+    page = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    for row in [*document["tasks"], {"task": "scratch", **document["baselines"]["scratch"]}]:
+        assert names["judged"].interval(row["task"]) == pytest.approx(row["interval"])
 
     # The command is the curriculum's chain, and finds what was trained.
     words = shlex.split(document["command"])
@@ -723,12 +735,18 @@ def test_grid_trains_each_pretraining_once_on_nested_parts(sslcurr, tiny):
                 parent = json.loads((sslcurr.runs / "stages" / asked["parent"] / "stage.json").read_text())
                 assert parent["data"]["fraction"] == ssl
         assert cell["mean"] == pytest.approx(np.mean([run["balanced_accuracy"] for run in cell["runs"]]))
+        if ssl is None:
+            assert "gain" not in cell
+        else:
+            assert cell["gain"]["mean"] == pytest.approx(cell["mean"] - cells[label, None]["mean"])
+            assert cell["gain"]["interval"][0] <= cell["gain"]["mean"] <= cell["gain"]["interval"][1]
     # Three cells are exactly on the plane whose slopes are said.
     halving = document["halving"]
     assert halving["labels"]["mean"] == pytest.approx(cells[0.5, 1.0]["mean"] - cells[1.0, 1.0]["mean"])
     assert halving["images"]["mean"] == pytest.approx(cells[0.5, 0.5]["mean"] - cells[0.5, 1.0]["mean"])
     text = sslcurr(*ask)
     assert "half the labels" in text.stdout
+    assert "gain over scratch, labels 0.5, images 1: " in " ".join(text.stdout.split())
     assert sslcurr.json(*ask) == document
 
 
