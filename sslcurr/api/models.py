@@ -231,7 +231,7 @@ def attend(
     session.plots()
     chains = groups.chains_of(names, store, session.reporter.note)
     packs = MaskedPacks(session)
-    rows, folders = [], []
+    rows, folders, every, shown = [], [], [], []
     for title, stages in chains.items():
         data = packs.of(title, stages[0].spec)
         masks = groups.masks_of_split(stages[0].spec, data, split, store, session.reporter)
@@ -241,7 +241,10 @@ def attend(
                 for stage in stages
             ]
         rows.append(groups.chain_attention(title, stages, measured, masks))
+        every.append(measured)
+        shown.append(masks.rows)
         folders += [masks.folder, *(each.folder for each in measured)]
+    rows = groups.compared(rows, every, shown)
     for remark in groups.remarks_of(rows):
         session.reporter.note(remark)
     document = session.finished(

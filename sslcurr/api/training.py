@@ -192,7 +192,7 @@ def train(session: Session, target: Target) -> TrainDocument:
 def _gain(planner: Planner, reports: Reports) -> Difference | UnsetType:
     """Of the chain over its baseline, paired by image; unset where one of them was not tested."""
     from sslcurr.analysis.evaluation.classifier import report_split
-    from sslcurr.analysis.experiments.chains import correct_of, gain_of
+    from sslcurr.analysis.experiments.chains import correct_of
     from sslcurr.analysis.measures.comparisons import Comparisons
     from sslcurr.analysis.measures.intervals import Images, sample
 
@@ -206,7 +206,7 @@ def _gain(planner: Planner, reports: Reports) -> Difference | UnsetType:
         name: sample(correct_of(Path(str(report.predictions)).parent)[None], images)
         for name, report in reports.reports.items()
     }
-    return gain_of(Comparisons(figures).difference("baseline", "downstream"))
+    return Difference.of(Comparisons(figures).difference("baseline", "downstream"))
 
 
 def _asked(session: Session, planner: Planner, target: Target, keys: list[str]) -> Json:

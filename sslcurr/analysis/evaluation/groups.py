@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
 
 from sslcurr.analysis.measures.attention import mean_of, summary
 from sslcurr.analysis.results.attention.document import AttentionDocument, ChainAttention, ClassAttention
+from sslcurr.analysis.results.estimate import Difference
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import StageSpec, key_of
@@ -149,6 +153,38 @@ def chain_attention(
         sheet=str(first.folder / "sheet.png"),
         images=[str(each.folder / "images.csv") for each in measured],
     )
+
+
+def compared(
+    chains: Sequence[ChainAttention],
+    measured: Sequence[Sequence[ModelAttention]],
+    shown: Sequence[NDArray[np.integer]],
+) -> list[ChainAttention]:
+    """Chains with what they lend each other, and how they differ from the first, where they were shown the same images.
+
+    Args:
+        chains: rows of a document.
+        measured: the attention of each one's stages.
+        shown: [N] numbers of the images that each was shown.
+    """
+    from sslcurr.analysis.measures.attention import sample_of
+    from sslcurr.analysis.measures.comparisons import Comparisons
+
+    samples = {
+        place: sample_of(np.stack([each.inside for each in models]), models[0].groups, chain.seeds)
+        for place, (chain, models) in enumerate(zip(chains, measured, strict=True))
+    }
+    same = [place for place, rows in enumerate(shown) if np.array_equal(rows, shown[0])]
+    table = Comparisons({place: samples[place] for place in same})
+    rows = []
+    for place, chain in enumerate(chains):
+        if place not in same:
+            rows.append(chain)
+            continue
+        estimate = msgspec.structs.replace(chain.attention, interval=table.interval(place))
+        difference = Difference.of(table.difference(0, place)) if place else UNSET
+        rows.append(msgspec.structs.replace(chain, attention=estimate, difference=difference))
+    return rows
 
 
 def _by_class(

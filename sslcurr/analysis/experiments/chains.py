@@ -16,9 +16,8 @@ from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttent
 from sslcurr.analysis.evaluation.masks import masks_of_report
 from sslcurr.analysis.evaluation.predictions import read_predictions
 from sslcurr.analysis.measures.attention import mean_of
-from sslcurr.analysis.measures.comparisons import Paired
 from sslcurr.analysis.measures.intervals import Images, Sample, sample
-from sslcurr.analysis.results.estimate import Difference, Failure, Run
+from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
@@ -399,12 +398,3 @@ def figures_of(
             correct = np.stack([run.correct for run in measured])
             figures[name] = sample(correct, images, [run.seed for run in measured])
     return figures
-
-
-def gain_of(paired: Paired | None) -> Difference:
-    """A paired difference as documents have it."""
-    if paired is None:
-        return Difference(mean=None, interval=None, num_seeds=0, told_apart=False)
-    return Difference(
-        mean=paired.mean, interval=paired.interval, num_seeds=paired.num_seeds, told_apart=paired.told_apart
-    )

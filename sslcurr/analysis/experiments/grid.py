@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, figures_of, gain_of
+from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, figures_of
 from sslcurr.analysis.experiments.ranking import SCRATCH, summary
 from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.results.estimate import Difference
@@ -134,7 +134,7 @@ class Grid:
         """Over training from scratch with the same labels; unset for that itself, and without a baseline."""
         if not self.baseline or cell.ssl_fraction is None:
             return UNSET
-        return gain_of(compared.difference(Shares(cell.label_fraction, None), cell))
+        return Difference.of(compared.difference(Shares(cell.label_fraction, None), cell))
 
 
 def _halving(compared: Comparisons[Shares]) -> Halving:
@@ -146,6 +146,7 @@ def _halving(compared: Comparisons[Shares]) -> Halving:
         return Halving(labels=None, images=None)
     slopes = np.linalg.pinv(design)[1:3]
     labels, images = (
-        gain_of(compared.weighted(dict(zip(cells, -slope, strict=True)), ends=(-np.inf, np.inf))) for slope in slopes
+        Difference.of(compared.weighted(dict(zip(cells, -slope, strict=True)), ends=(-np.inf, np.inf)))
+        for slope in slopes
     )
     return Halving(labels=labels, images=images)

@@ -24,7 +24,6 @@ from sslcurr.analysis.experiments.chains import (
     MeasuredChain,
     accuracies_of,
     figures_of,
-    gain_of,
 )
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
@@ -47,7 +46,7 @@ from sslcurr.analysis.measures.intervals import (
     without_groups,
 )
 from sslcurr.analysis.results.columns import ACCURACY
-from sslcurr.analysis.results.estimate import Estimate, Summary
+from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
 from sslcurr.analysis.results.ranking.document import (
     IMAGENET,
     AttentionFacts,
@@ -291,7 +290,7 @@ def _alike_pairs(compared: Comparisons[Ordering], rising: Ordering) -> list[tupl
 
 
 def _task_row(results: Results, task: str, compared: Comparisons[Ordering], attended: Comparisons[Ordering]) -> TaskRow:
-    gains = {name: gain_of(compared.difference((name,), (task,))) for name in results.baselines}
+    gains = {name: Difference.of(compared.difference((name,), (task,))) for name in results.baselines}
     return TaskRow(
         task=task,
         **asdict(summary(results.chains[task,], compared, attended, (task,))),

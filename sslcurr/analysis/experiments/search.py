@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import UNSET, structs
 
 from sslcurr.analysis.experiments.chains import (
     Chain,
@@ -27,6 +28,7 @@ from sslcurr.analysis.experiments.chains import (
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
 from sslcurr.analysis.measures.comparisons import Comparisons
+from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.search.document import Cost, Finalist, Missed, Rung, ScoredCandidate, SearchDocument
 from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
@@ -128,6 +130,7 @@ class Search:
         self.need_changed = need_changed
         self.rungs: list[Rung] = []
         self.finalists: list[Finalist] = []
+        self.measured: dict[Ordering, list[Chain]] = {}  # the finalists' chains
         self.spent: dict[str, float] = {}  # stage or probe -> image passes
         self.failures: list[FailedChain] = []
         self.probe_passes = FORWARD * sum(len(rows) for rows in chains.selection.rows.values())
@@ -324,6 +327,7 @@ class Search:
             if self.chains.measure != "finetune":
                 self.spent |= {chain.folder.name: self.probe_passes for chain in measured}
             if measured:
+                self.measured[candidate.ordering] = chains
                 row = summary(chains)
                 self.finalists.append(
                     Finalist(
@@ -343,6 +347,19 @@ class Search:
             return ()
         return tuple(max(self.finalists, key=lambda row: (row.validation or 0.0, row.score)).ordering)
 
+    def _compared(self, ordering: Ordering) -> list[Finalist]:
+        """The finalists with their intervals, and how they differ from the one that was chosen."""
+        compared = Comparisons(
+            figures_of(self.measured, self.chains.labels, self.chains.groups),
+            lineages={each: each[0] for each in self.measured},
+        )
+        rows = []
+        for row in self.finalists:
+            name = tuple(row.ordering)
+            gain = UNSET if name == ordering else Difference.of(compared.difference(ordering, name))
+            rows.append(structs.replace(row, interval=compared.interval(name), difference=gain))
+        return rows
+
     def document(self, command: str | None = None) -> SearchDocument:
         """What was chosen, how, at what cost, and what that missed.
 
@@ -358,7 +375,7 @@ class Search:
             measure=self.chains.measure,
             seeds=list(self.seeds),
             rungs=self.rungs,
-            finalists=self.finalists,
+            finalists=self._compared(ordering),
             ordering=list(ordering),
             cost=Cost(
                 image_passes=spent,

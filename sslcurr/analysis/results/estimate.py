@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Part
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.measures.comparisons import Paired
 
 INTERVAL = "95 % interval"
 Interval = tuple[float, float]
@@ -28,6 +31,13 @@ class Difference(Part, frozen=True, kw_only=True):
     interval: Interval | None
     num_seeds: int | UnsetType = UNSET
     told_apart: bool | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, paired: Paired | None) -> Self:
+        """What was compared; None where no seed has both."""
+        if paired is None:
+            return cls(mean=None, interval=None, num_seeds=0, told_apart=False)
+        return cls(mean=paired.mean, interval=paired.interval, num_seeds=paired.num_seeds, told_apart=paired.told_apart)
 
 
 class Estimate(Part, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Estimate, Interval
+from sslcurr.analysis.results.estimate import Difference, Estimate, Interval
 
 
 class ClassAttention(Part, frozen=True, kw_only=True):
@@ -46,6 +46,8 @@ class ChainAttention(Part, frozen=True, kw_only=True):
         map_size: height and width of its maps, in cells.
         sheet: path of a picture of examples, of the first seed.
         images: paths of the tables with every image, one for each of `seeds`.
+        difference: its attention minus that of the first chain, paired by seed and image; unset for that, where other
+            images were shown, and in documents of 0.1.0.
     """
 
     chain: str
@@ -62,6 +64,7 @@ class ChainAttention(Part, frozen=True, kw_only=True):
     map_size: tuple[int, int]
     sheet: str
     images: list[str]
+    difference: Difference | UnsetType = UNSET
 
 
 class AttentionDocument(Document, frozen=True, kw_only=True):

@@ -13,12 +13,13 @@ from sslcurr.analysis.results.columns import (
     places_of_highest,
     same_columns,
 )
-from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, share
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import counted
 
 # Of more chains than these a terminal does not show the classes.
 MOST_CHAINS = 4
+DIFFERENCE = Column("difference from the first (points)", ("difference", "difference_low", "difference_high"), points)
 
 
 def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
@@ -29,6 +30,7 @@ def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
         Column("seeds", ("num_seeds",), count),
         ATTENTION,
         ATTENTION_BETWEEN,
+        *([DIFFERENCE] if any(isinstance(chain.difference, Difference) for chain in document.chains) else []),
         Column("without preference (%)", ("coverage",), share),
         Column("pointing (%)", ("pointing",), share),
         Column(f"{INTERVAL} of pointing", ("pointing_low", "pointing_high"), between),
@@ -65,11 +67,18 @@ def _row(chain: ChainAttention) -> Row:
         "num_seeds": len(chain.seeds),
         "num_images": chain.num_images,
         **attention_of(chain.attention),
+        **_difference(chain),
         "coverage": chain.coverage,
         "pointing": chain.pointing.mean,
         **ends_of(chain.pointing.interval, "pointing_"),
         "num_undefined": chain.num_undefined,
     }
+
+
+def _difference(chain: ChainAttention) -> Row:
+    if not isinstance(chain.difference, Difference):
+        return {}
+    return {"difference": chain.difference.mean, **ends_of(chain.difference.interval, "difference_")}
 
 
 def _by_class(chain: ChainAttention, detail: bool) -> Table:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Estimate, Failure, Interval, Predicted, Run
+from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Predicted, Run
 from sslcurr.wording import arrow
 
 
@@ -56,6 +56,9 @@ class Finalist(Part, frozen=True, kw_only=True):
         validation: mean balanced accuracy on the validation images, which choose; None without any.
         attention: share of the attention inside the masks, where masks are known.
         runs: each seed that did not fail.
+        interval: ends of the 95 % interval of the mean.
+        difference: its mean minus that of the chain that was chosen; unset for that. Both are unset in documents of
+            0.1.0.
     """
 
     ordering: list[str]
@@ -65,6 +68,8 @@ class Finalist(Part, frozen=True, kw_only=True):
     validation: float | None
     attention: Estimate | UnsetType = UNSET
     runs: list[Run]
+    interval: Interval | UnsetType | None = UNSET
+    difference: Difference | UnsetType = UNSET
 
 
 class Cost(Part, frozen=True, kw_only=True):

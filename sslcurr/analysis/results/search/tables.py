@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.columns import failures, same_columns
-from sslcurr.analysis.results.estimate import points, share, spread
-from sslcurr.analysis.results.search.document import Missed, SearchDocument
+from msgspec import UnsetType
+
+from sslcurr.analysis.results.columns import failures, same_columns, too_good
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.search.document import Finalist, Missed, SearchDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import arrow, counted
 
@@ -19,6 +21,8 @@ COLUMNS = (
     Column("", ("state",)),
     Column("validation (%)", ("validation",), lambda value: "" if value is None else share(value)),
     Column("balanced accuracy (%)", ("mean", "std"), lambda mean, std: "" if mean is None else spread(mean, std)),
+    Column(INTERVAL, ("low", "high"), lambda low, high: "" if low is None else between(low, high)),
+    Column("difference (points)", ("d", "d_low", "d_high"), lambda *ends: "" if ends[0] is None else points(*ends)),
 )
 
 
@@ -52,6 +56,8 @@ def tables(document: SearchDocument, title: str) -> Iterator[Table]:
                 "mean": finalist.mean,
                 "std": finalist.std,
                 "validation": finalist.validation,
+                **ends_of(None if isinstance(finalist.interval, UnsetType) else finalist.interval),
+                **_difference(finalist),
             }
         )
     filled = same_columns(rows)
@@ -72,6 +78,12 @@ def closing_lines(document: SearchDocument) -> list[str]:
     return [document.command] if document.command is not None else []
 
 
+def _difference(finalist: Finalist) -> Row:
+    if isinstance(finalist.difference, UnsetType):
+        return {"d": None, "d_low": None, "d_high": None}
+    return {"d": finalist.difference.mean, **ends_of(finalist.difference.interval, "d_")}
+
+
 def _notes(document: SearchDocument) -> list[str]:
     cost = document.cost
     notes = [
@@ -82,7 +94,9 @@ def _notes(document: SearchDocument) -> list[str]:
     ]
     if document.ordering:
         notes.append(f"found: {arrow(document.ordering)}")
-    return notes
+    if any(isinstance(row.difference, Difference) for row in document.finalists):
+        notes.append("difference: of a finalist from the one that was found, paired by seed and image")
+    return notes + too_good(document.split)
 
 
 def _missed_line(missed: Missed | None) -> str:
