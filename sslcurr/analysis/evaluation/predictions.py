@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslcurr.analysis.results.estimate import Predicted
+from sslcurr.analysis.results.document import Predicted
 from sslcurr.files import write_whole
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,12 +16,18 @@ from msgspec import UNSET, UnsetType
 from sslcurr.spec.stage import Json
 
 if TYPE_CHECKING:
-    from sslcurr.analysis.results.estimate import Predicted
     from sslcurr.analysis.results.style import Chart
     from sslcurr.analysis.results.table import Table
 
 
-__all__ = ["Document", "Json", "Part"]
+__all__ = ["Document", "Json", "Part", "Predicted"]
+
+
+class Predicted(NamedTuple):
+    """Where the predictions of one model are: its seed, and the path of the table."""
+
+    seed: int
+    predictions: str
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Part
+from sslcurr.analysis.results.document import Part, Predicted
 
 if TYPE_CHECKING:
     from sslcurr.analysis.measures.comparisons import Paired
@@ -52,13 +52,6 @@ class Estimate(Part, frozen=True, kw_only=True):
     mean: float | None
     std: float | None
     interval: Interval | None
-
-
-class Predicted(NamedTuple):
-    """Where the predictions of one model are: its seed, and the path of the table."""
-
-    seed: int
-    predictions: str
 
 
 class Run(Part, frozen=True, kw_only=True):

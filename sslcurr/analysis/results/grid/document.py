@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Failure, Predicted, Summary
+from sslcurr.analysis.results.document import Document, Part, Predicted
+from sslcurr.analysis.results.estimate import Difference, Failure, Summary
 
 
 class Cell(Summary, frozen=True, kw_only=True):

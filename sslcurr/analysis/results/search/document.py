@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Predicted, Run
+from sslcurr.analysis.results.document import Document, Part, Predicted
+from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Run
 from sslcurr.wording import arrow
 
 

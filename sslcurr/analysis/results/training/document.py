@@ -7,8 +7,8 @@ from typing import ClassVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Part
-from sslcurr.analysis.results.estimate import Difference, Interval, Predicted, ReportAttention
+from sslcurr.analysis.results.document import Document, Part, Predicted
+from sslcurr.analysis.results.estimate import Difference, Interval, ReportAttention
 
 
 class TrainedStage(Part, frozen=True, kw_only=True):
