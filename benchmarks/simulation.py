@@ -187,7 +187,9 @@ def judge(
             if points[a] == points[b]:
                 columns["falsely"].append(1 - inside((low, high), 0.0))
         for p in POINTS:
-            columns[f"power_{p}"] = [1 - inside(ends(rule, a, b), 0.0) for a, b in apart[p][:20] if b in shown]
+            columns[f"power_{p}"] = [
+                1 - inside(ends(rule, a, b), 0.0) for a, b in apart[p] if a in shown and b in shown
+            ][:20]
         found[rule] = columns
     return found
 

@@ -16,6 +16,7 @@ if __name__ == "__main__":
     simulation.main()
 else:
     spec = importlib.machinery.PathFinder.find_spec(__name__, [sysconfig.get_path("stdlib")])
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     sys.modules[__name__] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[__name__])

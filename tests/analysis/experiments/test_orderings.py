@@ -455,7 +455,7 @@ def test_without_an_effect_of_order_nothing_is_found(inherited):
 def test_the_test_keeps_its_level(inherited, num_seeds):
     p_values, effects = null_worlds(inherited, 600, num_seeds)
     assert 0.03 - 0.012 <= np.mean(p_values <= 0.05) <= 0.07 + 0.012
-    assert abs(effects.mean()) <= 2 * effects.std() / math.sqrt(600)
+    assert abs(effects.mean()) <= 2.6 * effects.std() / math.sqrt(600)
 
 
 # ---- predicted against measured order
