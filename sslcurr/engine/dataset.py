@@ -10,6 +10,7 @@ from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
+from sslcurr.data.sources.columns import Columns
 from sslcurr.data.split import SplitSettings
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
@@ -79,7 +80,7 @@ def open_data(
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
-    source = catalog.find_source(request.dataset, request.data_root, request.frames)
+    source = catalog.find_source(request.dataset, request.data_root, request.frames, Columns.of(request))
     image_masks = masks.find_masks(source, request.masks)
     requested = request.image_size
     size = requested if requested is not None else image_size or source.image_size or 224
