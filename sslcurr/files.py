@@ -14,6 +14,8 @@ import msgspec
 from sslcurr.errors import SpecError, StoreError
 
 Content = TypeVar("Content")
+STORE_MARK = ".sslcurr-store"
+"""A file in every store: what lies beside it is no data set."""
 FOLDER_HINT = "remove its folder and run the command again"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sslcurr.data.sources.words import is_generic, tokens, word_set
 from sslcurr.errors import DataError
+from sslcurr.files import STORE_MARK
 from sslcurr.version import PROGRAM
 from sslcurr.wording import counted
 
@@ -66,6 +67,8 @@ def is_of_a_system(name: str) -> bool:
 
 def is_store(folder: str, inside: Collection[str]) -> bool:
     """Whether a folder, with folders of the names `inside`, is a store: of stages, packs, records of runs."""
+    if os.path.exists(os.path.join(folder, STORE_MARK)):
+        return True
     parts = STORE_FOLDERS & set(inside)
     if not parts:
         return False

@@ -94,6 +94,10 @@ class Files:
         """What to do where a path is not there."""
         if DRIVE.match(name):
             return f"it is a path of a Windows machine: write paths relative to the table's folder, {self.root}"
+        folder, base = posixpath.split(name)
+        for other in sorted(each for names in self._names(folder).values() for each in names):
+            if other.casefold() == base.casefold():
+                return f"{posixpath.join(folder, other)} is: upper and lower case differ"
         if "\\" in name:
             return f"paths are relative to the table's folder, {self.root}, with / between folders"
         return f"paths are relative to the table's folder, {self.root}"

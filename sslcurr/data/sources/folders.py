@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
@@ -38,11 +39,11 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
         extensions = ", ".join(sorted(EXTENSIONS))
         raise DataError(f"the folder {root} has no images", f"extensions that are read: {extensions}")
     layout = read_layout(images, walk.empty_folders)
-    kept = [i for i in range(len(images)) if i not in layout.left_out]
+    notes = list(layout.notes)
+    kept = _without_idle_parts(layout.labels, layout.splits, notes)
     labels = with_one_form([layout.labels[i] for i in kept])
     raise_if_alike(labels, f"the folder {root}")
     classes = sorted_classes(labels)
-    notes = list(layout.notes)
     splits = None if layout.splits is None else [layout.splits[i] for i in kept]
     splits = with_free_parts(splits, notes)
     notes += [*walk.notes, *companions.notes, *columns.unused_notes(root)]
@@ -66,6 +67,22 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
         classes=classes,
         notes=tuple(notes),
     )
+
+
+def _without_idle_parts(labels: Sequence[str | None], splits: Sequence[str] | None, notes: list[str]) -> list[int]:
+    """The numbers of the images without those that were given to test or validate and cannot, as not one of them has a
+    label, while others have; says so."""
+    kept = list(range(len(labels)))
+    if splits is None or not any(label is not None for label in labels):
+        return kept
+    for part, cannot in (("val", "validate"), ("test", "test")):
+        members = {i for i in kept if splits[i] == part}
+        if members and all(labels[i] is None for i in members):
+            notes.append(
+                f"{counted(len(members), 'image')} given as {part} left out: no class folders, so they cannot {cannot}"
+            )
+            kept = [i for i in kept if i not in members]
+    return kept
 
 
 def _split_of(name: str) -> str:

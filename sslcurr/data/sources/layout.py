@@ -50,14 +50,10 @@ class Folder:
 
 @dataclass
 class Layout:
-    """What is known of images from where they lie: one label (None: none) and split (None: no splits) an image.
-
-    `left_out` are the numbers of images that can serve nothing: those of a test folder without classes.
-    """
+    """What is known of images from where they lie: one label (None: none) and split (None: no splits) an image."""
 
     labels: list[str | None]
     splits: list[str] | None = None
-    left_out: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
 
@@ -222,17 +218,9 @@ def _read_splits(base: Folder, split_folders: dict[str, str], layout: Layout) ->
         for label, folder in inside[name].folders.items():
             for i in folder.below():
                 layout.labels[i] = None if is_unlabelled(label) else label
-        if with_classes and name not in with_classes and split != "train":
-            left_out = set(base.folders[name].below())
-            layout.left_out |= left_out
-            layout.notes.append(
-                f"{counted(len(left_out), 'image')} of {base.folders[name].path} left out: it has no class folders, "
-                f"so its images have no label and cannot {'test' if split == 'test' else 'validate'}"
-            )
     num_outside = sum(len(list(base.folders[name].below())) for name in others) + len(base.images)
     num_unlabelled = sum(
-        label is None and i not in layout.left_out and layout.splits[i] == "train"
-        for i, label in enumerate(layout.labels)
+        label is None and split == "train" for label, split in zip(layout.labels, layout.splits, strict=True)
     )
     if with_classes and num_unlabelled:
         where = f" ({', '.join(base.folders[name].path for name in others[:3])})" if others and num_outside else ""

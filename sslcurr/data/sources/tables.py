@@ -108,7 +108,7 @@ def from_columns(
 def _without_missing(values: dict[str, list[str]]) -> tuple[list[str], dict[str, list[str]]]:
     """Cells that say that there is no value emptied, and a remark that counts them for each column."""
     effects = {
-        "label": ("label", "used without one; a class of that name needs another"),
+        "label": ("label", "used without one; if that is a class, give it another name"),
         "group": ("group", "each a group of its own"),
         "split": ("split", "left to sslcurr"),
     }
@@ -122,7 +122,7 @@ def _without_missing(values: dict[str, list[str]]) -> tuple[list[str], dict[str,
         if spelled:
             noun, effect = effects[role]
             written = ", ".join(spelled[:3])
-            notes.append(f"{counted(count, 'image')} without a {noun}, which is written {written}: {effect}")
+            notes.append(f"{counted(count, 'image')} without a {noun}, written {written}: {effect}")
         elif role == "label" and 0 < count < len(cells):
             notes.append(f"{counted(count, 'image')} without a label: used for pretraining only")
     return notes, emptied
