@@ -35,9 +35,9 @@ class Findings:
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
     cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
     different labels, `across` those in different given splits, `apart` those that no group holds together. `empty` are
-    classes without an image, `undivided` why the images cannot be divided, `lacking` the classes of which a part (train, val,
-    test) has no image, `parts` how many would train, validate, test and be used for nothing, being of a group that
-    validates or tests.
+    classes without an image, `undivided` why the images cannot be divided, `lacking` the classes of which a part
+    (train, val, test) has no image, `parts` how many would train, validate, test and be used for nothing, being of a
+    group that validates or tests.
     """
 
     num_images: int

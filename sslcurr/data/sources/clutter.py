@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sslcurr.data.sources.words import is_generic, tokens, word_set
+from sslcurr.data.sources.words import is_generic, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
 from sslcurr.files import STORE_MARK
 from sslcurr.version import PROGRAM
@@ -123,7 +123,7 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
     """The images without masks and thumbnails of others among them, and these.
 
     `x_mask.png` is a mask if `x` with any extension lies beside it; a folder `masks` holds masks if most of its images
-    are named like images in the folder that it lies in, or in a folder `images` beside it.
+    are named like images in the folder that it lies in, or in a folder `images` or of a split beside it.
 
     Raises DataError for a folder `masks` of which that cannot be told: its images are named like those of a class.
     """
@@ -238,7 +238,11 @@ def _is_companion(
 
 def _holds_its_images(name: str, remainder: Sequence[str]) -> bool:
     words = tokens(name)
-    return is_generic(name) or (bool(remainder) and [word for word in words if not is_generic(word)] == list(remainder))
+    return (
+        is_generic(name)
+        or bool(split_of_folder(name))
+        or (bool(remainder) and [word for word in words if not is_generic(word)] == list(remainder))
+    )
 
 
 def _has_partner(image: str, candidate: str, places: Sequence[str], stems_in: dict[str, set[str]]) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from sslcurr.data.decode.image import EXTENSIONS
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, tokens, word_set
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.spec.request import Request
-from sslcurr.wording import and_more, counted
+from sslcurr.wording import counted
 
 __all__ = ["NO_COLUMNS", "Columns", "columns_of"]
 
@@ -144,6 +146,8 @@ def _no_path(names: Sequence[str], table: Path) -> DataError:
     likely = [name for name in names if _looks_like("path", name)] or [
         name for name in names if difflib.get_close_matches(same_name(name), ("path", "file name"), 1, 0.6)
     ]
+    if any(os.path.splitext(name)[1].lower() in EXTENSIONS for name in names):
+        return DataError(f"{table} has an image in its first row", "write a header above it, such as path,label")
     hint = f"--path-column {likely[0]}; " if likely else ""
     return DataError(
         f"{table} has no column path (or file_name)",
@@ -185,7 +189,7 @@ def _raise_if_like(role: str, unused: Sequence[str], table: Path, cells_of: Call
         likely += [name for name in unused if name not in likely and _has_splits(cells_of(name))]
     if likely:
         raise DataError(
-            f"{table} has no column {role}, but {likely[0]}{and_more(len(likely))}, which may be one",
+            f"{table} has no column {role}, but {', '.join(likely[:SHOWN])}, which may be one",
             f"give --{role}-column {likely[0]}, or --{role}-column none if there is none",
         )
 

@@ -16,7 +16,7 @@ __all__ = ["raise_if_alike", "raise_if_numbers", "raise_if_several", "with_one_f
 MOST_FRACTIONS = 10  # different values with a fraction that may still be names of classes
 MOST_RARE_NUMBERS = 20  # different whole numbers, half of which have fewer images than there are splits
 FEWEST = 3
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
 UNLABELLED_HINT = "--label-column none pretrains without labels"
 
 
@@ -78,9 +78,9 @@ def raise_if_numbers(labels: Sequence[str | None], where: str) -> None:
     counts = Counter(label for label in labels if label is not None)
     if len(counts) <= MOST_FRACTIONS or not all(NUMBER.fullmatch(label) for label in counts):
         return
-    fractions = sum(float(label) % 1 != 0 for label in counts)
+    has_fractions = any(float(label.replace(",", ".")) % 1 != 0 for label in counts)
     rare = sum(count < FEWEST for count in counts.values())
-    if fractions or (len(counts) > MOST_RARE_NUMBERS and 2 * rare >= len(counts)):
+    if has_fractions or rare == len(counts) or (len(counts) > MOST_RARE_NUMBERS and 2 * rare >= len(counts)):
         raise DataError(
             f"{where} has labels that are {len(counts):,} different numbers, such as {next(iter(counts))}: values of a "
             "measurement, and no classes",

@@ -13,6 +13,10 @@ from sslcurr.wording import and_more, counted
 __all__ = ["Layout", "read_layout"]
 
 CHARTS = frozenset({"figures", "figs", "plots", "charts"})
+VEHICLES = word_set(
+    "vehicle vehicles bus buses car cars truck trucks lorry van tram trams subway metro bicycle bike bikes motorcycle "
+    "motorbike airplane aeroplane plane airplanes helicopter boat ship ferry tractor taxi ambulance"
+)
 IMAGES_ONLY = frozenset({"images", "image", "imgs", "img", "jpegimages"})
 # Names of parts that several classes may share: views, sessions, sides.
 PARTS_OF_CLASSES = word_set(
@@ -94,7 +98,8 @@ def _tree(images: Sequence[str], empty_folders: Iterable[str]) -> Folder:
     for i, name in enumerate(images):
         folder_at(name.rpartition("/")[0]).images.append(i)
     for path in empty_folders:
-        folder_at(path)
+        if not any(map(kind_of_folder, path.split("/"))):  # annotations, as text
+            folder_at(path)
     return root
 
 
@@ -123,10 +128,11 @@ def _raise_if_empty(folders: Sequence[Folder], kind: str = "class") -> None:
 
 
 def _is_a_class(base: Folder, split_folders: dict[str, str], layout: Layout) -> bool:
-    """Whether the one folder called train is a class: among vehicles, say. It and the others hold images only."""
+    """Whether the one folder called train is a class: it lies among vehicles, and they all hold images only."""
     others = [name for name in base.filled if name not in split_folders and not is_unlabelled(name)]
     flat = not any(folder.folders for folder in base.folders.values())
-    if [name.lower() for name in split_folders] != ["train"] or not others or not flat:
+    among_vehicles = any(VEHICLES & set(tokens(name)) for name in others)
+    if [name.lower() for name in split_folders] != ["train"] or not among_vehicles or not flat:
         return False
     layout.notes.append(f"{next(iter(split_folders))} is taken for a class, like {others[0]} beside it")
     return True

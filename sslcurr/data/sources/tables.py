@@ -213,8 +213,9 @@ def _delimited(table: Path) -> tuple[int, list[list[str]]]:
     try:
         text = _decoded(table.read_bytes())
         first, _, rest = text.partition("\n")
-        if re.fullmatch(r"sep=.\r?", first, re.IGNORECASE):
-            return 2, _parsed(rest, first[4])
+        named = re.fullmatch(r'"?sep=(.)"?\r?', first, re.IGNORECASE)
+        if named is not None:
+            return 2, _parsed(rest, named[1])
         return 1, _parsed(text, _separator(text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as CSV: {error}", "save it as comma-separated UTF-8 text") from error
@@ -223,6 +224,8 @@ def _delimited(table: Path) -> tuple[int, list[list[str]]]:
 def _decoded(content: bytes) -> str:
     if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return content.decode("utf-16")
+    if b"\0" in content[:2]:
+        raise csv.Error("it is UTF-16 without the mark that says so")
     return content.decode("utf-8-sig")
 
 
@@ -277,7 +280,7 @@ def _read_json_lines(table: Path) -> Content:
                 if not isinstance(row, dict):
                     raise DataError(f"{table} has no JSON object in line {number}", "write one object a line")
                 rows.append(row)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+    except (ValueError, RecursionError, csv.Error) as error:  # not UTF-8, not JSON, or nested without end
         raise DataError(
             f"{table} cannot be read as JSON lines: {error}", "write one object a line, in UTF-8"
         ) from error
