@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sslcurr.analysis.results.document import Document
-from sslcurr.files import STORE_MARK, writable_folder
+from sslcurr.files import writable_folder
 from sslcurr.progress import Reporter
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
@@ -57,10 +56,7 @@ class Session:
         """
         from sslcurr.engine.store import Store
 
-        folder = writable_folder(self.runs, "--runs")
-        with suppress(OSError):  # a full disk is told by what is written next
-            (folder / STORE_MARK).touch()
-        return Store(folder)
+        return Store(writable_folder(self.runs, "--runs"))
 
     def existing_store(self) -> Store:
         """The store, which must be there; it need not be writable.

@@ -10,11 +10,20 @@ from pathlib import Path
 
 from sslcurr.data.sources.words import is_generic, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
-from sslcurr.files import STORE_MARK
+from sslcurr.files import OUTPUT_MARK
 from sslcurr.version import PROGRAM
 from sslcurr.wording import counted
 
-__all__ = ["Companions", "is_hidden", "is_of_a_system", "is_our_picture", "is_store", "without_companions"]
+__all__ = [
+    "STORE_FOLDERS",
+    "Companions",
+    "is_hidden",
+    "is_of_a_system",
+    "is_our_picture",
+    "is_output",
+    "is_store",
+    "without_companions",
+]
 
 # Of Synology's, QNAP's and other file servers, of Windows and macOS; without the hidden ones, in lower case.
 SYSTEM_FOLDERS = frozenset(
@@ -65,14 +74,17 @@ def is_of_a_system(name: str) -> bool:
     return name.casefold() in SYSTEM_FOLDERS
 
 
+def is_output(folder: str) -> bool:
+    """Whether this program made a folder for what it writes."""
+    return os.path.exists(os.path.join(folder, OUTPUT_MARK))
+
+
 def is_store(folder: str, inside: Collection[str]) -> bool:
     """Whether a folder, with folders of the names `inside`, is a store: of stages, packs, records of runs."""
-    if os.path.exists(os.path.join(folder, STORE_MARK)):
-        return True
     parts = STORE_FOLDERS & set(inside)
     if not parts:
         return False
-    if os.path.basename(folder) == "runs" and parts == set(inside):
+    if is_output(folder) or (os.path.basename(folder) == "runs" and parts == set(inside)):
         return True
     place = Path(folder)
     records = any(_is_record(path) for path in (place / "runs").glob("*.json")) if "runs" in parts else False

@@ -32,7 +32,7 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
     if described is not None:
         return described
     walk = walk_below(root, own=True)
-    if "" in walk.stores:
+    if "." in walk.stores and not walk.images:
         raise DataError(f"the folder {root} is a store of sslcurr, and no data set", "give a folder of images")
     images, companions = without_companions(walk.images)
     if not images:

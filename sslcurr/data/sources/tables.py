@@ -53,7 +53,7 @@ def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> tuple[dict[str, 
     Raises DataError if it cannot be read, and as `sslcurr.data.sources.columns.columns_of`.
     """
     content = read_table(table)
-    chosen, notes = columns_of(content.names, columns, table, content.cells)
+    chosen, notes = columns_of(content.names, columns, table, content.shown)
     for name, count in Counter(content.names).items():
         if count > 1 and name in (*chosen.values(), *MASK_COLUMNS):
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
@@ -173,10 +173,18 @@ def check_masks(masks: Mapping[str, Mask | None], table: Path) -> None:
 
 @dataclass(frozen=True)
 class Content:
-    """What a table holds: the names of its columns, and `cells` gives those of one as text, without blanks around."""
+    """What a table holds: the names of its columns, and `cells` gives those of one as text, without blanks around.
+
+    `heavy` are columns that may hold whole images; they are not looked into without need.
+    """
 
     names: list[str]
     cells: Callable[[str], list[str]]
+    heavy: frozenset[str] = frozenset()
+
+    def shown(self, name: str) -> list[str]:
+        """The cells of a column, none of one that is heavy."""
+        return [] if name in self.heavy else self.cells(name)
 
 
 def read_columns(table: Path, wanted: Sequence[str] | None = None) -> dict[str, list[str]]:
@@ -295,13 +303,21 @@ def _read_parquet(table: Path) -> Content:
     def cells(name: str) -> list[str]:
         """A column alone: others may hold whole images."""
         with _as_parquet(table, pa), pq.ParquetFile(table) as file:
-            if not file.metadata.num_rows:
-                return []
-            (column,) = file.read(columns=[name]).columns
-            return [_cell_text(value) for value in column.to_pylist()]
+            columns = file.read(columns=[name]).columns
+            return [_cell_text(value) for value in columns[-1].to_pylist()] if columns else []
 
     with _as_parquet(table, pa), pq.ParquetFile(table) as file:
-        return Content(list(file.schema_arrow.names), cells)
+        schema = file.schema_arrow
+        heavy = frozenset(each.name for each in schema if not _is_plain(each.type, pa))
+        return Content(list(schema.names), cells, heavy)
+
+
+def _is_plain(kind: Any, pa: Any) -> bool:
+    """Whether a column has texts, numbers or lists of these."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return bool(pa.types.is_string(kind.value_type) or pa.types.is_integer(kind.value_type))
+    is_of_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return not (is_of_bytes or pa.types.is_nested(kind))
 
 
 @contextmanager

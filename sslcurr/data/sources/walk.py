@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
-from sslcurr.data.sources.clutter import is_hidden, is_of_a_system, is_our_picture, is_store, may_be_ours
+from sslcurr.data.sources.clutter import (
+    STORE_FOLDERS,
+    is_hidden,
+    is_of_a_system,
+    is_our_picture,
+    is_output,
+    is_store,
+    may_be_ours,
+)
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
 
@@ -64,13 +72,14 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
     walk = Walk()
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
-        """Whether an image lies in a folder, at any depth."""
+        """Whether a folder is not empty: an image lies in it, at any depth, or this program made it."""
         inside = _entries(folder)
         folders = [entry for entry in inside if entry.is_dir()]
+        filled = is_output(folder)
         if is_store(folder, [entry.name for entry in folders]):
-            walk.stores.append(prefix.rstrip("/"))
-            return True
-        filled = False
+            walk.stores.append(prefix.rstrip("/") or ".")
+            folders = [entry for entry in folders if entry.name not in STORE_FOLDERS]
+            filled = True
         for entry in folders:
             real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             if is_of_a_system(entry.name):
