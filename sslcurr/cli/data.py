@@ -83,7 +83,8 @@ def check(
 
     Counts the images of each class.
     Finds missing and broken files, labels that make no sense, groups or equal
-    images in two splits, and equal images with different labels.
+    images in two splits, classes that a split lacks, and equal images with
+    different labels.
     The exit code is 1 if there is a problem.
     """
     options = MachineOptions(json=json, workers=workers)

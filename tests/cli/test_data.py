@@ -45,7 +45,6 @@ def patients(tmp_path):
         ("data", "sample", "TABLE", "--out", "sheet.png"),
         ("tasks", "show", "rotation", "--dataset", "TABLE"),
         ("pretrain", "rotation", "--dataset", "TABLE", "--dry-run", *QUICK),
-        ("rank", "rotation", "mocov2", "--dataset", "TABLE", "--dry-run", *QUICK),
     ],
 )
 def test_columns_are_asked_about_and_named_by_options(command, sslcurr, patients, tmp_path, monkeypatch):
