@@ -184,10 +184,10 @@ def _folders_above(name: str) -> Iterator[str]:
 
 def kind_of_folder(name: str) -> str:
     """What a folder's images are by its name, `mask` or `thumbnail`; "" for other names."""
-    words = set(tokens(name))
-    if not words & NEGATIONS:
+    words = [word for word in tokens(name) if not is_generic(word)]
+    if words and not NEGATIONS & set(words):
         for kind, known in FOLDER_WORDS.items():
-            if words & known or "".join(tokens(name)) in known:
+            if words[-1] in known or "".join(words[-2:]) in known:
                 return kind
     return ""
 
@@ -232,15 +232,16 @@ def _is_companion(
     """Whether most images of a folder are named like images in the folder around it, or in one of images beside it."""
     around, _, name = candidate.rpartition("/")
     beside = [folder for folder in siblings[around] if folder != candidate and folder not in candidates]
-    remainder = [word for word in tokens(name) if word not in FOLDER_WORDS[kind]]
+    known = FOLDER_WORDS[kind] | {"ground", "truth"}
+    remainder = [word for word in tokens(name) if word not in known and not is_generic(word)]
     of_images = [folder for folder in beside if _holds_its_images(folder.rpartition("/")[2], remainder)]
     near = sum(_has_partner(image, candidate, [around, *of_images], stems_in) for image in members)
     if 2 * near >= len(members):
         return True
     if 2 * sum(_has_partner(image, candidate, beside, stems_in) for image in members) < len(members):
         return False
-    if any(set(tokens(folder.rpartition("/")[2])) & FOLDER_WORDS[kind] for folder in beside):
-        return False  # classes such as `mask` and `no mask`
+    if remainder or any(set(tokens(folder.rpartition("/")[2])) & FOLDER_WORDS[kind] for folder in beside):
+        return False  # classes such as `mask` and `no mask`, or `neutrophils segmented`
     other = next(folder for folder in beside if any(_has_partner(i, candidate, [folder], stems_in) for i in members))
     raise DataError(
         f"the images of {candidate} are named like those of {other}: are they {kind}s of them, or a class?",

@@ -113,7 +113,14 @@ def _unwrapped(root: Folder) -> Folder:
             break
         base = inside
     has_splits = any(split_of_folder(name) for name in base.folders)
-    return base if has_splits or len(base.folders) > 1 or all(map(is_generic, base.folders)) else root
+    has_classes = len(base.folders) > 1 and not all(_is_a_part(name) for name in base.folders)
+    return base if has_splits or has_classes or all(map(is_generic, base.folders)) else root
+
+
+def _is_a_part(name: str) -> bool:
+    """Whether a folder's name says which part of a class it is, such as a session, and not which class."""
+    words = set(tokens(name))
+    return bool(words) and words <= PARTS_OF_CLASSES
 
 
 def _raise_if_empty(folders: Sequence[Folder], kind: str = "class") -> None:
@@ -174,14 +181,19 @@ def _raise_unless_classes(classes: dict[str, Folder]) -> None:
                 f"the folder {deep.path} is named like a split, and lies inside of the class folder {folder.path}",
                 "put splits outside of the classes (train/cat), or directly into them (cat/train)",
             )
-    inside = [set(folder.filled) for folder in classes.values()]
-    shared = sorted(set.intersection(*inside))
-    if (
-        all(each == inside[0] for each in inside)
-        and len([name for name in shared if not set(tokens(name)) <= PARTS_OF_CLASSES]) > 1
-        and not any(folder.images for folder in classes.values())
-    ):
-        first, second = list(classes.values())[:2]
+    _raise_if_data_sets(classes)
+
+
+def _raise_if_data_sets(classes: dict[str, Folder]) -> None:
+    """Raises DataError for folders with the same folders in them: data sets with the same classes, most likely."""
+    folders_of: dict[str, list[Folder]] = {}
+    for folder in classes.values():
+        for name in folder.filled if not folder.images else ():
+            if set(tokens(name)) - PARTS_OF_CLASSES:  # not parts, and not numbers
+                folders_of.setdefault(name, []).append(folder)
+    shared = [name for name, folders in folders_of.items() if len(folders) > 1]
+    if len(shared) > 1:
+        first, second = folders_of[shared[0]][:2]
         raise DataError(
             f"{first.path} and {second.path} have the same folders, {shared[0]} and {shared[1]}: two data sets, or two "
             "classes?",

@@ -117,6 +117,8 @@ def test_a_lone_folder_of_images_says_nothing_of_classes(tmp_path):
     assert reading(tmp_path / "one") == {"images/a.png": (None, ""), "images/b.png": (None, "")}
     tree(tmp_path / "two", "cat/a.png", "cat/deep/b.png")
     assert reading(tmp_path / "two") == {"cat/a.png": ("cat", ""), "cat/deep/b.png": ("cat", "")}
+    tree(tmp_path / "three", "cat/session1/a.png", "cat/session2/b.png")
+    assert find_source(str(tmp_path / "three")).classes == ("cat",)
 
 
 def test_splits_in_class_folders(tmp_path):
@@ -174,6 +176,7 @@ def test_one_class_in_two_unicode_forms_is_one(tmp_path):
         ),
         (["p/train/c/a.png", "p/test/c/b.png", "q/train/d/c.png"], "2 data sets?", "--dataset .../p"),
         (["p/cat/a.png", "p/dog/b.png", "q/cat/c.png", "q/dog/d.png"], "two data sets, or two classes?", ".../p"),
+        (["p/c/a.png", "p/d/b.png", "q/c/c.png", "q/d/d.png", "r/x.png"], "two data sets, or two classes?", ".../p"),
         (["train/train/c/a.png", "train/val/c/b.png"], "is named like a split, and lies inside of one", "directly"),
         (["a/1.png", "b/deep/train/2.png"], "lies inside of the class folder b", "outside of the classes"),
         (["a/1.png", "b/2.png", "figures/x.png"], "named like one of charts", "another name"),
@@ -251,6 +254,8 @@ def test_data_that_is_only_named_like_masks_is_data(tmp_path):
     assert len(reading(tmp_path / "alone")) == 3
     tree(tmp_path / "others", "mask/1.png", "glasses/2.png")
     assert find_source(str(tmp_path / "others")).classes == ("glasses", "mask")
+    tree(tmp_path / "cells", "segmented_neutrophils/1.png", "neutrophils_segmented/1.png", "lymphocytes/1.png")
+    assert len(find_source(str(tmp_path / "cells")).classes) == 3
     tree(tmp_path / "unclear", "mask/1.png", "glasses/1.png")
     with pytest.raises(DataError, match="are they masks of them, or a class"):
         find_source(str(tmp_path / "unclear"))
