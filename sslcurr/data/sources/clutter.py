@@ -44,7 +44,7 @@ STORE_FOLDERS = frozenset({"stages", "analyses", "packs", "results", "runs", "im
 STORE_FILES = ("*/pack.json", "*/rows.jsonl", "*/done.json", "*/stage.json", "*/inputs.json")
 OUR_MARK = f"Software\0{PROGRAM}".encode()
 HEAD_BYTES = 512  # the mark follows the first few fields of a PNG
-FEW = 100  # larger folders are looked through for our own pictures by name only
+FEW = 30  # larger folders are looked through for our own pictures by name only
 
 MASK_WORDS = (
     "masks|mask|segmentations|segmentation|segmented|segm|seg|groundtruths|groundtruth|gts|gt|annotations|annotation|"
@@ -59,7 +59,9 @@ ENDINGS = {
     "mask": re.compile(rf"[ _.-]+(?:{MASK_WORDS}|ground[ _-]truth)(?:[ _.-]*\(?\d+\)?)?$", re.IGNORECASE),
     "thumbnail": re.compile(rf"[ _.-]+(?:{THUMBNAIL_WORDS})(?:[ _.-]*\d+)?$|-\d+x\d+$", re.IGNORECASE),
 }
-LAST_WORDS = tuple({*MASK_WORDS.split("|"), *THUMBNAIL_WORDS.split("|"), "truth"})
+LAST_WORDS = tuple({*MASK_WORDS.split("|"), *THUMBNAIL_WORDS.split("|"), "truth", "x"})  # 150x150
+NUMBERING = "0123456789()_-. "
+DIGIT = re.compile(r"\d")
 BEGINNING = re.compile(rf"^(?:{MASK_WORDS}|{THUMBNAIL_WORDS})[ _.-]+", re.IGNORECASE)
 NEGATIONS = word_set("no non not with without wearing incorrect correct improper proper un face")
 
@@ -110,7 +112,7 @@ def may_be_ours(pictures: Sequence[str], others: Collection[str]) -> Iterator[st
     names = [name for name in pictures if name.lower().endswith(".png")]
     few = len(names) <= FEW
     for name in names:
-        if few or f"{name[:-4]}.svg" in others or not any(letter.isdigit() for letter in name):
+        if few or f"{name[:-4]}.svg" in others or not DIGIT.search(name):
             yield name
 
 
@@ -139,14 +141,12 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
 
     Raises DataError for a folder `masks` of which that cannot be told: its images are named like those of a class.
     """
+    places = [os.path.split(os.path.splitext(name)[0]) for name in images]
     stems_in: dict[str, set[str]] = {}
-    for name in images:
-        folder, _, file = name.rpartition("/")
-        stems_in.setdefault(folder, set()).add(os.path.splitext(file)[0])
+    for folder, stem in places:
+        stems_in.setdefault(folder, set()).add(stem)
     found: dict[str, str] = {}
-    for name in images:
-        folder, _, file = name.rpartition("/")
-        stem = os.path.splitext(file)[0]
+    for name, (folder, stem) in zip(images, places, strict=True):
         kind = _kind_by_ending(stem, stems_in[folder])
         if kind:
             found[name] = kind
@@ -164,8 +164,7 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
 
 def _kind_by_ending(stem: str, beside: Collection[str]) -> str:
     """What an image is by the end of its name, where the one it belongs to lies beside it."""
-    lower = stem.lower()
-    if not lower[-1:].isdigit() and not lower.rstrip("()").endswith(LAST_WORDS):
+    if not stem.lower().rstrip(NUMBERING).endswith(LAST_WORDS):
         return ""
     for kind, ending in ENDINGS.items():
         base = ending.sub("", stem)

@@ -164,10 +164,7 @@ def _looks_like(role: str, name: str) -> bool:
     others = {"path": PATH_LIKE, "label": LABEL_LIKE, "split": SPLIT_LIKE, "group": frozenset[str]()}[role]
     if joined in others:
         return True
-    return any(
-        difflib.SequenceMatcher(None, joined, exact).ratio() > NEAR or sorted(joined) == sorted(exact)
-        for exact in NAMES[role]
-    )
+    return any(difflib.SequenceMatcher(None, joined, exact).ratio() >= NEAR for exact in NAMES[role])
 
 
 def _is_group(words: Sequence[str]) -> bool:

@@ -25,10 +25,14 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._names_in: dict[str, dict[str, list[str]]] = {}
+        self._is_there: dict[str, bool] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that path."""
-        return os.path.isfile(self.root / name)  # not Path.is_file: it raises for names that are too long
+        if name not in self._is_there:
+            # Not Path.is_file: it raises for names that are too long.
+            self._is_there[name] = os.path.isfile(os.path.join(self.root, name))
+        return self._is_there[name]
 
     def on_disk(self, name: str) -> str:
         """A path as the disk has it: with slashes for backslashes, and letters in the disk's Unicode form.

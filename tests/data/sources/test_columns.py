@@ -88,7 +88,7 @@ def test_two_columns_of_one_name_in_two_cases_are_asked_about(root):
     assert read(root, table, label="Label").classes == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("name", ["class", "dx", "Diagnosis", "target", "labels", "lable", "Finding Labels"])
+@pytest.mark.parametrize("name", ["class", "dx", "Diagnosis", "target", "labels", "lable", "lebel", "Finding Labels"])
 def test_a_column_that_looks_like_a_label_is_asked_about(name, root):
     table = lines(["path", name], lambda k: (two(k),))
     assert mistake(root, table)[1] == f"give --label-column {name}, or --label-column none if there is none"
