@@ -12,7 +12,7 @@ from sslcurr.data.sources.columns import NO_COLUMNS, Columns
 from sslcurr.data.sources.labels import raise_if_alike, with_one_form
 from sslcurr.data.sources.layout import read_layout
 from sslcurr.data.sources.source import Source, sorted_classes, with_free_parts
-from sslcurr.data.sources.tables import LABEL_TABLE_NAMES, from_columns, read_table, role_columns
+from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_columns, read_table, role_columns
 from sslcurr.data.sources.walk import walk_below
 from sslcurr.data.sources.words import same_name, split_of_folder
 from sslcurr.errors import DataError
@@ -20,6 +20,7 @@ from sslcurr.wording import counted
 
 __all__ = ["from_folder"]
 
+MOST_TABLES = 3  # that a note names
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -48,10 +49,12 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
     splits = with_free_parts(splits, notes)
     notes += [*walk.notes, *companions.notes, *columns.unused_notes(root)]
     if len(classes) < 2:
+        tables = sorted(
+            each.name for each in root.iterdir() if each.suffix.lower() in TABLE_SUFFIXES and each.is_file()
+        )
         notes += [
             f"there is a {table}: pass it as --dataset {root / table} to use its labels"
-            for table in LABEL_TABLE_NAMES
-            if (root / table).is_file()
+            for table in tables[:MOST_TABLES]
         ]
     if walk.num_others:
         notes.append(f"{counted(walk.num_others, 'file')} ignored that are not images")

@@ -244,7 +244,7 @@ def _parsed(text: str, separator: str) -> list[list[str]]:
 
 def _separator(text: str) -> str:
     """The separator of a table's header: the comma, unless only another one makes columns of it, a path among them."""
-    header = next(iter(text.splitlines()), "")
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
     columns = {separator: _header_names(header, separator) for separator in ",;\t|"}
     for wanted in (NAMES["path"], PATH_LIKE):
         for separator, names in columns.items():
