@@ -479,7 +479,7 @@ def check(case, root):
 @pytest.mark.parametrize("kind", [folder_case, table_case])
 @pytest.mark.parametrize("block", range(4))
 def test_a_data_set_is_read_as_it_was_meant_or_refused(kind, block, tmp_path):
-    for seed in range(50 * block, 50 * (block + 1)):
+    for seed in range(40 * block, 40 * (block + 1)):
         case = kind(random.Random(f"{kind.__name__} {seed}"))
         try:
             check(case, tmp_path / str(seed))
