@@ -279,7 +279,7 @@ def _classes_of_split(folder: Folder, split: str) -> Folder:
         if split_of_folder(name):
             raise DataError(
                 f"the folder {folder.path}/{name} is named like a split, and lies inside of one",
-                "give --dataset a folder with train, val and test directly in it",
+                "give --dataset a folder with train, val and test directly in it; a class of that name needs another",
             )
     return folder
 
@@ -295,7 +295,8 @@ def _raise_if_other_data(base: Folder, split_folders: list[str], others: list[st
             raise DataError(
                 f"the folder {folder.path} lies beside {' and '.join(sorted(split_folders)[:2])}: is it a class, a "
                 "split or another data set?",
-                "put class folders into train, val and test; move other images out, or into a folder unlabeled",
+                "put class folders into train, val and test, and other images into a folder unlabeled; a class that is "
+                "named like a split needs another name",
             )
 
 

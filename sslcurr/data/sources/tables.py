@@ -22,7 +22,7 @@ from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_L
 from sslcurr.data.sources.files import Files
 from sslcurr.data.sources.labels import raise_if_alike, raise_if_numbers, raise_if_several, with_one_form
 from sslcurr.data.sources.source import ImageFault, Source, sorted_classes, with_free_parts
-from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name
+from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted, reason_of
 
@@ -44,7 +44,25 @@ def from_table(table: Path, columns: Columns = NO_COLUMNS) -> Source:
     """
     name = table.parent.name if table.name.lower() in LABEL_TABLE_NAMES and table.parent.name else table.stem
     cells, notes = role_columns(table, columns)
+    if "split" not in cells and columns.split is None:
+        _raise_if_in_split_folders(cells["path"], table)
     return from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
+
+
+def _raise_if_in_split_folders(paths: Sequence[str], table: Path) -> None:
+    """Raises DataError if paths lie in folders of splits, which a table without a column of splits would mix."""
+    folder_of: dict[str, str] = {}
+    for path in paths:
+        for folder in path.replace("\\", "/").split("/")[:-1]:
+            split = split_of_folder(folder)
+            if split:
+                folder_of.setdefault(split, folder)
+                break
+    if "train" in folder_of and len(folder_of) > 1:
+        raise DataError(
+            f"{table} has no column split, but its paths lie in folders {' and '.join(sorted(folder_of.values()))}",
+            "add a column split, or give --split-column none to divide all images anew",
+        )
 
 
 def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> tuple[dict[str, list[str]], list[str]]:

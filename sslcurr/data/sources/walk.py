@@ -48,7 +48,8 @@ class Walk:
             num_images = counted(len(self.of_systems), "image")
             notes.append(f"{num_images} left out, thumbnails or rubbish of a system, such as {self.of_systems[0]}")
         if self.stores:
-            notes.append(f"{self.stores[0]} left out{and_more(len(self.stores))}: a store of sslcurr, and no images")
+            first = "what is a store in this folder" if self.stores[0] == "." else self.stores[0]
+            notes.append(f"{first} left out{and_more(len(self.stores))}: a store of sslcurr, and no images")
         if self.own:
             notes.append(f"{counted(len(self.own), 'picture')} left out that sslcurr drew, such as {self.own[0]}")
         return notes

@@ -118,6 +118,20 @@ def test_a_split_by_another_name(root):
     assert read(root, table, split="set").splits == ["test" if k % 4 == 0 else "" for k in range(12)]
 
 
+def test_folders_of_splits_are_not_mixed(tmp_path):
+    names = [f"data/{part}/{k}.png" for part in ("train", "test") for k in range(4)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    table = "path,label\n" + "".join(f"{name},{two(k)}\n" for k, name in enumerate(names))
+    message, hint = mistake(tmp_path, table)
+    assert message == "t.csv has no column split, but its paths lie in folders test and train"
+    assert "--split-column none" in hint
+    assert read(tmp_path, table, split="none").names == names
+    only = "path,label\n" + "".join(f"{name},{two(k)}\n" for k, name in enumerate(names[:4]))
+    assert read(tmp_path, only).splits is None
+
+
 def test_several_candidates_are_all_named(root):
     table = lines(["path", "label", "patient_id", "lesion_id"], lambda k: (two(k), k // 4, k // 2))
     assert mistake(root, table)[0] == "t.csv has no column group, but patient_id, lesion_id, which may be one"

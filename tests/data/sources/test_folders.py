@@ -158,6 +158,7 @@ def test_one_class_in_two_unicode_forms_is_one(tmp_path):
     [
         (["cat/a.png", "dog/b.png", "test/c.png"], "cat lies beside test: is it a class, a split", "put class folders"),
         (["cat/a.png", "dog/b.png", "train/c.png"], "cat lies beside train: is it a class, a split", "unlabeled"),
+        (["valid/a.png", "invalid/b.png"], "invalid lies beside valid", "needs another name"),
         (["train/cat/a.png", "train/dog/b.png", "cat/c.png"], "cat lies beside train", "put class folders"),
         (["train/cat/a.png", "test/cat/b.png", "x/cat/c.png"], "x lies beside test and train", "another"),
         (["train/cat/a.png", "train/dog/b.png", "val/"], "the split folder val has no images", "remove it"),
