@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sslcurr.data.sources.clutter import kind_of_folder
-from sslcurr.data.sources.words import is_generic, is_unlabelled, same_name, split_of_folder, tokens, word_set
+from sslcurr.data.sources.words import FILLERS, is_generic, is_unlabelled, same_name, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
 
@@ -73,7 +73,7 @@ def read_layout(images: Sequence[str], empty_folders: Iterable[str] = ()) -> Lay
     base = _unwrapped(root)
     layout = Layout([None] * len(images))
     names = {name: split_of_folder(name) for name in base.folders}
-    split_folders = {name: split for name, split in names.items() if split}
+    split_folders = {name: split for name, split in names.items() if split} or _splits_of_one_set(base)
     if base is not root:
         layout.notes.append(f"the data set is what lies in {base.path}")
     if split_folders and not _is_a_class(base, split_folders, layout):
@@ -112,7 +112,7 @@ def _unwrapped(root: Folder) -> Folder:
         if split_of_folder(name) or not inside.filled or len(base.images) > len(list(inside.below())):
             break
         base = inside
-    has_splits = any(split_of_folder(name) for name in base.folders)
+    has_splits = any(split_of_folder(name) for name in base.folders) or bool(_splits_of_one_set(base))
     has_classes = len(base.folders) > 1 and not all(_is_a_part(name) for name in base.folders)
     return base if has_splits or has_classes or all(map(is_generic, base.folders)) else root
 
@@ -121,6 +121,31 @@ def _is_a_part(name: str) -> bool:
     """Whether a folder's name says which part of a class it is, such as a session, and not which class."""
     words = set(tokens(name))
     return bool(words) and words <= PARTS_OF_CLASSES
+
+
+def _splits_of_one_set(base: Folder) -> dict[str, str]:
+    """The split of folders that are called like `ISIC_Training_Input` and `ISIC_Test_Input`: a split each, and the rest
+    of the name the same.
+
+    Raises DataError for several such rests: `cat_train`, `cat_test`, `dog_train`.
+    """
+    splits_of: dict[str, dict[str, str]] = {}
+    for name in base.folders:
+        words = tokens(name)
+        for word in words:
+            split = split_of_folder(word)
+            if split:
+                rest = " ".join(other for other in words if other not in (word, *FILLERS))
+                splits_of.setdefault(rest, {})[name] = split
+                break
+    sets = [splits for splits in splits_of.values() if "train" in splits.values() and len(set(splits.values())) > 1]
+    if len(sets) > 1:
+        first, second = (next(iter(splits)) for splits in sets[:2])
+        raise DataError(
+            f"the folders {first} and {second} are named like a split and something else at once",
+            "put class folders into folders of splits, such as train/cat; or give one data set alone",
+        )
+    return sets[0] if sets else {}
 
 
 def _raise_if_empty(folders: Sequence[Folder], kind: str = "class") -> None:
@@ -291,7 +316,7 @@ def _raise_if_other_data(base: Folder, split_folders: list[str], others: list[st
         if is_unlabelled(name) and not known & set(folder.filled):
             continue
         deep = {part for path in _folders_below(folder) for part in path[len(folder.path) :].split("/") if part}
-        if not known or name in known or known & deep or any(map(split_of_folder, deep)):
+        if not known or name in known or known & deep or any(map(split_of_folder, [*deep, *tokens(name)])):
             raise DataError(
                 f"the folder {folder.path} lies beside {' and '.join(sorted(split_folders)[:2])}: is it a class, a "
                 "split or another data set?",

@@ -107,6 +107,19 @@ def test_what_is_wrapped_is_unwrapped(around, tmp_path):
     assert notes(tmp_path)[0] == f"the data set is what lies in {around[:-1]}"
 
 
+def test_splits_with_the_name_of_the_set(tmp_path):
+    tree(tmp_path, "ISIC_Training_Input/mel/a.png", "ISIC_Training_Input/nv/b.png", "ISIC_Test_Input/mel/c.png")
+    assert reading(tmp_path) == {
+        "ISIC_Training_Input/mel/a.png": ("mel", ""),
+        "ISIC_Training_Input/nv/b.png": ("nv", ""),
+        "ISIC_Test_Input/mel/c.png": ("mel", "test"),
+    }
+    tree(tmp_path / "flat", "mnist_train/a.png", "mnist_test/b.png")
+    assert reading(tmp_path / "flat") == {"mnist_train/a.png": (None, ""), "mnist_test/b.png": (None, "test")}
+    tree(tmp_path / "stations", "train station/a.png", "bus station/b.png")
+    assert find_source(str(tmp_path / "stations")).classes == ("bus station", "train station")
+
+
 def test_classes_in_a_wrapper(tmp_path):
     tree(tmp_path, "set/cat/a.png", "set/dog/b.png", "preview.png")
     assert reading(tmp_path) == {"set/cat/a.png": ("cat", ""), "set/dog/b.png": ("dog", ""), "preview.png": (None, "")}
@@ -158,6 +171,8 @@ def test_one_class_in_two_unicode_forms_is_one(tmp_path):
     [
         (["cat/a.png", "dog/b.png", "test/c.png"], "cat lies beside test: is it a class, a split", "put class folders"),
         (["cat/a.png", "dog/b.png", "train/c.png"], "cat lies beside train: is it a class, a split", "unlabeled"),
+        (["c_train/a.png", "c_test/b.png", "d_train/c.png", "d_test/d.png"], "a split and something else", "train/cat"),
+        (["train/cat/a.png", "train/dog/b.png", "my_test/c.png"], "my_test lies beside train", "unlabeled"),
         (["valid/a.png", "invalid/b.png"], "invalid lies beside valid", "needs another name"),
         (["train/cat/a.png", "train/dog/b.png", "cat/c.png"], "cat lies beside train", "put class folders"),
         (["train/cat/a.png", "test/cat/b.png", "x/cat/c.png"], "x lies beside test and train", "another"),

@@ -37,6 +37,7 @@ class Case:
     """
 
     kind: str = "table"
+    words: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     dataset: str = ""
@@ -115,8 +116,11 @@ def splits(draw, case, around, classes):
     inside = draw.choice(["", "", "images/"])
     flat = draw.choice([None, None, *parts[1:]])
     has = set(parts) - {flat}
+    of_set = draw.choice(["{}", "{}", "ISIC_2019_{}_Input", "Set-{}"]) if len(parts) > 1 else "{}"
     for part in parts:
-        folder = f"{around}{draw.choice(SPLIT_WORDS[part])}/{inside}"
+        word = draw.choice(SPLIT_WORDS[part])
+        case.words[part] = word if of_set == "{}" else ""
+        folder = f"{around}{of_set.format(word)}/{inside}"
         if part == flat:
             for name in names_of_images(draw, 2, 50):
                 case.files[folder + name] = b""
@@ -220,7 +224,7 @@ def an_empty_class(draw, case, around, classes):
 
 def an_empty_split(draw, case, around, classes):
     used = [word for word in SPLIT_WORDS["val"] if any(f"{word}/" in path for path in case.files)]
-    if not used:
+    if not used and case.words.get("train", "train"):
         case.folders.append(f"{around}val")
         case.wrong = "val has no images"
 
@@ -236,7 +240,9 @@ def a_case_of_letters(draw, case, around, classes):
 
 
 def a_split_twice(draw, case, around, classes):
-    used = next(word for word in SPLIT_WORDS["train"] if any(f"{around}{word}/" in path for path in case.files))
+    used = case.words["train"]
+    if not used:
+        return
     case.files[f"{around}{'training' if used.lower() != 'training' else 'train'}/{classes[0]}/x.png"] = b""
     case.wrong = "are both named like the split train"
 
