@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ import msgspec
 from sslcurr.errors import SpecError, StoreError
 
 Content = TypeVar("Content")
+OUTPUT_MARK = ".sslcurr"
+"""A file in the folders that this program makes for what it writes: among images, they are no classes."""
 FOLDER_HINT = "remove its folder and run the command again"
 
 
@@ -108,7 +111,7 @@ def check_writable(path: Path) -> None:
 
 
 def writable_folder(path: Path, option: str) -> Path:
-    """The folder that an option names, made if it is not there.
+    """The folder that an option names, made if it is not there; a new one is marked as this program's output.
 
     Raises:
         SpecError: it cannot be made or written.
@@ -120,4 +123,7 @@ def writable_folder(path: Path, option: str) -> Path:
         raise SpecError(f"cannot make the folder {path} ({error.strerror})", hint) from error
     if not os.access(path, os.W_OK):
         raise SpecError(f"cannot write to {path}", f"give another folder as {option}")
+    with suppress(OSError):  # what is wrong with the disk is heard of when there is something to write
+        if not any(path.iterdir()):
+            (path / OUTPUT_MARK).touch()
     return path

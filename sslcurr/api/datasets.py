@@ -98,12 +98,13 @@ def check(session: Session, name: str, *, out: Path | None = None, duplicates: P
     """
     from sslcurr.data import check as checking
     from sslcurr.data.sources.catalog import find_source
+    from sslcurr.data.sources.columns import Columns
 
     for path in (out, duplicates):
         if path is not None:
             check_writable(path)
     request = session.request
-    source = find_source(name, request.data_root, request.frames)
+    source = find_source(name, request.data_root, request.frames, Columns.of(request))
     for note in source.notes:
         session.reporter.note(note)
     with session.reporter.counting("decoding images") as progress:
@@ -228,10 +229,11 @@ def sample(session: Session, name: str, out: Path, *, num_images: int = 8, num_c
     """Draw a contact sheet of a data set, a class a row, images chosen at random by the seed."""
     from sslcurr.analysis.sheets.samples import draw_samples
     from sslcurr.data.sources.catalog import find_source
+    from sslcurr.data.sources.columns import Columns
 
     check_picture(out)
     request = session.request
-    source = find_source(name, request.data_root, request.frames)
+    source = find_source(name, request.data_root, request.frames, Columns.of(request))
     left_out = draw_samples(source, out, num_images=num_images, num_classes=num_classes, seed=request.seed)
     for note in (*source.notes, *left_out):
         session.reporter.note(note)

@@ -19,6 +19,10 @@ class Options(TypedDict, total=False):
     image_size: int | None
     skip_broken: bool
     frames: str
+    path_column: str | None
+    label_column: str | None
+    group_column: str | None
+    split_column: str | None
     masks: str | Path | None
     fraction: float
     label_fraction: float

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption
-from sslcurr.cli.options import MachineOptions, check_frames
+from sslcurr.cli.options import GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn, check_frames
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, check, prepare and draw data sets.")
 
@@ -59,6 +59,10 @@ def show(
 def check(
     name: DatasetArgument,
     data_root: DataRootOption = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
+    split_column: SplitColumn = None,
     frames: FramesOption = "refuse",
     workers: WorkersOption = 0,
     out: Annotated[
@@ -79,12 +83,23 @@ def check(
 
     Counts the images of each class.
     Finds missing and broken files, labels that make no sense, groups or equal
-    images in two splits, and equal images with different labels.
+    images in two splits, classes that a split lacks, and equal images with
+    different labels.
     The exit code is 1 if there is a problem.
     """
     options = MachineOptions(json=json, workers=workers)
     with options.lab() as lab:
-        document = lab.check(name, data_root=data_root, frames=frames, out=out, duplicates=duplicates)
+        document = lab.check(
+            name,
+            data_root=data_root,
+            path_column=path_column,
+            label_column=label_column,
+            group_column=group_column,
+            split_column=split_column,
+            frames=frames,
+            out=out,
+            duplicates=duplicates,
+        )
         output.show_document(document, options)
     if document.problems:
         raise typer.Exit(1)
@@ -101,6 +116,10 @@ def prepare(
         list[str] | None,
         typer.Option("--set", metavar="data.NAME=VALUE", help="As --set of pretrain. May be repeated."),
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
+    split_column: SplitColumn = None,
     frames: FramesOption = "refuse",
     workers: WorkersOption = 0,
     skip_broken: Annotated[
@@ -122,6 +141,10 @@ def prepare(
         document = lab.prepare(
             dataset=name,
             data_root=data_root,
+            path_column=path_column,
+            label_column=label_column,
+            group_column=group_column,
+            split_column=split_column,
             image_size=image_size,
             settings=settings or (),
             frames=frames,
@@ -136,6 +159,10 @@ def sample(
     name: DatasetArgument,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.")],
     data_root: DataRootOption = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
+    split_column: SplitColumn = None,
     frames: FramesOption = "refuse",
     num_images: Annotated[int, typer.Option(min=1, max=50, help="Images per class.")] = 8,
     num_classes: Annotated[int, typer.Option(min=1, max=200, help="Largest number of classes.")] = 30,
@@ -147,6 +174,10 @@ def sample(
             name,
             out,
             data_root=data_root,
+            path_column=path_column,
+            label_column=label_column,
+            group_column=group_column,
+            split_column=split_column,
             frames=frames,
             num_images=num_images,
             num_classes=num_classes,

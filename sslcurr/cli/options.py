@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sslcurr.api.lab import Lab
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
+COLUMN, COLUMN_OR_NONE = "COLUMN", "COLUMN|none"
 MASKS = (
     "Masks of lungs, lesions or other regions, to measure how much of the attention lies inside: a folder of PNGs "
     "named like the images, or a table with a column mask or boxes. Default: the masks of the data set."
@@ -72,6 +73,29 @@ def check_frames(value: str) -> str:
     return value
 
 
+PathColumn = Annotated[
+    str | None,
+    _option(DATA, "--path-column", "Column of a table with the paths. Default: path or file_name.", metavar=COLUMN),
+]
+LabelColumn = Annotated[
+    str | None,
+    _option(DATA, "--label-column", "Column with the classes, or none. Default: label.", metavar=COLUMN_OR_NONE),
+]
+GroupColumn = Annotated[
+    str | None,
+    _option(
+        DATA,
+        "--group-column",
+        "Column that says which images stay in one split, such as a patient's number, or none. Default: group.",
+        metavar=COLUMN_OR_NONE,
+    ),
+]
+SplitColumn = Annotated[
+    str | None,
+    _option(DATA, "--split-column", "Column with train, val, test, or none. Default: split.", metavar=COLUMN_OR_NONE),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """Where images come from and how they are read."""
@@ -86,6 +110,10 @@ class ImageOptions:
             metavar="FOLDER",
         ),
     ] = None
+    path_column: PathColumn = None
+    label_column: LabelColumn = None
+    group_column: GroupColumn = None
+    split_column: SplitColumn = None
     image_size: Annotated[
         int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
     ] = None

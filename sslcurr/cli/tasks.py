@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption
-from sslcurr.cli.options import MachineOptions
+from sslcurr.cli.options import GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn
 
 app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one with its settings.")
 
@@ -33,6 +33,10 @@ def show(
     data_root: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder of the data sets that are given by a relative path.")
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
+    split_column: SplitColumn = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the labels that the task makes."),
@@ -65,6 +69,10 @@ def show(
             task,
             dataset=dataset,
             data_root=data_root,
+            path_column=path_column,
+            label_column=label_column,
+            group_column=group_column,
+            split_column=split_column,
             image_size=image_size,
             num_images=num_images,
             num_classes=num_classes,

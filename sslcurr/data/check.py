@@ -18,7 +18,7 @@ from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.sources.source import ImageFault, Source
-from sslcurr.data.split import SplitSettings, assign
+from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
 from sslcurr.errors import DataError
 
 __all__ = ["Findings", "check_source", "image_at", "numbered", "rows_of_copies"]
@@ -35,8 +35,9 @@ class Findings:
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
     cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
     different labels, `across` those in different given splits, `apart` those that no group holds together. `empty` are
-    classes without an image, `undivided` why the images cannot be divided, `parts` how many would train, validate, test
-    and be used for nothing, being of a group that validates or tests.
+    classes without an image, `undivided` why the images cannot be divided, `lacking` the classes of which a part
+    (train, val, test) has no image, `parts` how many would train, validate, test and be used for nothing, being of a
+    group that validates or tests.
     """
 
     num_images: int
@@ -52,6 +53,7 @@ class Findings:
     apart: list[list[str]] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     undivided: str = ""
+    lacking: dict[str, list[str]] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -62,6 +64,7 @@ class Findings:
         lines += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
         lines += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
         lines += [f"class {name} has no image" for name in self.empty]
+        lines += [lacking_sentence(part, names) for part, names in self.lacking.items()]
         return lines + ([self.undivided] if self.undivided else [])
 
 
@@ -170,6 +173,7 @@ def _count(source: Source, findings: Findings, broken: set[str]) -> None:
     except DataError as error:
         findings.undivided = str(error)
     else:
+        findings.lacking = lacking_classes(rows, parts)
         findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
 
 

@@ -26,9 +26,10 @@ from PIL.PngImagePlugin import PngImageFile
 from sslcurr.data.decode.image import EXTENSIONS, MAX_PIXELS
 from sslcurr.data.decode.read import LOW_BYTE_RAW_MODES, pillow_without_warnings
 from sslcurr.data.sources.boxes import BOX_COLUMNS, BOX_HINT, Box, Boxes, Mask, described_box, of_origin
-from sslcurr.data.sources.folders import images_below
+from sslcurr.data.sources.columns import MASK_COLUMNS
 from sslcurr.data.sources.source import Source
-from sslcurr.data.sources.tables import MASK_COLUMNS, PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
+from sslcurr.data.sources.tables import PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
+from sslcurr.data.sources.walk import images_below
 from sslcurr.errors import DataError
 from sslcurr.wording import reason_of
 

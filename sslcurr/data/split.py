@@ -14,7 +14,7 @@ from sslcurr.data.pack import Pack
 from sslcurr.errors import DataError, SpecError
 from sslcurr.seeds import numpy_generator
 
-__all__ = ["SplitSettings", "assign", "subset"]
+__all__ = ["SplitSettings", "assign", "lacking_classes", "lacking_sentence", "subset"]
 
 NUM_TRIES = 100
 SLACK = 0.95
@@ -105,6 +105,36 @@ def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
         held = _groups_held_out(splits, groups)
     splits[(splits == "") & ~held[groups]] = "train"
     return splits
+
+
+def lacking_classes(pack: Pack | Any, splits: np.ndarray) -> dict[str, list[str]]:
+    """The classes that have images, but none in the part (train, val, test), by part; `splits` are as of `assign`.
+
+    Parts without any image are left out: there nothing is measured. Training is not, for nothing goes without it.
+    """
+    labels = np.asarray(pack.labels)
+    labelled = labels >= 0
+    known = set(labels[labelled].tolist())
+    lacking = {}
+    for part in ("train", "val", "test"):
+        members = splits == part
+        if members.any() or part == "train":
+            missing = sorted(known - set(labels[members & labelled].tolist()))
+            lacking[part] = [pack.classes[code] for code in missing]
+    return {part: names for part, names in lacking.items() if names}
+
+
+def lacking_sentence(part: str, names: Sequence[str]) -> str:
+    """What it means that a part has no image of some classes."""
+    what = {
+        "train": ("training", "cannot be learnt, and a mean over all classes misleads"),
+        "val": ("validation", "not looked at when the best epoch is chosen"),
+        "test": ("test", "not measured"),
+    }
+    noun, effect = what[part]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    one = len(names) == 1
+    return f"{'class' if one else 'classes'} {shown} {'has' if one else 'have'} no {noun} image: {effect}"
 
 
 def subset(indices: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sslcurr.data import masks
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
-from sslcurr.data.split import SplitSettings
+from sslcurr.data.sources.columns import Columns
+from sslcurr.data.split import SplitSettings, lacking_classes, lacking_sentence
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.spec import settings
@@ -79,7 +82,7 @@ def open_data(
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
-    source = catalog.find_source(request.dataset, request.data_root, request.frames)
+    source = catalog.find_source(request.dataset, request.data_root, request.frames, Columns.of(request))
     image_masks = masks.find_masks(source, request.masks)
     requested = request.image_size
     size = requested if requested is not None else image_size or source.image_size or 224
@@ -98,4 +101,13 @@ def open_data(
     notes = list(source.notes)
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
+    notes += _unmeasured(pack)
     return Data(pack, size, split, tuple(notes), source.epochs, image_masks)
+
+
+def _unmeasured(pack: Pack) -> list[str]:
+    """Remarks on classes that given validation or test images lack."""
+    if pack.splits is None:
+        return []
+    lacking = lacking_classes(pack, np.asarray(pack.splits))
+    return [lacking_sentence(part, lacking[part]) for part in ("val", "test") if part in lacking]

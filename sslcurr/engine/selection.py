@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sslcurr.data.pack import Pack, load_pack
-from sslcurr.data.split import SplitSettings, assign, subset
+from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence, subset
 from sslcurr.errors import DataError
 from sslcurr.spec.stage import DataSpec
 
@@ -37,11 +37,20 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
         data: the share and the split; its `pack` says where the images lie.
         labelled: leave out the images without a label, as classification needs.
         pack: the pack, where it is already open.
+
+    Raises:
+        DataError: the images cannot be divided, or labelled images are asked for and a class has none to train on.
     """
     pack = load_pack(Path(data.pack)) if pack is None else pack
     split = assign(pack, SplitSettings(val=data.val, test=data.test, seed=data.split_seed))
     rows = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
     if labelled:
+        lacking = lacking_classes(pack, split).get("train")
+        if lacking:
+            raise DataError(
+                f"{pack.name}: {lacking_sentence('train', lacking)}",
+                "add training images of it or take the class out; pretext tasks go without labels",
+            )
         rows = {name: index[pack.labels[index] >= 0] for name, index in rows.items()}
     rows["train"] = subset(rows["train"], pack.labels[rows["train"]], data.fraction, data.split_seed)
     return Selection(pack, rows)

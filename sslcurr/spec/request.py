@@ -27,5 +27,9 @@ class Request:
     settings: tuple[str, ...] = ()
     skip_broken: bool = False
     frames: str = "refuse"
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    split_column: str | None = None
     workers: int = 0
     masks: Path | None = None

@@ -586,7 +586,11 @@ def test_images_are_no_masks_of_themselves(folder):
     assert masks.find_masks(source, folder) == wanted
     (folder.parent / "link").symlink_to(folder)
     assert masks.find_masks(source, folder.parent / "link") == wanted
-    assert "has no PNG masks" in mistake(masks.find_masks, catalog.find_source(str(folder)), folder)
+    # A mask beside its image is none of the folder's images; c.png is one, and alone with a c.jpg no mask of it.
+    source = catalog.find_source(str(folder))
+    assert masks.find_masks(source, folder) == {"a/b.png": folder / "a/b_mask.png"}
+    (folder / "a/b_mask.png").unlink()
+    assert "has no PNG masks" in mistake(masks.find_masks, source, folder)
 
 
 def test_mistakes_with_folders(folder, tmp_path, monkeypatch):

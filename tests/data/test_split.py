@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sslcurr.data import split
 from sslcurr.data.order import batches, num_steps
 from sslcurr.data.pack import Pack
-from sslcurr.data.split import SplitSettings, assign, subset
+from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence, subset
 from sslcurr.errors import DataError, SpecError
 from tests import REPOSITORY
 
@@ -348,3 +348,16 @@ def test_few_splits_are_remembered():
     for seed in range(3 * split.NUM_REMEMBERED):
         assign(make_pack([0] * 10), SplitSettings(seed=seed))
     assert len(split.remembered) == split.NUM_REMEMBERED
+
+
+def test_classes_that_a_part_lacks():
+    pack = SimpleNamespace(labels=np.array([0, 0, 1, 2, -1, 1]), classes=("a", "b", "c"))
+    splits = np.array(["train", "test", "train", "test", "val", "test"])
+    # The validation image has no label, so nothing is chosen by any class; c cannot be learnt.
+    assert lacking_classes(pack, splits) == {"train": ["c"], "val": ["a", "b", "c"]}
+    assert lacking_classes(pack, np.array(["train"] * 6)) == {}
+    assert lacking_classes(pack, np.array(["test"] * 6)) == {"train": ["a", "b", "c"]}
+    assert lacking_sentence("test", ["a"]) == "class a has no test image: not measured"
+    assert lacking_sentence("val", list("abcde")) == (
+        "classes a, b, c and 2 more have no validation image: not looked at when the best epoch is chosen"
+    )

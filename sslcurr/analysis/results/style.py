@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sslcurr.files import write_whole
+from sslcurr.version import PROGRAM
 
 Formats = Sequence[str]
 # Okabe and Ito's (https://jfly.uni-koeln.de/color/) without their yellow, which is lost on white.
@@ -152,7 +153,7 @@ def save(figure: Any, base: Path, formats: Sequence[str]) -> None:
         # Names in scripts that matplotlib's font lacks: an SVG shows them all the same.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         for kind in formats:
-            metadata = {"Date": None} if kind == "svg" else {}
+            metadata = {"Date": None} if kind == "svg" else {"Software": PROGRAM}
             write_whole(
                 base.with_name(f"{base.name}.{kind}"),
                 lambda path, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]

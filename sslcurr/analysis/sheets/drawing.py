@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sslcurr.files import write_whole
 from sslcurr.spec.stage import BackboneSpec
+from sslcurr.version import PROGRAM
 
 
 def lettering(size: int) -> Any:
@@ -19,6 +21,15 @@ def lettering(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def write_sheet(sheet: Any, path: Path) -> None:
+    """Write a PIL image as PNG, with the mark of this program: a sheet that lies among images is none of them."""
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    about.add_text("Software", PROGRAM)
+    write_whole(path, lambda temporary: sheet.save(temporary, format="PNG", pnginfo=about))
 
 
 def in_bytes(images: Tensor, backbone: BackboneSpec) -> NDArray[np.uint8]:

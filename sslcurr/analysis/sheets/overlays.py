@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.sheets.drawing import lettering
-from sslcurr.files import write_whole
+from sslcurr.analysis.sheets.drawing import lettering, write_sheet
 
 CELL, GAP, CAPTION, NAME, HEAD = 128, 6, 34, 120, 58  # pixels
 MOST_CLASSES = 12
@@ -84,7 +83,7 @@ def draw_sheet(
                 sheet.paste(Image.fromarray(picture), (left + number * (CELL + GAP // 2), top))
             caption = "\n".join(_fitting(line, pen, small, 2 * CELL) for line in example.caption.split("\n")[:2])
             pen.multiline_text((left, top + CELL + 2), caption, fill="black", font=small, spacing=2)
-    write_whole(path, lambda temporary: sheet.save(temporary, format="PNG"))
+    write_sheet(sheet, path)
 
 
 def pictures_of(example: Example) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

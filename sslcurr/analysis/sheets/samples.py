@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.sheets.drawing import lettering
+from sslcurr.analysis.sheets.drawing import lettering, write_sheet
 from sslcurr.data.check import image_at
 from sslcurr.data.decode import image
 from sslcurr.data.sources.source import Source
 from sslcurr.errors import DataError
-from sslcurr.files import write_whole
 from sslcurr.seeds import numpy_generator
 
 CELL, GAP, TITLE = 96, 4, 44  # pixels
@@ -65,5 +64,5 @@ def draw_samples(source: Source, path: Path, *, num_images: int = 8, num_classes
             size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
             resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
             sheet.paste(shown.resize(size, resample), (NAME + column * pitch, top))
-    write_whole(path, lambda temporary: sheet.save(temporary, format="PNG"))
+    write_sheet(sheet, path)
     return remarks

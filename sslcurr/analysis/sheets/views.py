@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sslcurr.analysis.sheets.drawing import in_bytes, lettering
+from sslcurr.analysis.sheets.drawing import in_bytes, lettering, write_sheet
 from sslcurr.analysis.sheets.samples import CELL, GAP, TITLE
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.selection import select
 from sslcurr.engine.train import build_task
-from sslcurr.files import write_whole
 from sslcurr.seeds import seed_for, torch_generator
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
@@ -38,7 +37,7 @@ def draw_views(spec: StageSpec, path: Path, num_images: int = 6) -> None:
     torch.manual_seed(seed_for(spec.seed, spec.parent, "step", 0))
     columns = {"image": fixed} | task.pictures(batch)
     sheet = draw_grid({title: in_bytes(images, spec.backbone) for title, images in columns.items()})
-    write_whole(path, lambda temporary: sheet.save(temporary, format="PNG"))
+    write_sheet(sheet, path)
 
 
 def draw_grid(columns: dict[str, NDArray[np.uint8]]) -> Any:

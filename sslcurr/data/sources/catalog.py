@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sslcurr.data.sources.boxes import Mask
+from sslcurr.data.sources.columns import NO_COLUMNS, Columns
 from sslcurr.data.sources.folders import from_folder
 from sslcurr.data.sources.sets.entry import Entry, locate
 from sslcurr.data.sources.source import Source
@@ -54,17 +55,24 @@ FRAMES = ("refuse", "first", "all")
 """What becomes of a DICOM file with several frames."""
 
 
-def find_source(dataset: str | None, data_root: Path | None = None, frames: str = "refuse") -> Source:
+def find_source(
+    dataset: str | None,
+    data_root: Path | None = None,
+    frames: str = "refuse",
+    columns: Columns = NO_COLUMNS,
+) -> Source:
     """The source that a `--dataset` names: a data set of the catalog, a folder of images, or a table of them.
 
     None means the embedded Fashion-MNIST. A named data set is looked for in `data_root` (None: the working directory),
     see `locate`. A relative path is looked for in the working directory, then in `data_root`. A catalog name wins over
-    a folder of the same name; `./name` is the folder. `frames` is one of `FRAMES`.
+    a folder of the same name; `./name` is the folder. `frames` is one of `FRAMES`. `columns` says what the columns of a
+    table are.
 
-    Raises DataError if there is no such data set or its files are missing, if a folder has no images or an empty class,
-    and if a table lacks its path column, names a file twice, or contradicts itself about splits.
+    Raises DataError if there is no such data set or its files are missing, if it is not clear what a folder or a table
+    means (see `sslcurr.data.sources.layout` and `sslcurr.data.sources.columns`), if a folder has no images or an empty
+    class, and if a table names a file twice, contradicts itself about splits, or has labels that are no classes.
     """
-    source = _find_source(DEFAULT if dataset is None else dataset, data_root)
+    source = _find_source(DEFAULT if dataset is None else dataset, data_root, columns)
     return source if frames == "refuse" else _with_frames(source, every=frames == "all")
 
 
@@ -73,16 +81,17 @@ def entry_of(name: str) -> Entry:
     return CATALOG.find(name)
 
 
-def _find_source(dataset: str, data_root: Path | None) -> Source:
+def _find_source(dataset: str, data_root: Path | None, columns: Columns) -> Source:
     if dataset in CATALOG:
         entry = CATALOG[dataset]
-        return entry.loader(locate(dataset, entry, data_root))
+        source = entry.loader(locate(dataset, entry, data_root))
+        return replace(source, notes=(*source.notes, *columns.unused_notes(dataset)))
     path = _existing_path(dataset, data_root)
     if path.is_dir():
-        return from_folder(path)
+        return from_folder(path, columns)
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"{dataset} is a file, but not a table", f"give a folder or a {', '.join(TABLE_SUFFIXES)} file")
-    return from_table(path)
+    return from_table(path, columns)
 
 
 def _existing_path(dataset: str, data_root: Path | None) -> Path:

@@ -2,84 +2,69 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
-from sslcurr.data.sources.source import SPLIT_NAMES, Source, sorted_classes, with_free_parts
-from sslcurr.data.sources.tables import LABEL_TABLE_NAMES, from_columns, read_columns
+from sslcurr.data.sources.clutter import without_companions
+from sslcurr.data.sources.columns import NO_COLUMNS, Columns
+from sslcurr.data.sources.labels import raise_if_alike, with_one_form
+from sslcurr.data.sources.layout import read_layout
+from sslcurr.data.sources.source import Source, sorted_classes, with_free_parts
+from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_columns, read_table, role_columns
+from sslcurr.data.sources.walk import walk_below
+from sslcurr.data.sources.words import same_name, split_of_folder
 from sslcurr.errors import DataError
-from sslcurr.wording import and_more, counted
+from sslcurr.wording import counted
 
-__all__ = ["from_folder", "images_below"]
+__all__ = ["from_folder"]
 
+MOST_TABLES = 3  # that a note names
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-DICOM_MARK, DICOM_MARK_AT = b"DICM", 128
-DICOM_INDEX = "DICOMDIR"  # lists the files of a medium, and has no image itself
 
 
-@dataclass
-class Walk:
-    """What lies below a folder: images as sorted relative paths, and how many other files there are."""
-
-    images: list[str] = field(default_factory=list)
-    num_others: int = 0
-
-
-def from_folder(root: Path) -> Source:
+def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
     """The images below a folder; see `sslcurr.data.sources.catalog.find_source`.
 
-    Raises DataError if there are none, or if a class folder is empty.
+    Raises DataError if there are none, or if it is not clear what its folders mean.
     """
-    described = _from_metadata(root)
+    described = _from_metadata(root, columns)
     if described is not None:
         return described
-    walk = walk_below(root)
-    if not walk.images:
+    walk = walk_below(root, own=True)
+    if "." in walk.stores and not walk.images:
+        raise DataError(f"the folder {root} is a store of sslcurr, and no data set", "give a folder of images")
+    images, companions = without_companions(walk.images)
+    if not images:
         extensions = ", ".join(sorted(EXTENSIONS))
         raise DataError(f"the folder {root} has no images", f"extensions that are read: {extensions}")
-    notes: list[str] = []
-    empty: list[str] = []
-    split_folders = _split_folders(walk.images)
-    if split_folders:
-        parts = [name.split("/") for name in walk.images]
-        # What lies outside has no label and can serve pretraining only.
-        splits: list[str] | None = [split_folders.get(part[0], "train") for part in parts]
-        labels = [part[1] if part[0] in split_folders and len(part) > 2 else None for part in parts]
-        for folder in sorted(split_folders):
-            empty += [f"{folder}/{child}" for child in _empty_folders(root / folder, folder, walk.images)]
-    else:
-        splits = None
-        labels = [name.split("/", 1)[0] if "/" in name else None for name in walk.images]
-        if any(label is not None for label in labels):
-            empty = _empty_folders(root, "", walk.images)
-    if empty:
-        raise DataError(
-            f"the class folder {root / empty[0]} has no images" + and_more(len(empty)),
-            "fill it or remove it; a class without images cannot be learnt",
-        )
-    num_unlabelled = labels.count(None)
-    if num_unlabelled and num_unlabelled < len(labels):
-        notes.append(f"{counted(num_unlabelled, 'image')} beside the class folders: used without a label")
+    layout = read_layout(images, walk.empty_folders)
+    notes = list(layout.notes)
+    kept = _without_idle_parts(layout.labels, layout.splits, notes)
+    labels = with_one_form([layout.labels[i] for i in kept])
+    raise_if_alike(labels, f"the folder {root}")
     classes = sorted_classes(labels)
+    splits = None if layout.splits is None else [layout.splits[i] for i in kept]
+    splits = with_free_parts(splits, notes)
+    notes += [*walk.notes, *companions.notes, *columns.unused_notes(root)]
     if len(classes) < 2:
+        tables = sorted(
+            each.name for each in root.iterdir() if each.suffix.lower() in TABLE_SUFFIXES and each.is_file()
+        )
         notes += [
             f"there is a {table}: pass it as --dataset {root / table} to use its labels"
-            for table in LABEL_TABLE_NAMES
-            if (root / table).is_file()
+            for table in tables[:MOST_TABLES]
         ]
     if walk.num_others:
         notes.append(f"{counted(walk.num_others, 'file')} ignored that are not images")
     return Source(
         name=root.name or "root",
         root=root,
-        names=walk.images,
+        names=[images[i] for i in kept],
         labels=labels,
         groups=None,
-        splits=with_free_parts(splits, notes),
+        splits=splits,
         arrays=None,
         image_size=None,
         classes=classes,
@@ -87,111 +72,67 @@ def from_folder(root: Path) -> Source:
     )
 
 
-def images_below(root: Path, folder: str = "") -> list[str]:
-    """The images at any depth below `root/folder`, as paths relative to `root`, sorted; none if it is not there."""
-    below = root / folder
-    if not below.is_dir():
-        return []
-    prefix = f"{folder}/" if folder else ""
-    return [prefix + name for name in walk_below(below).images]
-
-
-def walk_below(root: Path) -> Walk:
-    """All files at any depth, without hidden ones.
-
-    Raises DataError if a folder may not be read.
-    """
-    walk = Walk()
-
-    def visit(folder: str, prefix: str, above: frozenset[str]) -> None:
-        try:
-            with os.scandir(folder) as entries:
-                inside = sorted(entries, key=lambda e: e.name)
-        except PermissionError as error:
-            raise DataError(f"the folder {folder} may not be read", "change its permissions") from error
-        for entry in inside:
-            if _is_ignored(entry.name):
-                continue
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if real not in above:  # a link to a folder it lies in would never end
-                    visit(entry.path, f"{prefix}{entry.name}/", above | {real})
-            elif _is_image(entry):
-                walk.images.append(prefix + entry.name)
-            else:
-                walk.num_others += 1
-
-    visit(str(root), "", frozenset({str(root)}))
-    walk.images.sort()
-    return walk
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether the name says image, or the content says DICOM: archives export it under bare numbers."""
-    suffix = os.path.splitext(entry.name)[1]
-    if suffix.lower() in EXTENSIONS:
-        return True
-    if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX or not entry.is_file():
-        return False
-    try:
-        with open(entry.path, "rb") as file:
-            file.seek(DICOM_MARK_AT)
-            return file.read(len(DICOM_MARK)) == DICOM_MARK
-    except OSError:
-        return False
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _split_folders(images: Sequence[str]) -> dict[str, str]:
-    """Folder name -> split, if there is a training folder and another one with class folders in them; else {}."""
-    with_classes = {name.split("/")[0] for name in images if name.count("/") > 1}
-    splits = {folder: SPLIT_NAMES.get(folder.lower(), "") for folder in sorted(with_classes)}
-    splits = {folder: split for folder, split in splits.items() if split}
-    return splits if "train" in splits.values() and len(set(splits.values())) > 1 else {}
-
-
-def _empty_folders(folder: Path, prefix: str, images: Sequence[str]) -> list[str]:
-    """The sub-folders of `folder` in which no image lies at any depth."""
-    depth = prefix.count("/") + 1 if prefix else 0
-    filled = {name.split("/")[depth] for name in images if name.startswith(f"{prefix}/" if prefix else "")}
-    children = sorted(child.name for child in folder.iterdir() if child.is_dir() and not _is_ignored(child.name))
-    return [child for child in children if child not in filled]
+def _without_idle_parts(labels: Sequence[str | None], splits: Sequence[str] | None, notes: list[str]) -> list[int]:
+    """The numbers of the images without those that were given to test or validate and cannot, as not one of them has a
+    label, while others have; says so."""
+    kept = list(range(len(labels)))
+    if splits is None or not any(label is not None for label in labels):
+        return kept
+    for part, cannot in (("val", "validate"), ("test", "test")):
+        members = {i for i in kept if splits[i] == part}
+        if members and all(labels[i] is None for i in members):
+            notes.append(
+                f"{counted(len(members), 'image')} given as {part} left out: no class folders, so they cannot {cannot}"
+            )
+            kept = [i for i in kept if i not in members]
+    return kept
 
 
 def _split_of(name: str) -> str:
     """The split whose folder an image lies in, "" if it lies in none."""
     folder, slash, _ = posixpath.normpath(name).partition("/")
-    return SPLIT_NAMES.get(folder.lower(), "") if slash else ""
+    return _named_split(folder) if slash else ""
 
 
-def _from_metadata(root: Path) -> Source | None:
+def _named_split(folder: str) -> str:
+    split = split_of_folder(folder)
+    return "test" if split == "eval" else split
+
+
+def _from_metadata(root: Path, columns: Columns) -> Source | None:
     """A Hugging Face `imagefolder`: tables named metadata in the folder or in its split folders; None if it is none.
 
     Without a column label the tables say nothing that the folders do not.
     """
     tables = [root / name for name in METADATA_NAMES if (root / name).is_file()][:1]
     if not tables:
-        folders = sorted(child for child in root.iterdir() if SPLIT_NAMES.get(child.name.lower()) and child.is_dir())
+        folders = sorted(child for child in root.iterdir() if _named_split(child.name) and child.is_dir())
         tables = [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
     joined: dict[str, list[str]] = {}
+    notes: list[str] = []
     for table in tables:
-        columns = read_columns(table)
-        if "file_name" not in columns or "label" not in columns:
+        if columns.path is None and "file_name" not in map(same_column, read_table(table).names):
+            return None
+        cells, remarks = role_columns(table, columns)
+        if "label" not in cells:
             return None
         prefix = "" if table.parent == root else f"{table.parent.name}/"
-        names = [prefix + name if name else name for name in columns["file_name"]]
-        in_folders = [_split_of(name) for name in names]
+        names = [prefix + name if name else name for name in cells["path"]]
+        nothing = [""] * len(names)
         rows = {
             "path": names,
-            "label": columns["label"],
-            "split": columns.get("split", in_folders),
-            "group": columns.get("group", [""] * len(names)),
+            "label": cells["label"],
+            "split": cells.get("split", [_split_of(name) for name in names]),
+            "group": cells.get("group", nothing),
         }
-        for column, cells in rows.items():
-            joined.setdefault(column, []).extend(cells)
+        for column, each in rows.items():
+            joined.setdefault(column, []).extend(each)
+        notes += [note for note in remarks if note not in notes]
     if not joined:
         return None
-    return from_columns(joined, root=root, table=tables[0], name=root.name or "root")
+    return from_columns(joined, root=root, table=tables[0], name=root.name or "root", notes=notes)
+
+
+def same_column(name: str) -> str:
+    """A column's name as the form of Hugging Face writes it."""
+    return same_name(name).replace(" ", "_")

@@ -13,18 +13,6 @@ from sslcurr.data.sources.boxes import Mask
 
 __all__ = ["ImageFault", "Source"]
 
-SPLIT_NAMES = {
-    "": "",
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-
 
 @dataclass(frozen=True)
 class ImageFault:

@@ -314,8 +314,8 @@ def test_missing_path_column_says_which_was_meant(tmp_path):
         table(tmp_path, "paths,label\na.png,1\n")
     assert "did you mean paths?" in caught.value.hint
     with pytest.raises(DataError) as caught:
-        table(tmp_path, "path;label\na.png;1\n")
-    assert "commas" in caught.value.hint
+        table(tmp_path, "pth;label\na.png;1\n")
+    assert "--path-column pth" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])

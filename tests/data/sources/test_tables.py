@@ -109,6 +109,36 @@ def csv_texts(draw):
     return draw(st.sampled_from(["", "\ufeff"])) + out.getvalue() + draw(st.sampled_from(["", end, end * 3]))
 
 
+ABSENT = {
+    "",
+    "na",
+    "n/a",
+    "nan",
+    "none",
+    "null",
+    "nil",
+    "nat",
+    "-",
+    "--",
+    "---",
+    "?",
+    "??",
+    ".",
+    "\u2013",
+    "\u2014",
+    "\\n",
+}
+
+
+def without_absent(cells):
+    """A cell that says that there is nothing is empty; - beside + is a value."""
+    return ["" if cell.casefold() in ABSENT and (cell != "-" or "+" not in cells) else cell for cell in cells]
+
+
+def is_several(label):
+    return any(sum(part.strip() != "" for part in label.split(separator)) > 1 for separator in "|;")
+
+
 class Wrong(Exception):
     """By the slow reading too, there is something wrong with the table."""
 
@@ -145,14 +175,17 @@ def slowly(text, root):
         whole = os.path.normpath(os.path.join(root, row[key]))
         inside = whole.startswith(f"{root}/") or whole == str(root)
         relative = os.path.relpath(whole, root) if inside or not row[key].startswith("/") else whole
+        if row[key].casefold() in ABSENT:
+            raise Wrong("no path")
         names.append(relative)
     if len(set(names)) < len(names):
         raise Wrong("named twice")
-    labels = numbers_as_names([row.get("label", "") for row in table])
-    groups = numbers_as_names([row.get("group", "") for row in table])
-    if not {row.get("split", "").lower() for row in table} <= {name.lower() for name in SPLITS}:
+    labels = numbers_as_names(without_absent([row.get("label", "") for row in table]))
+    groups = numbers_as_names(without_absent([row.get("group", "") for row in table]))
+    given = without_absent([row.get("split", "") for row in table])
+    if not {split.lower() for split in given} <= {name.lower() for name in SPLITS}:
         raise Wrong("unknown split")
-    splits = [{k.lower(): v for k, v in SPLITS.items()}[row.get("split", "").lower()] for row in table]
+    splits = [{k.lower(): v for k, v in SPLITS.items()}[split.lower()] for split in given]
     parts = {}
     for group, split in zip(groups, splits, strict=True):
         if group and split:
@@ -163,6 +196,11 @@ def slowly(text, root):
     if not any(there):
         raise Wrong("nothing is there")
     kept = [i for i in range(len(names)) if there[i]]
+    if any(is_several(labels[i]) for i in kept):
+        raise Wrong("several classes")
+    plain = {" ".join(labels[i].replace("_", " ").split()).casefold(): labels[i] for i in kept if len(labels[i]) > 1}
+    if len(plain) < len({labels[i] for i in kept if len(labels[i]) > 1}):
+        raise Wrong("classes that differ in case")
     splits = [splits[i] for i in kept]
     if "" not in splits and "train" in splits and not {"val", "test"} <= set(splits):
         splits = ["" if split == "train" else split for split in splits]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sslcurr.data.sources.boxes import Mask
-from sslcurr.data.sources.folders import images_below
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.tables import check_groups, csv_rows, read_columns
+from sslcurr.data.sources.walk import images_below
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, counted
 

@@ -10,9 +10,10 @@ from pickle import UnpicklingError
 
 import numpy as np
 
-from sslcurr.data.sources.folders import from_folder, images_below
+from sslcurr.data.sources.folders import from_folder
 from sslcurr.data.sources.sets.entry import PHOTO_VIEWS, Entry, Needed
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
+from sslcurr.data.sources.walk import images_below
 from sslcurr.errors import DataError
 from sslcurr.wording import counted, reason_of
 

@@ -1,0 +1,216 @@
+"""Which columns of a table are the path, the label, the group and the split of an image."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sslcurr.data.decode.image import EXTENSIONS
+from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, tokens, word_set
+from sslcurr.errors import DataError, did_you_mean
+from sslcurr.spec.request import Request
+from sslcurr.wording import counted
+
+__all__ = ["NO_COLUMNS", "Columns", "columns_of"]
+
+NONE = "none"
+MASK_COLUMNS = ("mask", "boxes")
+NAMES = {"path": ("path", "file_name"), "label": ("label",), "group": ("group",), "split": ("split",)}
+NEAR = 0.8  # of difflib: a letter or two
+SHOWN = 5
+
+PATH_LIKE = word_set(
+    "filename filenames filepath filepaths imagepath imagename imagefile imageid imgid imgpath imgname "
+    "imgfile image images img file files filenameimage fname picture photo imageindex relativepath relpath"
+)
+LABEL_LIKE = word_set(
+    "label labels class classes target targets diagnosis diagnoses dx category categories classname "
+    "classlabel classid labelname labelid categoryid finding findings findinglabels groundtruth gt disease "
+    "outcome annotation classification benignmalignant lables lbl cls"
+)
+SPLIT_LIKE = word_set(
+    "split splits set sets subset fold folds kfold cvfold partition partitions phase datasplit traintest "
+    "trainvaltest trainvalidtest istrain isvalid isval isvalidation istest train test val valid usage "
+    "datasettype settype"
+)
+# What a group is made of; the second ones only together with a word for a number: `dog id`, but not `dog`.
+GROUP_WORDS = word_set(
+    "patient patients subject subjects lesion lesions case cases study studies person persons individual "
+    "individuals participant participants donor donors specimen specimens volunteer volunteers pid mrn group "
+    "groups grp"
+)
+NUMBERED_WORDS = GROUP_WORDS | word_set(
+    "slide slides mouse animal animals dog cat horse plant leaf tree family examination exam series video "
+    "videos sequence client sample wsi eye biopsy block core nodule tumor tumour scan"
+)
+NUMBER_WORDS = word_set("id ids uid no nr num number index code key name identifier instance hash pseudonym")
+RUN_TOGETHER = re.compile(r"(.+?)(?:id|uid|no|nr|number|code|key|name|identifier)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """What a person says of a table's columns; None leaves it to their names, `none` says that there is no such column.
+
+    Raises DataError for a table without a column of paths.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.path == NONE:
+            raise DataError("a table needs a column of paths", "give --path-column COLUMN")
+
+    @classmethod
+    def of(cls, request: Request) -> Columns:
+        """What a person asked for."""
+        return cls(
+            path=request.path_column,
+            label=request.label_column,
+            group=request.group_column,
+            split=request.split_column,
+        )
+
+    def unused_notes(self, place: Path | str) -> list[str]:
+        """The remark that they are not used, of a data set that is no table."""
+        options = [f"--{each.name}-column" for each in fields(self) if getattr(self, each.name) not in (None, NONE)]
+        return [f"{place} is no table: {', '.join(options)} not used"] if options else []
+
+
+NO_COLUMNS = Columns()
+
+
+def columns_of(
+    names: Sequence[str],
+    asked: Columns,
+    table: Path,
+    cells_of: Callable[[str], Sequence[str]],
+) -> tuple[dict[str, str], list[str]]:
+    """The column of each role, of those that there are, and remarks on columns that are not used.
+
+    A column is known by its name (`path` or `file_name`, `label`, `group`, `split`, in any case), or by what was
+    `asked`. `cells_of` gives the cells of a column.
+
+    Raises DataError if a column that was asked for is not there, if there is none of paths, and if a column that is not
+    used looks like one of a label, a group or a split that the table lacks.
+    """
+    names = list(dict.fromkeys(names))
+    chosen: dict[str, str] = {}
+    for role in NAMES:
+        option = getattr(asked, role)
+        name = _asked(option, role, names, table) if option is not None else _named(role, names, table)
+        if name is not None:
+            chosen[role] = name
+    if "path" not in chosen:
+        raise _no_path(names, table)
+    unused = [name for name in names if name and name not in chosen.values() and same_name(name) not in MASK_COLUMNS]
+    for role in ("label", "group", "split"):
+        if role not in chosen and getattr(asked, role) is None:
+            _raise_if_like(role, unused, table, cells_of)
+    return chosen, _notes(chosen, unused, asked, table)
+
+
+def _asked(option: str, role: str, names: Sequence[str], table: Path) -> str | None:
+    """The column that an option names."""
+    if option in names:
+        return option
+    if option == NONE:
+        return None
+    alike = [name for name in names if same_name(name) == same_name(option)]
+    if len(alike) == 1:
+        return alike[0]
+    raise DataError(f"{table} has no column {option}, which --{role}-column names", did_you_mean(option, names))
+
+
+def _named(role: str, names: Sequence[str], table: Path) -> str | None:
+    """The column whose name says that it is the one: the exact name, or it in another case."""
+    for exact in NAMES[role]:
+        alike = [name for name in names if same_name(name) == same_name(exact)]
+        if len(alike) > 1:
+            raise DataError(
+                f"{table} has the columns {alike[0]} and {alike[1]}: which is the {role}?",
+                f"give --{role}-column {alike[0]} or --{role}-column {alike[1]}",
+            )
+        if alike:
+            return alike[0]
+    return None
+
+
+def _no_path(names: Sequence[str], table: Path) -> DataError:
+    likely = [name for name in names if _looks_like("path", name)] or [
+        name for name in names if difflib.get_close_matches(same_name(name), ("path", "file name"), 1, 0.6)
+    ]
+    if any(os.path.splitext(name)[1].lower() in EXTENSIONS for name in names):
+        return DataError(f"{table} has an image in its first row", "write a header above it, such as path,label")
+    hint = f"--path-column {likely[0]}; " if likely else ""
+    return DataError(
+        f"{table} has no column path (or file_name)",
+        f"{hint}{did_you_mean('path', names)}; the column must be called path, or be named by --path-column",
+    )
+
+
+def _looks_like(role: str, name: str) -> bool:
+    """Whether a column's name is another word for a role, or a misspelt one."""
+    words = tokens(name)
+    joined = "".join(words)
+    if role == "group" and _is_group(words):
+        return True
+    others = {"path": PATH_LIKE, "label": LABEL_LIKE, "split": SPLIT_LIKE, "group": frozenset[str]()}[role]
+    if joined in others:
+        return True
+    return any(difflib.SequenceMatcher(None, joined, exact).ratio() >= NEAR for exact in NAMES[role])
+
+
+def _is_group(words: Sequence[str]) -> bool:
+    joined = "".join(words)
+    parts = RUN_TOGETHER.fullmatch(joined)
+    if joined in GROUP_WORDS or (parts is not None and parts[1] in NUMBERED_WORDS):
+        return True
+    return (
+        bool(NUMBERED_WORDS & set(words))
+        and bool(NUMBER_WORDS & set(words))
+        and (set(words) <= NUMBERED_WORDS | NUMBER_WORDS)
+    )
+
+
+def _raise_if_like(role: str, unused: Sequence[str], table: Path, cells_of: Callable[[str], Sequence[str]]) -> None:
+    """Raises DataError if a column is likely of a role that no column has; one that changes nothing is not."""
+    likely = [name for name in unused if _looks_like(role, name) and _matters(role, cells_of(name))]
+    if role == "split":
+        likely += [name for name in unused if name not in likely and _has_splits(cells_of(name))]
+    if likely:
+        raise DataError(
+            f"{table} has no column {role}, but {', '.join(likely[:SHOWN])}, which may be one",
+            f"give --{role}-column {likely[0]}, or --{role}-column none if there is none",
+        )
+
+
+def _matters(role: str, cells: Sequence[str]) -> bool:
+    """Whether a column would change something: groups of one image each, and one for all images, do not."""
+    values = [cell for cell in cells if not is_missing(cell)]
+    different = len(set(values))
+    return 1 < different < len(values) if role == "group" else different > (role == "split")
+
+
+def _has_splits(cells: Sequence[str]) -> bool:
+    values = {cell.casefold() for cell in cells if not is_missing(cell)}
+    return len(values) > 1 and values <= {*SPLIT_NAMES, *EVALUATION}
+
+
+def _notes(chosen: Mapping[str, str], unused: Sequence[str], asked: Columns, table: Path) -> list[str]:
+    notes = [
+        f"the column {name} of {table.name} is taken for the {role}"
+        for role, name in chosen.items()
+        if name not in NAMES[role] and getattr(asked, role) is None
+    ]
+    unused = [name for name in unused if not name.startswith("Unnamed: ")]  # pandas's number of the row
+    if unused:
+        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+        notes.append(f"{counted(len(unused), 'column')} of {table.name} not used: {', '.join(unused[:SHOWN])}{more}")
+    return notes

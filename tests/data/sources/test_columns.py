@@ -1,0 +1,335 @@
+"""What columns and cells of tables mean, as people and spreadsheets write them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pandas as pd
+import pytest
+
+from sslcurr.data.sources.catalog import find_source
+from sslcurr.data.sources.columns import Columns
+from sslcurr.data.sources.words import is_missing
+from sslcurr.errors import DataError
+
+NAMES = [f"i/{k:02d}.png" for k in range(12)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "i").mkdir()
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def lines(header, cells, separator=","):
+    """A table of a row an image; `cells` gives what follows the path."""
+    rows = [header, *([name, *map(str, cells(k))] for k, name in enumerate(NAMES))]
+    return "".join(separator.join(row) + "\n" for row in rows)
+
+
+def read(root, content, name="t.csv", **columns):
+    (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return find_source(str(root / name), columns=Columns(**columns))
+
+
+def mistake(root, content, name="t.csv", **columns):
+    """The message and the hint, a line each."""
+    with pytest.raises(DataError) as caught:
+        read(root, content, name, **columns)
+    assert caught.value.hint
+    assert "\n" not in str(caught.value) + caught.value.hint
+    return str(caught.value).replace(f"{root}/", ""), caught.value.hint
+
+
+def two(k):
+    return "ab"[k % 2]
+
+
+AB = [two(k) for k in range(12)]
+
+
+# ---- columns
+
+
+@pytest.mark.parametrize(
+    "name", ["patient_id", "patientId", "PatientID", "Patient ID", "subject", "lesion_id", "caseid"]
+)
+def test_a_column_that_looks_like_a_group_is_asked_about(name, root):
+    table = lines(["path", "label", name], lambda k: (two(k), f"P{k // 3}"))
+    assert mistake(root, table) == (
+        f"t.csv has no column group, but {name}, which may be one",
+        f"give --group-column {name}, or --group-column none if there is none",
+    )
+    assert read(root, table, group=name).groups == [f"P{k // 3}" for k in range(12)]
+    without = read(root, table, group="none")
+    assert without.groups is None
+    assert without.notes == (f"1 column of t.csv not used: {name}",)
+
+
+@pytest.mark.parametrize("cells", [lambda k: (two(k), k), lambda k: (two(k), "all"), lambda k: (two(k), "")])
+def test_a_group_that_changes_nothing_is_not_asked_about(cells, root):
+    assert read(root, lines(["path", "label", "patient_id"], cells)).groups is None
+
+
+@pytest.mark.parametrize("name", ["Label", "LABEL", " label ", "label"])
+def test_the_case_of_a_name_does_not_matter(name, root):
+    source = read(root, lines(["Path", name, "GROUP"], lambda k: (two(k), k // 3)))
+    assert source.labels == AB
+    assert source.groups == [str(k // 3) for k in range(12)]
+    assert "the column GROUP of t.csv is taken for the group" in source.notes
+
+
+def test_two_columns_of_one_name_in_two_cases_are_asked_about(root):
+    table = lines(["path", "label", "Label"], lambda k: (two(k), k % 3))
+    assert mistake(root, table)[0] == "t.csv has the columns label and Label: which is the label?"
+    assert read(root, table, label="Label").classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("name", ["class", "dx", "Diagnosis", "target", "labels", "lable", "lebel", "Finding Labels"])
+def test_a_column_that_looks_like_a_label_is_asked_about(name, root):
+    table = lines(["path", name], lambda k: (two(k),))
+    assert mistake(root, table)[1] == f"give --label-column {name}, or --label-column none if there is none"
+    assert read(root, table, label=name).labels == AB
+    assert read(root, table, label="none").labels == [None] * 12
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("set", lambda k: "train" if k % 4 else "test"),
+        ("Phase", lambda k: "TRAIN" if k % 4 else "TEST"),
+        ("whatever", lambda k: "train" if k % 4 else "test"),
+        ("fold", lambda k: k % 5),
+        ("is_valid", lambda k: k % 4 == 0),
+        ("spilt", lambda k: "train" if k % 4 else "test"),
+    ],
+)
+def test_a_column_that_looks_like_a_split_is_asked_about(name, cells, root):
+    table = lines(["path", "label", name], lambda k: (two(k), cells(k)))
+    assert mistake(root, table)[1] == f"give --split-column {name}, or --split-column none if there is none"
+    assert read(root, table, split="none").splits is None
+
+
+def test_a_split_by_another_name(root):
+    table = lines(["path", "label", "set"], lambda k: (two(k), "Train" if k % 4 else "holdout"))
+    assert read(root, table, split="set").splits == ["test" if k % 4 == 0 else "" for k in range(12)]
+
+
+def test_folders_of_splits_are_not_mixed(tmp_path):
+    names = [f"data/{part}/{k}.png" for part in ("train", "test") for k in range(4)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    table = "path,label\n" + "".join(f"{name},{two(k)}\n" for k, name in enumerate(names))
+    message, hint = mistake(tmp_path, table)
+    assert message == "t.csv has no column split, but its paths lie in folders test and train"
+    assert "--split-column none" in hint
+    assert read(tmp_path, table, split="none").names == names
+    only = "path,label\n" + "".join(f"{name},{two(k)}\n" for k, name in enumerate(names[:4]))
+    assert read(tmp_path, only).splits is None
+
+
+def test_several_candidates_are_all_named(root):
+    table = lines(["path", "label", "patient_id", "lesion_id"], lambda k: (two(k), k // 4, k // 2))
+    assert mistake(root, table)[0] == "t.csv has no column group, but patient_id, lesion_id, which may be one"
+
+
+def test_columns_that_are_not_used_are_named(root):
+    table = lines(["path", "label", "age", "sex", "a", "b", "c", "d"], lambda k: (two(k), 60, "f", 1, 2, 3, 4))
+    assert read(root, table).notes == ("6 columns of t.csv not used: age, sex, a, b, c and 1 more",)
+
+
+def test_options_are_checked(root):
+    table = lines(["path", "label"], lambda k: (two(k),))
+    assert mistake(root, table, label="lable") == (
+        "t.csv has no column lable, which --label-column names",
+        "did you mean label?",
+    )
+    assert mistake(root, table, path="none")[0] == "a table needs a column of paths"
+    assert find_source(str(root), columns=Columns(label="x", group="none")).notes[0] == (
+        f"{root} is no table: --label-column not used"
+    )
+
+
+def test_a_path_column_by_another_name(root):
+    table = lines(["filename", "label"], lambda k: (two(k),))
+    message, hint = mistake(root, table)
+    assert message == "t.csv has no column path (or file_name)"
+    assert hint.startswith("--path-column filename; ")
+    assert read(root, table, path="filename").names == NAMES
+
+
+def test_names_without_extension_and_folder(root):
+    table = "image_id,dx\n" + "".join(f"{k:02d},{two(k)}\n" for k in range(12))
+    source = read(root, table, path="image_id", label="dx")
+    assert source.names == NAMES
+    assert source.labels == AB
+    (root / "more").mkdir()
+    (root / "more/03.jpg").write_bytes(b"x")
+    assert mistake(root, table, path="image_id", label="dx")[0] == "03 in t.csv could be i/03.png or more/03.jpg"
+
+
+def test_a_table_without_a_header(root):
+    message, _ = mistake(root, "".join(f"{name},a\n" for name in NAMES))
+    assert message == "t.csv has an image in its first row"
+
+
+def test_columns_of_an_imagefolder(tmp_path):
+    for name in ("train/a.png", "train/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "metadata.csv").write_text("file_name,Label,patient\ntrain/a.png,x,1\ntrain/b.png,y,2\n")
+    assert find_source(str(tmp_path)).labels == ["x", "y"]
+    (tmp_path / "metadata.csv").write_text("file_name,diagnosis\ntrain/a.png,x\ntrain/b.png,y\n")
+    with pytest.raises(DataError, match="but diagnosis, which may be one"):
+        find_source(str(tmp_path))
+    assert find_source(str(tmp_path), columns=Columns(label="diagnosis")).labels == ["x", "y"]
+    assert find_source(str(tmp_path), columns=Columns(label="none")).labels == [None, None]
+
+
+# ---- cells
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nan", "NaN", "NA", "N/A", "n/a", "None", "null", "NULL", "-", "?", "#N/A", "<NA>", "-nan", "\\N"]
+)
+def test_spellings_of_missing(text, root):
+    assert is_missing(text)
+    table = lines(["path", "label", "group"], lambda k: (two(k) if k < 8 else text, f"p{k // 2}" if k < 6 else text))
+    for name, content in (("t.csv", table), ("t.jsonl", as_json_lines(table)), ("t.parquet", None)):
+        if content is None:
+            as_frame(table).to_parquet(root / name)
+            content = (root / name).read_bytes()
+        source = read(root, content, name)
+        assert source.labels == [*AB[:8], *[None] * 4]
+        assert source.groups == [*(f"p{k // 2}" for k in range(6)), *[""] * 6]
+        assert source.notes[0].startswith("4 images without a label")
+        assert (f"written {text}: " in source.notes[0]) == (text != "")
+
+
+def as_frame(table):
+    header, *rows = (line.split(",") for line in table.splitlines())
+    return pd.DataFrame(rows, columns=header)
+
+
+def as_json_lines(table):
+    return "\n".join(json.dumps(row) for row in as_frame(table).to_dict("records"))
+
+
+@pytest.mark.parametrize("text", ["no", "normal", "unknown", "0", "nanometre", "Nana"])
+def test_values_that_are_not_missing(text):
+    assert not is_missing(text)
+
+
+def test_minus_beside_plus_is_a_class(root):
+    assert read(root, lines(["path", "label"], lambda k: ("+-"[k % 2],))).classes == ("+", "-")
+    assert read(root, lines(["path", "label"], lambda k: ("a-"[k % 2],))).classes == ("a",)
+
+
+def test_a_missing_split_is_left_open(root):
+    table = lines(["path", "label", "split"], lambda k: (two(k), ("train", "test", "NA")[k % 3]))
+    assert read(root, table).splits == [("train", "test", "")[k % 3] for k in range(12)]
+
+
+def test_a_missing_path_is_a_mistake(root):
+    assert mistake(root, "path,label\ni/00.png,a\nNA,b\n")[0] == "t.csv has no path in row 2"
+    (root / "NA").write_bytes(b"x")
+    assert read(root, "path,label\ni/00.png,a\nNA,b\n").names == ["i/00.png", "NA"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lines(["path", "label"], lambda k: (two(k),), ";"),
+        lines(["path", "label"], lambda k: (two(k),), "\t"),
+        lines(["path", "label"], lambda k: (two(k),), "|"),
+        "sep=;\r\n" + lines(["path", "label"], lambda k: (two(k),), ";").replace("\n", "\r\n"),
+        '\ufeff"sep=,"\n' + lines(["path", "label"], lambda k: (two(k),)),
+        lines(["path", "label"], lambda k: (two(k),), "\t").encode("utf-16"),
+        "\ufeff" + lines(["Path", "Label"], lambda k: (two(k),), ";"),
+        lines(["path", "label"], lambda k: (two(k),)).replace("i/", "i\\"),
+        lines(["path", "label"], lambda k: (two(k),)).replace("i/0", ".\\i\\0"),
+    ],
+)
+def test_as_spreadsheets_and_windows_write_them(content, root):
+    source = read(root, content)
+    assert source.names == NAMES
+    assert source.labels == AB
+    assert source.faults == ()
+
+
+def test_a_name_with_a_backslash_is_itself(root):
+    (root / "i\\00.png").write_bytes(b"x")
+    assert read(root, "path\ni\\00.png\ni/00.png\n").names == ["i\\00.png", "i/00.png"]
+
+
+def test_utf_16_without_its_mark_is_named(root):
+    message, hint = mistake(root, lines(["path", "label"], lambda k: (two(k),)).encode("utf-16-le"))
+    assert message == "t.csv cannot be read as CSV: it is UTF-16 without the mark that says so"
+    assert "UTF-8" in hint
+
+
+def test_unicode_forms_of_paths(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "bénin/é.png") for form in ("NFC", "NFD"))
+    (tmp_path / apart).parent.mkdir()
+    (tmp_path / apart).write_bytes(b"x")
+    (tmp_path / "t.csv").write_text(f"path\n{composed}\n", encoding="utf-8")
+    source = find_source(str(tmp_path / "t.csv"))
+    assert (source.names, source.faults) == ([apart], ())
+
+
+def test_paths_that_are_not_there_say_why(root):
+    assert "path of a Windows machine" in mistake(root, "path\nC:\\data\\x.png\n")[1]
+    assert mistake(root, "path\ni/00.PNG\n")[1] == "i/00.png is: upper and lower case differ"
+
+
+@pytest.mark.parametrize("again", ["i/00.png", "./i/00.png", "i\\00.png", "i//00.png", "ROOT/i/00.png"])
+def test_an_image_listed_twice_in_any_spelling(again, root):
+    table = f"path,label\ni/00.png,a\ni/01.png,b\n{again.replace('ROOT', str(root))},b\n"
+    assert mistake(root, table)[0] == "t.csv lists i/00.png 2 times, as a and as b"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [("bkl|mel", "'bkl|mel'"), ("bkl;mel", "'bkl;mel'"), ('"a, b"', "'a, b'"), ("\"['a', 'b']\"", "\"['a', 'b']\"")],
+)
+def test_several_classes_an_image_are_named(label, shown, root):
+    message, hint = mistake(root, lines(["path", "label"], lambda k: (label if k == 3 else two(k),)))
+    assert message == f"t.csv has images of several classes, such as {shown}: classification has one class an image"
+    assert "--label-column none" in hint
+    table = lines(["path", "label"], lambda k: (label if k == 3 else two(k),))
+    assert read(root, table, label="none").labels == [None] * 12
+
+
+def test_lists_in_json_are_several_classes(root):
+    rows = [json.dumps({"path": name, "label": ["a", "b"] if k else ["a"]}) for k, name in enumerate(NAMES)]
+    assert "images of several classes" in mistake(root, "\n".join(rows), "t.jsonl")[0]
+
+
+def test_a_comma_in_the_name_of_a_class(root):
+    assert read(root, lines(["path", "label"], lambda k: (f'"{two(k)}, left"',))).classes == ("a, left", "b, left")
+
+
+@pytest.mark.parametrize("label", [lambda k: 0.37 * k, lambda k: f'"{k},5"', lambda k: 20 + k])
+def test_measurements_are_no_classes(label, root):
+    message, hint = mistake(root, lines(["path", "label"], lambda k: (label(k),)))
+    assert message.startswith("t.csv has labels that are 12 different numbers, such as ")
+    assert "--label-column none" in hint
+
+
+def test_numbers_of_classes_are_classes(root):
+    assert read(root, lines(["path", "label"], lambda k: (k % 4 / 2,))).classes == ("0.0", "0.5", "1.0", "1.5")
+    assert read(root, lines(["path", "label"], lambda k: (k % 6,))).classes == ("0", "1", "2", "3", "4", "5")
+
+
+def test_classes_that_differ_in_case_are_asked_about(root):
+    message, _ = mistake(root, lines(["path", "label"], lambda k: (("Mel", "mel ", "nv")[k % 3],)))
+    assert message == "t.csv has the classes 'Mel' and 'mel', which differ in case or blanks only"
+
+
+def test_eval_in_a_column_is_asked_about(root):
+    table = lines(["path", "label", "split"], lambda k: (two(k), "train" if k % 3 else "eval"))
+    assert mistake(root, table)[1] == "write val or test"
