@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     skip_broken: bool
     frames: str
     masks: str | Path | None
+    allow_overlap: bool
     fraction: float
     label_fraction: float
     backbone: str | None

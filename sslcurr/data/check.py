@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sslcurr.data.contents import pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
@@ -132,8 +132,7 @@ def _described_file(path: Path, frame: int | None) -> tuple[bytes, int, int, boo
 
 def _described(image: np.ndarray) -> tuple[bytes, int, int, bool]:
     """A digest of the pixels, height, width, and whether it is grey."""
-    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-    return digest, image.shape[0], image.shape[1], image.shape[2] == 1
+    return pixel_digest(image), image.shape[0], image.shape[1], image.shape[2] == 1
 
 
 def numbered(groups: Sequence[str]) -> list[str]:

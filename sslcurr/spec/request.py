@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# The fields that say which images, and how they are read: with them a stage's images are found again.
+OF_IMAGES = ("dataset", "data_root", "skip_broken", "frames")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -29,3 +32,4 @@ class Request:
     frames: str = "refuse"
     workers: int = 0
     masks: Path | None = None
+    allow_overlap: bool = False

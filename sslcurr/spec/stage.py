@@ -81,6 +81,9 @@ class DataSpec:
         pack_size: side of the packed images, in pixels.
         val, test, split_seed: shares and seed of the split.
         fraction: share of the training images that is used, a nested stratified subset.
+        name: of the data set.
+        pack: the folder of the packed images.
+        request: how the images were asked for, to find them again: the fields of a `Request` that say so.
     """
 
     fingerprint: str
@@ -91,6 +94,7 @@ class DataSpec:
     fraction: float = 1.0
     name: str = unhashed("")
     pack: str = unhashed("")
+    request: Json = field(default_factory=dict, compare=False, metadata={"hashed": False})
 
     def __post_init__(self) -> None:
         in_range("fraction", self.fraction, 0, 1, above=True)

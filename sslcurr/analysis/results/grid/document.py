@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import UNSET, UnsetType
+
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Difference, Failure, Summary
+from sslcurr.analysis.results.overlap import Overlap
 
 
 class Cell(Summary, frozen=True, kw_only=True):
@@ -43,6 +46,8 @@ class GridDocument(Document, frozen=True, kw_only=True):
         cells: a row for each pair of shares.
         halving: the slopes of a plane through all cells.
         failed: the chains that could not be trained.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "grid"
@@ -57,3 +62,4 @@ class GridDocument(Document, frozen=True, kw_only=True):
     cells: list[Cell]
     halving: Halving
     failed: list[Failure]
+    overlap: Overlap | UnsetType = UNSET

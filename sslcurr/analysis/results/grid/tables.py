@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sslcurr.analysis.results.columns import by_seed, failures, same_columns, summary_of
 from sslcurr.analysis.results.estimate import INTERVAL, between, points, spread
 from sslcurr.analysis.results.grid.document import GridDocument
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, general
 from sslcurr.wording import arrow, counted
 
@@ -46,7 +47,7 @@ def tables(document: GridDocument, title: str) -> Iterator[Table]:
         f"labels (down) and of images of pretraining (across), with {INTERVAL}s",
         tuple(columns),
         rows,
-        (*notes, *failures(document.failed)),
+        (*notes, *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
         records=same_columns(records),
     )
 

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Summary
+from sslcurr.analysis.results.overlap import Overlap
 
 Ordering = tuple[str, ...]
 
@@ -193,6 +194,8 @@ class RankDocument(Document, frozen=True, kw_only=True):
         failed: the chains that could not be trained.
         attention: how attention was measured; unset where no masks are known.
         command: the command line that trains the curriculum; None where there is none.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "rank"
@@ -212,3 +215,4 @@ class RankDocument(Document, frozen=True, kw_only=True):
     failed: list[Failure]
     attention: AttentionFacts | UnsetType = UNSET
     command: str | None
+    overlap: Overlap | UnsetType = UNSET

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Interval, ReportAttention
+from sslcurr.analysis.results.overlap import Overlap
 
 
 class TrainedStage(Part, frozen=True, kw_only=True):
@@ -94,6 +95,8 @@ class TrainDocument(Document, frozen=True, kw_only=True):
         downstream: the test report of the chain; unset where it ends with a pretext task.
         baseline: the same from scratch; unset without one.
         dataset, seeds: of the training; unset in documents of sslcurr 0.1.0 and before.
+        overlap: test images that the start of the chain was trained on; unset in documents before 0.2, and where
+            nothing is reported.
         title: what the chain is called in tables; not in the JSON.
         baseline_stages: those that were trained from scratch to compare; not in the JSON.
     """
@@ -106,6 +109,7 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     baseline: ClassificationReport | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
+    overlap: Overlap | UnsetType = UNSET
     title: str = ""
     baseline_stages: list[TrainedStage] = msgspec.field(default_factory=list)
 

@@ -8,6 +8,7 @@ from msgspec import UnsetType
 
 from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns
 from sslcurr.analysis.results.estimate import INTERVAL, ReportAttention, ends_of, measured, plus_minus, share
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument
 from sslcurr.wording import counted
@@ -23,7 +24,7 @@ def tables(document: TrainDocument, title: str) -> Iterator[Table]:
     if not reports:
         yield _stages(document, "train")
         return
-    yield _summary(reports, title)
+    yield _summary(document, reports, title)
     yield _recalls(reports)
     for name, report in reports.items():
         if len(report.classes) <= MOST_CLASSES:
@@ -40,7 +41,7 @@ def closing_lines(document: TrainDocument) -> list[str]:
     return [f"predictions of {name}: {report.predictions}" for name, report in reports.items()]
 
 
-def _summary(reports: dict[str, ClassificationReport], title: str) -> Table:
+def _summary(document: TrainDocument, reports: dict[str, ClassificationReport], title: str) -> Table:
     rows: list[Row] = [
         {
             "model": name,
@@ -68,6 +69,7 @@ def _summary(reports: dict[str, ClassificationReport], title: str) -> Table:
     notes = [f"{INTERVAL}s are over {first.split} images, of one training each."]
     if any("attention" in row for row in rows):
         notes.append("attention: share of the maps inside the masks; without preference: share that the masks cover.")
+    notes += overlap_lines(document.overlap, document.dataset)
     return Table(
         "train",
         f"{title or 'This chain'} on {counted(first.num_images, first.split + ' image')}",
