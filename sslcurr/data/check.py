@@ -34,9 +34,10 @@ class Findings:
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
     cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
-    different labels, `across` those in different given splits, `apart` those that no group holds together. `empty` are
-    classes without an image, `undivided` why the images cannot be divided, `parts` how many would train, validate, test
-    and be used for nothing, being of a group that validates or tests.
+    different labels, `across` those in different given splits, `apart` those that no group holds together, `divided`
+    those of them that sslcurr, without settings, would train on and test on. `empty` are classes without an image,
+    `undivided` why the images cannot be divided, `parts` how many would train, validate, test and be used for nothing,
+    being of a group that validates or tests.
     """
 
     num_images: int
@@ -50,6 +51,7 @@ class Findings:
     contradictions: list[list[str]] = field(default_factory=list)
     across: list[list[str]] = field(default_factory=list)
     apart: list[list[str]] = field(default_factory=list)
+    divided: list[list[str]] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     undivided: str = ""
     parts: dict[str, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Findings:
         lines += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
         lines += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
         lines += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
+        lines += [f"{' = '.join(names)}: the same image for training and for testing" for names in self.divided]
         lines += [f"class {name} has no image" for name in self.empty]
         return lines + ([self.undivided] if self.undivided else [])
 
@@ -105,8 +108,8 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
     if sides:
         sides.sort()
         findings.sides = sides[0], sides[len(sides) // 2], sides[-1]
-    _count(source, findings, {fault.name for fault in findings.broken})
-    _compare_copies(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
+    part_of = _count(source, findings, {fault.name for fault in findings.broken})
+    _compare_copies(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1], part_of)
     return findings
 
 
@@ -144,7 +147,8 @@ def numbered(groups: Sequence[str]) -> list[str]:
     return [str(number_of.setdefault(group, len(number_of) + 1)) if group else "" for group in groups]
 
 
-def _count(source: Source, findings: Findings, broken: set[str]) -> None:
+def _count(source: Source, findings: Findings, broken: set[str]) -> dict[int, str]:
+    """Counts images; the part of each that sslcurr would put it into, none where it cannot divide them."""
     readable = [i for i, name in enumerate(source.names) if name not in broken]
     for i in readable:
         label, split = source.labels[i], source.splits[i] if source.splits else ""
@@ -168,11 +172,12 @@ def _count(source: Source, findings: Findings, broken: set[str]) -> None:
         parts = assign(rows, SplitSettings())
     except DataError as error:
         findings.undivided = str(error)
-    else:
-        findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
+        return {}
+    findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
+    return dict(zip(readable, parts.tolist(), strict=True))
 
 
-def _compare_copies(source: Source, findings: Findings, equals: list[list[int]]) -> None:
+def _compare_copies(source: Source, findings: Findings, equals: list[list[int]], part_of: dict[int, str]) -> None:
     for equal in sorted(equals):
         names = [source.names[i] for i in equal]
         findings.copies.append(names)
@@ -185,6 +190,8 @@ def _compare_copies(source: Source, findings: Findings, equals: list[list[int]])
             findings.across.append(names)
         elif groups == {""} or len(groups) > 1:
             findings.apart.append(names)
+            if {"train", "test"} <= {part_of.get(i, "") for i in equal}:
+                findings.divided.append(names)
 
 
 def rows_of_copies(copies: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
