@@ -88,8 +88,8 @@ def _hint(stages: Sequence[StageOverlap], data: DataSpec) -> str:
     if all(found.spec.data.fingerprint == data.fingerprint for found in stages) and len(splits) == 1:
         pairs = zip(("val", "test", "seed"), splits.pop(), _split(data), strict=True)
         settings = " ".join(f"--set data.{name}={value}" for name, value, other in pairs if value != other)
-        return f"it is the same data set, divided in another way: give {settings}; or {allow}"
-    return f"test on other images, or pretrain without these; {allow}"
+        return f"it is the same data set, divided in another way: give {settings}. {allow}"
+    return f"test on other images, or pretrain without these. {allow}"
 
 
 def _split(data: DataSpec) -> tuple[float, float, int]:

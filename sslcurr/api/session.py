@@ -102,14 +102,18 @@ class Session:
         return planner
 
     def origin(self, named: Sequence[tuple[str, Weights | None]], store: Store) -> Origin | None:
-        """The data set of the stages that a call names, as `origin_of`; None where the call says which images to use.
+        """The data set of the stages that a call names, as `origin_of`, which is said; None where the call names one.
 
         Raises:
             SpecError: the stages were trained on different images, or for some it is not known on which.
         """
         from sslcurr.engine.origin import origin_of
 
-        return origin_of(named, store) if self.request.dataset is None else None
+        if self.request.dataset is not None:
+            return None
+        origin = origin_of(named, store)
+        self.reporter.note(f"images: those that {origin.title} was trained on, {origin.data.name}")
+        return origin
 
     def _opened(self, data: Data, origin: Origin | None) -> None:
         """Say what a person should know of a data set that was opened.
@@ -119,7 +123,6 @@ class Session:
         """
         if origin is not None:
             origin.check(data.pack)
-            self.reporter.note(f"images: those that {origin.title} was trained on, {origin.data.name}")
         for text in data.notes:
             self.reporter.note(text)
 

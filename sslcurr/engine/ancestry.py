@@ -81,7 +81,7 @@ def title_of(key: str, spec: StageSpec) -> str:
 def _named(weights: Weights, store: Store) -> str:
     """What a person calls weights of which no stage is known."""
     if not weights.source:
-        return f"the stage {weights.key[:KEY_SHOWN]}, which is not in {store.root}"
+        return f"the stage {weights.key[:KEY_SHOWN]} (not in {store.root})"
     path = Path(weights.source)
     if path.parent.parent == store.imports.resolve():
         title = read_json(path.parent / "inputs.json").get("title")
