@@ -83,14 +83,10 @@ def _stage(found: StageOverlap) -> OverlapStage:
 
 def _hint(stages: Sequence[StageOverlap], data: DataSpec) -> str:
     """What to do about images that were trained on before."""
+    from sslcurr.engine.origin import split_options
+
     allow = "--allow-overlap goes on, and the report says so"
-    splits = {_split(found.spec.data) for found in stages}
-    if all(found.spec.data.fingerprint == data.fingerprint for found in stages) and len(splits) == 1:
-        pairs = zip(("val", "test", "seed"), splits.pop(), _split(data), strict=True)
-        settings = " ".join(f"--set data.{name}={value}" for name, value, other in pairs if value != other)
-        return f"it is the same data set, divided in another way: give {settings}. {allow}"
+    options = {split_options(found.spec.data, data) for found in stages}
+    if all(found.spec.data.fingerprint == data.fingerprint for found in stages) and len(options) == 1:
+        return f"it is the same data set, divided in another way: give {options.pop()}. {allow}"
     return f"test on other images, or pretrain without these. {allow}"
-
-
-def _split(data: DataSpec) -> tuple[float, float, int]:
-    return data.val, data.test, data.split_seed

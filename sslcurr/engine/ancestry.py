@@ -8,11 +8,10 @@ from typing import NamedTuple
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.files import read_json
-from sslcurr.spec.stage import StageSpec
+from sslcurr.spec.stage import KEY_SHOWN, StageSpec
 from sslcurr.wording import arrow
 
 FILE_KEY = "sha256:"
-KEY_SHOWN = 8
 
 
 class Weights(NamedTuple):

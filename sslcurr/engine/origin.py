@@ -130,13 +130,15 @@ def origin_of(named: Sequence[tuple[str, Weights | None]], store: Store) -> Orig
         if other.data.fingerprint != first.data.fingerprint:
             names = f"{first.title} on {first.data.name}, {other.title} on {other.data.name}"
             raise SpecError(f"the stages were trained on different images: {names}", QUESTION)
-        if _split(other.data) != _split(first.data):
+        if split_options(other.data, first.data):
             raise SpecError(
                 f"{first.title} and {other.title} were trained on {first.data.name}, divided in different ways",
-                f"say which, such as --dataset {shown(first.data)} --set data.seed={first.data.split_seed}",
+                f"say which, such as --dataset {shown(first.data)} {split_options(first.data, other.data)}",
             )
     return first
 
 
-def _split(data: DataSpec) -> tuple[float, float, int]:
-    return data.val, data.test, data.split_seed
+def split_options(data: DataSpec, other: DataSpec) -> str:
+    """The options that divide images as `data` does, as far as `other` divides them in another way."""
+    pairs = (("val", data.val, other.val), ("test", data.test, other.test), ("seed", data.split_seed, other.split_seed))
+    return " ".join(f"--set data.{name}={value}" for name, value, others in pairs if value != others)

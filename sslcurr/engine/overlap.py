@@ -18,10 +18,11 @@ from sslcurr.data.split import SplitSettings, assign
 from sslcurr.engine.ancestry import Weights, ancestry, title_of
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import DataError, SpecError
-from sslcurr.files import read_json, write_whole
+from sslcurr.errors import DataError, SpecError, StoreError
+from sslcurr.files import FOLDER_HINT, read_json, write_whole
 from sslcurr.spec.stage import DataSpec, StageSpec
 from sslcurr.tasks import task_class
+from sslcurr.wording import reason_of
 
 IMAGES = "images.npy"
 
@@ -116,7 +117,7 @@ def find_overlap(
         if known.any():
             stages.append(StageOverlap(stage, spec, int(known.sum())))
     training = select(replace(data, fraction=1.0), labelled=False, pack=pack).rows["train"]
-    copies = int(known_among(reported, contents[training]).sum()) if split != "train" else 0
+    copies = int(known_among(reported, contents[training]).sum())
     return OverlapResult(int(seen.sum()), len(rows), tuple(stages), copies, tuple(dict.fromkeys(unknown)))
 
 
@@ -135,10 +136,16 @@ def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | 
     """Contents [N, 2] of the images that a stage was trained on; None where nobody knows them any more.
 
     Of a stage of a version that did not keep them, they are taken from a pack of its data set, if there is one.
+
+    Raises:
+        StoreError: what was kept is damaged.
     """
     path = stage.folder / IMAGES
     if path.is_file():
-        contents: np.ndarray = np.load(path, allow_pickle=False)
+        try:
+            contents: np.ndarray = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise StoreError(f"cannot read {path} ({reason_of(error)})", FOLDER_HINT) from error
         return contents
     for folder in _packs_of(spec.data, store):
         try:

@@ -16,6 +16,8 @@ from sslcurr.errors import SpecError, did_you_mean
 Json = dict[str, Any]
 # Raise it only when the meaning of every key changes: all finished stages are lost to reuse by it.
 KEY_FORMAT = 1
+# Characters of a key in messages.
+KEY_SHOWN = 8
 OPTIMIZERS = ("sgd", "lars", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("auto", "32", "bf16")

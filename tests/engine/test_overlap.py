@@ -19,6 +19,7 @@ from sslcurr.engine.overlap import IMAGES, find_overlap, write_trained_images
 from sslcurr.engine.plan import Parent, Planner, parent_of
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Stage, Store
+from sslcurr.errors import StoreError
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import key_of
 from tests.engine.test_store import RECORD
@@ -268,6 +269,9 @@ def test_weights_of_other_places(store, tmp_path, unlike):
     elsewhere = Store(tmp_path / "elsewhere")
     beside = Weights(f"sha256:{digest}", str(stage.weights))
     assert counted(overlap_of(elsewhere, beside, dataset)) == [("rotation", 2)]
+    (stage.folder / IMAGES).write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"cannot read .*images\.npy"):
+        overlap_of(store, copied, dataset)
     foreign = Weights(f"sha256:{'2' * 64}", "/weights/moco.pth")
     result = overlap_of(store, foreign, dataset)
     assert (result.images, result.unknown) == (0, ("whether /weights/moco.pth saw the test images",))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from msgspec import UnsetType
 
 from sslcurr.analysis.results.document import Part
+from sslcurr.spec.stage import KEY_SHOWN
 from sslcurr.wording import and_more, arrow, counted
-
-KEY_SHOWN = 8
 
 
 class OverlapStage(Part, frozen=True, kw_only=True):
