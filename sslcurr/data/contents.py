@@ -23,7 +23,9 @@ UNKNOWN = 0
 
 def pixel_digest(image: np.ndarray) -> bytes:
     """sha256 of the shape and the pixels of an image, uint8 [H, W, 1] if its content is grey, else [H, W, 3]."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
 
 
 def contents_of(pack: Path) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from sslcurr.engine.plan import Parent, Planner, parent_of
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
-from sslcurr.spec.request import Request
+from sslcurr.spec.request import OF_IMAGES, Request
 from sslcurr.spec.stage import key_of
 from tests.engine.test_store import RECORD
 
@@ -255,6 +257,14 @@ def test_copies_within_a_data_set_are_counted_apart(store, tmp_path):
     stage = trained(store, "rotation", dataset)
     result = overlap_of(store, Weights(stage.key), dataset)
     assert (result.images, result.of, result.copies) == (0, 3, 1)
+
+
+def test_a_stage_keeps_all_that_its_images_were_asked_for_by(store, folder):
+    """What finds a source is kept, so that the images of a stage are found again: see `sslcurr.engine.origin`."""
+    assert set(inspect.signature(find_source).parameters) <= set(OF_IMAGES)
+    spec = trained(store, "rotation", str(folder), skip_broken=True).spec
+    assert spec.data.request == {"dataset": str(folder.resolve()), "skip_broken": True}
+    assert key_of(spec) == key_of(replace(spec, data=replace(spec.data, request={})))
 
 
 def test_weights_of_other_places(store, tmp_path, unlike):
