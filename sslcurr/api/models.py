@@ -318,10 +318,11 @@ def _overlap_of_chains(
         same = next((each for each in by_images if replace(each, pack_size=images.pack_size) == images), images)
         by_images.setdefault(same, []).extend(Weights(stage.key) for stage in stages)
         packed.setdefault(same, data)
-    parts = [
-        checked_overlap(session, weights, images, select(images, labelled=True, pack=packed[images].pack), store, split)
-        for images, weights in by_images.items()
-    ]
+    parts = []
+    for images, weights in by_images.items():
+        pack = packed[images].pack
+        selection = select(images, labelled=len(pack.classes) > 0, pack=pack)
+        parts.append(checked_overlap(session, weights, images, selection, store, split))
     return joined([part for part in parts if isinstance(part, Overlap)])
 
 
