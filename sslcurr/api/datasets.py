@@ -136,6 +136,7 @@ def _checked(source: Source, findings: Findings) -> CheckDocument:
         contradictions=findings.contradictions,
         across_splits=findings.across,
         not_in_one_group=findings.apart,
+        trained_and_tested=findings.divided,
         empty_classes=findings.empty,
         undivided=findings.undivided,
         parts=findings.parts,

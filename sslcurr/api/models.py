@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType, structs
+
 from sslcurr.analysis.results.distances.document import INCEPTION
+from sslcurr.analysis.results.overlap import Overlap
+from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 
@@ -17,7 +22,10 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.probing.document import ProbeDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.engine.dataset import Data
-    from sslcurr.spec.stage import StageSpec
+    from sslcurr.engine.models import Model
+    from sslcurr.engine.origin import Origin
+    from sslcurr.engine.store import Stage, Store
+    from sslcurr.spec.stage import DataSpec, StageSpec
 
 
 def cka(
@@ -57,7 +65,7 @@ def cka(
     models = session.models(checkpoints, store)
     # Packed for the largest views that models were trained with, if any of them says so.
     size = max((model.image_size for model in models if model.image_size is not None), default=None)
-    data = session.open_data(request.dataset, store, size)
+    data = session.open_data(request.dataset, store, size, origin=_origin(session, models, checkpoints, store))
     with session.reporter.counting("comparing") as progress:
         similarity = compare(
             models, data, settings, store, session.device, image_size=request.image_size, progress=progress
@@ -182,9 +190,14 @@ def probe(
     store = session.store()
     plane = projection or ("pca" if session.plots() is not None else None)
     models = session.models(checkpoints, store)
-    rows, folders, packs, planes = [], [], [], []
+    origin = _origin(session, models, checkpoints, store)
+    rows, folders, planes = [], [], []
+    packs: list[Data] = []
+    overlap: Overlap | UnsetType = UNSET
     for model in models:
-        data = session.open_data(request.dataset, store, model.image_size)
+        data = session.open_data(request.dataset, store, model.image_size, origin=origin)
+        if not packs:
+            overlap = _overlap_of_probes(session, models, data, store)
         scores, folder = score(
             model, data, request.label_fraction, layers, store, session.device, image_size=request.image_size
         )
@@ -201,11 +214,38 @@ def probe(
     for remark in remarks_of(packs[0]):
         session.reporter.note(remark)
     document = session.finished(
-        document_of(rows, planes, dataset=packs[0].pack.name, label_fraction=request.label_fraction, seed=request.seed)
+        structs.replace(
+            document_of(
+                rows, planes, dataset=packs[0].pack.name, label_fraction=request.label_fraction, seed=request.seed
+            ),
+            overlap=overlap,
+        )
     )
     record_analysis(store, document, models, packs, folders, invocation=session.invocation)
     session.draw(document)
     return document
+
+
+def _origin(session: Session, models: Sequence[Model], names: Sequence[str], store: Store) -> Origin | None:
+    """The data set of the stages that models are; None where the call names one."""
+    return session.origin(list(zip(names, (model.named_weights for model in models), strict=True)), store)
+
+
+def _overlap_of_probes(session: Session, models: Sequence[Model], data: Data, store: Store) -> Overlap | UnsetType:
+    """The reported images that models were trained on; unset where no labels are, and nothing is classified.
+
+    Raises:
+        DataError: there are some, and that is not allowed.
+    """
+    from sslcurr.analysis.evaluation.classifier import report_split
+    from sslcurr.engine.selection import select
+
+    if not len(data.pack.classes):
+        return UNSET
+    target = data.spec(1.0)
+    selection = select(target, labelled=True, pack=data.pack)
+    weights = [model.named_weights for model in models]
+    return checked_overlap(session, weights, target, selection, store, report_split(selection))
 
 
 def attend(
@@ -224,13 +264,17 @@ def attend(
     """
     from sslcurr.analysis.evaluation import groups
     from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention
+    from sslcurr.engine.ancestry import Weights
     from sslcurr.engine.runs import record_analysis
 
     settings = AttentionSettings(method, target, layer, session.request.image_size or 0)
     store = session.store()
     session.plots()
     chains = groups.chains_of(names, store, session.reporter.note)
-    packs = MaskedPacks(session)
+    stages_of_all = [stage for stages in chains.values() for stage in stages]
+    named = [(stage.key, Weights(stage.key)) for stage in stages_of_all]
+    packs = MaskedPacks(session, session.origin(named, store))
+    overlap = _overlap_of_chains(session, chains, packs, store, split)
     rows, folders, every, shown = [], [], [], []
     for title, stages in chains.items():
         data = packs.of(title, stages[0].spec)
@@ -247,42 +291,67 @@ def attend(
     rows = groups.compared(rows, every, shown)
     for remark in groups.remarks_of(rows):
         session.reporter.note(remark)
-    document = session.finished(
-        groups.document_of(rows, settings, dataset=packs.all()[0].pack.name, split=split, masks=session.request.masks)
-    )
+    dataset = packs.all()[0].pack.name
+    document = groups.document_of(rows, settings, dataset=dataset, split=split, masks=session.request.masks)
+    document = session.finished(structs.replace(document, overlap=overlap))
     about = groups.subject_of(list(chains), names)
-    models = [stage for stages in chains.values() for stage in stages]
-    record_analysis(store, document, models, packs.all(), folders, of=about, invocation=session.invocation)
+    record_analysis(store, document, stages_of_all, packs.all(), folders, of=about, invocation=session.invocation)
     session.draw(document)
     _copy_sheets(session, rows)
     return document
 
 
-class MaskedPacks:
-    """The data set whose masks count, packed for the views of each model, each size once."""
+def _overlap_of_chains(
+    session: Session, chains: Mapping[str, Sequence[Stage]], packs: MaskedPacks, store: Store, split: str
+) -> Overlap | UnsetType:
+    """The reported images that chains were trained on, each chain's own where a data set is divided in several ways.
 
-    def __init__(self, session: Session) -> None:
+    Raises:
+        DataError: there are some, and that is not allowed.
+    """
+    from sslcurr.analysis.evaluation import groups
+    from sslcurr.engine.ancestry import Weights
+    from sslcurr.engine.selection import select
+
+    by_images: dict[DataSpec, list[Weights]] = {}
+    packed: dict[DataSpec, Data] = {}
+    for title, stages in chains.items():
+        data = packs.of(title, stages[0].spec)
+        images = groups.images_of_split(stages[0].spec, data)
+        same = next((each for each in by_images if replace(each, pack_size=images.pack_size) == images), images)
+        by_images.setdefault(same, []).extend(Weights(stage.key) for stage in stages)
+        packed.setdefault(same, data)
+    parts = []
+    for images, weights in by_images.items():
+        pack = packed[images].pack
+        selection = select(images, labelled=len(pack.classes) > 0, pack=pack)
+        parts.append(checked_overlap(session, weights, images, selection, store, split))
+    return joined([part for part in parts if isinstance(part, Overlap)])
+
+
+class MaskedPacks:
+    """The data set whose masks count, packed for the views of each model, each size once.
+
+    Args:
+        session: the call.
+        origin: the data set of the models, where the call names none.
+    """
+
+    def __init__(self, session: Session, origin: Origin | None) -> None:
         self.session = session
+        self.origin = origin
         self._packs: dict[int, Data] = {}
         self._foreign: set[str] = set()
 
     def of(self, title: str, spec: StageSpec) -> Data:
-        """The data set for a chain; it is said where the chain was fine-tuned on another.
-
-        Raises:
-            SpecError: no data set is named, and the chain was not fine-tuned on the default one.
-        """
-        from sslcurr.data.sources.catalog import DEFAULT
-
+        """The data set for a chain; it is said where the chain was fine-tuned on another."""
         session = self.session
         request, name = session.request, spec.data.name
-        if request.dataset is None and name != DEFAULT:
-            raise SpecError(
-                f"{title} was fine-tuned on {name}, and no images are given", "say with --dataset where they are"
-            )
         size = request.image_size or spec.config["image_size"]
         if size not in self._packs:
-            self._packs[size] = session.open_data(request.dataset, session.store(), size, masks=request.masks)
+            self._packs[size] = session.open_data(
+                request.dataset, session.store(), size, masks=request.masks, origin=self.origin
+            )
         data = self._packs[size]
         if spec.data.fingerprint != data.pack.fingerprint and name not in self._foreign:
             self._foreign.add(name)

@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     group_column: str | None
     split_column: str | None
     masks: str | Path | None
+    allow_overlap: bool
     fraction: float
     label_fraction: float
     backbone: str | None

@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
+from msgspec import UnsetType, structs
 
+from sslcurr.analysis.results.overlap import Overlap
+from sslcurr.api.overlap import checked_overlap
 from sslcurr.api.session import Session
 from sslcurr.api.training import refuse_masks
 from sslcurr.errors import Interrupted, SpecError
@@ -38,7 +40,7 @@ OPTIONS = (
     *("data_root", "path_column", "label_column", "group_column", "split_column"),
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "settings"),
-    *("precision", "save_minutes", "tensorboard", "recompute", "masks"),
+    *("precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
 )
 
 
@@ -188,6 +190,7 @@ def rank(
     from sslcurr.analysis.experiments.ranking import Ranking, table_so_far
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
+    overlap = _overlap(session, chains, reference)
     chains.check_network(ask.tasks)
     record = _rank_record(session, chains, ask, wanted, reference)
     singles = [(task,) for task in ask.tasks]
@@ -224,7 +227,7 @@ def rank(
         raise
     curriculum = ranking.curriculum()
     command = command_of(session, curriculum, ask.start) if curriculum else None
-    document = session.finished(ranking.document(command))
+    document = session.finished(structs.replace(ranking.document(command), overlap=overlap))
     best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
     _keep(session, chains, record, document, best)
     return document
@@ -245,6 +248,7 @@ def plan_rank(
     from sslcurr.analysis.experiments.ranking import known_singles
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
+    _overlap(session, chains, reference)
     accuracies = known_singles(chains, ask.tasks, ask.seeds)
     order = accuracies or dict.fromkeys(ask.tasks, 0.0)
     singles: list[Ordering] = [(task,) for task in ask.tasks]
@@ -309,6 +313,7 @@ def search(
 
     ask = Ask.of(session, tasks, **measure)
     chains = ask.chains(session)
+    overlap = _overlap(session, chains)
     records: list[RunRecord] = []
 
     def note_needs() -> None:
@@ -346,7 +351,7 @@ def search(
         raise
     ordering = looking.ordering()
     command = command_of(session, ordering, ask.start) if ordering else None
-    document = session.finished(looking.document(command))
+    document = session.finished(structs.replace(looking.document(command), overlap=overlap))
     best = next((row.mean for row in document.finalists if row.ordering == document.ordering), None)
     _keep(session, chains, records[0], document, best)
     return document
@@ -365,6 +370,7 @@ def plan_search(
     """What `search` would spend at most."""
     ask = Ask.of(session, tasks, **measure)
     chains = ask.chains(session)
+    _overlap(session, chains)
     looking = _search(session, chains, ask, beam, budget, score, penalty)
     return session.finished(looking.forecast())
 
@@ -415,6 +421,7 @@ def grid(
 
     table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline, chain_done=chain_done)
     chains = table.chains
+    overlap = _overlap(session, chains)
     chains.check_network(table.tasks)
     chains.need(table.specs())
     identity = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
@@ -424,7 +431,7 @@ def grid(
     )
     note(chains, record)
     table.measure()
-    document = session.finished(table.document())
+    document = session.finished(structs.replace(table.document(), overlap=overlap))
     _keep(session, chains, record, document, None)
     return document
 
@@ -472,6 +479,18 @@ def _grid(
 
 
 # ---- what they have in common
+
+
+def _overlap(session: Session, chains: Chains, reference: Parent | None = None) -> Overlap | UnsetType:
+    """The reported images that the start of the chains, or weights to compare with, were trained on.
+
+    Raises:
+        DataError: there are some, and that is not allowed.
+    """
+    planner = chains.planner
+    parents = [planner.parent, *([] if reference is None else [reference])]
+    weights = [parent.named_weights for parent in parents]
+    return checked_overlap(session, weights, planner.data.spec(1.0), chains.selection, chains.store, chains.split)
 
 
 def _keep(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:

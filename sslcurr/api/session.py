@@ -15,8 +15,10 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 
 if TYPE_CHECKING:
+    from sslcurr.engine.ancestry import Weights
     from sslcurr.engine.dataset import Data
     from sslcurr.engine.models import Model
+    from sslcurr.engine.origin import Origin
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.store import Stage, Store
 
@@ -91,11 +93,38 @@ class Session:
         store = self.store()
         self.plots()  # a folder that cannot be written is heard of now
         parent = parent_from(start, store, self.request.backbone, self.request.stem)
+        weights = parent.named_weights
+        origin = None if weights is None else self.origin([(start or "", weights)], store)
+        request = self.request if origin is None else origin.request(self.request)
         with self.reporter.counting("decoding images") as progress:
-            planner = Planner(self.request, store, tasks, parent, progress)
-        for text in planner.data.notes:
-            self.reporter.note(text)
+            planner = Planner(request, store, tasks, parent, progress)
+        self._opened(planner.data, origin)
         return planner
+
+    def origin(self, named: Sequence[tuple[str, Weights | None]], store: Store) -> Origin | None:
+        """The data set of the stages that a call names, as `origin_of`, which is said; None where the call names one.
+
+        Raises:
+            SpecError: the stages were trained on different images, or for some it is not known on which.
+        """
+        from sslcurr.engine.origin import origin_of
+
+        if self.request.dataset is not None:
+            return None
+        origin = origin_of(named, store)
+        self.reporter.note(f"images: those that {origin.title} was trained on, {origin.data.name}")
+        return origin
+
+    def _opened(self, data: Data, origin: Origin | None) -> None:
+        """Say what a person should know of a data set that was opened.
+
+        Raises:
+            DataError: it is not that of the stages any more, where it should be.
+        """
+        if origin is not None:
+            origin.check(data.pack)
+        for text in data.notes:
+            self.reporter.note(text)
 
     def open_data(
         self,
@@ -105,18 +134,20 @@ class Session:
         *,
         exact: bool = False,
         masks: Path | None = None,
+        origin: Origin | None = None,
     ) -> Data:
-        """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size."""
+        """A data set, packed for views of `size` pixels (None: the data set's own), or to just that size; that of
+        `origin`, where it is given."""
         from sslcurr.engine.dataset import open_data, split_of
 
-        split = split_of(settings.parse(self.request.settings, ["data"]))
         request = replace(self.request, dataset=dataset, masks=masks)
+        request = request if origin is None else origin.request(request)
+        split = split_of(settings.parse(request.settings, ["data"]))
         if exact:
             split, request = replace(split, pack_size=size or 0), replace(request, image_size=size)
         with self.reporter.counting("decoding images") as progress:
             data = open_data(request, split, store, size, progress)
-        for text in data.notes:
-            self.reporter.note(text)
+        self._opened(data, origin)
         return data
 
     def models(self, checkpoints: Sequence[str], store: Store) -> list[Model]:

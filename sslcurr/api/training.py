@@ -11,8 +11,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.estimate import Difference
+from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
+from sslcurr.api.overlap import checked_overlap
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Json
@@ -101,6 +103,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
     store = session.store()
     planner = session.planner(target.tasks, target.start)
     specs, baseline = _planned(planner, store, target)
+    _overlap(session, planner, target, store)
     stages = [
         PlannedStage(
             task=spec.task,
@@ -135,6 +138,21 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     return specs, baseline
 
 
+def _overlap(session: Session, planner: Planner, target: Target, store: Store) -> Overlap | UnsetType:
+    """The reported images that the target's start was trained on; unset where nothing is reported.
+
+    Raises:
+        DataError: there are some, and that is not allowed.
+    """
+    from sslcurr.analysis.evaluation.classifier import report_split
+
+    if target.probe is None and CLASSIFICATION not in target.tasks:
+        return UNSET
+    selection = planner.selection(CLASSIFICATION)
+    weights = [planner.parent.named_weights]
+    return checked_overlap(session, weights, planner.data.spec(1.0), selection, store, report_split(selection))
+
+
 def train(session: Session, target: Target) -> TrainDocument:
     """Train what is missing of a target, and report it."""
     from sslcurr.analysis.evaluation.masks import masks_of_report
@@ -145,6 +163,7 @@ def train(session: Session, target: Target) -> TrainDocument:
     store = session.store()
     planner = session.planner(target.tasks, target.start)
     specs, baseline = _planned(planner, store, target)
+    overlap = _overlap(session, planner, target, store)
     keys = [key_of(spec) for spec in (*specs, *baseline)]
     tasks = [*planner.parent.lineage, *(spec.task for spec in specs), *([target.probe] if target.probe else [])]
     record = run_record(
@@ -179,6 +198,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             gain=_gain(planner, reports),
             dataset=planner.data.pack.name,
             seeds=[session.request.seed],
+            overlap=overlap,
             title=record.title,
             baseline_stages=[_trained(outcome) for outcome in compared],
         )

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Split
-from sslcurr.cli.options import MASKS, DatasetOptions, shared_options
+from sslcurr.cli.choices import OWN_IMAGES, Split
+from sslcurr.cli.options import ALLOW_OVERLAP, MASKS, DatasetOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -35,7 +35,8 @@ def attend(
         typer.Argument(metavar="RUN|KEY...", help="Runs (see sslcurr runs), or stages that end with classification."),
     ],
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="Images to measure on.", rich_help_panel="Data")
+        str | None,
+        typer.Option(metavar="NAME|FOLDER|TABLE", help=f"Images to measure on. {OWN_IMAGES}", rich_help_panel="Data"),
     ] = None,
     masks: Annotated[Path | None, typer.Option(metavar="FOLDER|TABLE", help=MASKS, rich_help_panel="Data")] = None,
     split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.test,
@@ -49,6 +50,7 @@ def attend(
             metavar="NAME", help="Layer whose maps are weighted. Default: the last stage with at least 4 x 4 cells."
         ),
     ] = "",
+    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help=ALLOW_OVERLAP, rich_help_panel="Data")] = False,
     *,
     shared: DatasetOptions,
 ) -> None:
@@ -62,6 +64,7 @@ def attend(
         document = lab.attend(
             names,
             dataset=dataset,
+            allow_overlap=allow_overlap,
             masks=masks,
             split=split.value,
             method=method.value,

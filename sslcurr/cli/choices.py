@@ -42,4 +42,5 @@ SeedsOption = Annotated[
 ProbeLayersOption = Annotated[
     str, typer.Option("--layers", metavar="GLOB", help="Layers that a probe uses, such as pooled or layer*.")
 ]
+OWN_IMAGES = "Default: those that the stages were trained on."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]

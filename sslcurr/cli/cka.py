@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import CHECKPOINT, Split
+from sslcurr.cli.choices import CHECKPOINT, OWN_IMAGES, Split
 from sslcurr.cli.options import ModelOptions, shared_options
 from sslcurr.cli.output import show_document
 
@@ -37,7 +37,8 @@ class Pool(StrEnum):
 def cka(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT CHECKPOINT...", help=CHECKPOINT)],
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER|TABLE", help="Images to compare on.", rich_help_panel="Data")
+        str | None,
+        typer.Option(metavar="NAME|FOLDER|TABLE", help=f"Images to compare on. {OWN_IMAGES}", rich_help_panel="Data"),
     ] = None,
     split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.test,
     num_images: Annotated[

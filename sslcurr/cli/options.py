@@ -25,6 +25,11 @@ MASKS = (
     "named like the images, or a table with a column mask or boxes. Default: the masks of the data set."
 )
 
+ALLOW_OVERLAP = (
+    "Go on where test images were trained on before, by a stage that a command starts from or tests. The document and "
+    "the report then say how many."
+)
+
 
 def _option(panel: str, name: str, text: str, **rest: Any) -> Any:
     return typer.Option(name, help=text, rich_help_panel=panel, **rest)
@@ -189,8 +194,8 @@ class TrainingOptions(DrawingOptions, ImageOptions):
             DATA,
             "--dataset",
             "A name (see sslcurr data list), a folder (one sub-folder per class, or images only), or a CSV or Parquet "
-            "table with the column path and, optionally, label, group and split. Default: fashion, 2,500 embedded "
-            "images.",
+            "table with the column path and, optionally, label, group and split. Default: that of the stage to start "
+            "from, else fashion, 2,500 embedded images.",
             metavar="NAME|FOLDER|TABLE",
         ),
     ] = None
@@ -289,6 +294,7 @@ class TargetOptions(TrainingOptions):
     """The shared options of the commands that end at the target task."""
 
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
+    allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
 
 
 @dataclass(frozen=True, kw_only=True)

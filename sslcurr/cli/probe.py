@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import CHECKPOINT
-from sslcurr.cli.options import ModelOptions, shared_options
+from sslcurr.cli.choices import CHECKPOINT, OWN_IMAGES
+from sslcurr.cli.options import ALLOW_OVERLAP, ModelOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -25,7 +25,7 @@ def probe(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT...", help=CHECKPOINT)],
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FOLDER|TABLE", help="The labelled images.", rich_help_panel="Data"),
+        typer.Option(metavar="NAME|FOLDER|TABLE", help=f"The labelled images. {OWN_IMAGES}", rich_help_panel="Data"),
     ] = None,
     label_fraction: Annotated[
         float,
@@ -36,6 +36,7 @@ def probe(
         Projection | None,
         typer.Option(help="Also project the features of the test images to two dimensions. Default: pca with --plot."),
     ] = None,
+    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help=ALLOW_OVERLAP, rich_help_panel="Data")] = False,
     *,
     shared: ModelOptions,
 ) -> None:
@@ -50,6 +51,7 @@ def probe(
         document = lab.probe(
             checkpoints,
             dataset=dataset,
+            allow_overlap=allow_overlap,
             label_fraction=label_fraction,
             layers=layers,
             projection=None if projection is None else projection.value,

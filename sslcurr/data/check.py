@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sslcurr.data.contents import pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
@@ -34,10 +34,10 @@ class Findings:
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
     cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
-    different labels, `across` those in different given splits, `apart` those that no group holds together. `empty` are
-    classes without an image, `undivided` why the images cannot be divided, `lacking` the classes of which a part
-    (train, val, test) has no image, `parts` how many would train, validate, test and be used for nothing, being of a
-    group that validates or tests.
+    different labels, `across` those in different given splits, `apart` those that no group holds together, `divided`
+    those of them that sslcurr, without settings, would train on and test on. `empty` are classes without an image,
+    `undivided` why the images cannot be divided, `lacking` the classes of which a part (train, val, test) has no image,
+    `parts` how many would train, validate, test and be used for nothing, being of a group that validates or tests.
     """
 
     num_images: int
@@ -51,6 +51,7 @@ class Findings:
     contradictions: list[list[str]] = field(default_factory=list)
     across: list[list[str]] = field(default_factory=list)
     apart: list[list[str]] = field(default_factory=list)
+    divided: list[list[str]] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     undivided: str = ""
     lacking: dict[str, list[str]] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Findings:
         lines += [f"{fault.name} cannot be decoded: {fault.reason}" for fault in self.broken]
         lines += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
         lines += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
+        lines += [f"{' = '.join(names)}: the same image for training and for testing" for names in self.divided]
         lines += [f"class {name} has no image" for name in self.empty]
         lines += [lacking_sentence(part, names) for part, names in self.lacking.items()]
         return lines + ([self.undivided] if self.undivided else [])
@@ -108,8 +110,8 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
     if sides:
         sides.sort()
         findings.sides = sides[0], sides[len(sides) // 2], sides[-1]
-    _count(source, findings, {fault.name for fault in findings.broken})
-    _compare_copies(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1])
+    part_of = _count(source, findings, {fault.name for fault in findings.broken})
+    _compare_copies(source, findings, [sorted(equal) for equal in names_of.values() if len(equal) > 1], part_of)
     return findings
 
 
@@ -135,8 +137,7 @@ def _described_file(path: Path, frame: int | None) -> tuple[bytes, int, int, boo
 
 def _described(image: np.ndarray) -> tuple[bytes, int, int, bool]:
     """A digest of the pixels, height, width, and whether it is grey."""
-    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
-    return digest, image.shape[0], image.shape[1], image.shape[2] == 1
+    return pixel_digest(image), image.shape[0], image.shape[1], image.shape[2] == 1
 
 
 def numbered(groups: Sequence[str]) -> list[str]:
@@ -148,7 +149,8 @@ def numbered(groups: Sequence[str]) -> list[str]:
     return [str(number_of.setdefault(group, len(number_of) + 1)) if group else "" for group in groups]
 
 
-def _count(source: Source, findings: Findings, broken: set[str]) -> None:
+def _count(source: Source, findings: Findings, broken: set[str]) -> dict[int, str]:
+    """Counts images; the part of each that sslcurr would put it into, none where it cannot divide them."""
     readable = [i for i, name in enumerate(source.names) if name not in broken]
     for i in readable:
         label, split = source.labels[i], source.splits[i] if source.splits else ""
@@ -172,12 +174,13 @@ def _count(source: Source, findings: Findings, broken: set[str]) -> None:
         parts = assign(rows, SplitSettings())
     except DataError as error:
         findings.undivided = str(error)
-    else:
-        findings.lacking = lacking_classes(rows, parts)
-        findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
+        return {}
+    findings.lacking = lacking_classes(rows, parts)
+    findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
+    return dict(zip(readable, parts.tolist(), strict=True))
 
 
-def _compare_copies(source: Source, findings: Findings, equals: list[list[int]]) -> None:
+def _compare_copies(source: Source, findings: Findings, equals: list[list[int]], part_of: dict[int, str]) -> None:
     for equal in sorted(equals):
         names = [source.names[i] for i in equal]
         findings.copies.append(names)
@@ -190,6 +193,8 @@ def _compare_copies(source: Source, findings: Findings, equals: list[list[int]])
             findings.across.append(names)
         elif groups == {""} or len(groups) > 1:
             findings.apart.append(names)
+            if {"train", "test"} <= {part_of.get(i, "") for i in equal}:
+                findings.divided.append(names)
 
 
 def rows_of_copies(copies: Sequence[Sequence[str]]) -> list[tuple[str, str]]:

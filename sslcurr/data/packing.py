@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
@@ -93,12 +94,14 @@ def open_pack(
 
 @dataclass(frozen=True)
 class _Row:
-    """A decoded image: true height and width, whether its content is grey, and the sha256 of the file's bytes."""
+    """A decoded image: true height and width, whether its content is grey, and what it is known by (hexadecimal): the
+    sha256 of the file's bytes, and the beginning of that of all its pixels."""
 
     height: int
     width: int
     is_grey: bool
     sha256: str
+    pixels: str
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,11 @@ class _Files:
         """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError, Crashed."""
         if self.source.arrays is not None:
             image = self.source.arrays[i]
-            small = read.resize(read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), size)
+            whole = read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
+            small = read.resize(whole, size)
             digest = hashlib.sha256(image.tobytes())
-            return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
+            row = _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest(), _known_by(whole))
+            return small, row
         path, frame = self.source.place(i)
         work = partial(_read_small, path, frame, self.stats[i], size)
         return processes.call(work) if read.may_be_dicom(path) else work()
@@ -167,11 +172,17 @@ def _read_small(path: Path, frame: int | None, stat: tuple[int, int], size: int)
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if (file_stat.st_size, file_stat.st_mtime_ns) != stat or len(data) != file_stat.st_size:
         raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-    small, height, width = read.decode_small(data, size, frame)
+    pixels: list[str] = []
+    small, height, width = read.decode_small(data, size, frame, lambda whole: pixels.append(_known_by(whole)))
     digest = hashlib.sha256(data)
     if frame is not None:
         digest.update(f"#{frame}".encode())
-    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
+    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest(), pixels[0])
+
+
+def _known_by(whole: np.ndarray) -> str:
+    """What an image is known by in another file, hexadecimal."""
+    return pixel_digest(whole)[:DIGEST_BYTES].hex()
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
@@ -278,7 +289,8 @@ class _Part:
                 break
             if not line.endswith(b"\n"):
                 break
-            rows[i] = _Row(*row)
+            if len(row) == len(fields(_Row)):  # a version that kept no digest of the pixels wrote shorter lines
+                rows[i] = _Row(*row)
             whole += len(line)
         os.truncate(path, whole)
         return rows
@@ -353,7 +365,7 @@ class _Part:
         if self.fresh:
             os.fsync(self.pixels)
             for i, row in self.fresh:
-                self.lines.write(json.dumps([i, row.height, row.width, row.is_grey, row.sha256]).encode() + b"\n")
+                self.lines.write(json.dumps([i, *astuple(row)]).encode() + b"\n")
             self.lines.flush()
             os.fsync(self.lines.fileno())
         # Last, so that Ctrl-C in between loses nothing: a line that is there twice does no harm.
@@ -374,7 +386,9 @@ class _Part:
             except DataError:
                 continue  # a damaged one; the files themselves are there
             with np.load(older.parent / "rows.npz", allow_pickle=False) as arrays:
-                stats, is_grey, sha256 = arrays["stats"], arrays["is_grey"], arrays["sha256"]
+                if "pixels" not in arrays:
+                    continue  # of a version that kept no digests of the pixels
+                stats, is_grey, sha256, pixels = (arrays[key] for key in ("stats", "is_grey", "sha256", "pixels"))
             place_of = {name: place for place, name in enumerate(pack.names)}
             for i, (name, stat) in enumerate(zip(self.files.source.names, self.files.stats, strict=True)):
                 place = place_of.get(name)
@@ -383,7 +397,7 @@ class _Part:
                 grey = bool(is_grey[place])
                 self._write(i, pack.images[place], grey)
                 height, width = int(pack.heights[place]), int(pack.widths[place])
-                yield i, _Row(height, width, grey, sha256[place].tobytes().hex())
+                yield i, _Row(height, width, grey, sha256[place].tobytes().hex(), pixels[place].tobytes().hex())
 
     def finish(self) -> None:
         """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
@@ -405,6 +419,7 @@ class _Part:
             "labels": np.array([NO_LABEL if label is None else code_of[label] for label in labels], dtype=np.int64),
             "is_grey": np.array([row.is_grey for row in rows]),
             "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
+            "pixels": np.array([list(bytes.fromhex(row.pixels)) for row in rows], dtype=np.uint8),
             "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
         }
         if groups is not None:

@@ -14,11 +14,12 @@ from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
 from sslcurr.data.sources.columns import Columns
 from sslcurr.data.split import SplitSettings, lacking_classes, lacking_sentence
+from sslcurr.engine.origin import named_images
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
-from sslcurr.spec.stage import DataSpec
+from sslcurr.spec.stage import DataSpec, Json
 from sslcurr.wording import counted
 
 
@@ -44,6 +45,7 @@ class Data:
     notes: tuple[str, ...]
     epochs: dict[str, int]
     masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training uses them
+    request: Json = field(default_factory=dict)  # how the images were asked for
 
     def spec(self, fraction: float) -> DataSpec:
         """The images of a stage that uses `fraction` of the training split."""
@@ -56,6 +58,7 @@ class Data:
             fraction=fraction,
             name=self.pack.name,
             pack=str(self.pack.folder.resolve()),
+            request=self.request,
         )
 
 
@@ -102,7 +105,7 @@ def open_data(
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
     notes += _unmeasured(pack)
-    return Data(pack, size, split, tuple(notes), source.epochs, image_masks)
+    return Data(pack, size, split, tuple(notes), source.epochs, image_masks, named_images(request))
 
 
 def _unmeasured(pack: Pack) -> list[str]:

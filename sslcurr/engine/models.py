@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from sslcurr.engine.ancestry import FILE_KEY, Weights
 from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
 from sslcurr.engine.store import Stage, Store
@@ -71,6 +72,13 @@ class Model:
         return network.eval()
 
     @property
+    def named_weights(self) -> Weights | None:
+        """The weights, to find the stages behind them; None of an untrained network."""
+        if self.stage is not None:
+            return Weights(self.stage.key)
+        return None if self.weights is None else Weights(f"{FILE_KEY}{self.digest}", str(self.weights.resolve()))
+
+    @property
     def identity(self) -> dict[str, object]:
         """What analyses of it are keyed by, with the image size that they use."""
         from sslcurr.spec.stage import to_dict
@@ -117,7 +125,7 @@ def _parent_at(path: Path) -> Parent:
 
     header = read_header(path)
     return Parent(
-        key=f"sha256:{sha256_of(path)}",
+        key=f"{FILE_KEY}{sha256_of(path)}",
         lineage=header.tasks,
         source=str(path.resolve()),
         backbone=header.backbone,

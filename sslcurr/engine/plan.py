@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sslcurr.data.order import num_steps
+from sslcurr.engine.ancestry import Weights
 from sslcurr.engine.dataset import open_data, split_of
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
@@ -48,6 +49,11 @@ class Parent:
     source: str = ""
     backbone: BackboneSpec | None = None
     image_size: int | None = None
+
+    @property
+    def named_weights(self) -> Weights | None:
+        """The weights; None from scratch."""
+        return None if self.key is None else Weights(self.key, self.source)
 
 
 SCRATCH = Parent()

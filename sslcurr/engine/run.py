@@ -51,6 +51,7 @@ def train_stage(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -
 
 def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -> tuple[Stage, bool]:
     """The stage, and whether it was trained here rather than by another process that was waited for."""
+    from sslcurr.engine.overlap import write_trained_images
     from sslcurr.engine.train import train
 
     parent, key = parent_weights(spec, store), key_of(spec)
@@ -59,6 +60,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
     def work(part: Path) -> StageRecord:
         nonlocal trained
         trained = True
+        write_trained_images(spec, part)
         if spec.search is None:
             return train(spec, key, part, parent, runtime, report)
         from sslcurr.engine.lr_search import search_lr

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# The fields that say which images, and how they are read: with them a stage's images are found again.
+COLUMNS = ("path_column", "label_column", "group_column", "split_column")
+OF_IMAGES = ("dataset", "data_root", "skip_broken", "frames", *COLUMNS)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -33,3 +37,4 @@ class Request:
     split_column: str | None = None
     workers: int = 0
     masks: Path | None = None
+    allow_overlap: bool = False

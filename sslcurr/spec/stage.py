@@ -16,6 +16,8 @@ from sslcurr.errors import SpecError, did_you_mean
 Json = dict[str, Any]
 # Raise it only when the meaning of every key changes: all finished stages are lost to reuse by it.
 KEY_FORMAT = 1
+# Characters of a key in messages.
+KEY_SHOWN = 8
 OPTIMIZERS = ("sgd", "lars", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("auto", "32", "bf16")
@@ -81,6 +83,9 @@ class DataSpec:
         pack_size: side of the packed images, in pixels.
         val, test, split_seed: shares and seed of the split.
         fraction: share of the training images that is used, a nested stratified subset.
+        name: of the data set.
+        pack: the folder of the packed images.
+        request: how the images were asked for, to find them again: the fields of a `Request` that say so.
     """
 
     fingerprint: str
@@ -91,6 +96,7 @@ class DataSpec:
     fraction: float = 1.0
     name: str = unhashed("")
     pack: str = unhashed("")
+    request: Json = field(default_factory=dict, compare=False, metadata={"hashed": False})
 
     def __post_init__(self) -> None:
         in_range("fraction", self.fraction, 0, 1, above=True)

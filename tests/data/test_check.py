@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from sslcurr.data.check import check_source, numbered, rows_of_copies
+from sslcurr.data.packing import open_pack
 from sslcurr.data.sources.catalog import CATALOG, find_source
+from sslcurr.data.split import SplitSettings, assign
 from tests.conftest import QUICK
 
 
@@ -87,6 +89,27 @@ def test_equal_images_in_given_splits_are_a_problem(tmp_path):
     assert found.across == [["test/a/1.png", "train/a/1.png"]]
     assert found.problems == ["test/a/1.png = train/a/1.png: the same image in different splits"]
     assert found.counts["a"] == {"test": 3, "": 3}
+
+
+def test_equal_images_that_would_be_trained_on_and_tested_on_are_a_problem(tmp_path, sslcurr):
+    for label in "ab":
+        for k in range(10):
+            for twin in "xy":
+                picture(tmp_path / "twins" / label / f"{k}{twin}.png", seed=100 * ord(label) + k)
+    source = find_source(str(tmp_path / "twins"))
+    pack = open_pack(source, 16, tmp_path / "packs")
+    part = dict(zip(pack.names, assign(pack, SplitSettings()).tolist(), strict=True))
+    expected = [
+        pair
+        for pair in ([f"{label}/{k}x.png", f"{label}/{k}y.png"] for label in "ab" for k in range(10))
+        if {part[name] for name in pair} == {"train", "test"}
+    ]
+    found = check_source(source)
+    assert len(found.apart) == 20 > len(expected) > 0
+    assert found.divided == expected
+    assert found.problems == [f"{a} = {b}: the same image for training and for testing" for a, b in expected]
+    result = sslcurr("data", "check", str(tmp_path / "twins"), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["trained_and_tested"]) == (1, expected)
 
 
 def test_classes_without_an_image_left_are_a_problem(tmp_path):

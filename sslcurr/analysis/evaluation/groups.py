@@ -17,7 +17,7 @@ from sslcurr.analysis.results.attention.document import AttentionDocument, Chain
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import SpecError
-from sslcurr.spec.stage import StageSpec, key_of
+from sslcurr.spec.stage import DataSpec, StageSpec, key_of
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention
@@ -93,6 +93,14 @@ def seedless(stage: Stage, store: Store) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def images_of_split(spec: StageSpec, data: Data) -> DataSpec:
+    """The images of a data set, divided as the stage was fine-tuned on them where it is the same data set."""
+    images = data.spec(1.0)
+    if spec.data.fingerprint != data.pack.fingerprint:
+        return images
+    return replace(images, val=spec.data.val, test=spec.data.test, split_seed=spec.data.split_seed)
+
+
 def masks_of_split(spec: StageSpec, data: Data, split: str, store: Store, report: Reporter) -> ImageMasks:
     """The masks of a split's images, as the stage was fine-tuned on them where it is the same data set.
 
@@ -103,10 +111,7 @@ def masks_of_split(spec: StageSpec, data: Data, split: str, store: Store, report
     from sslcurr.engine.selection import split_rows
 
     pack = data.pack
-    images = data.spec(1.0)
-    if spec.data.fingerprint == pack.fingerprint:
-        images = replace(images, val=spec.data.val, test=spec.data.test, split_seed=spec.data.split_seed)
-    rows = split_rows(images, split, pack)
+    rows = split_rows(images_of_split(spec, data), split, pack)
     labelled = pack.labels[rows] >= 0
     rows = rows[labelled] if labelled.any() else rows
     with report.counting("reading masks") as progress:

@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -118,15 +118,22 @@ def decode(data: bytes, frame: int | None = None) -> np.ndarray:
     return to_grey_if_equal(_upright(array, orientation))
 
 
-def decode_small(data: bytes, size: int, frame: int | None = None) -> tuple[np.ndarray, int, int]:
+def decode_small(
+    data: bytes, size: int, frame: int | None = None, show: Callable[[np.ndarray], None] | None = None
+) -> tuple[np.ndarray, int, int]:
     """The image squashed to uint8 [size, size, C], and its true upright height and width in pixels.
 
     It is `resize(decode(data, frame), size)`, but for a JPEG much larger than `size`: one is decoded at a half, a
-    quarter or an eighth of its size, which is quicker and changes some pixels by a level or two. Raises as `decode`.
+    quarter or an eighth of its size, which is quicker and changes some pixels by a level or two. `show` is given the
+    whole image, as `decode` gives it, which such a JPEG is decoded once more for. Raises as `decode`.
     """
     array, orientation, reduced = _load(data, frame, size)
+    if show is not None and reduced is not None:
+        show(decode(data, frame))
     if reduced is None:
         image = to_grey_if_equal(_upright(array, orientation))
+        if show is not None:
+            show(image)
         return resize(image, size), *image.shape[:2]
     # The last row and column may stand for less than the others, and turning first would bring them to another side.
     box, width, height = reduced

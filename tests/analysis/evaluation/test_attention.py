@@ -968,8 +968,8 @@ def test_mistakes_of_attend_are_one_line(sslcurr, folder, masked, tmp_path):
         assert message in result.stderr
         assert "hint: " in result.stderr
         assert len(result.stderr.strip().splitlines()) <= 3
-    forgotten = sslcurr("attend", fine, "--masks", str(masked))
-    assert "was fine-tuned on clothes, and no images are given" in forgotten.stderr
+    own = sslcurr.json("attend", fine, "--masks", str(masked))
+    assert (own["dataset"], own["num_images"]) == ("clothes", 12)  # the stage's own test images
     for command in (
         ("finetune", "--probe", "knn"),
         ("chain", "rotation", "--no-finetune"),

@@ -367,9 +367,18 @@ def test_intervals_cover_and_the_old_ones_do_not(simulation):
     assert old["baseline"][0] + 2 * old["baseline"][1] < 0.92
 
 
+KINDS = (
+    *("equal luck", "baseline with five times the luck", "luck of one to five times", "ties", "luck common to a seed"),
+    *("inherited luck", "accuracy of 95 %", "groups of four"),
+)
+
+
+def test_the_kinds_are_those_of_the_simulation(simulation):
+    assert tuple(simulation.KINDS) == KINDS
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["equal luck", "baseline with five times the luck", "luck of one to five times", "ties",
-                                  "luck common to a seed", "inherited luck", "accuracy of 95 %", "groups of four"])  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table(simulation, kind):
     """The table of benchmarks/statistics.py up to 2,000 images: no column is off by more than chance."""
     wrong = []

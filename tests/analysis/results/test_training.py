@@ -205,7 +205,7 @@ def test_confusion_matrices_are_drawn_on_axes_of_the_caller():
 def test_the_schema_names_the_keys_of_the_json_and_no_others():
     schema = json_schema("train")["$defs"]
     assert list(schema["TrainDocument"]["properties"]) == [
-        *("stages", "downstream", "baseline", "gain", "dataset", "seeds", "schema", "invocation")
+        *("stages", "downstream", "baseline", "gain", "dataset", "seeds", "overlap", "schema", "invocation")
     ]
     assert list(schema["TrainedStage"]["properties"]) == list(REQUIRED["stage"])
     assert list(schema["ClassificationReport"]["required"]) == list(REQUIRED["report"])

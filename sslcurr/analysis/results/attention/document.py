@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Difference, Estimate, Interval
+from sslcurr.analysis.results.overlap import Overlap
 
 
 class ClassAttention(Part, frozen=True, kw_only=True):
@@ -80,6 +81,8 @@ class AttentionDocument(Document, frozen=True, kw_only=True):
         num_images: with a mask, of the chain that was shown most.
         chains: in the order they were named.
         seeds: of all chains; unset in documents of sslcurr 0.1.0.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "attend"
@@ -93,3 +96,4 @@ class AttentionDocument(Document, frozen=True, kw_only=True):
     num_images: int
     chains: list[ChainAttention]
     seeds: list[int] | UnsetType = UNSET
+    overlap: Overlap | UnsetType = UNSET

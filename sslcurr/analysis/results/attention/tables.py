@@ -14,6 +14,7 @@ from sslcurr.analysis.results.columns import (
     same_columns,
 )
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import counted
 
@@ -47,6 +48,7 @@ def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
         (
             "attention: share of the map inside the mask; without preference: share of the view that the mask covers, "
             "which a map that prefers nothing has; pointing: share of the images whose highest point is inside.",
+            *overlap_lines(document.overlap, document.dataset),
         ),
         best=places_of_highest(rows, "attention"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
 from sslcurr.analysis.results.document import Document, Part
 
@@ -86,6 +86,8 @@ class CheckDocument(Document, frozen=True, kw_only=True):
         contradictions: those of them that have different labels.
         across_splits: those of them that lie in different splits.
         not_in_one_group: copies that no group holds together.
+        trained_and_tested: those of them that sslcurr, without settings, would train on and test on; unset in documents
+            before 0.2.
         empty_classes: names of classes without an image.
         undivided: why the images cannot be divided; empty where they can.
         parts: images of each split where sslcurr divides them.
@@ -112,6 +114,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     contradictions: list[list[str]]
     across_splits: list[list[str]]
     not_in_one_group: list[list[str]]
+    trained_and_tested: list[list[str]] | UnsetType = UNSET
     empty_classes: list[str]
     undivided: str
     parts: dict[str, int]

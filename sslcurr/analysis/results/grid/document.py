@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part, Predicted
 from sslcurr.analysis.results.estimate import Difference, Failure, Summary
+from sslcurr.analysis.results.overlap import Overlap
 
 
 class Cell(Summary, frozen=True, kw_only=True):
@@ -47,6 +48,8 @@ class GridDocument(Document, frozen=True, kw_only=True):
         cells: a row for each pair of shares.
         halving: the slopes of a plane through all cells.
         failed: the chains that could not be trained.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "grid"
@@ -61,6 +64,7 @@ class GridDocument(Document, frozen=True, kw_only=True):
     cells: list[Cell]
     halving: Halving
     failed: list[Failure]
+    overlap: Overlap | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of every cell."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sslcurr.analysis.results.columns import by_seed, failures, same_columns, summary_of, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, spread
 from sslcurr.analysis.results.grid.document import Cell, GridDocument
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, general
 from sslcurr.wording import arrow, counted
 
@@ -48,7 +49,14 @@ def tables(document: GridDocument, title: str) -> Iterator[Table]:
         f"labels (down) and of images of pretraining (across), with {INTERVAL}s",
         tuple(columns),
         rows,
-        (*_gains(document), *notes, *_about_seeds(document), *too_good(document.split), *failures(document.failed)),
+        (
+            *_gains(document),
+            *notes,
+            *_about_seeds(document),
+            *too_good(document.split),
+            *overlap_lines(document.overlap, document.dataset),
+            *failures(document.failed),
+        ),
         records=same_columns(records),
     )
 

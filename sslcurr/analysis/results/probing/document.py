@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.estimate import Interval
+from sslcurr.analysis.results.overlap import Overlap
 
 PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -105,6 +106,8 @@ class ProbeDocument(Document, frozen=True, kw_only=True):
         models: in the order they were named.
         embeddings: a plane for each model; unset where none was asked for.
         seeds: of untrained networks and of planes; unset in documents of sslcurr 0.1.0.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "probe"
@@ -114,3 +117,4 @@ class ProbeDocument(Document, frozen=True, kw_only=True):
     models: list[ModelScores]
     embeddings: list[Embedding] | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
+    overlap: Overlap | UnsetType = UNSET

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part, Predicted
 from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Summary
+from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.wording import arrow
 
 Ordering = tuple[str, ...]
@@ -198,6 +199,8 @@ class RankDocument(Document, frozen=True, kw_only=True):
         failed: the chains that could not be trained.
         attention: how attention was measured; unset where no masks are known.
         command: the command line that trains the curriculum; None where there is none.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "rank"
@@ -217,6 +220,7 @@ class RankDocument(Document, frozen=True, kw_only=True):
     failed: list[Failure]
     attention: AttentionFacts | UnsetType = UNSET
     command: str | None
+    overlap: Overlap | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the baselines, the single tasks and the orderings."""

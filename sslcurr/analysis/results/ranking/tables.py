@@ -22,6 +22,7 @@ from sslcurr.analysis.results.columns import (
     too_good,
 )
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
 from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.wording import arrow, counted
@@ -74,7 +75,7 @@ def _singles(document: RankDocument) -> Table:
         f"Single tasks: {_about(document)}",
         tuple(columns),
         filled,
-        (*_notes(document), *failures(document.failed)),
+        (*_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
         best=frozenset(i + num_baselines for i in places_of_highest(filled[num_baselines:], "mean")),
         breaks=frozenset({num_baselines} if 0 < num_baselines < len(filled) else ()),
     )
@@ -142,7 +143,7 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
         f"Orderings: {_about(document)}",
         tuple(columns),
         same_columns(rows),
-        (*notes, *choices(document), *tests(document)),
+        (*notes, *choices(document), *tests(document), *overlap_lines(document.overlap, document.dataset)),
         best=frozenset(i for i, row in enumerate(orderings) if row.best),
         breaks=frozenset(i for i in range(1, len(rows)) if rows[i]["length"] != rows[i - 1]["length"]),
     )

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part, Predicted
 from sslcurr.analysis.results.estimate import Difference, Estimate, Failure, Interval, Run
+from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.wording import arrow
 
 
@@ -127,6 +128,8 @@ class SearchDocument(Document, frozen=True, kw_only=True):
         missed: how far that is from the best; None where the store does not hold all orderings.
         failed: the chains that could not be trained.
         command: the command line that trains the ordering; None where there is none.
+        overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
+            are reported.
     """
 
     kind: ClassVar[str] = "search"
@@ -142,6 +145,7 @@ class SearchDocument(Document, frozen=True, kw_only=True):
     missed: Missed | None
     failed: list[Failure]
     command: str | None
+    overlap: Overlap | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the finalists."""

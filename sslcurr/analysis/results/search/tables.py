@@ -8,6 +8,7 @@ from msgspec import UnsetType
 
 from sslcurr.analysis.results.columns import failures, same_columns, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.search.document import Finalist, Missed, SearchDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import arrow, counted
@@ -67,7 +68,7 @@ def tables(document: SearchDocument, title: str) -> Iterator[Table]:
         f"{counted(len(document.seeds), 'seed')}, {document.measure}",
         COLUMNS,
         filled,
-        (*_notes(document), *failures(document.failed)),
+        (*_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
         best=frozenset(i for i, row in enumerate(filled) if row["state"] == "found"),
         breaks=frozenset(breaks - {0}),
     )

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Document, Part, Predicted
 from sslcurr.analysis.results.estimate import Difference, Interval, ReportAttention
+from sslcurr.analysis.results.overlap import Overlap
 
 
 class TrainedStage(Part, frozen=True, kw_only=True):
@@ -96,6 +97,8 @@ class TrainDocument(Document, frozen=True, kw_only=True):
         gain: of the chain over the baseline in balanced accuracy, paired by image; unset without a baseline, and in
             documents of 0.1.0.
         dataset, seeds: of the training; unset in documents of sslcurr 0.1.0 and before.
+        overlap: test images that the start of the chain was trained on; unset in documents before 0.2, and where
+            nothing is reported.
         title: what the chain is called in tables; not in the JSON.
         baseline_stages: those that were trained from scratch to compare; not in the JSON.
     """
@@ -109,6 +112,7 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     gain: Difference | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
+    overlap: Overlap | UnsetType = UNSET
     title: str = ""
     baseline_stages: list[TrainedStage] = msgspec.field(default_factory=list)
 

@@ -17,6 +17,7 @@ from sslcurr.analysis.results.estimate import (
     points,
     share,
 )
+from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
 from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument
 from sslcurr.wording import counted
@@ -32,7 +33,7 @@ def tables(document: TrainDocument, title: str) -> Iterator[Table]:
     if not reports:
         yield _stages(document, "train")
         return
-    yield _summary(reports, title, document.gain)
+    yield _summary(document, reports, title)
     yield _recalls(reports)
     for name, report in reports.items():
         if len(report.classes) <= MOST_CLASSES:
@@ -49,7 +50,7 @@ def closing_lines(document: TrainDocument) -> list[str]:
     return [f"predictions of {name}: {report.predictions}" for name, report in reports.items()]
 
 
-def _summary(reports: dict[str, ClassificationReport], title: str, gain: Difference | UnsetType) -> Table:
+def _summary(document: TrainDocument, reports: dict[str, ClassificationReport], title: str) -> Table:
     rows: list[Row] = [
         {
             "model": name,
@@ -75,6 +76,7 @@ def _summary(reports: dict[str, ClassificationReport], title: str, gain: Differe
         *attention_columns(rows),
     ]
     notes = [f"{INTERVAL}s are over {first.split} images, and hold for these models: another seed gives others."]
+    gain = document.gain
     if isinstance(gain, Difference):
         notes.append(
             f"difference: {points(gain.mean, *(gain.interval or (None, None)))} points, paired by image. One seed "
@@ -83,6 +85,7 @@ def _summary(reports: dict[str, ClassificationReport], title: str, gain: Differe
     notes += too_good(first.split)
     if any("attention" in row for row in rows):
         notes.append("attention: share of the maps inside the masks; without preference: share that the masks cover.")
+    notes += overlap_lines(document.overlap, document.dataset)
     return Table(
         "train",
         f"{title or 'This chain'} on {counted(first.num_images, first.split + ' image')}",
