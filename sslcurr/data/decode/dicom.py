@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sslcurr.data.decode.depth import count_codes, look_up, to_codes, window, window_table
-from sslcurr.data.decode.image import MAX_PIXELS, BrokenImage
+from sslcurr.data.decode.image import MAX_PIXELS, BrokenImage, Traits
 from sslcurr.errors import DataError
 
 __all__ = ["decode_dicom", "has_grey_dicom_header", "looks_like_dicom", "num_frames"]
@@ -90,7 +90,7 @@ def looks_like_dicom(data: bytes) -> bool:
     return data[4:6] in FIRST_TYPES or struct.unpack("<I", data[4:8])[0] <= 64
 
 
-def decode_dicom(data: bytes, frame: int | None = None) -> np.ndarray:
+def decode_dicom(data: bytes, frame: int | None = None, traits: Traits | None = None) -> np.ndarray:
     """The image in the bytes of a DICOM file, uint8 [H, W, 1] for grey, [H, W, 3] for colour; borders are kept.
 
     Grey values go through the modality look-up table or rescale slope and intercept, then through the first VOI look-up

@@ -1,0 +1,191 @@
+"""Whether a file of Pillow's holds all of its pixels: decoders fill what is missing and say nothing.
+
+A file that was cut ends too early, which Pillow reports. One that is whole by its own marks, but has too few rows, comes
+out with black ones, and a JPEG with grey ones.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from sslcurr.data.decode.image import BrokenImage
+
+__all__ = ["AFTER_SCAN", "FRAME_HEADERS", "ends_grey", "require_all_rows", "require_all_scans", "require_strips"]
+
+# In a JPEG's compressed data, 0xff is followed by zero or is a restart marker; anything else ends it.
+AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN, RESTART_INTERVAL = 0xD8, 0xD9, 0xDA, 0xDD
+
+NUM_COEFFICIENTS = 64
+
+# What follows the compressed data where it should have ended: any bytes without a marker serve.
+FILLER = bytes(range(1, 255)) * 20
+
+# What a decoder leaves as it was where a file has no samples. Neither is what a decoder writes of itself.
+FILL = 171
+
+IMAGE_LENGTH = 257  # of TIFF
+
+TOO_FEW_ROWS = "it has fewer rows than its header says"
+ENDS_EARLY = "its compressed pixels end early"
+
+
+def require_all_rows(image: ImageFile.ImageFile, open_again: Callable[[], ImageFile.ImageFile]) -> None:
+    """Raise BrokenImage if the last row of a loaded PNG is not in its file, which Pillow leaves at zero.
+
+    Only a PNG with a last row of zeros, of which there are sound ones, is decoded once more, onto something else.
+    `open_again` opens it anew.
+    """
+    are_zero = [not row.any() for row in _last_rows(image)]
+    if not any(are_zero):
+        return
+    again = open_again()
+    filled = Image.new(again.mode, again.size, FILL)
+    again.im = filled.copy().im
+    again.load()
+    for is_zero, row, unfilled in zip(are_zero, _last_rows(again), _last_rows(filled), strict=True):
+        if is_zero and np.array_equal(row, unfilled):
+            raise BrokenImage(TOO_FEW_ROWS)
+
+
+def require_strips(image: ImageFile.ImageFile) -> None:
+    """Raise BrokenImage if the strips or tiles of an opened TIFF do not reach its last row."""
+    height = getattr(image, "tag_v2", {}).get(IMAGE_LENGTH)
+    if isinstance(height, int) and image.tile and max(tile.extents[3] for tile in image.tile) < height:
+        raise BrokenImage(TOO_FEW_ROWS)
+
+
+def _last_rows(image: Image.Image) -> np.ndarray:
+    """The last two rows, [2, W] or [2, W, C]: of an interlaced PNG, the odd ones come last."""
+    width, height = image.size
+    return np.asarray(image.crop((0, max(0, height - 2), width, height)))
+
+
+def ends_grey(image: Image.Image) -> bool:
+    """Whether the last pixel is the grey that a JPEG decoder fills with."""
+    value = image.getpixel((image.size[0] - 1, image.size[1] - 1))
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(each, int) and 126 <= each <= 129 for each in values)
+
+
+@dataclass(slots=True)
+class _Jpeg:
+    """The structure of a JPEG: `scans` are (start of its data, components, first and last coefficient, low bit)."""
+
+    frame: int = 0
+    height: int = 0
+    width: int = 0
+    sampling: dict[int, tuple[int, int]] | None = None
+    interval: int = 0
+    scans: list[tuple[int, list[int], int, int, int]] | None = None
+
+
+def require_all_scans(data: bytes, *, is_grey_at_end: bool) -> None:
+    """Raise BrokenImage if the compressed data of a JPEG end before its last block, though its end marker is there.
+
+    A decoder fills with grey from there on, so only a file whose last pixel is grey (see `ends_grey`) is decoded once
+    more, with bytes added at the end of its data: those of a whole file change nothing.
+    """
+    jpeg = _structure(data)
+    if jpeg is None or not jpeg.scans or jpeg.sampling is None:
+        return  # Pillow says what is wrong with it
+    several = len(jpeg.scans) > 1 or set(jpeg.scans[0][1]) != set(jpeg.sampling) or jpeg.frame in PROGRESSIVE
+    if several and not _are_complete(jpeg):
+        raise BrokenImage("scans of its compressed pixels are missing")
+    if jpeg.interval and not several and _num_restarts(data, jpeg) < -(-_num_units(jpeg) // jpeg.interval) - 1:
+        raise BrokenImage(ENDS_EARLY)
+    if is_grey_at_end or (several and jpeg.frame not in PROGRESSIVE):
+        added = _with_filler(data, [scan[0] for scan in jpeg.scans])
+        if not np.array_equal(_decoded(data), _decoded(added)):
+            raise BrokenImage(ENDS_EARLY)
+
+
+def _structure(data: bytes) -> _Jpeg | None:
+    """The headers of a JPEG up to its end; None if they do not follow one another."""
+    jpeg, position, scans = _Jpeg(), 2, []
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker == END_OF_IMAGE:
+            break
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        content = data[position + 4 : position + 2 + length]
+        position += 2 + length
+        if marker in FRAME_HEADERS and len(content) >= 6:
+            jpeg.frame = marker
+            jpeg.height, jpeg.width = struct.unpack_from(">HH", content, 1)
+            parts = [content[6 + 3 * i : 9 + 3 * i] for i in range(content[5])]
+            if any(len(part) < 3 for part in parts):
+                return None
+            jpeg.sampling = {part[0]: (part[1] >> 4, part[1] & 15) for part in parts}
+        elif marker == RESTART_INTERVAL and len(content) >= 2:
+            (jpeg.interval,) = struct.unpack_from(">H", content)
+        elif marker == START_OF_SCAN and content and len(content) >= 2 * content[0] + 4:
+            names = [content[1 + 2 * i] for i in range(content[0])]
+            first, last, bits = content[-3:]
+            scans.append((position, names, first, last, bits & 15))
+            if set(names) == set(jpeg.sampling or ()) and jpeg.frame not in PROGRESSIVE:
+                break  # all that there is
+            end = AFTER_SCAN.search(data, position)
+            if end is None:
+                break
+            position = end.start()
+    jpeg.scans = scans
+    return jpeg
+
+
+def _are_complete(jpeg: _Jpeg) -> bool:
+    """Whether every coefficient of every component has a scan down to its lowest bit."""
+    there: dict[int, set[int]] = {name: set() for name in jpeg.sampling or ()}
+    for _, names, first, last, low_bit in jpeg.scans or ():
+        for name in names:
+            if low_bit == 0 and name in there:
+                there[name] |= set(range(first, last + 1)) if jpeg.frame in PROGRESSIVE else set(range(64))
+    return all(len(coefficients) >= NUM_COEFFICIENTS for coefficients in there.values())
+
+
+def _num_units(jpeg: _Jpeg) -> int:
+    """How many units (MCUs) the only scan has."""
+    sampling = list((jpeg.sampling or {}).values())
+    if len(sampling) == 1:
+        across, down = 8, 8
+    else:
+        across, down = 8 * max(each[0] for each in sampling), 8 * max(each[1] for each in sampling)
+    return -(-jpeg.width // max(1, across)) * -(-jpeg.height // max(1, down))
+
+
+def _num_restarts(data: bytes, jpeg: _Jpeg) -> int:
+    start = (jpeg.scans or [(0,)])[0][0]
+    end = AFTER_SCAN.search(data, start)
+    return sum(1 for _ in RESTART.finditer(data, start, end.start() if end else len(data)))
+
+
+def _with_filler(data: bytes, starts: list[int]) -> bytes:
+    """The JPEG with `FILLER` behind the data of the scans that begin at `starts`."""
+    parts, position = [], 0
+    for start in starts:
+        end = AFTER_SCAN.search(data, start)
+        place = end.start() if end else len(data)
+        parts += [data[position:place], FILLER]
+        position = place
+    return b"".join([*parts, data[position:]])
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    """The JPEG at an eighth of its size, which shows each block, or as near to it as it can be."""
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        image.draft(None, (max(1, image.size[0] // 8), max(1, image.size[1] // 8)))
+        image.load()
+        return np.asarray(image)
