@@ -23,6 +23,10 @@ EXTENSIONS = PICTURES | {".dcm", ".dicom"}
 MAX_PIXELS = 2**29
 
 
+DECODER_ERRORS = (Exception,)
+"""What Pillow, pydicom and their plug-ins raise on damaged bytes: anything, also assertions and errors of C code."""
+
+
 DECODER = 2
 """Raised when files of the kinds of `may_be_revised` give other pixels than before; see `Traits.decoder`."""
 
@@ -73,7 +77,9 @@ class Traits:
     @classmethod
     def of_integers(cls, values: Sequence[int]) -> Traits:
         """What `to_integers` gave."""
-        return cls(*(int(value) for value in values))
+        low, high, blank, transparent, frames, pictures, no_data, deep, decoder = (int(value) for value in values)
+        flags = (bool(blank), bool(transparent))
+        return cls(low, high, *flags, frames, pictures, no_data, bool(deep), decoder)
 
     @property
     def range_used(self) -> float:

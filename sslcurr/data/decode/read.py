@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sslcurr.data.decode.depth import window
-from sslcurr.data.decode.image import DECODER, MAX_PIXELS, PICTURES, BrokenImage, Traits
+from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, PICTURES, BrokenImage, Traits
 from sslcurr.data.decode.whole import ends_grey, require_all_rows, require_all_scans, require_strips
 from sslcurr.errors import DataError
 from sslcurr.wording import reason_of
@@ -180,7 +180,7 @@ def _load(data: bytes, frame: int | None, size: int | None, traits: Traits) -> L
         raise BrokenImage(f"not an image, or not of a known kind ({KINDS})") from error
     except MemoryError as error:
         raise BrokenImage("there is not enough memory to decode it") from error
-    except Exception as error:
+    except DECODER_ERRORS as error:
         raise BrokenImage(reason_of(error)) from error
     traits.look_at(loaded[0])
     return loaded
@@ -282,7 +282,7 @@ def num_frames(path: Path) -> int:
         try:
             with pillow_without_warnings(), _open(file) as image:
                 return len(_pages(image))
-        except Exception:
+        except DECODER_ERRORS:
             return 1  # decoding it says what is wrong with it
 
 
@@ -302,7 +302,7 @@ def has_grey_header(path: Path) -> bool:
             return image.mode in GREY_MODES
     except DataError:
         raise
-    except Exception:
+    except DECODER_ERRORS:
         return True
 
 
@@ -400,7 +400,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     """The EXIF orientation of a loaded image, 1 to 8; what else there may be is taken for 1, which is upright."""
     try:
         orientation = image.getexif().get(274, 1)
-    except Exception:
+    except DECODER_ERRORS:
         return 1  # damaged metadata does not make a good image a broken one
     return orientation if orientation in range(1, 9) else 1
 

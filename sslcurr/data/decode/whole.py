@@ -1,7 +1,7 @@
 """Whether a file of Pillow's holds all of its pixels: decoders fill what is missing and say nothing.
 
-A file that was cut ends too early, which Pillow reports. One that is whole by its own marks, but has too few rows, comes
-out with black ones, and a JPEG with grey ones.
+A file that was cut ends too early, which Pillow reports. One that is whole by its own marks, but has too few rows,
+comes out with black ones, and a JPEG with grey ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -61,7 +61,8 @@ def require_all_rows(image: ImageFile.ImageFile, open_again: Callable[[], ImageF
 def require_strips(image: ImageFile.ImageFile) -> None:
     """Raise BrokenImage if the strips or tiles of an opened TIFF do not reach its last row."""
     height = getattr(image, "tag_v2", {}).get(IMAGE_LENGTH)
-    if isinstance(height, int) and image.tile and max(tile.extents[3] for tile in image.tile) < height:
+    ends = [tile.extents[3] for tile in image.tile if tile.extents is not None]
+    if isinstance(height, int) and ends and max(ends) < height:
         raise BrokenImage(TOO_FEW_ROWS)
 
 
@@ -85,9 +86,9 @@ class _Jpeg:
     frame: int = 0
     height: int = 0
     width: int = 0
-    sampling: dict[int, tuple[int, int]] | None = None
     interval: int = 0
-    scans: list[tuple[int, list[int], int, int, int]] | None = None
+    sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
+    scans: list[tuple[int, list[int], int, int, int]] = field(default_factory=list)
 
 
 def require_all_scans(data: bytes, *, is_grey_at_end: bool) -> None:
@@ -97,7 +98,7 @@ def require_all_scans(data: bytes, *, is_grey_at_end: bool) -> None:
     more, with bytes added at the end of its data: those of a whole file change nothing.
     """
     jpeg = _structure(data)
-    if jpeg is None or not jpeg.scans or jpeg.sampling is None:
+    if jpeg is None or not jpeg.scans or not jpeg.sampling:
         return  # Pillow says what is wrong with it
     several = len(jpeg.scans) > 1 or set(jpeg.scans[0][1]) != set(jpeg.sampling) or jpeg.frame in PROGRESSIVE
     if several and not _are_complete(jpeg):
@@ -112,7 +113,7 @@ def require_all_scans(data: bytes, *, is_grey_at_end: bool) -> None:
 
 def _structure(data: bytes) -> _Jpeg | None:
     """The headers of a JPEG up to its end; None if they do not follow one another."""
-    jpeg, position, scans = _Jpeg(), 2, []
+    jpeg, position = _Jpeg(), 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:
@@ -135,21 +136,20 @@ def _structure(data: bytes) -> _Jpeg | None:
         elif marker == START_OF_SCAN and content and len(content) >= 2 * content[0] + 4:
             names = [content[1 + 2 * i] for i in range(content[0])]
             first, last, bits = content[-3:]
-            scans.append((position, names, first, last, bits & 15))
-            if set(names) == set(jpeg.sampling or ()) and jpeg.frame not in PROGRESSIVE:
+            jpeg.scans.append((position, names, first, last, bits & 15))
+            if set(names) == set(jpeg.sampling) and jpeg.frame not in PROGRESSIVE:
                 break  # all that there is
             end = AFTER_SCAN.search(data, position)
             if end is None:
                 break
             position = end.start()
-    jpeg.scans = scans
     return jpeg
 
 
 def _are_complete(jpeg: _Jpeg) -> bool:
     """Whether every coefficient of every component has a scan down to its lowest bit."""
-    there: dict[int, set[int]] = {name: set() for name in jpeg.sampling or ()}
-    for _, names, first, last, low_bit in jpeg.scans or ():
+    there: dict[int, set[int]] = {name: set() for name in jpeg.sampling}
+    for _, names, first, last, low_bit in jpeg.scans:
         for name in names:
             if low_bit == 0 and name in there:
                 there[name] |= set(range(first, last + 1)) if jpeg.frame in PROGRESSIVE else set(range(64))
@@ -158,7 +158,7 @@ def _are_complete(jpeg: _Jpeg) -> bool:
 
 def _num_units(jpeg: _Jpeg) -> int:
     """How many units (MCUs) the only scan has."""
-    sampling = list((jpeg.sampling or {}).values())
+    sampling = list(jpeg.sampling.values())
     if len(sampling) == 1:
         across, down = 8, 8
     else:
@@ -167,7 +167,7 @@ def _num_units(jpeg: _Jpeg) -> int:
 
 
 def _num_restarts(data: bytes, jpeg: _Jpeg) -> int:
-    start = (jpeg.scans or [(0,)])[0][0]
+    start = jpeg.scans[0][0]
     end = AFTER_SCAN.search(data, start)
     return sum(1 for _ in RESTART.finditer(data, start, end.start() if end else len(data)))
 
