@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
+from sslcurr.data.decode.image import DECODER, Traits
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
 from sslcurr.data.sources.source import Source
@@ -39,6 +40,10 @@ NUM_HEADERS = 64
 
 
 NO_LABEL = -1
+
+
+UNKNOWN = [-1] * len(fields(Traits))
+"""The traits of an image that a version decoded which noted none."""
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -93,12 +98,14 @@ def open_pack(
 
 @dataclass(frozen=True)
 class _Row:
-    """A decoded image: true height and width, whether its content is grey, and the sha256 of the file's bytes."""
+    """A decoded image: true height and width, whether its content is grey, the sha256 of the file's bytes, and what was
+    noted of it (empty in parts of versions that noted nothing), as `Traits.to_integers` gives it."""
 
     height: int
     width: int
     is_grey: bool
     sha256: str
+    traits: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,16 @@ class _Files:
         source = self.source
         embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
         about = [PACK_FORMAT, size, source.name, self.place, source.classes, embedded]
+        if any(self.may_be_revised(i) for i in range(len(source.names))):
+            about.append({"decoder": DECODER})
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
         return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
+
+    def may_be_revised(self, i: int) -> bool:
+        """Whether image i may have got other pixels from an earlier version."""
+        name = self.source.names[i]
+        file = self.source.frames[name][0] if name in self.source.frames else name
+        return self.source.arrays is None and decode_image.may_be_revised(os.path.splitext(file)[1])
 
     def guess_channels(self) -> int:
         """1 if the headers of a few images say grey, else 3. A first guess, to save room: see `_Part.widen`."""
@@ -145,9 +160,11 @@ class _Files:
         """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError, Crashed."""
         if self.source.arrays is not None:
             image = self.source.arrays[i]
-            small = read.resize(read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image), size)
+            whole = read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
+            small = read.resize(whole, size)
             digest = hashlib.sha256(image.tobytes())
-            return small, _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest())
+            row = _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest(), _noted(whole))
+            return small, row
         path, frame = self.source.place(i)
         work = partial(_read_small, path, frame, self.stats[i], size)
         return processes.call(work) if read.may_be_dicom(path) else work()
@@ -167,11 +184,21 @@ def _read_small(path: Path, frame: int | None, stat: tuple[int, int], size: int)
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if (file_stat.st_size, file_stat.st_mtime_ns) != stat or len(data) != file_stat.st_size:
         raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-    small, height, width = read.decode_small(data, size, frame)
+    traits = Traits()
+    small, height, width = read.decode_small(data, size, frame, traits)
     digest = hashlib.sha256(data)
     if frame is not None:
         digest.update(f"#{frame}".encode())
-    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest())
+    if traits.decoder > 1:  # the same bytes gave other pixels before, and stages were trained on these
+        digest.update(f"decoder {traits.decoder}".encode())
+    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest(), traits.to_integers())
+
+
+def _noted(image: np.ndarray) -> list[int]:
+    """What can be noted of the pixels alone, uint8 [H, W, C]."""
+    traits = Traits()
+    traits.look_at(image)
+    return traits.to_integers()
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
@@ -353,7 +380,7 @@ class _Part:
         if self.fresh:
             os.fsync(self.pixels)
             for i, row in self.fresh:
-                self.lines.write(json.dumps([i, row.height, row.width, row.is_grey, row.sha256]).encode() + b"\n")
+                self.lines.write(json.dumps([i, *astuple(row)]).encode() + b"\n")
             self.lines.flush()
             os.fsync(self.lines.fileno())
         # Last, so that Ctrl-C in between loses nothing: a line that is there twice does no harm.
@@ -380,10 +407,13 @@ class _Part:
                 place = place_of.get(name)
                 if i in self.rows or place is None or tuple(stats[place].tolist()) != stat:
                     continue
+                if about.get("decoder", 1) < DECODER and self.files.may_be_revised(i):
+                    continue
                 grey = bool(is_grey[place])
                 self._write(i, pack.images[place], grey)
                 height, width = int(pack.heights[place]), int(pack.widths[place])
-                yield i, _Row(height, width, grey, sha256[place].tobytes().hex())
+                noted = _noted(pack.images[place].transpose(1, 2, 0)) if pack.traits is None else pack.traits[place]
+                yield i, _Row(height, width, grey, sha256[place].tobytes().hex(), [int(value) for value in noted])
 
     def finish(self) -> None:
         """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
@@ -406,6 +436,7 @@ class _Part:
             "is_grey": np.array([row.is_grey for row in rows]),
             "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
             "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
+            "traits": np.array([row.traits or UNKNOWN for row in rows], dtype=np.int64),
         }
         if groups is not None:
             arrays["groups"] = _codes(groups)
@@ -425,6 +456,7 @@ class _Part:
         _write_text(self.folder / "broken.txt", "".join(lines))
         about = {
             "format": PACK_FORMAT,
+            "decoder": DECODER,
             "name": source.name,
             "place": self.files.place,
             "size": self.shape[1],

@@ -1,0 +1,118 @@
+"""Images that would make a figure mislead: blank ones, those that use a sliver of the range, frames left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sslcurr.data.decode.image import SLIVER, Traits
+from sslcurr.data.pack import Pack
+from sslcurr.errors import DataError
+from sslcurr.wording import and_more
+
+__all__ = ["Flaws", "flaws_of", "require_content"]
+
+HINT = "sslcurr data check lists them: correct their files (window, no-data value, transparency) or take them out"
+
+
+@dataclass
+class Flaws:
+    """Names of images by what is odd about them, each with what there is to say of it; see `Traits`.
+
+    `narrow` are not blank; `transparent` are among the blank. Of `without_data` and `beside` nothing is wrong.
+    """
+
+    blank: dict[str, str] = field(default_factory=dict)
+    transparent: dict[str, str] = field(default_factory=dict)
+    narrow: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    without_data: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What would make a figure mislead, a line each kind."""
+        opaque = {name: "" for name in self.blank if name not in self.transparent}
+        lines = [
+            (opaque, "blank, every pixel is the same"),
+            (self.transparent, "transparent everywhere, and so black: save them without transparency"),
+            (self.narrow, f"less than {SLIVER:.0%} of the range of brightness is used"),
+            (self.left_out, "only the first frame is used: --frames all takes each for an image, --frames first one"),
+        ]
+        return [_sentence(names, what) for names, what in lines if names]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing and misleads nobody, a line each kind."""
+        lines = [
+            (self.without_data, "pixels without a value are black, and do not count for the window"),
+            (self.beside, "of several pictures in one file, the main one is used"),
+        ]
+        return [_sentence(names, what) for names, what in lines if names]
+
+    def reasons(self) -> dict[str, str]:
+        """What is wrong with each image, for a table."""
+        reasons = dict.fromkeys(self.blank, "blank") | dict.fromkeys(self.transparent, "transparent")
+        reasons |= {name: f"uses {text} only" for name, text in self.narrow.items()}
+        for name, text in self.left_out.items():
+            reasons[name] = "; ".join([*([reasons[name]] if name in reasons else []), f"has {text}"])
+        return reasons
+
+
+def _sentence(names: dict[str, str], what: str) -> str:
+    name, text = next(iter(names.items()))
+    return f"{name}{f' ({text})' if text else ''}{and_more(len(names))}: {what}"
+
+
+def flaws_of(images: Iterable[tuple[str, Traits, int]]) -> Flaws:
+    """What is odd about images: their names, traits and numbers of pixels."""
+    flaws = Flaws()
+    for name, traits, area in images:
+        if traits.is_blank:
+            flaws.blank[name] = ""
+        elif traits.range_used < SLIVER:
+            flaws.narrow[name] = f"{traits.low} to {traits.high} of 255"
+        if traits.is_blank and traits.is_transparent:
+            flaws.transparent[name] = ""
+        if traits.frames_left_out:
+            flaws.left_out[name] = f"{traits.frames_left_out + 1} frames"
+        if traits.no_data:
+            flaws.without_data[name] = f"{traits.no_data / area:.1%}"
+        if traits.pictures_beside:
+            flaws.beside[name] = f"{traits.pictures_beside + 1} pictures"
+    return flaws
+
+
+def require_content(pack: Pack) -> list[str]:
+    """What is odd about the images of a pack, in sentences; none for a pack of a version that did not look.
+
+    Raises DataError if every image of it, or of a class or a given split, is blank, or every image uses a sliver of the
+    range at most: what is trained or measured on them says nothing of what they show.
+    """
+    if pack.traits is None:
+        return []
+    rows = [None if row[0] < 0 else Traits.of_integers(row) for row in pack.traits.tolist()]
+    areas = (pack.heights.astype(int) * pack.widths).tolist()
+    flaws = flaws_of(
+        (name, traits, area) for name, traits, area in zip(pack.names, rows, areas, strict=True) if traits is not None
+    )
+    _require_some(pack.names, flaws.blank, "every image is blank, each with its pixels the same")
+    _require_some(
+        pack.names,
+        flaws.blank | flaws.narrow,
+        f"every image is blank or uses less than {SLIVER:.0%} of the range of brightness",
+    )
+    for code, name in enumerate(pack.classes):
+        members = [pack.names[i] for i in (pack.labels == code).nonzero()[0].tolist()]
+        _require_some(members, flaws.blank, f"every image of class {name} is blank, each with its pixels the same")
+    given = [] if pack.splits is None else pack.splits.tolist()
+    for split in sorted(set(given) - {""}):
+        members = [name for name, part in zip(pack.names, given, strict=True) if part == split]
+        _require_some(members, flaws.blank, f"every image of the split {split} is blank, each with its pixels the same")
+    return [*flaws.problems, *flaws.notes]
+
+
+def _require_some(names: Sequence[str], flawed: dict[str, str], what: str) -> None:
+    """Raise DataError if all of these images are among the flawed."""
+    if names and all(name in flawed for name in names):
+        raise DataError(f"{what} ({names[0]}{and_more(len(names))})", HINT)
