@@ -97,7 +97,7 @@ class ImageOptions:
         _option(
             DATA,
             "--frames",
-            "Files with several frames (DICOM) or pages (TIFF): refuse them, take the first, or all (one group per file).",
+            "Files with several frames (DICOM) or pages (TIFF): refuse, take the first, or all (one group per file).",
             callback=check_frames,
             metavar="refuse|first|all",
         ),

@@ -35,8 +35,8 @@ class Findings:
 
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
-    cannot be decoded. `copies` are sets of names of images with equal pixels, but for blank ones; `contradictions` those
-    among them with different labels, `across` those in different given splits, `apart` those that no group holds
+    cannot be decoded. `copies` are sets of names of images with equal pixels, without blank ones; `contradictions`
+    those among them with different labels, `across` those in different given splits, `apart` those that no group holds
     together. `flaws` are blank images, those that use a sliver of the range, and files of which frames are left out.
     `empty` are classes without an image, `undivided` why the images cannot be divided, `parts` how many would train,
     validate, test and be used for nothing, being of a group that validates or tests.
