@@ -179,7 +179,8 @@ def layout_of(dataset: Any, *, is_native: bool, is_jpeg: bool) -> Layout:
     is_signed = _integer(dataset, "PixelRepresentation", 0, range(2)) == 1
     planar = _integer(dataset, "PlanarConfiguration", 0, range(2))
     layout = Layout(rows, columns, samples, frames, allocated, stored, high, is_signed, photometric, planar)
-    if is_native and len(getattr(dataset, keyword)) * 8 >= layout.frame_bits * (frames + 1) + 16:
+    # One byte, or an incomplete frame, may be padding.
+    if is_native and len(getattr(dataset, keyword)) * 8 - frames * layout.frame_bits >= max(16, layout.frame_bits):
         raise BrokenImage("it has pixels for more images than its header says (frames, size or bits are wrong)")
     return layout
 
