@@ -30,9 +30,13 @@ RENAMINGS: dict[str, dict[str, str]] = {
 # Names that differ inside a block: lightly's own ResNet and others for CIFAR.
 INNER_RENAMINGS = {".shortcut.": ".downsample."}
 
-# torchvision's DenseNet before 0.3, in which the released CheXNet and many after it were saved: norm.1 for norm1. The
-# pattern is torchvision's own (models/densenet.py, _load_state_dict).
-OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+# Names of layers that have changed. The first are those of torchvision's DenseNet before 0.3, in which the released
+# CheXNet and many after it were saved (norm.1 for norm1; the pattern is of torchvision's models/densenet.py,
+# _load_state_dict), the second those of MONAI's.
+FORMER_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(denselayer\d+\.)layers\."), r"\1"),
+)
 
 # Words of a prefix that say a network follows another one as a moving average, and is not trained itself.
 COPY_WORDS = {"momentum", "target", "key", "k", "m", "ema", "shadow", "slow", "averaged"}
@@ -127,7 +131,9 @@ def _needed(table: dict[str, tuple[int, ...]]) -> list[str]:
 
 def _as_now(name: str) -> str:
     """The name that torchvision gives a layer today."""
-    return OLD_DENSE_LAYER.sub(r"\1\2.", name)
+    for pattern, replacement in FORMER_NAMES:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 def _renamed(parts: list[str], renaming: str, table: dict[str, tuple[int, ...]]) -> str | None:
