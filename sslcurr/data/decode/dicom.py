@@ -376,9 +376,9 @@ def _whole_frame(dataset: Any, syntax: str, frame: int, frames: int) -> bytes:
 def _require_possible_size(data: bytes, syntax: str) -> None:
     """Raise BrokenImage for compressed pixels that say they are more than is read, whatever the header says."""
     width = height = 0
-    if syntax in JPEG_2000 and (start := data.find(START_OF_JPEG_2000)) >= 0 and start + 24 <= len(data):
-        width, height = struct.unpack_from(">II", data, start + 8)
-    elif syntax.startswith(FAMILY_OF_JPEG) and syntax not in JPEG_2000:
+    if data.startswith(START_OF_JPEG_2000) and len(data) >= 16:
+        width, height = struct.unpack_from(">II", data, 8)
+    elif syntax.startswith(FAMILY_OF_JPEG):
         position = 2
         while position + 9 <= len(data) and data[position] == 0xFF:
             if data[position + 1] in (*FRAME_HEADERS, JPEG_LS_FRAME):

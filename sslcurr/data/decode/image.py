@@ -35,7 +35,7 @@ REVISED = frozenset({".tif", ".tiff"})
 END_SHARE = 0.001
 """The share of pixels at either end that does not count for the range that an image uses."""
 
-MOST_SAMPLES = 2**18
+MOST_SAMPLES = 2**16
 """Of an image with more samples, an even part is looked at for the range that it uses."""
 
 
@@ -89,7 +89,7 @@ class Traits:
     def look_at(self, image: np.ndarray) -> None:
         """Note which range the decoded image uses, uint8 [H, W, C], and whether it is blank."""
         self.is_blank = _is_blank(image)
-        step = max(1, image.size // image.shape[2] // MOST_SAMPLES)
+        step = max(1, image.size // MOST_SAMPLES)
         counts = np.bincount(image.reshape(-1, image.shape[2])[::step].reshape(-1), minlength=256)
         if self.is_deep:
             for end in (0, 255):

@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sslcurr.data.decode.depth import window
 from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, PICTURES, BrokenImage, Traits
-from sslcurr.data.decode.whole import ends_grey, require_all_rows, require_all_scans, require_strips
+from sslcurr.data.decode.whole import ends_grey, fill, require_all_rows, require_all_scans, require_strips
 from sslcurr.errors import DataError
 from sslcurr.wording import reason_of
 
@@ -196,11 +196,12 @@ def _load_picture(data: bytes, frame: int | None, size: int | None, traits: Trai
         drafted = image.draft(None, (least, least)) if least else None  # None for all but JPEG
         reduced = None if drafted is None or image.size == (width, height) else (drafted[1], width, height)
         require_strips(image)
+        rows = fill(image) if image.format == "PNG" and page == 0 else None
         deep = _load_deep_colour(image, data, page)
         if deep is None:
             image.load()
             deep = _load_deep_grey(image)
-        _require_whole(image, data, page)
+        _require_whole(image, data, rows)
         no_data = _no_data(image, deep)
         if deep is not None:
             traits.is_deep = True
@@ -223,10 +224,10 @@ def _opened_at(data: bytes, page: int) -> ImageFile.ImageFile:
     return image
 
 
-def _require_whole(image: ImageFile.ImageFile, data: bytes, page: int) -> None:
-    """Raise BrokenImage if a loaded image is filled up with what is not in its file."""
-    if image.format == "PNG" and page == 0:
-        require_all_rows(image, partial(_open, data))
+def _require_whole(image: ImageFile.ImageFile, data: bytes, rows: np.ndarray | None) -> None:
+    """Raise BrokenImage if a loaded image is filled up with what is not in its file; `rows` are of `whole.fill`."""
+    if rows is not None:
+        require_all_rows(image, rows, partial(_open, data))
     elif image.format in ("JPEG", "MPO"):
         require_all_scans(data, is_grey_at_end=ends_grey(image))
 

@@ -17,7 +17,15 @@ from PIL import Image, ImageFile
 
 from sslcurr.data.decode.image import BrokenImage
 
-__all__ = ["AFTER_SCAN", "FRAME_HEADERS", "ends_grey", "require_all_rows", "require_all_scans", "require_strips"]
+__all__ = [
+    "AFTER_SCAN",
+    "FRAME_HEADERS",
+    "ends_grey",
+    "fill",
+    "require_all_rows",
+    "require_all_scans",
+    "require_strips",
+]
 
 # In a JPEG's compressed data, 0xff is followed by zero or is a restart marker; anything else ends it.
 AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -31,8 +39,7 @@ NUM_COEFFICIENTS = 64
 # What follows the compressed data where it should have ended: any bytes without a marker serve.
 FILLER = bytes(range(1, 255)) * 20
 
-# What a decoder leaves as it was where a file has no samples. Neither is what a decoder writes of itself.
-FILL = 171
+FILL, OTHER_FILL = 171, 84  # no bit of which is the same
 
 IMAGE_LENGTH = 257  # of TIFF
 
@@ -40,22 +47,40 @@ TOO_FEW_ROWS = "it has fewer rows than its header says"
 ENDS_EARLY = "its compressed pixels end early"
 
 
-def require_all_rows(image: ImageFile.ImageFile, open_again: Callable[[], ImageFile.ImageFile]) -> None:
-    """Raise BrokenImage if the last row of a loaded PNG is not in its file, which Pillow leaves at zero.
+def fill(image: ImageFile.ImageFile, value: int = FILL) -> np.ndarray:
+    """Give an opened PNG pixels of one value before it is loaded, and return its last two rows.
 
-    Only a PNG with a last row of zeros, of which there are sound ones, is decoded once more, onto something else.
-    `open_again` opens it anew.
+    Pillow writes the rows of the file over them, and would leave zeros where there are none, as sound files have too.
     """
-    are_zero = [not row.any() for row in _last_rows(image)]
-    if not any(are_zero):
+    filled = Image.new(image.mode, image.size, value)
+    rows = _last_rows(filled)
+    image.im = filled.im
+    return rows
+
+
+def require_all_rows(
+    image: ImageFile.ImageFile, rows: np.ndarray, open_again: Callable[[], ImageFile.ImageFile]
+) -> None:
+    """Raise BrokenImage if one of the last two rows of a loaded PNG is not in its file.
+
+    rows: what `fill` gave before it was loaded. Where a row is still as it was, the PNG is decoded once more onto other
+    pixels, as its own may be like these. `open_again` opens it anew.
+    """
+    untouched = _equal_rows(_last_rows(image), rows)
+    if not untouched.any():
         return
     again = open_again()
-    filled = Image.new(again.mode, again.size, FILL)
-    again.im = filled.copy().im
+    others = fill(again, OTHER_FILL)
     again.load()
-    for is_zero, row, unfilled in zip(are_zero, _last_rows(again), _last_rows(filled), strict=True):
-        if is_zero and np.array_equal(row, unfilled):
-            raise BrokenImage(TOO_FEW_ROWS)
+    if (untouched & _equal_rows(_last_rows(again), others)).any():
+        raise BrokenImage(TOO_FEW_ROWS)
+
+
+def _equal_rows(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which rows are equal, bool [2]; none in arrays of different shapes."""
+    if rows.shape != others.shape:
+        return np.zeros(len(rows), bool)
+    return np.array([np.array_equal(row, other) for row, other in zip(rows, others, strict=True)])
 
 
 def require_strips(image: ImageFile.ImageFile) -> None:
