@@ -322,7 +322,7 @@ def _widened(state: dict[str, Tensor]) -> tuple[str, int] | None:
         if group is None or not all(each in group.keys for each in _needed(table)) or _surplus(state, table, group):
             continue
         shapes = {each: tuple(state[group.keys[each]].shape) for each in _needed(table)}
-        factor = shapes["conv1.weight"][0] // table["conv1.weight"][0]
+        factor = shapes["conv1.weight"][0] // table["conv1.weight"][0] if shapes["conv1.weight"] else 0
         if factor > 1 and all(_is_wider(shapes[each], table[each], factor) for each in shapes):
             return name, factor
     return None

@@ -37,7 +37,10 @@ class Flaws:
             (opaque, "blank, every pixel is the same"),
             (self.transparent, "transparent everywhere, and so black: save them without transparency"),
             (self.narrow, f"less than {SLIVER:.0%} of the range of brightness is used"),
-            (self.left_out, "only the first frame is used: --frames all takes each for an image, --frames first one"),
+            (
+                self.left_out,
+                "only the first frame is used; --frames all takes each, --frames first says that this is meant",
+            ),
         ]
         return [_sentence(names, what) for names, what in lines if names]
 

@@ -60,7 +60,7 @@ PROBLEMS = [
     "a/3.png: blank, every pixel is the same",
     "a/4.png, and 1 more: transparent everywhere, and so black: save them without transparency",
     "b/5.png (0 to 16 of 255): less than 10% of the range of brightness is used",
-    "a/9.gif (4 frames): only the first frame is used: --frames all takes each for an image, --frames first one",
+    "a/9.gif (4 frames): only the first frame is used; --frames all takes each, --frames first says that this is meant",
 ]
 NOTES = [
     "b/8.tif (30.0%): pixels without a value are black, and do not count for the window",

@@ -251,7 +251,7 @@ def _decode(data: bytes, frame: int | None, traits: Traits) -> np.ndarray:
     pixels, colour_space = _pixels(dataset, decoder, layout, frame)
     image = _Image(dataset, layout, frame, _keeps_sign(syntax), traits)
     if pixels.ndim == 3:
-        return _colour(pixels, colour_space, layout)
+        return _colour(pixels, colour_space, image)
     if colour_space == "PALETTE COLOR":
         return _by_palette(pixels, image)
     if colour_space not in MONOCHROME:
@@ -466,16 +466,20 @@ class _Image:
         self.traits.decoder = DECODER
 
 
-def _colour(pixels: np.ndarray, colour_space: str, layout: Layout) -> np.ndarray:
+def _colour(pixels: np.ndarray, colour_space: str, image: _Image) -> np.ndarray:
+    layout = image.layout
     if pixels.shape[2] != 3:
         raise BrokenImage(f"it has {pixels.shape[2]} samples a pixel; 1 and 3 are read")
     if colour_space != "RGB":
         raise BrokenImage("its header names a colour space that is not read")
+    if layout.shift:
+        image.mend()
     if pixels.dtype.kind == "u" and layout.stored == 8:
         shown = pixels >> layout.shift if layout.shift else pixels
         return np.ascontiguousarray(shown.astype(np.uint8, copy=False))
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 4 and layout.stored < 8 * pixels.dtype.itemsize:
         pixels = (pixels >> layout.shift) & pixels.dtype.type((1 << layout.stored) - 1)
+    image.traits.is_deep = True
     return np.ascontiguousarray(window(pixels))
 
 
@@ -583,6 +587,8 @@ def _grey_by_pixel(pixels: np.ndarray, image: _Image) -> np.ndarray:
     bits, layout = 8 * pixels.dtype.itemsize, image.layout
     if pixels.dtype.kind != "f" and (unused := bits - layout.stored) > 0:
         pixels = pixels.astype(pixels.dtype.newbyteorder("=")) << (unused - layout.shift) >> unused
+        if layout.shift:
+            image.mend()
     values = _modality(pixels, image)
     shown = _voi(values, image)
     if shown is not None:

@@ -179,10 +179,20 @@ def layout_of(dataset: Any, *, is_native: bool, is_jpeg: bool) -> Layout:
     is_signed = _integer(dataset, "PixelRepresentation", 0, range(2)) == 1
     planar = _integer(dataset, "PlanarConfiguration", 0, range(2))
     layout = Layout(rows, columns, samples, frames, allocated, stored, high, is_signed, photometric, planar)
-    # One byte, or an incomplete frame, may be padding.
-    if is_native and len(getattr(dataset, keyword)) * 8 - frames * layout.frame_bits >= max(16, layout.frame_bits):
-        raise BrokenImage("it has pixels for more images than its header says (frames, size or bits are wrong)")
+    if is_native:
+        _require_as_many(8 * len(getattr(dataset, keyword)), layout)
     return layout
+
+
+def _require_as_many(bits: int, layout: Layout) -> None:
+    """Raise BrokenImage if uncompressed pixels of so many bits are not those of the layout."""
+    # Two pixels share their colours there.
+    expected = layout.frames * layout.frame_bits * (2 if layout.photometric == "YBR_FULL_422" else 3) // 3
+    if bits < expected:
+        raise BrokenImage("its pixels are cut off, or fewer than its header says (frames, size or bits are wrong)")
+    # One byte, or an incomplete frame, may be padding.
+    if bits - expected >= max(16, layout.frame_bits):
+        raise BrokenImage("it has pixels for more images than its header says (frames, size or bits are wrong)")
 
 
 def overlay_bits(dataset: Any) -> int:

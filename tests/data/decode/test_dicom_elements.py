@@ -128,6 +128,27 @@ def test_pixels_for_several_images_in_a_header_of_one_are_refused():
         decode_dicom(changed(made(PICTURE), BitsAllocated=8, BitsStored=8, HighBit=7))
 
 
+@pytest.mark.parametrize(
+    "elements", [{"Rows": 400}, {"SamplesPerPixel": 3}, {"BitsAllocated": 32}, {"NumberOfFrames": "2"}]
+)
+def test_pixels_for_fewer_than_a_header_says_are_refused(elements):
+    with pytest.raises(BrokenImage, match="fewer than its header says"):
+        decode_dicom(changed(made(PICTURE, bits=12), **elements), 0)
+
+
+@pytest.mark.parametrize("keyword", ["PhotometricInterpretation", "PixelRepresentation", "HighBit"])
+def test_a_value_that_cannot_be_is_a_default_or_refused(keyword):
+    data = made(PICTURE, bits=12, **WINDOW)
+    if keyword == "PhotometricInterpretation":
+        for value in ("RGB", "GRAYSCALE"):
+            with pytest.raises(BrokenImage):
+                decode_dicom(changed(data, PhotometricInterpretation=value))
+    else:
+        assert np.array_equal(
+            decode_dicom(changed(data, **{keyword: 9 if keyword != "HighBit" else 3})), decode_dicom(data)
+        )
+
+
 # --- where a sample lies in its word
 
 
