@@ -249,7 +249,7 @@ def _decode(data: bytes, frame: int | None, traits: Traits) -> np.ndarray:
     layout = layout_of(dataset, is_native=decoder.is_native, is_jpeg=str(syntax) in (JPEG_BASELINE, JPEG_EXTENDED))
     layout.write_to(dataset)
     pixels, colour_space = _pixels(dataset, decoder, layout, frame)
-    image = _Image(dataset, layout, frame, _keeps_sign(syntax), traits)
+    image = _Image(dataset, layout, frame, _keeps_sign(str(syntax), layout), traits)
     if pixels.ndim == 3:
         return _colour(pixels, colour_space, image)
     if colour_space == "PALETTE COLOR":
@@ -309,7 +309,7 @@ def _pixels(dataset: Any, decoder: Any, layout: Layout, frame: int) -> tuple[np.
     syntax = str(decoder.UID)
     # Options of pydicom, which types each of them by itself.
     options: dict[str, Any] = {"allow_excess_frames": False}
-    if not _keeps_sign(syntax):
+    if not _keeps_sign(syntax, layout):
         options["correct_unused_bits"] = False  # the look-up table does it, without two passes over a copy
     if decoder.is_native:
         try:
@@ -343,9 +343,11 @@ def _pixels(dataset: Any, decoder: Any, layout: Layout, frame: int) -> tuple[np.
     raise BrokenImage(f"its pixels cannot be decoded ({name})")
 
 
-def _keeps_sign(syntax: Any) -> bool:
-    """Whether pydicom itself gives samples of this kind their sign and drops their unused bits."""
-    return str(syntax) in JPEG_LS or str(syntax).startswith((JPEG_2000[0][:-1], "1.2.840.10008.1.2.4.20"))
+def _keeps_sign(syntax: str, layout: Layout) -> bool:
+    """Whether pydicom itself gives samples of this kind their sign and drops their unused bits, which it takes for the
+    highest."""
+    is_of_them = syntax in JPEG_LS or syntax.startswith((JPEG_2000[0][:-1], "1.2.840.10008.1.2.4.20"))
+    return is_of_them and layout.shift == 0
 
 
 def _whole_frame(dataset: Any, syntax: str, frame: int, frames: int) -> bytes:
@@ -501,7 +503,7 @@ def _stored_of(codes: np.ndarray, image: _Image) -> tuple[np.ndarray, int]:
     used = int(np.bitwise_or.reduce(flat)) & ~overlays
     varying = used & ~int(np.bitwise_and.reduce(flat))
     if shift and varying & ((1 << shift) - 1):
-        if used >> bits:
+        if used >> bits and not _are_signs(codes, 0, bits, overlays, image):
             raise BrokenImage("its samples lie at other bits than its header says (HighBit)")
         shift = 0
     if varying >> (shift + bits) and not _are_signs(codes, shift, bits, overlays, image):

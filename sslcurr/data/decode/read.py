@@ -56,7 +56,7 @@ REDUCING_GAP = 2.0
 JPEG_START = b"\xff\xd8"
 
 NEW_SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # of TIFF
-GDAL_NODATA = 42113
+GDAL_NODATA, COLOR_MAP = 42113, 320
 NO_DATA_BEYOND = 1e30
 """Floats beyond this are the type's own limits, as writers of grids use them for no data, and no measurement."""
 
@@ -437,6 +437,17 @@ def _grey_samples(image: ImageFile.ImageFile) -> np.ndarray:
     return values[..., None]
 
 
+def _low_palette(image: Image.Image) -> np.ndarray | None:
+    """The palette of a TIFF with colours of 8 bits where 16 are meant, uint8 [N, 3]; None for any other.
+
+    Pillow takes the high bytes, which are all zero. libtiff's tools look for this too (`checkcmap` of tiff2rgba).
+    """
+    colours = np.asarray(getattr(image, "tag_v2", {}).get(COLOR_MAP, ()))
+    if colours.size == 0 or colours.size % 3 or not 0 < colours.max() < 256:
+        return None
+    return colours.reshape(3, -1).T.astype(np.uint8)
+
+
 def _no_data(image: ImageFile.ImageFile, deep: np.ndarray | None) -> np.ndarray | None:
     """Where a loaded image has no value though there is a number, bool [H, W, 1]; None if nowhere.
 
@@ -463,6 +474,9 @@ def _no_data(image: ImageFile.ImageFile, deep: np.ndarray | None) -> np.ndarray 
 
 
 def _load_8_bit(image: Image.Image, traits: Traits) -> np.ndarray:
+    if image.mode == "P" and (palette := _low_palette(image)) is not None:
+        traits.decoder = DECODER
+        return palette[np.asarray(image)]
     if image.has_transparency_data:
         if image.mode == "La":
             image = image.convert("LA")

@@ -19,6 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -162,6 +163,19 @@ def test_samples_lie_below_their_high_bit(high, dtype, syntax):
     data = made((picture << (high - 11)).astype(dtype), bits=12, syntax=syntax, HighBit=high, **window)
     assert np.array_equal(decode_dicom(data, None, traits), decode_dicom(made(picture, bits=12, **window)))
     assert traits.decoder == (1 if high == 11 else 2)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("dtype", ["u2", "i2"])
+def test_compressed_samples_lie_below_their_high_bit_too(syntax, dtype):
+    picture = (smooth(64, 64, top=4095) - (2048 if dtype == "i2" else 0)).astype(dtype)
+    window = {"WindowCenter": 200, "WindowWidth": 1500}
+    expected = decode_dicom(made(picture, bits=12, **window))
+    data = made((picture << 4).astype(dtype), syntax=syntax, **window)
+    assert np.array_equal(decode_dicom(changed(data, BitsStored=12)), expected)
+    assert np.array_equal(decode_dicom(changed(data, BitsStored=12, HighBit=15)), expected)
+    beside = made(picture, bits=12, syntax=syntax, **window)  # below its high bit, whatever the header says
+    assert np.array_equal(decode_dicom(changed(beside, HighBit=15)), expected)
 
 
 def test_left_aligned_samples_of_32_bits_and_of_colour():

@@ -268,6 +268,20 @@ def test_a_value_for_no_data_that_nothing_declares_leaves_a_sliver():
     assert traits_of(geotiff((values > 0).astype("f4"), None)).range_used == 1
 
 
+@pytest.mark.parametrize("scale", [256, 257, 1])
+def test_a_palette_of_a_tiff_may_have_8_bits_where_16_are_meant(scale):
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3))
+    image = Image.fromarray(random_pixels(9, 7)).convert("P")
+    image.putpalette(colours.astype("u1").tobytes())
+    data = bytearray(encoded(image, "TIFF"))
+    with Image.open(io.BytesIO(bytes(data))) as opened:
+        written = struct.pack("<768H", *opened.tag_v2[320])
+    at = bytes(data).index(written)
+    data[at : at + len(written)] = struct.pack("<768H", *(colours.T.reshape(-1) * scale).tolist())
+    assert np.array_equal(decode(bytes(data)), colours[np.asarray(image)])
+    assert traits_of(bytes(data)).decoder == (2 if scale == 1 else 1)
+
+
 # --- what is noted of pixels
 
 
