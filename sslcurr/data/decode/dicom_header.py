@@ -227,8 +227,8 @@ def table_of(dataset: Any, item: Any, *, is_signed: bool, prefix: str = "LUT", d
     """The table in an item of a sequence; None if it has no descriptor or no data.
 
     The descriptor is read so: a length of 0 means 65,536; the first value is negative from 32,768 on where values
-    `is_signed`, and never where they are not; the bits are those of the entries where it says 16, which is the size
-    that they are stored in, and where the entries need more than it says or less than a quarter of their range.
+    `is_signed`, and never where they are not; the bits are as many as the entries need where these go beyond what it
+    says, or use less than a quarter of that: many writers put there the 16 bits of a word.
 
     Raises BrokenImage if the table is shorter than its descriptor says.
     """
@@ -257,7 +257,7 @@ def table_of(dataset: Any, item: Any, *, is_signed: bool, prefix: str = "LUT", d
     highest = int(entries.max())
     needed = max(8, highest.bit_length())
     bits = said
-    if not 1 <= said <= 16 or said == 16 or highest >= 1 << said or highest < 1 << max(0, said - 2):
+    if not 1 <= said <= 16 or highest >= 1 << said or highest < 1 << max(0, said - 2):
         bits = needed
     return Table(entries, first, bits, written)
 

@@ -189,8 +189,9 @@ def _load(data: bytes, frame: int | None, size: int | None, traits: Traits) -> L
 def _load_picture(data: bytes, frame: int | None, size: int | None, traits: Traits) -> Loaded:
     """As `_load`, for a file that is not DICOM."""
     with _open(data) as image:
-        page = _choose_page(image, frame, traits)
         _check_size(image)
+        page = _choose_page(image, frame, traits)
+        _check_size(image)  # a page may have another
         width, height = image.size
         least = 0 if size is None else SMALLEST_DRAFT * size
         drafted = image.draft(None, (least, least)) if least else None  # None for all but JPEG

@@ -325,6 +325,8 @@ def test_the_bits_of_a_descriptor_hold_where_the_entries_do_not_deny_them():
     stored = np.array([[0, 1, 2]], "u2")
     assert shown(made(stored, VOILUTSequence=[lut(0, [0, 1024, 2047], 12)])) == [0, 64, 127]
     assert shown(made(stored, VOILUTSequence=[lut(0, [0, 100, 200], 8)])) == [0, 100, 200]
+    assert shown(made(stored, VOILUTSequence=[lut(0, [0, 16384, 32767], 16)])) == [0, 64, 127]
+    assert shown(made(stored, VOILUTSequence=[lut(0, [0, 8192, 16383], 16)])) == [0, 128, 255]
 
 
 @pytest.mark.parametrize("kind", ["US", "SS"])
