@@ -181,7 +181,9 @@ def _load(data: bytes, frame: int | None, size: int | None, traits: Traits) -> L
     except MemoryError as error:
         raise BrokenImage("there is not enough memory to decode it") from error
     except DECODER_ERRORS as error:
-        raise BrokenImage(reason_of(error)) from error
+        name = type(error).__name__
+        reason = reason_of(error)
+        raise BrokenImage(f"the file is damaged ({name})" if reason == name else reason) from error
     traits.look_at(loaded[0])
     return loaded
 
