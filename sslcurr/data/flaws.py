@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sslcurr.data.decode.image import SLIVER, Traits
 from sslcurr.data.pack import Pack
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more
 
-__all__ = ["Flaws", "flaws_of", "require_content"]
+__all__ = ["Flaws", "flaws_of", "notes_on", "require_content"]
 
 HINT = "sslcurr data check lists them: correct their files (window, no-data value, transparency) or take them out"
 
@@ -86,33 +88,38 @@ def flaws_of(images: Iterable[tuple[str, Traits, int]]) -> Flaws:
     return flaws
 
 
-def require_content(pack: Pack) -> list[str]:
-    """What is odd about the images of a pack, in sentences; none for a pack of a version that did not look.
+def notes_on(pack: Pack) -> list[str]:
+    """What is odd about the images of a pack, in sentences; none for a pack of a version that did not look."""
+    flaws = _flaws_in(pack)
+    return [*flaws.problems, *flaws.notes]
 
-    Raises DataError if every image of it, or of a class or a given split, is blank, or every image uses a sliver of the
-    range at most: what is trained or measured on them says nothing of what they show.
+
+def require_content(pack: Pack) -> None:
+    """Raise DataError if what is trained or measured on the images of a pack would say nothing of what they show.
+
+    That is so if every image of it, or of a class or a given split, is blank, or if every image uses a sliver of the
+    range at most.
     """
-    if pack.traits is None:
-        return []
-    rows = [None if row[0] < 0 else Traits.of_integers(row) for row in pack.traits.tolist()]
-    areas = (pack.heights.astype(int) * pack.widths).tolist()
-    flaws = flaws_of(
-        (name, traits, area) for name, traits, area in zip(pack.names, rows, areas, strict=True) if traits is not None
-    )
-    _require_some(pack.names, flaws.blank, "every image is blank, each with its pixels the same")
-    _require_some(
-        pack.names,
-        flaws.blank | flaws.narrow,
-        f"every image is blank or uses less than {SLIVER:.0%} of the range of brightness",
-    )
+    flaws = _flaws_in(pack)
+    blank = "is blank, each with its pixels the same"
+    _require_some(pack.names, flaws.blank, f"every image {blank}")
+    narrow = f"is blank or uses less than {SLIVER:.0%} of the range of brightness"
+    _require_some(pack.names, flaws.blank | flaws.narrow, f"every image {narrow}")
     for code, name in enumerate(pack.classes):
-        members = [pack.names[i] for i in (pack.labels == code).nonzero()[0].tolist()]
-        _require_some(members, flaws.blank, f"every image of class {name} is blank, each with its pixels the same")
+        members = [pack.names[i] for i in np.flatnonzero(pack.labels == code).tolist()]
+        _require_some(members, flaws.blank, f"every image of class {name} {blank}")
     given = [] if pack.splits is None else pack.splits.tolist()
     for split in sorted(set(given) - {""}):
         members = [name for name, part in zip(pack.names, given, strict=True) if part == split]
-        _require_some(members, flaws.blank, f"every image of the split {split} is blank, each with its pixels the same")
-    return [*flaws.problems, *flaws.notes]
+        _require_some(members, flaws.blank, f"every image of the split {split} {blank}")
+
+
+def _flaws_in(pack: Pack) -> Flaws:
+    if pack.traits is None:
+        return Flaws()
+    areas = (pack.heights.astype(np.int64) * pack.widths).tolist()
+    rows = zip(pack.names, pack.traits.tolist(), areas, strict=True)
+    return flaws_of((name, Traits.of_integers(row), area) for name, row, area in rows if row[0] >= 0)
 
 
 def _require_some(names: Sequence[str], flawed: dict[str, str], what: str) -> None:

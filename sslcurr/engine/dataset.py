@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sslcurr.data import masks
-from sslcurr.data.flaws import require_content
+from sslcurr.data.flaws import notes_on
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.packing import open_pack
@@ -78,7 +78,7 @@ def open_data(
     """The data set of a request, packed; `image_size` (that of a checkpoint) counts where the request has none.
 
     Raises:
-        SpecError, DataError: a size that cannot be; images that are not there, cannot be read, or are all blank.
+        SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
     source = catalog.find_source(request.dataset, request.data_root, request.frames)
     image_masks = masks.find_masks(source, request.masks)
@@ -96,7 +96,7 @@ def open_data(
         skip_broken=request.skip_broken,
         progress=progress,
     )
-    notes = [*source.notes, *require_content(pack)]
+    notes = [*source.notes, *notes_on(pack)]
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
     return Data(pack, size, split, tuple(notes), source.epochs, image_masks)

@@ -14,7 +14,7 @@ from sslcurr.data.check import check_source
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.image import Traits
-from sslcurr.data.flaws import flaws_of, require_content
+from sslcurr.data.flaws import flaws_of, notes_on, require_content
 from sslcurr.data.pack import load_pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources.catalog import find_source
@@ -154,7 +154,7 @@ def test_a_split_of_blank_images_stops_and_one_image_with_content_does_not(tmp_p
     noise(5).save(tmp_path / "test/a/0.png")
     noise(6).save(tmp_path / "test/b/0.png")
     pack = open_pack(find_source(str(tmp_path)), 16, tmp_path / "packs")
-    assert require_content(pack) == ["test/a/1.png, and 9 more: blank, every pixel is the same"]
+    assert notes_on(pack) == ["test/a/1.png, and 9 more: blank, every pixel is the same"]
 
 
 # --- packs
@@ -166,7 +166,7 @@ def test_a_pack_keeps_what_was_noted(flawed, tmp_path):
         traits = Traits()
         read.decode((flawed / name).read_bytes(), None, traits)
         assert Traits.of_integers(row) == traits
-    assert require_content(pack) == [*PROBLEMS, *NOTES]
+    assert notes_on(pack) == [*PROBLEMS, *NOTES]
 
 
 def strip_traits(folder) -> None:
@@ -187,10 +187,10 @@ def test_a_pack_without_notes_serves_and_what_is_taken_from_it_is_looked_at(tmp_
     older = open_pack(find_source(str(root)), 16, tmp_path / "packs")
     assert older.folder == pack.folder
     assert older.traits is None
-    assert require_content(older) == []
+    assert notes_on(older) == []
     noise(77).save(root / "a/7.png")
     newer = open_pack(find_source(str(root)), 16, tmp_path / "packs")
-    assert require_content(newer) == ["a/1.png: blank, every pixel is the same"]
+    assert notes_on(newer) == ["a/1.png: blank, every pixel is the same"]
 
 
 def test_a_part_without_notes_is_taken_up(tmp_path):
@@ -204,7 +204,7 @@ def test_a_part_without_notes_is_taken_up(tmp_path):
     pack = open_pack(find_source(str(root)), 16, tmp_path / "packs", skip_broken=True)
     assert pack.num_images == 11
     assert (pack.traits == -1).all()
-    assert require_content(pack) == []
+    assert notes_on(pack) == []
 
 
 def test_only_files_that_gave_other_pixels_are_known_by_more_than_their_bytes(tmp_path):
