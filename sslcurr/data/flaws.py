@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from sslcurr.wording import and_more
 __all__ = ["Flaws", "flaws_of", "notes_on", "require_content"]
 
 HINT = "sslcurr data check lists them: correct their files (window, no-data value, transparency) or take them out"
+
+BLANK = "is blank, each with its pixels the same"
+NARROW = f"is blank or uses less than {SLIVER:.0%} of the range of brightness"
+
+TRAITS = [each.name for each in fields(Traits)]
 
 
 @dataclass
@@ -100,29 +105,43 @@ def require_content(pack: Pack) -> None:
     That is so if every image of it, or of a class or a given split, is blank, or if every image uses a sliver of the
     range at most.
     """
-    flaws = _flaws_in(pack)
-    blank = "is blank, each with its pixels the same"
-    _require_some(pack.names, flaws.blank, f"every image {blank}")
-    narrow = f"is blank or uses less than {SLIVER:.0%} of the range of brightness"
-    _require_some(pack.names, flaws.blank | flaws.narrow, f"every image {narrow}")
-    for code, name in enumerate(pack.classes):
-        members = [pack.names[i] for i in np.flatnonzero(pack.labels == code).tolist()]
-        _require_some(members, flaws.blank, f"every image of class {name} {blank}")
-    given = [] if pack.splits is None else pack.splits.tolist()
-    for split in sorted(set(given) - {""}):
-        members = [name for name, part in zip(pack.names, given, strict=True) if part == split]
-        _require_some(members, flaws.blank, f"every image of the split {split} {blank}")
+    if pack.traits is None:
+        return
+    blank = _column(pack.traits, "is_blank") == 1
+    narrow = _is_narrow(pack.traits) | blank
+    everywhere = np.ones(pack.num_images, bool)
+    parts = [("every image", everywhere, blank, BLANK), ("every image", everywhere, narrow, NARROW)]
+    if blank.any():
+        parts += [
+            (f"every image of class {name}", pack.labels == code, blank, BLANK)
+            for code, name in enumerate(pack.classes)
+        ]
+        given = sorted(set(pack.splits.tolist()) - {""}) if pack.splits is not None else []
+        parts += [(f"every image of the split {split}", pack.splits == split, blank, BLANK) for split in given]
+    for which, members, flawed, what in parts:
+        count = int(np.count_nonzero(members))
+        if count and bool(flawed[members].all()):
+            raise DataError(f"{which} {what} ({pack.names[int(np.argmax(members))]}{and_more(count)})", HINT)
+
+
+def _column(traits: np.ndarray, name: str) -> np.ndarray:
+    """A trait of all images, int64 [N]; -1 where it is not known."""
+    return traits[:, TRAITS.index(name)]
+
+
+def _is_narrow(traits: np.ndarray) -> np.ndarray:
+    """Which images use less than `SLIVER` of the range, bool [N]."""
+    low, high = _column(traits, "low"), _column(traits, "high")
+    return (low >= 0) & (high - low < SLIVER * 255)
 
 
 def _flaws_in(pack: Pack) -> Flaws:
     if pack.traits is None:
         return Flaws()
-    areas = (pack.heights.astype(np.int64) * pack.widths).tolist()
-    rows = zip(pack.names, pack.traits.tolist(), areas, strict=True)
-    return flaws_of((name, Traits.of_integers(row), area) for name, row, area in rows if row[0] >= 0)
-
-
-def _require_some(names: Sequence[str], flawed: dict[str, str], what: str) -> None:
-    """Raise DataError if all of these images are among the flawed."""
-    if names and all(name in flawed for name in names):
-        raise DataError(f"{what} ({names[0]}{and_more(len(names))})", HINT)
+    # Few of a hundred thousand images are odd.
+    odd = _is_narrow(pack.traits)
+    for name in ("is_blank", "frames_left_out", "no_data", "pictures_beside"):
+        odd |= _column(pack.traits, name) > 0
+    areas = pack.heights.astype(np.int64) * pack.widths
+    places = np.flatnonzero(odd).tolist()
+    return flaws_of((pack.names[i], Traits.of_integers(pack.traits[i].tolist()), int(areas[i])) for i in places)
