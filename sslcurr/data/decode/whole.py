@@ -41,7 +41,7 @@ FILLER = bytes(range(1, 255)) * 20
 
 FILL, OTHER_FILL = 171, 84  # no bit of which is the same
 
-IMAGE_LENGTH = 257  # of TIFF
+IMAGE_LENGTH, STRIP_OFFSETS, TILE_OFFSETS = 257, 273, 324  # of TIFF
 
 TOO_FEW_ROWS = "it has fewer rows than its header says"
 ENDS_EARLY = "its compressed pixels end early"
@@ -84,8 +84,12 @@ def _equal_rows(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def require_strips(image: ImageFile.ImageFile) -> None:
-    """Raise BrokenImage if the strips or tiles of an opened TIFF do not reach its last row."""
-    height = getattr(image, "tag_v2", {}).get(IMAGE_LENGTH)
+    """Raise BrokenImage if the strips or tiles of an opened TIFF do not reach its last row, or some are not in it."""
+    tags = getattr(image, "tag_v2", {})
+    offsets = [tags.get(tag, ()) for tag in (STRIP_OFFSETS, TILE_OFFSETS)]
+    if any(0 in (each if isinstance(each, tuple) else (each,)) for each in offsets):
+        raise BrokenImage("parts of its pixels are not stored in it")
+    height = tags.get(IMAGE_LENGTH)
     ends = [tile.extents[3] for tile in image.tile if tile.extents is not None]
     if isinstance(height, int) and ends and max(ends) < height:
         raise BrokenImage(TOO_FEW_ROWS)

@@ -365,14 +365,17 @@ def test_a_png_without_its_palette_is_broken():
         decode(whole[:start] + whole[start + 12 + length :])
 
 
-def test_a_tiff_whose_strips_do_not_reach_its_end_is_broken(monkeypatch):
-    monkeypatch.setattr(TiffImagePlugin, "STRIP_SIZE", 60)
+def test_a_tiff_whose_strips_do_not_reach_its_end_is_broken():
     data = bytearray(tiff(random_pixels(16, 16, 1)))
     # Half of the rows to a strip, with the offset and length of one strip.
     at = data.index(struct.pack("<HHI", 278, 4, 1)) + 8
     struct.pack_into("<I", data, at, 8)
     with pytest.raises(BrokenImage, match="fewer rows"):
         decode(bytes(data))
+    sparse = bytearray(tiff(random_pixels(16, 16, 1)))
+    struct.pack_into("<I", sparse, sparse.index(struct.pack("<HHI", 273, 4, 1)) + 8, 0)
+    with pytest.raises(BrokenImage, match="not stored"):
+        decode(bytes(sparse))
 
 
 @pytest.mark.parametrize(
