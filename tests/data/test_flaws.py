@@ -217,7 +217,9 @@ def test_only_files_that_gave_other_pixels_are_known_by_more_than_their_bytes(tm
         "table_12.dcm": (made(stored, bits=12, VOILUTSequence=[lut(0, list(range(4096)), 12)]), False),
         "unit.dcm": (made(stored, bits=12, ModalityLUTSequence=[table]), False),
         "slope.dcm": (made(stored, bits=12, RescaleSlope=2, RescaleIntercept=1), False),
-        "no_slope.dcm": (made(stored, bits=12, RescaleIntercept=1), True),
+        # By percentiles an intercept alone changes nothing; by a window it does.
+        "no_slope.dcm": (made(stored, bits=12, RescaleIntercept=1), False),
+        "no_slope_window.dcm": (made(stored, bits=12, RescaleIntercept=1, WindowCenter=9, WindowWidth=9), True),
         "grid.tif": (geotiff(grid, None), False),
         "declared.tif": (geotiff(np.where(grid < 0.2, -1, grid), "-1"), True),
         "nowhere.tif": (geotiff(grid, "-1"), False),

@@ -30,6 +30,7 @@ from sslcurr.data.decode.dicom_header import (
     PIXEL_KEYWORDS,
     Layout,
     first_number,
+    has_words,
     inflated,
     items,
     layout_of,
@@ -571,6 +572,8 @@ def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
     stored = _signed(np.arange(2**bits, dtype=np.int32), bits, pixels.dtype.kind == "i")
     values = _modality(stored, image)
     table = _voi(values, image)
+    if _has_half_a_rescale(image) and (table is not None or bits == 8):
+        image.mend()
     if table is None and bits == 8 and values is stored and pixels.dtype.kind == "u":
         table = stored.astype(np.uint8)
     elif table is None:
@@ -594,6 +597,8 @@ def _grey_by_pixel(pixels: np.ndarray, image: _Image) -> np.ndarray:
     values = _modality(pixels, image)
     shown = _voi(values, image)
     if shown is not None:
+        if _has_half_a_rescale(image):
+            image.mend()
         return shown
     image.traits.is_deep = True
     return window(values, ~_is_padding(pixels, image, bits))
@@ -627,12 +632,24 @@ def _modality(stored: np.ndarray, image: _Image) -> np.ndarray:
             if table.first != table.written[0]:
                 image.mend()
             return table.of(stored)
-    source = _holder(image, ("RescaleSlope", "RescaleIntercept"), "PixelValueTransformationSequence")
-    slope, intercept = first_number(source, "RescaleSlope"), first_number(source, "RescaleIntercept")
-    if slope == 0 or (slope is None) != (intercept is None):
+    slope, intercept = _rescale(image)
+    if slope == 0:
         image.mend()
     slope, intercept = slope or 1.0, intercept or 0.0
     return stored if slope == 1 and intercept == 0 else stored.astype(np.float64) * slope + intercept
+
+
+def _rescale(image: _Image) -> tuple[float | None, float | None]:
+    source = _holder(image, ("RescaleSlope", "RescaleIntercept"), "PixelValueTransformationSequence")
+    if has_words(source, "RescaleSlope", "RescaleIntercept"):
+        image.mend()
+    return first_number(source, "RescaleSlope"), first_number(source, "RescaleIntercept")
+
+
+def _has_half_a_rescale(image: _Image) -> bool:
+    """Whether there is a slope or an intercept alone, which matters where values are not mapped by percentiles."""
+    slope, intercept = _rescale(image)
+    return (slope is None) != (intercept is None)
 
 
 def _voi(values: np.ndarray, image: _Image) -> np.ndarray | None:
@@ -651,7 +668,7 @@ def _voi(values: np.ndarray, image: _Image) -> np.ndarray | None:
     windows = list(zip(numbers(source, "WindowCenter"), numbers(source, "WindowWidth"), strict=False))
     for place, (centre, width) in enumerate(windows):
         if centre is not None and width is not None and width > 0 and width >= least:
-            if place:
+            if place or has_words(source, "WindowCenter", "WindowWidth"):
                 image.mend()
             return _by_window(values, centre, width, function)
     return None

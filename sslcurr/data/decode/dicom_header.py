@@ -24,6 +24,7 @@ __all__ = [
     "Layout",
     "Table",
     "first_number",
+    "has_words",
     "inflated",
     "items",
     "layout_of",
@@ -110,6 +111,18 @@ def _number(value: Any) -> float | None:
 def first_number(dataset: Any, keyword: str) -> float | None:
     """The first value of an element; None if it is absent, empty or not a finite number."""
     return next(iter(numbers(dataset, keyword)), None)
+
+
+def has_words(dataset: Any, *keywords: str) -> bool:
+    """Whether one of these numbers is written as text of another type, which versions before took for none."""
+    for keyword in keywords:
+        try:
+            value = dataset.get(keyword)
+        except DECODER_ERRORS:
+            continue
+        if isinstance(value, str) and first_number(dataset, keyword) is not None:
+            return True
+    return False
 
 
 def _integer(dataset: Any, keyword: str, default: int, accepted: range) -> int:
