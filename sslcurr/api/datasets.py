@@ -109,6 +109,8 @@ def check(session: Session, name: str, *, out: Path | None = None, duplicates: P
         session.reporter.note(note)
     with session.reporter.counting("decoding images") as progress:
         findings = checking.check_source(source, workers=request.workers, progress=progress)
+    for note in findings.flaws.notes:
+        session.reporter.note(note)
     if out is not None:
         _write_images(out, source, findings)
     if duplicates is not None:
@@ -140,11 +142,15 @@ def _checked(source: Source, findings: Findings) -> CheckDocument:
         empty_classes=findings.empty,
         undivided=findings.undivided,
         parts=findings.parts,
-        notes=list(source.notes),
+        notes=[*source.notes, *findings.flaws.notes],
         problems=len(findings.problems),
         root=str(source.root or ""),
         counts=counts,
         sentences=findings.problems,
+        blank=list(findings.flaws.blank),
+        narrow_range=list(findings.flaws.narrow),
+        frames_left_out=list(findings.flaws.left_out),
+        without_data=list(findings.flaws.without_data),
     )
 
 
@@ -156,7 +162,8 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[Any]) -> None
 def _write_images(path: Path, source: Source, findings: Findings) -> None:
     from sslcurr.data.check import numbered
 
-    reasons = {fault.name: fault.reason for fault in (*findings.faults, *findings.broken)}
+    reasons = findings.flaws.reasons()
+    reasons |= {fault.name: fault.reason for fault in (*findings.faults, *findings.broken)}
     groups = numbered(source.groups or [""] * len(source.names))
     splits = source.splits or [""] * len(source.names)
     rows = [

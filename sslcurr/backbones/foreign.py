@@ -30,6 +30,14 @@ RENAMINGS: dict[str, dict[str, str]] = {
 # Names that differ inside a block: lightly's own ResNet and others for CIFAR.
 INNER_RENAMINGS = {".shortcut.": ".downsample."}
 
+# Names of layers that have changed. The first are those of torchvision's DenseNet before 0.3, in which the released
+# CheXNet and many after it were saved (norm.1 for norm1; the pattern is of torchvision's models/densenet.py,
+# _load_state_dict), the second those of MONAI's.
+FORMER_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(denselayer\d+\.)layers\."), r"\1"),
+)
+
 # Words of a prefix that say a network follows another one as a moving average, and is not trained itself.
 COPY_WORDS = {"momentum", "target", "key", "k", "m", "ema", "shadow", "slow", "averaged"}
 
@@ -121,12 +129,19 @@ def _needed(table: dict[str, tuple[int, ...]]) -> list[str]:
     return [name for name in table if not name.endswith(COUNTER)]
 
 
+def _as_now(name: str) -> str:
+    """The name that torchvision gives a layer today."""
+    for pattern, replacement in FORMER_NAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
 def _renamed(parts: list[str], renaming: str, table: dict[str, tuple[int, ...]]) -> str | None:
     """The backbone's name for the last components of a key; None if the renaming does not know the first one."""
     names = RENAMINGS[renaming]
     if names and parts[0] not in names:
         return None
-    name = ".".join([names.get(parts[0], parts[0]), *parts[1:]])
+    name = _as_now(".".join([names.get(parts[0], parts[0]), *parts[1:]]))
     if name not in table:
         for theirs, ours in INNER_RENAMINGS.items():
             name = name.replace(theirs, ours)
@@ -220,7 +235,7 @@ def guess(state: dict[str, Tensor], *, stem: str | None = None) -> BackboneSpec:
     has_student = any("student" in _words(key) for key in state)
     fits: list[tuple[int, BackboneSpec]] = []
     for ending, names in FAMILIES.items():
-        if not any(f".{key}".endswith(ending) for key in state):
+        if not any(_as_now(f".{key}").endswith(ending) for key in state):
             continue
         for name in names:
             spec = BackboneSpec(name=name)
@@ -236,6 +251,8 @@ def guess(state: dict[str, Tensor], *, stem: str | None = None) -> BackboneSpec:
             fits.append((rank, fitting))
     if fits:
         return min(fits, key=lambda fit: fit[0])[1]
+    if (wide := _widened(state)) is not None:
+        raise _too_wide(*wide)
     raise CheckpointError(
         f"cannot tell which backbone the file holds; its keys are {_few(state)}",
         "give --backbone NAME, the name of the network in timm",
@@ -294,6 +311,33 @@ def _wrong_channels(name: str, channels: int) -> CheckpointError:
     return CheckpointError(
         f"the {name} in the file takes {channels} input channels and cannot be used",
         "take a checkpoint that was trained on images of 1 or 3 channels",
+    )
+
+
+def _widened(state: dict[str, Tensor]) -> tuple[str, int] | None:
+    """The ResNet that a file holds with a multiple of all its channels, and the factor: RN50w2 is resnet50 times 2."""
+    for name in FAMILIES[".0.conv1.weight"]:
+        table = _table(BackboneSpec(name=name))
+        group = _best(state, table)
+        if group is None or not all(each in group.keys for each in _needed(table)) or _surplus(state, table, group):
+            continue
+        shapes = {each: tuple(state[group.keys[each]].shape) for each in _needed(table)}
+        factor = shapes["conv1.weight"][0] // table["conv1.weight"][0] if shapes["conv1.weight"] else 0
+        if factor > 1 and all(_is_wider(shapes[each], table[each], factor) for each in shapes):
+            return name, factor
+    return None
+
+
+def _is_wider(theirs: tuple[int, ...], ours: tuple[int, ...], factor: int) -> bool:
+    """Whether a parameter has a multiple of the channels, of images the same and of kernels the same size."""
+    channels = tuple(size if size in (1, 3) else size * factor for size in ours[:2])
+    return theirs == (*channels, *ours[2:])
+
+
+def _too_wide(name: str, factor: int) -> CheckpointError:
+    return CheckpointError(
+        f"the file holds a {name} of {factor} times the width, which timm does not have; no --backbone fits it",
+        f"take the checkpoint of the {name} of normal width that the same authors publish",
     )
 
 
@@ -381,6 +425,8 @@ def _check_shapes(
         raise _wrong_channels(spec.name, shape[1])
     others = [name for name in differing if name != first or not alike]
     if others:
+        if (wide := _widened(state)) is not None:
+            raise _too_wide(*wide)
         theirs, ours = tuple(state[group.keys[others[0]]].shape), table[others[0]]
         raise CheckpointError(
             f"the file holds another architecture than {spec.name}: {group.keys[others[0]]} is {theirs}, not {ours}",

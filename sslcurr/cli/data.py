@@ -29,7 +29,7 @@ FramesOption = Annotated[
         "--frames",
         metavar="refuse|first|all",
         callback=check_frames,
-        help="DICOM files with several frames: refuse them, take the first frame, or all.",
+        help="Files with several frames (DICOM) or pages (TIFF): refuse them, take the first, or all.",
     ),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Threads that decode images. 0: one per core.")]

@@ -130,7 +130,7 @@ class ImageOptions:
         _option(
             DATA,
             "--frames",
-            "DICOM files with several frames: refuse them, take the first frame, or all (one group per file).",
+            "Files with several frames (DICOM) or pages (TIFF): refuse, take the first, or all (one group per file).",
             callback=check_frames,
             metavar="refuse|first|all",
         ),

@@ -16,7 +16,9 @@ import numpy as np
 from sslcurr.data.contents import pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
+from sslcurr.data.decode.image import Traits
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
+from sslcurr.data.flaws import Flaws, flaws_of
 from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
 from sslcurr.errors import DataError
@@ -33,11 +35,13 @@ class Findings:
 
     `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
     the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
-    cannot be decoded. `copies` are sets of names of images with equal pixels; `contradictions` those among them with
-    different labels, `across` those in different given splits, `apart` those that no group holds together, `divided`
-    those of them that sslcurr, without settings, would train on and test on. `empty` are classes without an image,
-    `undivided` why the images cannot be divided, `lacking` the classes of which a part (train, val, test) has no image,
-    `parts` how many would train, validate, test and be used for nothing, being of a group that validates or tests.
+    cannot be decoded. `copies` are sets of names of images with equal pixels, without blank ones; `contradictions`
+    those among them with different labels, `across` those in different given splits, `apart` those that no group holds
+    together, `divided` those of them that sslcurr, without settings, would train on and test on. `flaws` are blank
+    images, those that use a sliver of the range, and files of which frames are left out. `empty` are classes without an
+    image, `undivided` why the images cannot be divided, `lacking` the classes of which a part (train, val, test) has no
+    image, `parts` how many would train, validate, test and be used for nothing, being of a group that validates or
+    tests.
     """
 
     num_images: int
@@ -56,6 +60,7 @@ class Findings:
     undivided: str = ""
     lacking: dict[str, list[str]] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
+    flaws: Flaws = field(default_factory=Flaws)
 
     @property
     def problems(self) -> list[str]:
@@ -65,6 +70,7 @@ class Findings:
         lines += [f"{' = '.join(names)}: the same image with different labels" for names in self.contradictions]
         lines += [f"{' = '.join(names)}: the same image in different splits" for names in self.across]
         lines += [f"{' = '.join(names)}: the same image for training and for testing" for names in self.divided]
+        lines += self.flaws.problems
         lines += [f"class {name} has no image" for name in self.empty]
         lines += [lacking_sentence(part, names) for part, names in self.lacking.items()]
         return lines + ([self.undivided] if self.undivided else [])
@@ -77,17 +83,20 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
     """
     findings = Findings(num_images=len(source.names) + len(source.faults), faults=list(source.faults))
     names_of: dict[bytes, list[int]] = defaultdict(list)
+    seen: dict[int, tuple[str, Traits, int]] = {}
     sides: list[int] = []
 
     rows = range(len(source.names))
     dicom = [source.root is not None and read.may_be_dicom(source.place(i)[0]) for i in rows]
     workers = workers or os.cpu_count() or 1
 
-    def describe(processes: Processes, i: int) -> tuple[bytes, int, int, bool] | str:
+    def describe(processes: Processes, i: int) -> _Described | str:
         try:
+            if source.arrays is not None:
+                return _described(image_at(source, i))
             if dicom[i]:
                 return processes.call(partial(_described_file, *source.place(i)))
-            return _described(image_at(source, i))
+            return _described_file(*source.place(i))
         except (decode_image.BrokenImage, Crashed) as error:
             return str(error)
 
@@ -100,13 +109,15 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
             if isinstance(result, str):
                 findings.broken.append(ImageFault(source.names[i], result))
             else:
-                digest, height, width, is_grey = result
-                names_of[digest].append(i)
-                sides += [height, width]
-                findings.num_grey += is_grey
+                if not result.traits.is_blank:  # which says more of them than that they are equal
+                    names_of[result.digest].append(i)
+                seen[i] = source.names[i], result.traits, result.height * result.width
+                sides += [result.height, result.width]
+                findings.num_grey += result.is_grey
             if progress is not None:
                 progress(done, len(source.names))
     findings.broken.sort(key=lambda fault: fault.name)
+    findings.flaws = flaws_of(seen[i] for i in sorted(seen))
     if sides:
         sides.sort()
         findings.sides = sides[0], sides[len(sides) // 2], sides[-1]
@@ -123,21 +134,36 @@ def image_at(source: Source, i: int) -> np.ndarray:
     return _image_in(*source.place(i))
 
 
-def _image_in(path: Path, frame: int | None) -> np.ndarray:
+def _image_in(path: Path, frame: int | None, traits: Traits | None = None) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise decode_image.BrokenImage(f"it cannot be read: {error.strerror}") from error
-    return read.decode(data, frame)
+    return read.decode(data, frame, traits)
 
 
-def _described_file(path: Path, frame: int | None) -> tuple[bytes, int, int, bool]:
-    return _described(_image_in(path, frame))
+@dataclass(frozen=True)
+class _Described:
+    """An image: a digest of its pixels, its sides, whether it is grey, and what was noted of it."""
+
+    digest: bytes
+    height: int
+    width: int
+    is_grey: bool
+    traits: Traits
 
 
-def _described(image: np.ndarray) -> tuple[bytes, int, int, bool]:
-    """A digest of the pixels, height, width, and whether it is grey."""
-    return pixel_digest(image), image.shape[0], image.shape[1], image.shape[2] == 1
+def _described_file(path: Path, frame: int | None) -> _Described:
+    traits = Traits()
+    return _described(_image_in(path, frame, traits), traits)
+
+
+def _described(image: np.ndarray, traits: Traits | None = None) -> _Described:
+    """What is compared and counted of an image; without traits it is looked at here."""
+    if traits is None:
+        traits = Traits()
+        traits.look_at(image)
+    return _Described(pixel_digest(image), image.shape[0], image.shape[1], image.shape[2] == 1, traits)
 
 
 def numbered(groups: Sequence[str]) -> list[str]:

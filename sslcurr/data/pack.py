@@ -21,6 +21,8 @@ from sslcurr.errors import DataError
 PACK_FORMAT = 2
 """Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
 
+ROWS = ("heights", "widths", "labels", "groups", "splits", "traits")
+
 
 @dataclass(frozen=True, eq=False)
 class Pack:
@@ -30,8 +32,10 @@ class Pack:
     and `widths` (int32) are the true ones in pixels, upright. `labels` (int64) are places in `classes`, -1 for none.
     `groups` (int64) are codes, one for each group; `splits` are "train", "val", "test", or "" where it is left open;
     each is None where nothing is known. `channels` is 1 if every image is grey, else 3. `skipped` images were broken
-    and are left out. `fingerprint` (sha256) is of the contents: names, the bytes of the files, labels, groups and
-    splits, but neither of where they lie nor of the pack's size.
+    and are left out. `traits` (int64 [N, 9]) are what was noted of the images, in the order of `Traits.to_integers`; a
+    row of -1 where nothing was, None in packs of versions that noted nothing. `fingerprint` (sha256) is of the
+    contents: names, the bytes of the files, labels, groups and splits, but neither of where they lie nor of the pack's
+    size.
     """
 
     folder: Path
@@ -48,6 +52,7 @@ class Pack:
     size: int
     channels: int
     skipped: int = 0
+    traits: np.ndarray | None = None
 
     @property
     def num_images(self) -> int:
@@ -70,7 +75,7 @@ def load_pack(folder: Path) -> Pack:
     if not pixels.is_file() or pixels.stat().st_size < num_images * channels * pack_size**2:
         raise DataError(f"the pack in {folder} is damaged: its pixels are not all there", hint)
     with np.load(folder / "rows.npz", allow_pickle=False) as rows:
-        arrays = {key: rows[key] for key in ("heights", "widths", "labels", "groups", "splits") if key in rows}
+        arrays = {key: rows[key] for key in ROWS if key in rows}
     return Pack(
         folder=folder,
         name=about["name"],
@@ -86,6 +91,7 @@ def load_pack(folder: Path) -> Pack:
         size=pack_size,
         channels=channels,
         skipped=about["skipped"],
+        traits=arrays.get("traits"),
     )
 
 

@@ -21,6 +21,7 @@ from filelock import FileLock
 from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
+from sslcurr.data.decode.image import DECODER, Traits
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
 from sslcurr.data.sources.source import Source
@@ -40,6 +41,9 @@ NUM_HEADERS = 64
 
 
 NO_LABEL = -1
+
+
+"""The traits of an image that a version decoded which noted none."""
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -94,14 +98,22 @@ def open_pack(
 
 @dataclass(frozen=True)
 class _Row:
-    """A decoded image: true height and width, whether its content is grey, and what it is known by (hexadecimal): the
-    sha256 of the file's bytes, and the beginning of that of all its pixels."""
+    """A decoded image.
+
+    Attributes:
+        height, width: its true sides in pixels.
+        is_grey: whether its content is grey.
+        sha256, pixels: what it is known by (hexadecimal): the sha256 of the file's bytes, and the beginning of that of
+            all its pixels.
+        traits: what was noted of it, as `Traits.to_integers` gives it.
+    """
 
     height: int
     width: int
     is_grey: bool
     sha256: str
     pixels: str
+    traits: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -134,8 +146,16 @@ class _Files:
         source = self.source
         embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
         about = [PACK_FORMAT, size, source.name, self.place, source.classes, embedded]
+        if any(self.may_be_revised(i) for i in range(len(source.names))):
+            about.append({"decoder": DECODER})
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
         return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
+
+    def may_be_revised(self, i: int) -> bool:
+        """Whether image i may have got other pixels from an earlier version."""
+        name = self.source.names[i]
+        file = self.source.frames[name][0] if name in self.source.frames else name
+        return self.source.arrays is None and decode_image.may_be_revised(os.path.splitext(file)[1])
 
     def guess_channels(self) -> int:
         """1 if the headers of a few images say grey, else 3. A first guess, to save room: see `_Part.widen`."""
@@ -151,7 +171,8 @@ class _Files:
             whole = read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
             small = read.resize(whole, size)
             digest = hashlib.sha256(image.tobytes())
-            row = _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest(), _known_by(whole))
+            known, noted = _known_by(whole), _noted(whole)
+            row = _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest(), known, noted)
             return small, row
         path, frame = self.source.place(i)
         work = partial(_read_small, path, frame, self.stats[i], size)
@@ -172,17 +193,26 @@ def _read_small(path: Path, frame: int | None, stat: tuple[int, int], size: int)
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if (file_stat.st_size, file_stat.st_mtime_ns) != stat or len(data) != file_stat.st_size:
         raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-    pixels: list[str] = []
-    small, height, width = read.decode_small(data, size, frame, lambda whole: pixels.append(_known_by(whole)))
+    traits, pixels = Traits(), []
+    small, height, width = read.decode_small(data, size, frame, traits, lambda whole: pixels.append(_known_by(whole)))
     digest = hashlib.sha256(data)
     if frame is not None:
         digest.update(f"#{frame}".encode())
-    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest(), pixels[0])
+    if traits.decoder > 1:  # the same bytes gave other pixels before, and stages were trained on these
+        digest.update(f"decoder {traits.decoder}".encode())
+    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest(), pixels[0], traits.to_integers())
 
 
 def _known_by(whole: np.ndarray) -> str:
     """What an image is known by in another file, hexadecimal."""
     return pixel_digest(whole)[:DIGEST_BYTES].hex()
+
+
+def _noted(image: np.ndarray) -> list[int]:
+    """What can be noted of the pixels alone, uint8 [H, W, C]."""
+    traits = Traits()
+    traits.look_at(image)
+    return traits.to_integers()
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
@@ -394,10 +424,14 @@ class _Part:
                 place = place_of.get(name)
                 if i in self.rows or place is None or tuple(stats[place].tolist()) != stat:
                     continue
+                if about.get("decoder", 1) < DECODER and self.files.may_be_revised(i):
+                    continue
                 grey = bool(is_grey[place])
                 self._write(i, pack.images[place], grey)
                 height, width = int(pack.heights[place]), int(pack.widths[place])
-                yield i, _Row(height, width, grey, sha256[place].tobytes().hex(), pixels[place].tobytes().hex())
+                noted = _noted(pack.images[place].transpose(1, 2, 0)) if pack.traits is None else pack.traits[place]
+                known, traits = pixels[place].tobytes().hex(), [int(value) for value in noted]
+                yield i, _Row(height, width, grey, sha256[place].tobytes().hex(), known, traits)
 
     def finish(self) -> None:
         """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
@@ -421,6 +455,7 @@ class _Part:
             "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
             "pixels": np.array([list(bytes.fromhex(row.pixels)) for row in rows], dtype=np.uint8),
             "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
+            "traits": np.array([row.traits for row in rows], dtype=np.int64),
         }
         if groups is not None:
             arrays["groups"] = _codes(groups)
@@ -440,6 +475,7 @@ class _Part:
         _write_text(self.folder / "broken.txt", "".join(lines))
         about = {
             "format": PACK_FORMAT,
+            "decoder": DECODER,
             "name": source.name,
             "place": self.files.place,
             "size": self.shape[1],

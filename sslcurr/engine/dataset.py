@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sslcurr.data import masks
+from sslcurr.data.flaws import notes_on
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
 from sslcurr.data.packing import open_pack
@@ -101,7 +102,7 @@ def open_data(
         skip_broken=request.skip_broken,
         progress=progress,
     )
-    notes = list(source.notes)
+    notes = [*source.notes, *notes_on(pack)]
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
     notes += _unmeasured(pack)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
 from sslcurr.engine.dataset import open_data, split_of
@@ -75,7 +76,7 @@ class Planner:
         `parent` is where the first of `tasks` starts; its image size counts where the request has none.
 
         Raises:
-            SpecError: settings that cannot be. DataError: data that is not there or cannot be read.
+            SpecError: settings that cannot be. DataError: data that is not there, cannot be read or shows nothing.
         """
         requested = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr", "precision")}
         Training(**{name: value for name, value in requested.items() if value not in (None, SEARCH)})
@@ -92,6 +93,8 @@ class Planner:
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), LrSearchSettings(), section=SEARCH)
         self._check_search(tasks)
         self.data = open_data(request, self.data_settings, store, self.parent.image_size, progress)
+        if tasks:
+            require_content(self.data.pack)
         self._selections: dict[tuple[bool, float], Selection] = {}
         self._clear_plans()
 

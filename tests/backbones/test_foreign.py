@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import pickle
+import re
 import struct
 import sys
 import types
@@ -13,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lightly.models import ResNetGenerator
@@ -470,6 +472,72 @@ def test_a_network_is_known_by_its_shapes(name):
 def test_a_network_that_is_no_resnet_is_converted():
     spec = BackboneSpec(name="mobilenetv3_large_100")
     assert same(convert_state(under("module.", spec) | heads("module.classifier"), spec), spec)
+
+
+def in_old_names(state):
+    """The keys of a DenseNet as torchvision wrote them before 0.3, in which CheXNet was released."""
+    return {re.sub(r"(denselayer\d+)\.(norm|relu|conv)(\d)\.", r"\1.\2.\3.", key): state[key] for key in state}
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet169", "densenet201"])
+@pytest.mark.parametrize("prefix", ["", "module.densenet121.", "model.encoder."])
+def test_the_old_names_of_densenets_are_known(name, prefix):
+    with torch.device("meta"):
+        state = build(BackboneSpec(name=name)).state_dict()
+    old = {prefix + key: tensor for key, tensor in in_old_names(state).items() if "num_batches_tracked" not in key}
+    assert f"{prefix}features.denseblock1.denselayer1.norm.1.weight" in old
+    assert f"{prefix}features.denseblock1.denselayer1.norm1.weight" not in old
+    assert guess(old) == BackboneSpec(name=name)
+    # MONAI's DenseNet has its layers in a container.
+    monai = {prefix + re.sub(r"(denselayer\d+)\.", r"\1.layers.", key): tensor for key, tensor in state.items()}
+    assert guess(monai) == BackboneSpec(name=name)
+
+
+def test_chexnet_is_converted_to_the_features_of_its_network():
+    spec = BackboneSpec(name="densenet121")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        theirs = torchvision.models.densenet121(num_classes=14).eval()
+        for name, tensor in theirs.state_dict().items():
+            if "running" in name:
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+    # Its classifier is a sequence, and it is wrapped in DataParallel.
+    state = {f"module.densenet121.{key}": value for key, value in in_old_names(theirs.state_dict()).items()}
+    state = {key.replace("classifier.", "classifier.0."): value for key, value in state.items()}
+    conversion = convert_state(without_counters(state), guess(state))
+    assert conversion.missing == ()
+    assert conversion.dropped == (
+        "module.densenet121.classifier.0.weight",
+        "module.densenet121.classifier.0.bias",
+    )
+    ours = build(spec).eval()
+    ours.load_state_dict(conversion.weights)
+    with torch.no_grad():
+        assert torch.equal(ours(images()), torch.relu(theirs.features(images())).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("name", "factor"), [("resnet50", 2), ("resnet50", 4), ("resnet18", 3), ("resnet101", 2)])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_network_of_several_times_the_width_is_said_to_be_none_of_timms(name, factor, prefix):
+    with torch.device("meta"):
+        state = build(BackboneSpec(name=name)).state_dict()
+        wide = {}
+        for key, tensor in state.items():
+            channels = [size if size == 3 else size * factor for size in tensor.shape[:2]]
+            wide[prefix + key] = torch.zeros((*channels, *tensor.shape[2:]))
+        wide[f"{prefix}prototypes.weight"] = torch.zeros(16, 128)
+    for arguments in ((guess, wide), (convert_state, wide, RESNET50), (convert_state, wide, RESNET18)):
+        message, hint = error_of(*arguments)
+        assert message == (
+            f"the file holds a {name} of {factor} times the width, which timm does not have; no --backbone fits it"
+        )
+        assert hint == f"take the checkpoint of the {name} of normal width that the same authors publish"
+
+
+def test_a_network_that_is_wider_inside_its_blocks_only_is_timms():
+    with torch.device("meta"):
+        state = build(BackboneSpec(name="wide_resnet50_2")).state_dict()
+    assert guess({f"module.{key}": tensor for key, tensor in state.items()}) == BackboneSpec(name="wide_resnet50_2")
 
 
 def error_of(function, *arguments, **settings):

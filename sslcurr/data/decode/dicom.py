@@ -11,32 +11,47 @@ import importlib
 import io
 import itertools
 import logging
-import math
 import re
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sslcurr.data.decode.depth import count_codes, look_up, to_codes, window, window_table
-from sslcurr.data.decode.image import MAX_PIXELS, BrokenImage
+from sslcurr.data.decode.dicom_header import (
+    DEFLATED,
+    MONOCHROME,
+    PIXEL_KEYWORDS,
+    Layout,
+    first_number,
+    has_words,
+    inflated,
+    items,
+    layout_of,
+    num_frames_of,
+    numbers,
+    overlay_bits,
+    table_of,
+    text,
+)
+from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, BrokenImage, Traits
+from sslcurr.data.decode.whole import AFTER_SCAN, FRAME_HEADERS, require_all_scans
 from sslcurr.errors import DataError
 
 __all__ = ["decode_dicom", "has_grey_dicom_header", "looks_like_dicom", "num_frames"]
 
 HINT = "pip install 'sslcurr[dicom]'"
 
-PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
-
 # The object identifier of CMS enveloped data, which is what an encrypted DICOM file is from its first bytes on.
 ENVELOPED = bytes.fromhex("06092a864886f70d010703")
+
+META_BYTES = 4096  # of a file, within which its transfer syntax is named
 
 # Value representations that a first element, of group 2 or 8, can have.
 FIRST_TYPES = frozenset({b"UL", b"OB", b"CS", b"UI", b"DA", b"TM", b"SH", b"LO", b"DT", b"SQ"})
@@ -63,16 +78,15 @@ PLUGINS = {
 }
 
 END_MARKER = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike, and impossible inside their compressed data
+PANIC = "PanicException"  # what a package in Rust raises; it is no Exception
+START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
+JPEG_LS_FRAME = 0xF7
 MOST_PADDING = 64  # bytes after the end marker; the standard asks for one at most
-
-# In a JPEG's compressed data, 0xff is followed by zero or is a restart marker; anything else ends it.
-AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _quiet_lock = threading.Lock()
 _num_quiet = 0
 _level_before = logging.NOTSET
-_IGNORED = ("ignore", None, Warning, re.compile(r"(pydicom|pylibjpeg|PIL|sslcurr\.data\.decode\.dicom)\b"), 0)
+_IGNORED = ("ignore", None, Warning, re.compile(r"(pydicom|pylibjpeg|PIL|sslcurr\.data\.decode\.dicom(_header)?)\b"), 0)
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -90,7 +104,7 @@ def looks_like_dicom(data: bytes) -> bool:
     return data[4:6] in FIRST_TYPES or struct.unpack("<I", data[4:8])[0] <= 64
 
 
-def decode_dicom(data: bytes, frame: int | None = None) -> np.ndarray:
+def decode_dicom(data: bytes, frame: int | None = None, traits: Traits | None = None) -> np.ndarray:
     """The image in the bytes of a DICOM file, uint8 [H, W, 1] for grey, [H, W, 3] for colour; borders are kept.
 
     Grey values go through the modality look-up table or rescale slope and intercept, then through the first VOI look-up
@@ -99,7 +113,12 @@ def decode_dicom(data: bytes, frame: int | None = None) -> np.ndarray:
     without any of this are taken as they are. MONOCHROME1 is inverted: high is bright in the result. Colour of more
     than 8 bits is mapped by percentiles.
 
+    Elements that are absent, empty or no numbers are read as the standard's defaults: slope 1, intercept 0, unsigned,
+    one frame, as many bits as allocated, and MONOCHROME2 (or MONOCHROME1 for the shape INVERSE) for one sample a pixel.
+    Samples lie below `HighBit`; those that fit no reading of the header are refused.
+
     frame: the number of a frame, from 0; only that one is decoded. None if the file must have just one.
+    traits: gets what is noted of the image.
 
     Raises BrokenImage, with a reason that quotes nothing of the header, if there is no image, not a whole one, an
     encrypted one, or several frames and `frame` is None; DataError if a package is missing.
@@ -107,16 +126,8 @@ def decode_dicom(data: bytes, frame: int | None = None) -> np.ndarray:
     if _is_encrypted(data):
         raise BrokenImage("it is encrypted")
     _require_pydicom()
-    with _quiet():
-        try:
-            return _decode(data, frame)
-        except MemoryError:
-            raise BrokenImage("there is not enough memory to decode it") from None
-        except _damage() as error:
-            if isinstance(error, BrokenImage):
-                raise
-            # The text of pydicom's errors quotes values, and so would a traceback that showed them as the cause.
-            raise BrokenImage(f"its DICOM header is damaged ({type(error).__name__})") from None
+    with _quiet(), _damage_is_broken():
+        return _decode(data, frame, Traits() if traits is None else traits)
 
 
 def num_frames(path: Path) -> int:
@@ -129,13 +140,8 @@ def num_frames(path: Path) -> int:
         if not looks_like_dicom(start) or _is_encrypted(start):
             return 1
     header = _header(path, ["NumberOfFrames"])
-    with _quiet():
-        try:
-            return _num_frames(header)
-        except _damage() as error:
-            if isinstance(error, BrokenImage):
-                raise
-            raise BrokenImage(f"its DICOM header is damaged ({type(error).__name__})") from None
+    with _quiet(), _damage_is_broken():
+        return num_frames_of(header)
 
 
 def has_grey_dicom_header(path: Path) -> bool:
@@ -145,13 +151,11 @@ def has_grey_dicom_header(path: Path) -> bool:
     """
     try:
         header = _header(path, ["PhotometricInterpretation", "SamplesPerPixel"])
-        with _quiet():
-            kind, samples = header.get("PhotometricInterpretation"), header.get("SamplesPerPixel")
     except (BrokenImage, OSError):
         return True
-    except _damage():
-        return True
-    return samples in (None, 1) and kind != "PALETTE COLOR"
+    with _quiet():
+        kind, samples = text(header, "PhotometricInterpretation"), first_number(header, "SamplesPerPixel")
+    return samples in (None, 1) and kind in ("", *MONOCHROME)
 
 
 def _is_encrypted(data: bytes) -> bool:
@@ -165,25 +169,24 @@ def _require_pydicom() -> None:
         raise DataError("reading DICOM needs pydicom", HINT) from error
 
 
-def _damage() -> tuple[type[Exception], ...]:
-    """What pydicom and its decoders raise on damaged files."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError
+@contextmanager
+def _damage_is_broken() -> Iterator[None]:
+    """Makes a BrokenImage of whatever pydicom and its decoders raise, without its text, which quotes values.
 
-    return (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        BytesLengthException,
-        EOFError,
-        InvalidDicomError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        struct.error,
-        zlib.error,
-    )
+    Neither is it kept as the cause: a traceback would show it.
+    """
+    try:
+        yield
+    except (BrokenImage, DataError):
+        raise
+    except MemoryError:
+        raise BrokenImage("there is not enough memory to decode it") from None
+    except DECODER_ERRORS as error:
+        raise BrokenImage(f"its DICOM header is damaged ({type(error).__name__})") from None
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise BrokenImage("its compressed pixels are damaged") from None
 
 
 @contextmanager
@@ -218,19 +221,23 @@ def _header(path: Path, keywords: list[str]) -> Any:
     _require_pydicom()
     from pydicom import dcmread
 
-    with _quiet(), path.open("rb") as file:
-        try:
-            return dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
-        except _damage() as error:
-            raise BrokenImage(f"its DICOM header is damaged ({type(error).__name__})") from None
+    with path.open("rb") as file:
+        start = file.read(META_BYTES)
+        with _quiet(), _damage_is_broken():
+            if DEFLATED in start:
+                source: Any = io.BytesIO(inflated(start + file.read(), header_only=True))
+            else:
+                file.seek(0)
+                source = file
+            return dcmread(source, stop_before_pixels=True, force=True, specific_tags=list(keywords))
 
 
-def _decode(data: bytes, frame: int | None) -> np.ndarray:
+def _decode(data: bytes, frame: int | None, traits: Traits) -> np.ndarray:
     from pydicom import dcmread
 
-    dataset = dcmread(io.BytesIO(data), force=True)
+    dataset = dcmread(io.BytesIO(inflated(data)), force=True)
     _require_image(dataset)
-    frames = _num_frames(dataset)
+    frames = num_frames_of(dataset)
     if frame is None and frames > 1:
         raise BrokenImage(
             f"it has {frames} frames; --frames first takes the first, --frames all takes each for an image"
@@ -238,22 +245,19 @@ def _decode(data: bytes, frame: int | None) -> np.ndarray:
     frame = frame or 0
     if not 0 <= frame < frames:
         raise BrokenImage(f"it has {frames} frames, counted from 0; there is no frame {frame}")
-    width, height = int(dataset.Columns), int(dataset.Rows)
-    if width * height > MAX_PIXELS:
-        raise BrokenImage(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} that are read")
-    if width == 0 or height == 0:
-        raise BrokenImage(f"its header says {width} x {height} pixels")
-
     syntax = _transfer_syntax(dataset)
-    pixels, colour_space = _pixels(dataset, syntax, frame, frames)
+    decoder = _decoder(syntax)
+    layout = layout_of(dataset, is_native=decoder.is_native, is_jpeg=str(syntax) in (JPEG_BASELINE, JPEG_EXTENDED))
+    layout.write_to(dataset)
+    pixels, colour_space = _pixels(dataset, decoder, layout, frame)
+    image = _Image(dataset, layout, frame, _keeps_sign(str(syntax), layout), traits)
     if pixels.ndim == 3:
-        return _colour(pixels, colour_space, dataset)
+        return _colour(pixels, colour_space, image)
     if colour_space == "PALETTE COLOR":
-        return _by_palette(pixels, dataset)
+        return _by_palette(pixels, image)
     if colour_space not in MONOCHROME:
         raise BrokenImage("its header names a colour space that does not fit one sample a pixel")
-    shown = _grey(pixels, dataset, syntax, frame)
-    return shown[..., None]
+    return _grey(pixels, image)[..., None]
 
 
 def _require_image(dataset: Any) -> None:
@@ -274,12 +278,6 @@ def _standard_name(uid: Any) -> str:
     return "" if name == str(uid) else name
 
 
-def _num_frames(dataset: Any) -> int:
-    value = dataset.get("NumberOfFrames")
-    frames = 1 if value in (None, "") else int(value)
-    return max(frames, 1)
-
-
 def _transfer_syntax(dataset: Any) -> Any:
     """How the pixels are stored; files without this element are uncompressed, as their header was readable."""
     from pydicom.dataset import FileMetaDataset
@@ -296,49 +294,61 @@ def _transfer_syntax(dataset: Any) -> Any:
     return syntax
 
 
-def _pixels(dataset: Any, syntax: Any, frame: int, frames: int) -> tuple[np.ndarray, str]:
-    """One frame as stored, [H, W] or [H, W, samples], and its colour space after YBR was converted to RGB."""
+def _decoder(syntax: Any) -> Any:
+    """pydicom's decoder of a transfer syntax. Raises BrokenImage if there is none."""
     from pydicom.pixels import get_decoder
 
-    name = _standard_name(syntax) or "an unknown transfer syntax"
     try:
-        decoder = get_decoder(syntax)
+        return get_decoder(syntax)
     except NotImplementedError:
+        name = _standard_name(syntax) or "an unknown transfer syntax"
         raise BrokenImage(f"its pixels are stored as {name}, which is not read") from None
+
+
+def _pixels(dataset: Any, decoder: Any, layout: Layout, frame: int) -> tuple[np.ndarray, str]:
+    """One frame as stored, [H, W] or [H, W, samples], and its colour space after YBR was converted to RGB."""
+    syntax = str(decoder.UID)
     # Options of pydicom, which types each of them by itself.
     options: dict[str, Any] = {"allow_excess_frames": False}
-    if not _keeps_sign(syntax):
+    if not _keeps_sign(syntax, layout):
         options["correct_unused_bits"] = False  # the look-up table does it, without two passes over a copy
     if decoder.is_native:
         try:
             pixels, properties = decoder.as_array(dataset, index=frame, **options | {"view_only": True})
-        except _damage() as error:
+        except DECODER_ERRORS as error:
             raise BrokenImage(f"its pixels are cut off or damaged ({type(error).__name__})") from None
         return pixels, str(properties["photometric_interpretation"])
 
-    candidates = PLUGINS.get(str(syntax), decoder.available_plugins)
+    name = _standard_name(decoder.UID)
+    candidates = PLUGINS.get(syntax, decoder.available_plugins)
     plugins = [plugin for plugin in candidates if plugin in decoder.available_plugins]
     if not plugins:
         raise DataError(f"reading DICOM with {name} needs another package", HINT)
-    part = _whole_frame(dataset, str(syntax), frame, frames)
-    if str(syntax) in JPEG_LOSSLESS:
+    part = _whole_frame(dataset, syntax, frame, layout.frames)
+    _require_possible_size(part, syntax)
+    if syntax in JPEG_LOSSLESS:
         _require_sound_jpeg(part, dataset)
-    if str(syntax) == RLE and not _is_plain_rle(part, dataset):
+    if syntax == RLE and not _is_plain_rle(part, dataset):
         plugins = ["pydicom"]
     for plugin in plugins:
         try:
             pixels, properties = decoder.as_array(dataset, index=frame, decoding_plugin=plugin, **options)
-        except _damage():
+        except DECODER_ERRORS:
             continue
+        if syntax == JPEG_BASELINE:
+            last = pixels[-1, -1].reshape(-1).astype(int)
+            require_all_scans(part, is_grey_at_end=bool((abs(last - 127.5) < 2).all()))
         return pixels, str(properties["photometric_interpretation"])
-    if syntax == JPEG_EXTENDED and dataset.BitsStored > 8 and "pylibjpeg" not in plugins:
+    if syntax == JPEG_EXTENDED and layout.stored > 8 and "pylibjpeg" not in plugins:
         raise BrokenImage("its pixels are JPEG with 12 bits, which only the package pylibjpeg-libjpeg reads")
     raise BrokenImage(f"its pixels cannot be decoded ({name})")
 
 
-def _keeps_sign(syntax: Any) -> bool:
-    """Whether pydicom itself gives samples of this kind their sign and drops their unused bits."""
-    return str(syntax) in JPEG_LS or str(syntax).startswith((JPEG_2000[0][:-1], "1.2.840.10008.1.2.4.20"))
+def _keeps_sign(syntax: str, layout: Layout) -> bool:
+    """Whether pydicom itself gives samples of this kind their sign and drops their unused bits, which it takes for the
+    highest."""
+    is_of_them = syntax in JPEG_LS or syntax.startswith((JPEG_2000[0][:-1], "1.2.840.10008.1.2.4.20"))
+    return is_of_them and layout.shift == 0
 
 
 def _whole_frame(dataset: Any, syntax: str, frame: int, frames: int) -> bytes:
@@ -364,6 +374,22 @@ def _whole_frame(dataset: Any, syntax: str, frame: int, frames: int) -> bytes:
     if syntax.startswith(FAMILY_OF_JPEG) and END_MARKER not in part[-MOST_PADDING:]:
         raise BrokenImage("its compressed pixels are cut off")
     return part
+
+
+def _require_possible_size(data: bytes, syntax: str) -> None:
+    """Raise BrokenImage for compressed pixels that say they are more than is read, whatever the header says."""
+    width = height = 0
+    if data.startswith(START_OF_JPEG_2000) and len(data) >= 16:
+        width, height = struct.unpack_from(">II", data, 8)
+    elif syntax.startswith(FAMILY_OF_JPEG):
+        position = 2
+        while position + 9 <= len(data) and data[position] == 0xFF:
+            if data[position + 1] in (*FRAME_HEADERS, JPEG_LS_FRAME):
+                height, width = struct.unpack_from(">HH", data, position + 5)
+                break
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(f"its pixels cannot be decoded: they are {width} x {height}, more than {MAX_PIXELS}")
 
 
 def _is_plain_rle(data: bytes, dataset: Any) -> bool:
@@ -425,78 +451,169 @@ def _are_huffman_tables(content: bytes) -> bool:
     return position == len(content)
 
 
-def _colour(pixels: np.ndarray, colour_space: str, dataset: Any) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A frame that is decoded: its data set, the layout of its samples, and where to note what is seen of it.
+
+    `keeps_sign` says that its decoder gives samples their sign and their place.
+    """
+
+    dataset: Any
+    layout: Layout
+    frame: int
+    keeps_sign: bool
+    traits: Traits
+
+    def mend(self) -> None:
+        """Note that the header was not taken at its word."""
+        self.traits.decoder = DECODER
+
+
+def _colour(pixels: np.ndarray, colour_space: str, image: _Image) -> np.ndarray:
+    layout = image.layout
     if pixels.shape[2] != 3:
         raise BrokenImage(f"it has {pixels.shape[2]} samples a pixel; 1 and 3 are read")
     if colour_space != "RGB":
         raise BrokenImage("its header names a colour space that is not read")
-    stored = int(dataset.BitsStored) if "BitsStored" in dataset else 0
-    if pixels.dtype.kind == "u" and stored == 8:
-        return np.ascontiguousarray(pixels.astype(np.uint8, copy=False))
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 4 and 0 < stored < 8 * pixels.dtype.itemsize:
-        pixels = pixels & pixels.dtype.type((1 << stored) - 1)
+    if layout.shift:
+        image.mend()
+    if pixels.dtype.kind == "u" and layout.stored == 8:
+        shown = pixels >> layout.shift if layout.shift else pixels
+        return np.ascontiguousarray(shown.astype(np.uint8, copy=False))
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 4 and layout.stored < 8 * pixels.dtype.itemsize:
+        pixels = (pixels >> layout.shift) & pixels.dtype.type((1 << layout.stored) - 1)
+    image.traits.is_deep = True
     return np.ascontiguousarray(window(pixels))
 
 
-def _by_palette(pixels: np.ndarray, dataset: Any) -> np.ndarray:
+def _stored_of(codes: np.ndarray, image: _Image) -> tuple[np.ndarray, int]:
+    """The stored value without its sign, int64 [256 or 65536], of each possible word, and how many bits it has.
+
+    Samples of fewer bits than their words lie below the highest bit. One that lies at the bottom though its header says
+    another bit is taken there. Bits outside of samples may hold anything that is the same in all words, the sign, or
+    overlays that the header declares.
+
+    Raises BrokenImage if samples fit no such reading.
+    """
+    words = np.arange(256**codes.itemsize)
+    allocated, layout = 8 * codes.itemsize, image.layout
+    if image.keeps_sign or layout.stored >= allocated:
+        return words, allocated
+    bits, shift = layout.stored, layout.shift
+    flat, overlays = codes.reshape(-1), overlay_bits(image.dataset)
+    used = int(np.bitwise_or.reduce(flat)) & ~overlays
+    varying = used & ~int(np.bitwise_and.reduce(flat))
+    if shift and varying & ((1 << shift) - 1):
+        if used >> bits and not _are_signs(codes, 0, bits, overlays, image):
+            raise BrokenImage("its samples lie at other bits than its header says (HighBit)")
+        shift = 0
+    if varying >> (shift + bits) and not _are_signs(codes, shift, bits, overlays, image):
+        raise BrokenImage(f"its samples have more than the {bits} bits that its header says (BitsStored)")
+    if shift:
+        image.mend()
+    return (words >> shift) & (2**bits - 1), bits
+
+
+def _are_signs(codes: np.ndarray, shift: int, bits: int, overlays: int, image: _Image) -> bool:
+    """Whether the bits above all samples are zero, or copies of a negative one's sign; padding may be anything."""
+    present = np.flatnonzero(count_codes(codes))
+    padding = first_number(image.dataset, "PixelPaddingValue")
+    if padding is not None:
+        present = present[present != int(padding) % 256**codes.itemsize]
+    present = present & ~overlays
+    above = present >> (shift + bits)
+    all_ones = ((256**codes.itemsize - 1) & ~overlays) >> (shift + bits)
+    is_negative = (present >> (shift + bits - 1)) & 1 == 1
+    return bool(((above == 0) | ((above == all_ones) & is_negative & image.layout.is_signed)).all())
+
+
+def _by_palette(pixels: np.ndarray, image: _Image) -> np.ndarray:
+    codes = to_codes(pixels)
+    index, bits = _stored_of(codes, image)
+    stored = _signed(index, bits, image.layout.is_signed)
+    dataset, columns = image.dataset, []
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        table = table_of(dataset, dataset, is_signed=image.layout.is_signed, prefix=name, data=f"{name}Data")
+        if table is None:
+            return _by_segmented_palette(index, bits, codes, dataset)
+        columns.append(table.of(stored))
+    colours = np.stack(columns, axis=1)
+    # Some writers put values of 8 bits into words of 16, as the low byte, and some values of 12.
+    highest = int(colours.max())
+    if 255 < highest < 4096:
+        image.mend()
+    colours = colours >> (8 if highest > 4095 else 4 if highest > 255 else 0)
+    return look_up(np.ascontiguousarray(colours.astype(np.uint8)), codes)
+
+
+def _by_segmented_palette(index: np.ndarray, bits: int, codes: np.ndarray, dataset: Any) -> np.ndarray:
     from pydicom.pixels.processing import apply_color_lut
 
-    codes = to_codes(pixels)
-    table = apply_color_lut(np.arange(256**codes.itemsize, dtype=codes.dtype).reshape(1, -1), dataset)[0, :, :3]
-    # Some writers put values of 8 bits into words of 16, as the low byte.
-    if table.dtype.itemsize == 2:
-        table = table >> 8 if table.max() > 255 else table
-    return look_up(np.ascontiguousarray(table.astype(np.uint8)), codes)
+    stored = np.arange(2**bits, dtype=codes.dtype).reshape(1, -1)
+    colours = apply_color_lut(stored, dataset)[0, :, :3]
+    colours = colours >> 8 if colours.dtype.itemsize == 2 and colours.max() > 255 else colours
+    return look_up(np.ascontiguousarray(colours.astype(np.uint8)[index]), codes)
 
 
-def _grey(pixels: np.ndarray, dataset: Any, syntax: Any, frame: int) -> np.ndarray:
+def _signed(index: np.ndarray, bits: int, is_signed: bool) -> np.ndarray:
+    return np.where(index >= 2 ** (bits - 1), index - 2**bits, index) if is_signed else index
+
+
+def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
     """Stored values [H, W] to uint8 [H, W]."""
-    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    inverted = image.layout.photometric == "MONOCHROME1"
     if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 2:
-        shown = _grey_by_pixel(pixels, dataset, frame)
+        shown = _grey_by_pixel(pixels, image)
         return 255 - shown if inverted else shown
 
     codes = to_codes(pixels)
-    bits = 8 * codes.itemsize
-    if not _keeps_sign(syntax):
-        bits = min(bits, int(dataset.BitsStored))
-    stored = np.arange(2**bits, dtype=np.int32)
-    if pixels.dtype.kind == "i":
-        stored[stored.size // 2 :] -= stored.size
-    values = _modality(stored, dataset, frame)
-    table = _voi(values, dataset, frame)
+    index, bits = _stored_of(codes, image)
+    stored = _signed(np.arange(2**bits, dtype=np.int32), bits, pixels.dtype.kind == "i")
+    values = _modality(stored, image)
+    table = _voi(values, image)
+    if _has_half_a_rescale(image) and (table is not None or bits == 8):
+        image.mend()
     if table is None and bits == 8 and values is stored and pixels.dtype.kind == "u":
         table = stored.astype(np.uint8)
     elif table is None:
         # Whatever unused bits hold, the same stored value is the same entry.
-        counts = count_codes(codes).reshape(-1, stored.size).sum(axis=0)
-        counts[_is_padding(stored, dataset, bits)] = 0
+        counts = np.bincount(index, count_codes(codes), minlength=stored.size).astype(np.int64)
+        counts[_is_padding(stored, image, bits)] = 0
         table = window_table(values, counts)
+        image.traits.is_deep = True
     if inverted:
         table = 255 - table
-    return look_up(np.tile(table, 256**codes.itemsize // stored.size), codes)
+    return look_up(table[index], codes)
 
 
-def _grey_by_pixel(pixels: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
+def _grey_by_pixel(pixels: np.ndarray, image: _Image) -> np.ndarray:
     """For floats and integers of 32 bits and more, whose values are too many for a table."""
-    bits = 8 * pixels.dtype.itemsize
-    if pixels.dtype.kind != "f" and (unused := bits - int(dataset.BitsStored)) > 0:
-        pixels = pixels.astype(pixels.dtype.newbyteorder("=")) << unused >> unused
-    values = _modality(pixels, dataset, frame)
-    shown = _voi(values, dataset, frame)
-    return window(values, ~_is_padding(pixels, dataset, bits)) if shown is None else shown
+    bits, layout = 8 * pixels.dtype.itemsize, image.layout
+    if pixels.dtype.kind != "f" and (unused := bits - layout.stored) > 0:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("=")) << (unused - layout.shift) >> unused
+        if layout.shift:
+            image.mend()
+    values = _modality(pixels, image)
+    shown = _voi(values, image)
+    if shown is not None:
+        if _has_half_a_rescale(image):
+            image.mend()
+        return shown
+    image.traits.is_deep = True
+    return window(values, ~_is_padding(pixels, image, bits))
 
 
-def _is_padding(stored: np.ndarray, dataset: Any, bits: int) -> np.ndarray:
+def _is_padding(stored: np.ndarray, image: _Image, bits: int) -> np.ndarray:
     """Where stored values are the padding value, or in its range: bool of the same shape."""
     for keyword in ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue"):
-        if (first := _first_number(dataset, keyword)) is None:
+        if (first := first_number(image.dataset, keyword)) is None:
             continue
-        second = _first_number(dataset, keyword.replace("Value", "RangeLimit"))
+        second = first_number(image.dataset, keyword.replace("Value", "RangeLimit"))
         second = first if second is None else second
         if stored.dtype.kind == "f":
             return (stored >= min(first, second)) & (stored <= max(first, second))
-        first, second = (_wrapped(int(x), bits, signed=bool(dataset.PixelRepresentation)) for x in (first, second))
+        first, second = (_wrapped(int(x), bits, signed=image.layout.is_signed) for x in (first, second))
         return (stored >= min(first, second)) & (stored <= max(first, second))
     return np.zeros(stored.shape, bool)
 
@@ -507,82 +624,78 @@ def _wrapped(value: int, bits: int, signed: bool) -> int:
     return value - 2**bits if signed and value >= 2 ** (bits - 1) else value
 
 
-def _modality(stored: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
+def _modality(stored: np.ndarray, image: _Image) -> np.ndarray:
     """Stored values in the modality's unit; the same array if that is what they are in."""
-    if items := dataset.get("ModalityLUTSequence"):
-        return _by_lut(stored, items[0], dataset)[0]
-    source = _holder(dataset, frame, "RescaleSlope", "PixelValueTransformationSequence")
-    slope, intercept = _first_number(source, "RescaleSlope"), _first_number(source, "RescaleIntercept")
-    if slope is None or intercept is None or (slope == 1 and intercept == 0):
-        return stored
-    return stored.astype(np.float64) * slope + intercept
+    for item in items(image.dataset, "ModalityLUTSequence")[:1]:
+        table = table_of(image.dataset, item, is_signed=image.layout.is_signed)
+        if table is not None:
+            if table.first != table.written[0]:
+                image.mend()
+            return table.of(stored)
+    slope, intercept = _rescale(image)
+    if slope == 0:
+        image.mend()
+    slope, intercept = slope or 1.0, intercept or 0.0
+    return stored if slope == 1 and intercept == 0 else stored.astype(np.float64) * slope + intercept
 
 
-def _voi(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray | None:
+def _rescale(image: _Image) -> tuple[float | None, float | None]:
+    source = _holder(image, ("RescaleSlope", "RescaleIntercept"), "PixelValueTransformationSequence")
+    if has_words(source, "RescaleSlope", "RescaleIntercept"):
+        image.mend()
+    return first_number(source, "RescaleSlope"), first_number(source, "RescaleIntercept")
+
+
+def _has_half_a_rescale(image: _Image) -> bool:
+    """Whether there is a slope or an intercept alone, which matters where values are not mapped by percentiles."""
+    slope, intercept = _rescale(image)
+    return (slope is None) != (intercept is None)
+
+
+def _voi(values: np.ndarray, image: _Image) -> np.ndarray | None:
     """Values in the modality's unit to uint8 by the first VOI look-up table or window; None if there is neither."""
-    source = _holder(dataset, frame, "VOILUTSequence", "FrameVOILUTSequence")
-    if items := source.get("VOILUTSequence"):
-        entries, bits = _by_lut(values, items[0], dataset)
-        return np.rint(entries.astype(np.float64) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
-    source = _holder(dataset, frame, "WindowWidth", "FrameVOILUTSequence")
-    centre, width = _first_number(source, "WindowCenter"), _first_number(source, "WindowWidth")
-    if centre is None or width is None:
-        return None
-    function = str(source.get("VOILUTFunction") or "LINEAR").upper()
-    exact = function in ("LINEAR_EXACT", "SIGMOID")
-    if width <= 0 or (width < 1 and not exact):
-        return None
+    source = _holder(image, ("VOILUTSequence",), "FrameVOILUTSequence")
+    for item in items(source, "VOILUTSequence"):
+        table = table_of(image.dataset, item, is_signed=bool(values.size and values.min() < 0))
+        if table is not None:
+            if (table.first, table.bits) != table.written:
+                image.mend()
+            entries = table.of(values).astype(np.float64)
+            return np.rint(entries * (255 / (2**table.bits - 1))).clip(0, 255).astype(np.uint8)
+    source = _holder(image, ("WindowWidth", "WindowCenter"), "FrameVOILUTSequence")
+    function = text(source, "VOILUTFunction") or "LINEAR"
+    least = 0 if function in ("LINEAR_EXACT", "SIGMOID") else 1
+    windows = list(zip(numbers(source, "WindowCenter"), numbers(source, "WindowWidth"), strict=False))
+    for place, (centre, width) in enumerate(windows):
+        if centre is not None and width is not None and width > 0 and width >= least:
+            if place or has_words(source, "WindowCenter", "WindowWidth"):
+                image.mend()
+            return _by_window(values, centre, width, function)
+    return None
+
+
+def _by_window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """Values to uint8 by a window; the functions are those of PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     wide = np.nan_to_num(values.astype(np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     if function == "SIGMOID":
         # Beyond these bounds every byte is 0 or 255, and the exponential would overflow.
         shown = 1 / (1 + np.exp((-4 * (wide - centre) / width).clip(-100, 100)))
     else:
-        if not exact:
+        if function != "LINEAR_EXACT":
             centre, width = centre - 0.5, width - 1
         shown = ((wide - centre) / width + 0.5).clip(0, 1) if width > 0 else np.float64(wide > centre)
     return np.rint(shown * 255).astype(np.uint8)
 
 
-def _holder(dataset: Any, frame: int, keyword: str, group: str) -> Any:
-    """What holds an element: the data set, else the functional group of the frame, else the one all frames share."""
-    if keyword in dataset:
-        return dataset
-    for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        items = dataset.get(sequence) or []
-        if index < len(items) and (group_items := items[index].get(group)) and keyword in group_items[0]:
-            return group_items[0]
+def _holder(image: _Image, keywords: tuple[str, ...], group: str) -> Any:
+    """What holds one of these elements with a value: the data set, else the functional group of the frame, else the one
+    that all frames share."""
+    dataset = image.dataset
+    holders = [dataset]
+    for sequence, index in (("PerFrameFunctionalGroupsSequence", image.frame), ("SharedFunctionalGroupsSequence", 0)):
+        groups = items(dataset, sequence)
+        holders += items(groups[index], group)[:1] if index < len(groups) else []
+    for holder in holders:
+        if any(items(holder, each) if each.endswith("Sequence") else numbers(holder, each) for each in keywords):
+            return holder
     return dataset
-
-
-def _first_number(dataset: Any, keyword: str) -> float | None:
-    """The first value of an element; None if it is absent, empty or not finite."""
-    value = dataset.get(keyword)
-    if value is None or isinstance(value, str | bytes):
-        return None
-    if hasattr(value, "__len__"):
-        if len(value) == 0:
-            return None
-        value = value[0]
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _by_lut(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray, int]:
-    """Values through a look-up table of the header, those beyond it to its ends; and the bits of its entries.
-
-    Raises BrokenImage if the table is shorter than its descriptor says.
-    """
-    length, first, bits = (int(x) for x in item.LUTDescriptor)
-    length = length or 2**16
-    content = item.LUTData
-    if isinstance(content, bytes):
-        order = ">" if dataset.original_encoding[1] is False else "<"
-        # Entries of 8 bits may be packed, two a word.
-        kind = f"{order}u2" if len(content) >= 2 * length else "u1"
-        entries = np.frombuffer(content, kind)
-    else:
-        entries = np.asarray(content).reshape(-1)
-    if len(entries) < length or not 1 <= bits <= 16:
-        raise BrokenImage("a look-up table in its header is cut off or damaged")
-    places = np.nan_to_num(values.astype(np.float64), nan=first) - first
-    return entries[places.clip(0, length - 1).astype(np.int64)].astype(np.int32), bits

@@ -17,6 +17,7 @@ from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_table
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.plugins import Registry
+from sslcurr.wording import counted
 
 __all__ = ["CATALOG", "FRAMES", "Entry", "Source", "entry_of", "find_source"]
 
@@ -52,7 +53,7 @@ def _checked_entry(name: str, value: object) -> Entry:
 CATALOG: Registry[Entry] = Registry("data set", "sslcurr.datasets", BUILTIN_DATASETS, _checked_entry, DataError)
 
 FRAMES = ("refuse", "first", "all")
-"""What becomes of a DICOM file with several frames."""
+"""What becomes of a file with several frames or pages; those of an animation are left out where they are refused."""
 
 
 def find_source(
@@ -116,9 +117,9 @@ def _existing_path(dataset: str, data_root: Path | None) -> Path:
 
 
 def _with_frames(source: Source, *, every: bool) -> Source:
-    """DICOM files of several frames as their first frame, or as an image a frame, which stay together in a group."""
-    from sslcurr.data.decode.dicom import num_frames
+    """Files of several frames or pages as their first, or as an image each, which stay together in a group."""
     from sslcurr.data.decode.image import BrokenImage
+    from sslcurr.data.decode.read import num_frames
 
     if source.root is None:
         return source
@@ -140,6 +141,12 @@ def _with_frames(source: Source, *, every: bool) -> Source:
         alone += [name if len(frame_names) > 1 else ""] * len(frame_names)
     if not frames:
         return source
+    left = sum(1 for _, frame in frames.values() if frame == 0)
+    note = (
+        f"{counted(left, 'file')} with several frames or pages: each is an image"
+        if every
+        else (f"{counted(left, 'file')} with several frames or pages: the first is used")
+    )
     groups = (
         alone
         if source.groups is None
@@ -153,4 +160,5 @@ def _with_frames(source: Source, *, every: bool) -> Source:
         splits=None if source.splits is None else [source.splits[i] for i in rows],
         frames=frames,
         masks=masks,
+        notes=(*source.notes, note),
     )

@@ -96,6 +96,10 @@ class CheckDocument(Document, frozen=True, kw_only=True):
         root: the folder.
         counts: images by class and split, "" where sslcurr divides them.
         sentences: the problems in words.
+        blank: images whose pixels are all the same.
+        narrow_range: other images that use less than a tenth of the range of brightness.
+        frames_left_out: images of which only the first frame is used though nobody asked for that.
+        without_data: images with pixels that have no value.
     """
 
     kind: ClassVar[str] = "check"
@@ -123,6 +127,10 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     root: str = ""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
+    blank: list[str] | UnsetType = UNSET
+    narrow_range: list[str] | UnsetType = UNSET
+    frames_left_out: list[str] | UnsetType = UNSET
+    without_data: list[str] | UnsetType = UNSET
 
 
 class PackDocument(Document, frozen=True, kw_only=True):
