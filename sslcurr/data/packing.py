@@ -43,9 +43,6 @@ NUM_HEADERS = 64
 NO_LABEL = -1
 
 
-"""The traits of an image that a version decoded which noted none."""
-
-
 ProgressCallback = Callable[[int, int], None]
 
 
