@@ -96,6 +96,8 @@ def _notes(document: RankDocument) -> list[str]:
             f"One seed: intervals are over {split} images and hold for these models only. Another seed may order the "
             "tasks otherwise, so nothing can be told apart."
         ]
+    elif len(document.seeds) == 2:
+        notes.append("Two seeds hardly show the luck of a baseline, so gains are vague; three or more show it.")
     notes += too_good(split)
     if len(document.tasks) > 1:
         notes.append(

@@ -80,7 +80,7 @@ def _summary(document: TrainDocument, reports: dict[str, ClassificationReport], 
     if isinstance(gain, Difference):
         notes.append(
             f"difference: {points(gain.mean, *(gain.interval or (None, None)))} points, paired by image. One seed "
-            "tells nothing apart: sslcurr rank --seeds 3 does."
+            "tells nothing apart; sslcurr rank --seeds 3 may."
         )
     notes += too_good(first.split)
     if any("attention" in row for row in rows):
