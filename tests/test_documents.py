@@ -7,7 +7,9 @@ import zipfile
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
+from msgspec import UNSET
 from PIL import Image
 
 from sslcurr.analysis.results import kinds
@@ -52,6 +54,15 @@ def test_a_document_of_every_kind_has_its_tables_lines_and_charts(kind, path):
         assert len(table.to_pandas()) == len(table.raw())
     assert all(isinstance(line, str) for line in document.closing_lines())
     assert all(chart.name == name for name, chart in document.figures().items())
+
+
+def test_newer_results_have_every_prediction_beside_them():
+    """So that a later rule can judge them again; those of 0.1.0, which name no version, have none."""
+    for path in RESULTS.glob("*.json"):
+        document = decode(KIND_OF[path.stem.rpartition("-")[2]], json.loads(path.read_text()))
+        if document.schema is not UNSET and (runs := document.predicted()):
+            table = pd.read_parquet(path.with_name(f"{path.stem}-predictions.parquet"))
+            assert set(table["chain"]) == set(runs)
 
 
 def test_there_is_an_old_document_of_every_kind_that_there_was():
