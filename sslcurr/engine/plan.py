@@ -10,6 +10,7 @@ from typing import Any
 
 from sslcurr.data.order import num_steps
 from sslcurr.engine.dataset import open_data, split_of
+from sslcurr.engine.optim import corrections
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
@@ -234,6 +235,7 @@ class Planner:
             lineage=parent.lineage,
             source=parent.source,
             search=self.search(task, training, facts, task_settings) if rate == SEARCH else None,
+            corrections=(*kind.corrections(config, training), *corrections(training)),
         )
 
     def search(self, task: str, training: Training, facts: Facts, task_settings: dict[str, str]) -> LrSearch:
