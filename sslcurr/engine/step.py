@@ -75,7 +75,7 @@ def add_gradients(
 
 
 def clip_gradients(task: Task, training: Training) -> None:
-    """Shorten the gradient of all parameters together to `clip`, and that of each to `clip_each`, where these are set."""
+    """Shorten the gradient of all parameters to `clip`, and that of each to `clip_each`, where these are set."""
     if training.clip:
         torch.nn.utils.clip_grad_norm_(task.parameters(), training.clip)
     if training.clip_each:

@@ -255,8 +255,12 @@ class Task(nn.Module):
 
     @classmethod
     def corrections(cls, config: Any, training: Training) -> tuple[str, ...]:
-        """What was corrected since this version, of that which concerns a stage of these settings: a part of its key."""
+        """What was corrected since this version that concerns a stage of these settings: a part of its key."""
         return ()
+
+    def handed_on(self) -> nn.Module:
+        """The backbone that a stage of this task ends with, for the next one."""
+        return self.backbone
 
     def rules(self) -> dict[str, Rule]:
         """Sub-modules, by name, that are trained otherwise than the rest."""

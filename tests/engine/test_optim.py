@@ -121,14 +121,14 @@ def walk(make, steps=20):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_lars_with_weight_decay_is_that_of_lightly_to_the_bit(nesterov):
-    from lightly.utils.lars import LARS as LightlyLARS
+    from lightly.utils import lars
 
     def groups(weights, **adapted):
         decays = {"params": weights[:2], "weight_decay": 0.3}
         return [decays, {"params": weights[2:], "weight_decay": 0.0, **adapted}]
 
     mine = walk(lambda weights: LARS(groups(weights, adapted=False), lr=0.7, momentum=0.9, nesterov=nesterov))
-    theirs = walk(lambda weights: LightlyLARS(groups(weights), lr=0.7, momentum=0.9, nesterov=nesterov))
+    theirs = walk(lambda weights: lars.LARS(groups(weights), lr=0.7, momentum=0.9, nesterov=nesterov))
     assert all(torch.equal(one, two) for one, two in zip(mine, theirs, strict=True))
 
 
