@@ -130,3 +130,10 @@ def test_a_setting_of_another_value_or_without_a_row_would_be_seen():
     assert {item for item in Training.__dataclass_fields__ if item not in table["training"]} == {
         *COMPUTED, "milestones", "step_factor",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "momentum"), [("mocov2", 0.999), ("dino", 0.996), ("rotation", 0.9)])
+def test_of_two_settings_with_one_name_that_is_shown_which_can_be_set(sslcurr, task, momentum):
+    assert sslcurr.json("tasks", "show", task)["imagenet"]["momentum"] == momentum
+    changed = sslcurr.json("tasks", "show", task, "--num-images", "900", "--set", f"{task}.momentum=0.5")
+    assert changed["resolved"]["momentum"] == 0.5
