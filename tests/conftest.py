@@ -38,7 +38,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "swav": ("swav.num_prototypes=12", "swav.hidden=32", "swav.queue_length=14", "swav.queue_start=1"),
     "byol": ("byol.hidden=32", "byol.dim=16"),
     "simsiam": ("simsiam.hidden=32", "simsiam.dim=32", "simsiam.predictor=16"),
-    "dino": ("dino.hidden=32", "dino.bottleneck=16", "dino.outputs=24", "dino.teacher_warmup=1"),
+    "dino": ("dino.hidden=32", "dino.bottleneck=16", "dino.outputs=24"),
     "barlow-twins": ("barlow-twins.hidden=32", "barlow-twins.dim=32"),
     "vicreg": ("vicreg.hidden=32", "vicreg.dim=32"),
     "classification": (),

@@ -295,6 +295,8 @@ def faults(swap):
     """Ways to break a task: what is changed of its class, which check sees it, and what that says."""
     import torch
 
+    from sslcurr.tasks.base import Loss
+
     def counting(self, batch, tick):
         self.calls = getattr(self, "calls", 0) + 1
         out = swap.loss(self, batch, tick)
@@ -321,6 +323,12 @@ def faults(swap):
     def doubled_in_bf16(self, batch, tick):
         out = swap.loss(self, batch, tick)
         return replace(out, value=out.value * (1 + torch.is_autocast_enabled("cpu")))
+
+    def weighted(self, batch, tick):
+        # A weighted mean that does not say so: images count by their places.
+        logits = self.head(self.backbone(batch.views[0]))
+        weights = 1.0 + batch.index
+        return Loss((logits.square().mean(dim=1) * weights).sum() / weights.sum())
 
     def detached(self, batch, tick):
         out = swap.loss(self, batch, tick)
@@ -368,12 +376,14 @@ def faults(swap):
         "golden": ({}, "loss_curve_is_that_of_its_version", "there is no .*swap-v1.json: run it once with"),
         "clock": ({"loss": counting}, "killed_anywhere_and_run_again_equals_uninterrupted", "differs after a resume"),
         "bf16": ({"loss": doubled_in_bf16}, "bf16_trains_in_the_same_loop", "compute it in full_precision"),
+        "parts": ({"loss": weighted}, "a_step_in_parts_is_the_step_in_one", r"give Loss\(weight=...\) where the loss"),
+        "coupling": ({"coupling": "others"}, "a_step_in_parts_is_the_step_in_one", "loss depends on 'others'"),
     }  # fmt: skip
 
 
 FAULTS = [
     *("summary", "paper", "config", "recipe", "pictures", "memory", "plain", "unsaved"),
-    *("resume", "gradients", "golden", "clock", "bf16"),
+    *("resume", "gradients", "golden", "clock", "bf16", "parts", "coupling"),
 ]
 
 

@@ -68,7 +68,7 @@ def task(
         if out is not None:
             check_picture(out)
         spec = session.planner([name]).chain([name])[0]
-        resolved = {**spec.config, **asdict(spec.training)}
+        resolved = _merged(spec.config, asdict(spec.training))
         resolved_for = spec.data.name
         if out is not None:
             from sslcurr.analysis.sheets.views import draw_views
@@ -103,4 +103,9 @@ def _resolved_for(session: Session, name: str, num_images: int, num_classes: int
 
 
 def _values(recipe: Recipe) -> Json:
-    return {**asdict(recipe.config), **asdict(recipe.training)}
+    return _merged(asdict(recipe.config), asdict(recipe.training))
+
+
+def _merged(config: Json, training: Json) -> Json:
+    """Settings of a task and of its training; of two with one name (`momentum`) the task's, which `--set` changes."""
+    return {**config, **training, **config}

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import platform
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from sslcurr.errors import SpecError
+
+# So many times as slow as float32 means that a CPU has no instructions for bf16; with them it is at most twice as slow.
+SLOWEST_BF16 = 10.0
+# Matrix products to measure that by: their sides grow until one takes so many seconds.
+SMALLEST_PRODUCT, LARGEST_PRODUCT, LONG_PRODUCT = 32, 512, 0.02
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -68,6 +76,57 @@ def placement(device: str, precision: str = "auto") -> Placement:
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
     return Placement(where, precision, True, torch.cuda.get_device_name(where))
+
+
+def check_speed(where: Placement) -> None:
+    """Refuse bf16 on a CPU without instructions for it, where a training would take hundreds of times as long.
+
+    Raises:
+        SpecError: matrix products in bf16 are that much slower than in float32 here.
+    """
+    times = bf16_slowdown() if is_bf16_on_a_cpu(where) else 1.0
+    if times > SLOWEST_BF16:
+        raise SpecError(
+            f"this CPU takes {times:.0f} times as long for a matrix product in bf16 as in float32: it has no "
+            "instructions for bf16",
+            "give --precision 32, or leave --precision out",
+        )
+
+
+def is_bf16_on_a_cpu(where: Placement) -> bool:
+    """Whether bf16 is computed by a CPU."""
+    return where.device.type == "cpu" and where.precision == "bf16"
+
+
+@functools.cache
+def bf16_slowdown() -> float:
+    """How many times as long as in float32 a matrix product takes in bf16 on this CPU; measured once a process."""
+    return slowdown(product_seconds)
+
+
+def slowdown(seconds: Callable[[int, torch.dtype], float]) -> float:
+    """How many times as long as in float32 a matrix product takes in bf16.
+
+    Products grow from tiny ones, and not beyond the first that takes long: without instructions for bf16 a large one
+    takes minutes, and a small one shows it. The shortest of three times counts.
+
+    Args:
+        seconds: how long a product of two square matrices of a side and type takes.
+    """
+    side = SMALLEST_PRODUCT
+    while True:
+        single, brief = (min(seconds(side, kind) for _ in range(3)) for kind in (torch.float32, torch.bfloat16))
+        if side >= LARGEST_PRODUCT or max(single, brief) > LONG_PRODUCT:
+            return brief / max(single, 1e-9)
+        side *= 2
+
+
+def product_seconds(side: int, kind: torch.dtype) -> float:
+    """Seconds of a product of two square matrices on the CPU."""
+    matrix = torch.ones(side, side, dtype=kind)
+    began = time.perf_counter()
+    torch.mm(matrix, matrix)
+    return time.perf_counter() - began
 
 
 def keep_freed_memory() -> None:

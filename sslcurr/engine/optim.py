@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from sslcurr.engine.lars import LARS
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Rule
 
@@ -33,8 +34,8 @@ def build_optimizer(
     """The optimizer of `training` over the parameters that take a gradient.
 
     Biases and normalisation layers (all parameters of one dimension) form groups of their own, without weight decay
-    unless `decay_norm_and_bias` says so; LARS leaves its trust ratio off where there is no decay. `rules` names parts
-    of the module that are trained otherwise than the rest, by the beginning of their parameters' names.
+    and without the trust ratio of LARS unless `decay_norm_and_bias` says so. `rules` names parts of the module that are
+    trained otherwise than the rest, by the beginning of their parameters' names.
     """
     grouped: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
@@ -50,9 +51,11 @@ def build_optimizer(
             "lr_factor": 1.0 if is_weight else training.norm_and_bias_lr,
             "scheduled": rule.scheduled,
         }
-        groups.append(
-            settings if training.optimizer == "adamw" else settings | {"momentum": training.momentum * rule.momentum}
-        )
+        if training.optimizer != "adamw":
+            settings["momentum"] = training.momentum * rule.momentum
+        if training.optimizer == "lars":
+            settings["adapted"] = decays
+        groups.append(settings)
     if training.optimizer == "sgd":
         # Fused: one kernel over all parameters; twice as fast as the loop over them, on a CPU too.
         sgd = torch.optim.SGD(
@@ -65,9 +68,13 @@ def build_optimizer(
         return sgd
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.lr, fused=True)
-    from lightly.utils.lars import LARS
-
     return LARS(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+
+
+def corrections(training: Training) -> tuple[str, ...]:
+    """What was corrected in the optimizers, of that which concerns these settings: a part of a stage's key."""
+    without_ratio = training.optimizer == "lars" and training.weight_decay == 0
+    return ("LARS scales gradients without weight decay too",) if without_ratio else ()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, training: Training, lr: float) -> None:

@@ -12,6 +12,7 @@ from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
 from sslcurr.engine.dataset import open_data, split_of
+from sslcurr.engine.optim import corrections
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
@@ -243,6 +244,7 @@ class Planner:
             lineage=parent.lineage,
             source=parent.source,
             search=self.search(task, training, facts, task_settings) if rate == SEARCH else None,
+            corrections=(*kind.corrections(config, training), *corrections(training)),
         )
 
     def search(self, task: str, training: Training, facts: Facts, task_settings: dict[str, str]) -> LrSearch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from sslcurr.engine.batches import Feed
 from sslcurr.engine.device import Placement
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import lr_at, set_lr
+from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for, torch_generator
+from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
 
 
@@ -24,22 +27,60 @@ def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) 
     set_lr(optimizer, spec.training, lr)
     task.before_step(tick)
     generator = torch_generator(spec.seed, spec.parent, "views", tick.step)
-    parts, losses = [], []
-    for chunk in split_evenly(places, spec.training.accumulate):
-        batch = feed.batch(chunk, loop.views, generator, loop.report)
-        with phase("forward"):
-            out = forward(task, batch, tick, where)
-        share = len(chunk) / len(places)
-        with phase("backward"):
-            (out.value * share if share < 1 else out.value).backward()
-        parts.append(batch)
-        losses.append((share, out))
+    chunks = split_evenly(places, spec.training.accumulate)
+    batches = (feed.batch(chunk, loop.views, generator, loop.report) for chunk in chunks)
+    out, batch = add_gradients(task, batches, len(places), tick, where, loop.report)
     with phase("optimizer"):
-        if spec.training.clip:
-            torch.nn.utils.clip_grad_norm_(task.parameters(), spec.training.clip)
+        clip_gradients(task, spec.training)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return join(losses), join_batches(parts)
+    return out, batch
+
+
+def add_gradients(
+    task: Task, batches: Iterable[Batch], num_images: int, tick: Tick, where: Placement, report: Reporter
+) -> tuple[Loss, Batch]:
+    """Forward and backward pass of the parts of a step, one after the other.
+
+    The parameters then have the gradient of the mean over the whole step: parts count by `Loss.weight`, or else by
+    their images.
+
+    Args:
+        task: what is trained; its parameters have no gradient yet.
+        batches: the parts of the step.
+        num_images: images of all parts.
+        tick: the time.
+        where: the device and precision.
+        report: is told of the phases.
+
+    Returns:
+        The loss and the batch of the whole step.
+    """
+    parts, losses = [], []
+    for batch in batches:
+        with report.phase("forward"):
+            out = forward(task, batch, tick, where)
+        share = (len(batch.index) if out.weight is None else out.weight) / num_images
+        with report.phase("backward"):
+            (out.value if len(batch.index) == num_images else out.value * share).backward()
+        parts.append(batch)
+        losses.append(out)
+    if len(parts) > 1 and losses[0].weight is not None:
+        # The weight of the step is only known now.
+        total = torch.stack([out.weight for out in losses if out.weight is not None]).sum()
+        for parameter in task.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(num_images / total)
+    return join(losses, [len(batch.index) for batch in parts]), join_batches(parts)
+
+
+def clip_gradients(task: Task, training: Training) -> None:
+    """Shorten the gradient of all parameters to `clip`, and that of each to `clip_each`, where these are set."""
+    if training.clip:
+        torch.nn.utils.clip_grad_norm_(task.parameters(), training.clip)
+    if training.clip_each:
+        for parameter in task.parameters():
+            torch.nn.utils.clip_grad_norm_([parameter], training.clip_each)
 
 
 def forward(task: Task, batch: Batch, tick: Tick, where: Placement) -> Loss:
@@ -54,6 +95,7 @@ def forward(task: Task, batch: Batch, tick: Tick, where: Placement) -> Loss:
         out.value.float(),
         {name: in_float32(content) for name, content in out.metrics.items()},
         {name: in_float32(content) for name, content in out.keep.items()},
+        None if out.weight is None else out.weight.float(),
     )
 
 
@@ -69,20 +111,26 @@ def split_evenly(places: Any, num_parts: int) -> list[Any]:
     return [places] if num_parts == 1 else list(np.array_split(places, num_parts))
 
 
-def join(losses: list[tuple[float, Loss]]) -> Loss:
-    """The loss of a step from those of its parts, weighted by their shares of the images."""
+def join(losses: list[Loss], sizes: list[int]) -> Loss:
+    """The loss of a step from those of its parts of `sizes` images: values by weight, metrics by images."""
+    first = losses[0]
     if len(losses) == 1:
-        out = losses[0][1]
-        return Loss(out.value.detach(), out.metrics, out.keep)
-    value = sum(
-        (share * out.value.detach() for share, out in losses), torch.zeros((), device=losses[0][1].value.device)
-    )
-    first = losses[0][1]
-    metrics = {
-        name: sum((share * out.metrics[name] for share, out in losses), torch.zeros_like(content))
-        for name, content in first.metrics.items()
-    }
-    return Loss(value, metrics, {name: torch.cat([out.keep[name] for _, out in losses]) for name in first.keep})
+        return replace(first, value=first.value.detach())
+    shares = [size / sum(sizes) for size in sizes]
+    value = weighted_sum(shares, [out.value.detach() for out in losses])
+    weight = None
+    if first.weight is not None:
+        weights = [out.weight for out in losses if out.weight is not None]
+        weight = torch.stack(weights).sum()
+        value = weighted_sum([part / weight for part in weights], [out.value.detach() for out in losses])
+    metrics = {name: weighted_sum(shares, [out.metrics[name] for out in losses]) for name in first.metrics}
+    return Loss(value, metrics, {name: torch.cat([out.keep[name] for out in losses]) for name in first.keep}, weight)
+
+
+def weighted_sum(shares: Sequence[float | Tensor], contents: list[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, each times its share."""
+    products = (share * content for share, content in zip(shares, contents, strict=True))
+    return sum(products, torch.zeros_like(contents[0]))
 
 
 def join_batches(parts: list[Batch]) -> Batch:

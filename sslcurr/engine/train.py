@@ -11,7 +11,7 @@ from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
-from sslcurr.engine.device import Placement, keep_freed_memory, placement
+from sslcurr.engine.device import Placement, check_speed, keep_freed_memory, placement
 from sslcurr.engine.log import TrainingProgress, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
@@ -39,10 +39,12 @@ def train(
     The learning rate is `spec.training.lr`; a search for it has ended. `key` is that of the stage as requested.
 
     Raises:
+        SpecError: bf16 was requested of a CPU that cannot compute it.
         TrainingError: the loss is not finite.
         Interrupted: a signal asked to stop; the state is saved.
     """
     where = placement(runtime.device, spec.training.precision)
+    check_speed(where)
     keep_freed_memory()
     if where.device.type == "cuda":
         torch.cuda.set_device(where.device)  # so that what names no GPU uses this one too
@@ -118,7 +120,7 @@ def finish(
     """Write the weights and give the stage's record."""
     header = checkpoint.Header(backbone=spec.backbone, image_size=task.config.image_size, tasks=spec.tasks)
     path = part / "backbone.safetensors"
-    write_whole(path, lambda temporary: checkpoint.save_backbone(task.backbone, header, temporary))
+    write_whole(path, lambda temporary: checkpoint.save_backbone(task.handed_on(), header, temporary))
     if task.labelled:
         head = task.get_submodule("head")
         # What fine-tuning learnt beside the backbone is needed to predict; the heads of pretext tasks end here.

@@ -115,7 +115,8 @@ class Training:
         warmup: epochs of linear warm-up from `warmup_start` times the learning rate.
         final_lr: where the cosine ends, as a share of `lr`.
         batch_size: images of one optimizer step, over all `accumulate` parts of it.
-        clip: largest norm of the gradient; 0 means no clipping.
+        clip: largest norm of the gradient of all parameters together; 0 means no clipping.
+        clip_each: largest norm of the gradient of each parameter by itself; 0 means no clipping.
         patience: epochs without a better validation measure before a task that has one stops; 0 means never.
         norm_and_bias_lr: the learning rate of biases and normalisation layers, as a share of `lr`.
         precision: as requested; `auto` is bf16 on GPUs that have it and 32 elsewhere.
@@ -140,6 +141,7 @@ class Training:
     patience: int = 0
     precision: str = "auto"
     norm_and_bias_lr: float = later(1.0)
+    clip_each: float = later(0.0)
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -156,6 +158,7 @@ class Training:
         in_range("norm_and_bias_lr", self.norm_and_bias_lr, 0)
         in_range("patience", self.patience, 0)
         in_range("clip", self.clip, 0)
+        in_range("clip_each", self.clip_each, 0)
         for milestone in self.milestones:
             in_range("milestones", milestone, 0, 1, above=True)
 
@@ -208,6 +211,8 @@ class StageSpec:
         source: the checkpoint file to start from when `parent` is one (not hashed).
         search: how the learning rate is found; `training.lr` is then only the recipe's. The settings of the search
             are part of the identity, and its result is not.
+        corrections: what was corrected in the arithmetic since the first stages of this task's version were trained,
+            of that which changes the results of these settings.
     """
 
     task: str
@@ -221,6 +226,7 @@ class StageSpec:
     lineage: tuple[str, ...] = unhashed(())
     source: str = unhashed("")
     search: LrSearch | None = field(default=None, metadata={"as_before": None})
+    corrections: tuple[str, ...] = later(())
     _key: str = field(default="", init=False, repr=False, compare=False, metadata={"hashed": False, "stored": False})
 
     @property
@@ -260,7 +266,8 @@ def stage_from_dict(record: Json) -> StageSpec:
     values["backbone"] = build(BackboneSpec, values["backbone"])
     values["data"] = build(DataSpec, values["data"])
     values["training"] = build(Training, values["training"])
-    values["lineage"] = tuple(values["lineage"])
+    for name in ("lineage", "corrections"):
+        values[name] = tuple(values.get(name, ()))
     if values.get("search") is not None:
         values["search"] = build(LrSearch, values["search"])
     return StageSpec(**values)

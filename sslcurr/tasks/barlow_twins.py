@@ -40,6 +40,7 @@ class BarlowTwins(Task):
     version = 1
     summary = "make two views agree in components that differ from each other"
     paper = "https://arxiv.org/abs/2103.03230"
+    coupling = "the correlation of two components is that over a part"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(AsymmetricConfig):

@@ -17,6 +17,8 @@ from sslcurr.data.views.view import View
 from sslcurr.spec.stage import Training, in_range
 
 VIEW_SETTINGS = {item.name for item in fields(View)}
+# Of `Task.corrections`.
+WEIGHTED_PARTS = ("parts of a step are divided by the weights of the whole step",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,11 +100,15 @@ class Loss:
         metrics: scalars to log, detached.
         keep: detached tensors for `after_step`, the first dimension being the images of the batch, so that
             the parts of an accumulated step can be joined.
+        weight: the sum that `value` was divided by, a detached scalar, where `value` is a weighted mean. None: it is a
+            mean over images. The parts of an accumulated step count by it, so that together they are divided by the
+            weight of the whole step.
     """
 
     value: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     keep: dict[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
 
 
 class Scan(Protocol):
@@ -215,6 +221,9 @@ class Task(nn.Module):
     # Whether the loss is also low when all embeddings are alike; the metric `feature_std` shows the difference.
     collapses: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
+    # What of an image's loss depends on the other images of the batch, apart from batch norms. A step in parts
+    # (`accumulate`) differs in that from a step in one; where this is empty the two have the same gradient.
+    coupling: ClassVar[str] = ""
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Any) -> None:
         """Build the heads on `backbone`, whose pooled features have `dim` channels."""
@@ -243,6 +252,15 @@ class Task(nn.Module):
     def fixed_view(cls, config: Any) -> View:
         """The view of an image outside training: the largest centred square."""
         return View(size=config.image_size, crop="center")
+
+    @classmethod
+    def corrections(cls, config: Any, training: Training) -> tuple[str, ...]:
+        """What was corrected since this version that concerns a stage of these settings: a part of its key."""
+        return ()
+
+    def handed_on(self) -> nn.Module:
+        """The backbone that a stage of this task ends with, for the next one."""
+        return self.backbone
 
     def rules(self) -> dict[str, Rule]:
         """Sub-modules, by name, that are trained otherwise than the rest."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig, share
+from sslcurr.tasks.base import WEIGHTED_PARTS, Batch, Facts, Loss, Recipe, Scan, Task, Tick, ViewConfig, share
 
 
 class Classification(Task):
@@ -65,6 +65,11 @@ class Classification(Task):
             ),
         )
 
+    @classmethod
+    def corrections(cls, config: Config, training: Training) -> tuple[str, ...]:
+        """Parts of a step had been divided by their own weights."""
+        return WEIGHTED_PARTS if training.accumulate > 1 and config.balance == "loss" else ()
+
     def start(self, scan: Scan) -> None:
         """Learn which image is of which class, for class-balanced sampling."""
         if self.config.balance == "sampling":
@@ -77,13 +82,12 @@ class Classification(Task):
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Cross-entropy, rare classes weighing more when `balance` is `loss`."""
         logits = self.head(self.backbone(batch.views[0])).float()
-        value = F.cross_entropy(
-            logits,
-            batch.labels,
-            weight=self.class_weights if self.config.balance == "loss" else None,
-            label_smoothing=self.config.label_smoothing,
-        )
-        return Loss(value, {"accuracy": (logits.argmax(dim=1) == batch.labels).float().mean().detach()})
+        weights = self.class_weights if self.config.balance == "loss" else None
+        smoothing = self.config.label_smoothing
+        value = F.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=smoothing)
+        accuracy = (logits.argmax(dim=1) == batch.labels).float().mean().detach()
+        weight = None if weights is None else weights[batch.labels].sum()
+        return Loss(value, {"accuracy": accuracy}, weight=weight)
 
     def logits(self) -> nn.Module:
         """The module that gives [N, classes] logits of fixed views."""

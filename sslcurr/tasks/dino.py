@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,19 @@ from torch import Tensor, nn
 
 from sslcurr.data.views.view import View
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, positive, scaled_sigma, share
+from sslcurr.tasks.base import (
+    Batch,
+    Facts,
+    Loss,
+    Recipe,
+    Task,
+    Tick,
+    full_precision,
+    limited,
+    positive,
+    scaled_sigma,
+    share,
+)
 from sslcurr.tasks.embedding import (
     MultiCropConfig,
     collapse,
@@ -27,18 +40,17 @@ from sslcurr.tasks.swav import swapped_prediction
 class DinoHead(nn.Module):
     """[N, dim] features -> [N, outputs] cosines with unit prototypes, by way of a bottleneck."""
 
-    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int) -> None:
+    def __init__(self, dim: int, hidden: int, bottleneck: int, outputs: int, *, norms: bool) -> None:
         super().__init__()
-        self.project = nn.Sequential(
-            nn.Linear(dim, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.GELU(),
-            nn.Linear(hidden, bottleneck),
-        )
-        self.prototypes = nn.Parameter(torch.randn(outputs, bottleneck) / bottleneck**0.5)
+        layers: list[nn.Module] = []
+        for before in (dim, hidden):
+            layers += [nn.Linear(before, hidden), *([nn.BatchNorm1d(hidden)] if norms else []), nn.GELU()]
+        self.project = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
+        for part in self.project:
+            if isinstance(part, nn.Linear):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+                nn.init.zeros_(part.bias)
+        self.prototypes = nn.Parameter(torch.empty(outputs, bottleneck).uniform_(-1, 1) / bottleneck**0.5)
 
     def embed(self, features: Tensor) -> Tensor:
         """[N, dim] -> [N, bottleneck] unit vectors."""
@@ -51,28 +63,37 @@ class DinoHead(nn.Module):
 
 
 class DINO(Task):
-    """Self-distillation: the targets are centred, sharpened outputs of a momentum (EMA) teacher on the large crops."""
+    """Self-distillation: the targets are centred, sharpened outputs of a momentum (EMA) teacher on the large crops.
+
+    The teacher is what the stage ends with, as in DINO's own evaluations: it is better than its student all along.
+    """
 
     name = "dino"
-    version = 1
+    version = 2
     summary = "learn the distribution a momentum teacher gives to another crop"
     paper = "https://arxiv.org/abs/2104.14294"
     collapses = True
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MultiCropConfig):
-        """The values of DINO's own example for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1."""
+        """The values of DINO's own example for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1.
+
+        `head_norms`: batch norms in the head. `hand_on`: whose weights the stage ends with.
+        """
 
         hidden: int = 2048
         bottleneck: int = 256
-        outputs: int = 60000
+        outputs: int = 65536
+        head_norms: bool = False
         student_temperature: float = positive(0.1)
-        teacher_temperature: float = positive(0.07)
+        teacher_temperature: float = positive(0.04)
         first_teacher_temperature: float = positive(0.04)
-        teacher_warmup: float = 50.0
+        teacher_warmup: float = 0.0
         center_momentum: float = share(0.9)
         momentum: float = share(0.996)
         frozen_epochs: float = 1.0
+        hand_on: Literal["teacher", "student"] = "teacher"
+        num_small: int = limited(8, 0)
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8
         saturation: float = 0.2
@@ -84,7 +105,7 @@ class DINO(Task):
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)
-        self.head = DinoHead(dim, config.hidden, config.bottleneck, config.outputs)
+        self.head = DinoHead(dim, config.hidden, config.bottleneck, config.outputs, norms=config.head_norms)
         self.teacher_backbone = frozen_copy(backbone)
         self.teacher_head = frozen_copy(self.head)
         self.center: Tensor
@@ -92,14 +113,13 @@ class DINO(Task):
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
-        """SGD 0.03 for 256 images, warm-up of 10 epochs, cosine, six small crops.
+        """SGD 0.03 for 256 images, warm-up of 10 of 100 epochs, cosine to 1e-6, eight small crops, gradients clipped.
 
         On small data half as many outputs as images (64 to 4,096), a smaller head, and a faster teacher.
         """
-        batch, epochs = facts.batch(256), facts.epochs or 200
+        batch, epochs = facts.batch(256 if facts.small else 512), facts.epochs or (200 if facts.small else 100)
         config = cls.Config(
             **crops_for(facts.image_size),
-            teacher_warmup=epochs / 16,
             frozen_epochs=min(1.0, epochs / 10),
             second_solarize=0.0 if facts.channels == 1 else 0.2,
             blur_sigma=scaled_sigma(facts.image_size),
@@ -108,23 +128,28 @@ class DINO(Task):
             outputs = max(64, min(4096, facts.num_images // 2))
             momentum = small_momentum(facts.num_images, batch, epochs)
             config = replace(config, hidden=512, bottleneck=128, outputs=outputs, momentum=momentum)
-            return Recipe(config, small_training(batch, epochs))
-        return Recipe(
-            config,
-            Training(
-                lr=0.03 * batch / 256,
+            training = small_training(batch, epochs)
+        else:
+            lr = 0.03 * batch / 256
+            training = Training(
+                lr=lr,
                 weight_decay=1e-4,
-                warmup=min(10.0, epochs / 20),
+                warmup=min(10.0, epochs / 10),
+                final_lr=1e-6 / lr,
                 epochs=epochs,
                 batch_size=batch,
-            ),
-        )
+            )
+        return Recipe(config, replace(training, decay_norm_and_bias=False, clip_each=3.0))
 
     @classmethod
     def views(cls, config: Config) -> tuple[View, ...]:
         """Two large crops from different distributions, and the small ones."""
         second = config.view(blur=config.second_blur, solarize=config.second_solarize)
         return (config.view(), second, *config.small_views(blur=config.small_blur))
+
+    def handed_on(self) -> nn.Module:
+        """The teacher's backbone, or the student's."""
+        return self.teacher_backbone if self.config.hand_on == "teacher" else self.backbone
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Cross-entropy of the student on every crop with the teacher on every other large crop."""

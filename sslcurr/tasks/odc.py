@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, share
+from sslcurr.tasks.base import WEIGHTED_PARTS, Batch, Facts, Loss, Recipe, Rule, Scan, Task, Tick, share
 from sslcurr.tasks.clusters import ClusterConfig, check_clusters, kmeans, means, nearest, num_clusters, split_in_two
 from sslcurr.tasks.embedding import collapse
 
@@ -110,6 +110,11 @@ class ODC(Task):
             ),
         )
 
+    @classmethod
+    def corrections(cls, config: Config, training: Training) -> tuple[str, ...]:
+        """Parts of a step had been divided by their own weights."""
+        return WEIGHTED_PARTS if training.accumulate > 1 and config.reweight else ()
+
     def rules(self) -> dict[str, Rule]:
         """The head's classes change their meaning, so its updates have no momentum."""
         return {"head": Rule(momentum=0.0)}
@@ -136,10 +141,12 @@ class ODC(Task):
         embeddings = self.neck(self.backbone(batch.views[0]))
         logits = self.head(embeddings).float()
         target = self.labels[batch.index]
-        value = F.cross_entropy(logits, target, weight=self.class_weights())
+        weights = self.class_weights()
+        value = F.cross_entropy(logits, target, weight=weights)
         unit = F.normalize(embeddings.detach().float(), dim=1)
         accuracy = (logits.argmax(dim=1) == target).float().mean().detach()
-        return Loss(value, {"accuracy": accuracy, "feature_std": collapse(unit)}, {"features": unit})
+        metrics = {"accuracy": accuracy, "feature_std": collapse(unit)}
+        return Loss(value, metrics, {"features": unit}, weight=weights[target].sum())
 
     @torch.no_grad()
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:

@@ -48,6 +48,7 @@ class SimCLR(Task):
     version = 1
     summary = "find an image's other view among the views of the batch"
     paper = "https://arxiv.org/abs/2002.05709"
+    coupling = "the negatives of an image are the other views of its part"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):

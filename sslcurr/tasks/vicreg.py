@@ -35,6 +35,7 @@ class VICReg(Task):
     version = 1
     summary = "make two views agree while components vary and do not covary"
     paper = "https://arxiv.org/abs/2105.04906"
+    coupling = "the variance and the covariance of components are those over a part"
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):

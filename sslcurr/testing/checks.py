@@ -24,13 +24,18 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslcurr.data.order import num_steps
 from sslcurr.engine import loop, train
+from sslcurr.engine.device import SLOWEST_BF16, bf16_slowdown, placement
 from sslcurr.engine.log import read_rows
+from sslcurr.engine.selection import Selection
+from sslcurr.engine.step import add_gradients
 from sslcurr.engine.store import Stage, Store
+from sslcurr.progress import Reporter
 from sslcurr.spec.stage import key_of, stage_from_dict, to_dict
-from sslcurr.tasks.base import Facts, Tick
+from sslcurr.tasks.base import Batch, Facts, Loss, Task, Tick
 from sslcurr.testing.subject import EPOCHS, IMAGE_SIZES, Subject
 
 # The environment variable that makes a check write a task's golden curve instead of comparing with it.
@@ -248,6 +253,32 @@ def accumulation_sees_the_same_images_and_keeps_all_of_them(subject: Subject) ->
 
 
 @register
+def a_step_in_parts_is_the_step_in_one(subject: Subject) -> None:
+    """In float64, with norms and dropout as outside of training and random numbers all alike, a step in parts has the
+    loss, the gradient and the kept tensors of the step in one. A task with a `coupling` has another gradient."""
+    spec, coupling = subject.stage(), subject.kind.coupling
+    batch = subject.batch(spec)
+    with patch.object(Selection, "class_counts", lambda images: tuple(range(1, 1 + len(images.pack.classes)))):
+        module = subject.module(spec).double().eval()  # the classes of the images are equally frequent
+    sizes = [2, 3, len(batch.index) - 5]
+    whole, gradient = _step_in_parts(module, batch, [len(batch.index)])
+    parts, other = _step_in_parts(module, batch, sizes)
+    apart = max(_apart(one, two) for one, two in zip(gradient, other, strict=True))
+    if coupling:
+        expect(apart > 1e-6, f"in parts the gradient is the same: no image's loss depends on {coupling!r}")
+        return
+    expect(
+        apart < 1e-10 and _apart(whole.value, parts.value) < 1e-10,
+        f"in parts of {sizes} images the loss is {parts.value.item():.6g} instead of {whole.value.item():.6g}, and the "
+        f"gradient differs by {apart:.2g}: give Loss(weight=...) where the loss is a weighted mean, or say in "
+        "`coupling` what an image's loss takes from the others",
+    )
+    expect(parts.keep.keys() == whole.keep.keys(), "keep has other tensors in parts")
+    for name, kept in whole.keep.items():
+        expect(_apart(kept, parts.keep[name]) < 1e-10, f"keep[{name!r}] is another in parts of {sizes} images")
+
+
+@register
 def logging_saving_recomputing_and_the_place_of_the_store_leave_the_results_alone(subject: Subject) -> None:
     """Whatever is logged, saved or computed twice, and wherever the store lies, the weights are the same to the bit."""
     a = subject.train(subject.stage(), "a", save_steps=1)
@@ -264,6 +295,8 @@ def bf16_trains_in_the_same_loop(subject: Subject) -> None:
     """In bf16 the first loss is near that of float32, later ones are finite, and the weights stay in float32."""
     # 64 px: on maps of one pixel, torch 2.15 gives bf16 gradients that are sometimes not finite, on a CPU.
     spec, losses = subject.stage(image_size=IMAGE_SIZES[1]), {}
+    if bf16_slowdown() > SLOWEST_BF16:
+        raise SkipTest("this CPU has no instructions for bf16")
     for precision in ("32", "bf16"):
         exact = replace(spec, training=replace(spec.training, precision=precision, epochs=1))
         stage = subject.train(exact, device="cpu", log_steps=1)
@@ -293,6 +326,56 @@ def a_gpu_sees_the_same_crops_and_losses(subject: Subject) -> None:
 
 
 # ---- what the checks share
+
+
+def _step_in_parts(module: Task, batch: Batch, sizes: list[int]) -> tuple[Loss, list[Tensor]]:
+    """The loss of a step in parts of `sizes` images, and the gradient of each parameter, in float64."""
+    module.zero_grad(set_to_none=True)
+    tick, bounds = Tick(30, 60, 6), list(itertools.accumulate(sizes, initial=0))
+    parts = [_images_of(batch, slice(*pair)) for pair in itertools.pairwise(bounds)]
+    with _in_float64(), _AllAlike():
+        module.before_step(tick)
+        out, _ = add_gradients(module, parts, sum(sizes), tick, placement("cpu", "32"), Reporter())
+    return out, [weight.grad for weight in module.parameters() if weight.grad is not None]
+
+
+def _images_of(batch: Batch, chosen: slice) -> Batch:
+    """Some images of a batch, with views in float64."""
+    count = len(batch.index)
+    views = (view.unflatten(0, (-1, count))[:, chosen].flatten(0, 1).double() for view in batch.views)
+    return Batch(views=tuple(views), index=batch.index[chosen], labels=batch.labels[chosen])
+
+
+@contextmanager
+def _in_float64() -> Iterator[None]:
+    """Let float64 be the default, also of what asks for float32 by `Tensor.float`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with patch.object(Tensor, "float", Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _AllAlike(TorchDispatchMode):
+    """Random numbers are all the same one, so that those of an image do not depend on how many are drawn at once."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name == "randint":
+            out.fill_(args[0] if "low" in func._overloadname else 0)
+        elif name in ("rand", "rand_like", "randn", "randn_like"):
+            out.fill_(0.5)
+        return out
+
+
+def _apart(one: Tensor, two: Tensor) -> float:
+    """The largest difference of two tensors, as a share of the largest number where that is above 1."""
+    if one.shape != two.shape:
+        return math.inf
+    return float((one - two).abs().max() / one.abs().max().clamp_min(1.0)) if one.numel() else 0.0
 
 
 def log_rows(stage: Stage, name: str = "metrics.csv") -> list[dict[str, str]]:

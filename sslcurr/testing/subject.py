@@ -63,10 +63,12 @@ class Subject:
         return build_task(spec, self.images(spec), None)
 
     def batch(self, spec: StageSpec, num_images: int = 12) -> Batch:
-        """The same batch of training images each time, on the CPU."""
-        feed = Feed(self.images(spec), spec.backbone, torch.device("cpu"))
+        """The same batch of training images each time, on the CPU; images of all classes, in the data's order."""
+        selection = self.images(spec)
+        feed = Feed(selection, spec.backbone, torch.device("cpu"))
         views = self.kind.views(self.kind.Config(**spec.config))
-        return feed.batch(np.arange(num_images), views, torch_generator("test"))
+        places = np.arange(num_images) * len(selection.rows["train"]) // num_images
+        return feed.batch(places, views, torch_generator("test"))
 
     def train(self, spec: StageSpec, place: str = "store", **runtime: Any) -> Stage:
         """Train a stage in a store of that name; `runtime` are fields of Runtime."""

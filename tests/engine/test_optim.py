@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from sslcurr.engine.optim import build_optimizer, lr_at, set_lr
+from sslcurr.engine.lars import LARS
+from sslcurr.engine.optim import build_optimizer, corrections, lr_at, set_lr
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Rule
 
@@ -81,6 +83,93 @@ def test_lars_by_hand():
     ratio = 0.001 * 5.0 / (1.0 + 0.5 * 5.0)
     torch.testing.assert_close(module.weight.data, torch.tensor([[3.0, 4.0]]) - ratio * gradient, rtol=1e-4, atol=1e-6)
     assert math.isfinite(module.weight.sum().item())
+
+
+def test_lars_scales_gradients_without_weight_decay_too():
+    module = nn.Linear(2, 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        module.bias.fill_(2.0)
+    training = Training(optimizer="lars", lr=1.0, momentum=0.0, weight_decay=0.0, decay_norm_and_bias=False)
+    optimizer = build_optimizer(module, training)
+    module.weight.grad, module.bias.grad = torch.tensor([[6.0, 8.0]]), torch.tensor([0.5])
+    optimizer.step()
+    # 0.001 * 5 / 10 of the gradient; biases are not scaled.
+    torch.testing.assert_close(module.weight.data, torch.tensor([[3.0 - 0.003, 4.0 - 0.004]]))
+    torch.testing.assert_close(module.bias.data, torch.tensor([1.5]))
+    both = build_optimizer(module, replace(training, decay_norm_and_bias=True))
+    module.weight.grad, module.bias.grad = None, torch.tensor([0.5])
+    both.step()
+    torch.testing.assert_close(module.bias.data, torch.tensor([1.5 - 0.001 * 1.5]))
+
+
+def random_weights():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(5, 7, generator=generator), torch.zeros(3, 3), torch.randn(7, generator=generator)]
+
+
+def walk(make, steps=20):
+    """The weights after some steps along the same random gradients; `make` gives the optimizer of the weights."""
+    weights = [nn.Parameter(weight.clone()) for weight in random_weights()]
+    optimizer, generator = make(weights), torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    return [weight.data for weight in weights]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_with_weight_decay_is_that_of_lightly_to_the_bit(nesterov):
+    from lightly.utils import lars
+
+    def groups(weights, **adapted):
+        decays = {"params": weights[:2], "weight_decay": 0.3}
+        return [decays, {"params": weights[2:], "weight_decay": 0.0, **adapted}]
+
+    mine = walk(lambda weights: LARS(groups(weights, adapted=False), lr=0.7, momentum=0.9, nesterov=nesterov))
+    theirs = walk(lambda weights: lars.LARS(groups(weights), lr=0.7, momentum=0.9, nesterov=nesterov))
+    assert all(torch.equal(one, two) for one, two in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-6, 1.5e-6])
+def test_lars_is_the_formula_of_byol_simclr_and_barlow_twins_at_their_weight_decays(decay):
+    class Authors:
+        """w -= lr * m; m = 0.9 m + q (g + decay w); q = 0.001 |w| / |g + decay w|, or 1 where either norm is 0."""
+
+        def __init__(self, weights):
+            self.weights, self.momenta = weights, [torch.zeros_like(weight) for weight in weights]
+
+        def step(self):
+            for weight, momentum in zip(self.weights, self.momenta, strict=True):
+                update = weight.grad + decay * weight.data
+                norms = weight.data.norm(), update.norm()
+                ratio = 0.001 * norms[0] / norms[1] if norms[0] > 0 and norms[1] > 0 else 1.0
+                momentum.mul_(0.9).add_(ratio * update)
+                weight.data -= 0.7 * momentum
+
+    mine = walk(lambda weights: LARS(weights, lr=0.7, momentum=0.9, weight_decay=decay))
+    for one, two in zip(mine, walk(Authors), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_only_lars_without_weight_decay_was_corrected():
+    assert corrections(Training(optimizer="lars", weight_decay=0.0)) != ()
+    assert corrections(Training(optimizer="lars")) == corrections(Training(weight_decay=0.0)) == ()
+
+
+def test_lars_goes_on_from_a_state_that_does_not_say_what_is_adapted():
+    module = nn.Linear(2, 2)
+    training = Training(optimizer="lars", lr=1.0, momentum=0.0, weight_decay=0.5, decay_norm_and_bias=False)
+    state = build_optimizer(module, training).state_dict()
+    for group in state["param_groups"]:
+        del group["adapted"]
+    built = build_optimizer(module, training)
+    built.load_state_dict(state)
+    before = module.bias.detach().clone()
+    module.bias.grad = torch.ones(2)
+    built.step()
+    torch.testing.assert_close(module.bias.data, before - 1.0)
 
 
 class Parts(nn.Module):

@@ -18,6 +18,7 @@ from sslcurr.engine import device
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.run import train_stage
 from sslcurr.engine.store import Store
+from sslcurr.errors import SpecError
 from sslcurr.progress import PHASES, Reporter
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
@@ -124,6 +125,71 @@ def test_small_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
 def test_cpus_train_in_float32_and_bf16_is_for_those_who_ask(asked, precision, channels_last):
     found = device.placement("cpu", asked)
     assert (found.precision, found.channels_last) == (precision, channels_last)
+
+
+def simulated(float32, bf16):
+    """Products of a CPU of so many operations a second for each type, after 10 microseconds; and what they took."""
+    took = []
+
+    def seconds(side, kind):
+        took.append(1e-5 + 2 * side**3 / {torch.float32: float32, torch.bfloat16: bf16}[kind])
+        return took[-1]
+
+    return seconds, took
+
+
+@pytest.mark.parametrize("speed", [1e6, 3e7, 1e9])
+def test_bf16_without_instructions_is_found_out_by_products_that_take_no_time(speed):
+    seconds, took = simulated(float32=100e9, bf16=speed)
+    assert device.slowdown(seconds) > device.SLOWEST_BF16
+    assert sum(took) < 1.0
+    assert max(took) < 8 * max(device.LONG_PRODUCT, 2 * device.SMALLEST_PRODUCT**3 / speed)
+
+
+def test_bf16_with_instructions_is_measured_at_the_largest_product():
+    seconds, took = simulated(float32=300e9, bf16=150e9)
+    assert device.slowdown(seconds) == pytest.approx(2.0, rel=0.02)
+    assert len(took) == 2 * 3 * 5
+    assert sum(took) < 0.1
+
+
+def test_the_shortest_of_three_times_counts():
+    times = iter([9.0, 1.0, 9.0, 5.0, 8.0, 8.0])
+    assert device.slowdown(lambda side, kind: next(times)) == 5.0
+
+
+def test_bf16_is_refused_where_it_takes_ten_times_as_long(small_stage, tmp_path, monkeypatch):
+    spec = small_stage("rotation")
+    spec = replace(spec, training=replace(spec.training, epochs=1, precision="bf16"))
+    monkeypatch.setattr(device, "bf16_slowdown", lambda: 340.4)
+    with pytest.raises(SpecError) as error:
+        train_stage(spec, Store(tmp_path), Runtime(device="cpu"), Reporter())
+    assert str(error.value) == (
+        "this CPU takes 340 times as long for a matrix product in bf16 as in float32: it has no instructions for bf16"
+    )
+    assert error.value.hint == "give --precision 32, or leave --precision out"
+    monkeypatch.setattr(device, "bf16_slowdown", lambda: pytest.fail("measured without need"))
+    for asked in ("auto", "32"):
+        plain = replace(spec, training=replace(spec.training, precision=asked))
+        assert train_stage(plain, Store(tmp_path), Runtime(device="cpu"), Reporter()).record.precision == "32"
+
+
+def test_what_was_trained_in_bf16_elsewhere_is_tested_in_float32_on_such_a_cpu(small_stage, tmp_path, monkeypatch):
+    from sslcurr.analysis.evaluation import classifier
+
+    spec = small_stage("classification")
+    spec = replace(spec, training=replace(spec.training, epochs=1, precision="32"))
+    stage = train_stage(spec, Store(tmp_path), Runtime(device="cpu"), Reporter())
+    elsewhere = replace(spec, training=replace(spec.training, precision="bf16"))
+
+    def predictions(asked, times):
+        monkeypatch.setattr(device, "bf16_slowdown", lambda: times)
+        folder = tmp_path / f"{asked.training.precision}-{times}"
+        folder.mkdir()
+        classifier._evaluate(stage, asked, folder, "cpu")
+        return (folder / "predictions.csv").read_text()
+
+    assert predictions(elsewhere, 340.0) == predictions(spec, 1.0) != predictions(elsewhere, 1.0)
 
 
 # ---- planning many chains

@@ -89,6 +89,15 @@ def test_a_later_field_at_its_old_meaning_leaves_the_key_alone():
     assert hash_of(Before()) != hash_of(After(ema=0.9))
 
 
+def test_corrections_are_part_of_the_key_where_there_are_some():
+    corrected = replace(SPEC, corrections=("a", "b"))
+    assert key_of(replace(SPEC, corrections=())) == PINNED
+    assert len({PINNED, key_of(corrected), key_of(replace(SPEC, corrections=("a",)))}) == 3
+    assert stage_from_dict(to_dict(corrected)).corrections == ("a", "b")
+    before = {name: value for name, value in to_dict(SPEC).items() if name != "corrections"}
+    assert stage_from_dict(before).corrections == ()
+
+
 def test_a_stage_survives_json():
     import json
 

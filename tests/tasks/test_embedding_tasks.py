@@ -34,7 +34,14 @@ SETTINGS = {
     "simsiam": {"hidden": 16, "dim": 8, "predictor": 4},
     "byol": {"hidden": 16, "dim": 8, "momentum": 0.9},
     "swav": {**CROPS, "dim": 8, "num_prototypes": 6, "queue_length": 0},
-    "dino": {**CROPS, "bottleneck": 8, "outputs": 12, "teacher_warmup": 2.0, "momentum": 0.9},
+    "dino": {
+        **CROPS,
+        "bottleneck": 8,
+        "outputs": 12,
+        "teacher_temperature": 0.07,
+        "teacher_warmup": 2.0,
+        "momentum": 0.9,
+    },
     "barlow-twins": {"hidden": 16, "dim": 8},
     "vicreg": {"hidden": 16, "dim": 8},
     "npid": {"dim": 8},
@@ -327,7 +334,7 @@ def test_two_views_have_different_laws(name):
     assert first.count == second.count == 1
     differing = {item.name for item in fields(first) if getattr(first, item.name) != getattr(second, item.name)}
     assert differing == {"blur", "solarize"}
-    assert [(view.count, view.blur, view.solarize) for view in small] == ([(6, 0.5, 0.0)] if name == "dino" else [])
+    assert [(view.count, view.blur, view.solarize) for view in small] == ([(8, 0.5, 0.0)] if name == "dino" else [])
 
 
 @pytest.mark.parametrize("name", ["simclr", "simsiam", "vicreg", "densecl"])
@@ -526,6 +533,29 @@ def test_dino_teacher_follows_and_takes_no_gradient(step, momentum):
         torch.testing.assert_close(now, momentum * old + (1 - momentum) * fast)
 
 
+def test_dino_hands_on_its_teacher_unless_asked():
+    assert dino().handed_on() is not dino().backbone
+    task = dino()
+    assert task.handed_on() is task.teacher_backbone
+    task = dino(hand_on="student")
+    assert task.handed_on() is task.backbone
+
+
+def test_dino_head_is_that_of_its_authors():
+    """Three layers with GELU, batch norms only if asked, small truncated normal weights, no biases at first."""
+    head = dino(hidden=300, bottleneck=200).head
+    linear = [part for part in head.project if isinstance(part, nn.Linear)]
+    assert [(part.in_features, part.out_features) for part in linear] == [(16, 300), (300, 300), (300, 200)]
+    assert [type(part) for part in head.project] == [nn.Linear, nn.GELU, nn.Linear, nn.GELU, nn.Linear]
+    for part in linear:
+        assert part.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert not part.bias.any()
+    # As torch draws the weights of a linear layer without weight normalisation.
+    assert head.prototypes.abs().max().item() == pytest.approx(200**-0.5, rel=0.01)
+    with_norms = dino(head_norms=True).head.project
+    assert [type(part) for part in with_norms][:3] == [nn.Linear, nn.BatchNorm1d, nn.GELU]
+
+
 def test_dino_student_sees_all_crops_and_the_teacher_the_large_ones():
     task = dino(num_small=3)
     batch = views_of(task, num_images=6)
@@ -691,8 +721,15 @@ PAPERS = {
         {"optimizer": "sgd", "lr": 0.03, "batch_size": 256, "weight_decay": 1e-4},
     ),
     "dino": (
-        {"student_temperature": 0.1, "teacher_temperature": 0.07, "center_momentum": 0.9, "num_small": 6},
-        {"optimizer": "sgd", "lr": 0.03, "batch_size": 256, "weight_decay": 1e-4, "warmup": 10.0},
+        {"student_temperature": 0.1, "teacher_temperature": 0.04, "center_momentum": 0.9, "num_small": 8},
+        {
+            "lr": 0.06,
+            "batch_size": 512,
+            "weight_decay": 1e-4,
+            "warmup": 10.0,
+            "clip_each": 3.0,
+            "final_lr": 1e-6 / 0.06,
+        },
     ),
 }
 
@@ -702,7 +739,8 @@ def test_recipe_for_imagenet_is_the_papers(name):
     config, training = PAPERS[name]
     recipe = task_class(name).recipe(IMAGENET)
     lars = name in ("simclr", "byol", "barlow-twins", "vicreg")
-    expected = {"optimizer": "lars" if lars else "sgd", "schedule": "cosine", "decay_norm_and_bias": not lars}
+    decays_all = not lars and name != "dino"
+    expected = {"optimizer": "lars" if lars else "sgd", "schedule": "cosine", "decay_norm_and_bias": decays_all}
     assert {key: getattr(recipe.config, key) for key in config} == pytest.approx(config)
     for key, value in (expected | training).items():
         found = getattr(recipe.training, key)

@@ -520,4 +520,4 @@ def test_jigsaw_recipe_at_the_size_of_imagenet():
     assert (config.grid_size, config.patch_size, config.num_permutations, config.shuffles) == (255, 64, 1000, 1)
     assert (config.hidden, config.patch_features, config.normalise) == (4096, 512, True)
     assert (training.optimizer, training.lr, training.batch_size, training.epochs) == ("sgd", 0.01, 256, 70)
-    assert rates(training).first == pytest.approx([0.01] * 30 + [0.001] * 20 + [0.0001] * 20)
+    assert rates(training).first == pytest.approx([0.01] * 20 + [1e-3] * 20 + [1e-4] * 20 + [1e-5] * 10)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
+from sslcurr.backbones.build import build
+from sslcurr.engine.plan import Planner
+from sslcurr.engine.run import train_stage
+from sslcurr.engine.store import Store
+from sslcurr.progress import Reporter
+from sslcurr.seeds import seed_for
+from sslcurr.spec.request import Request
+from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.stage import key_of
 from sslcurr.tasks.base import Batch, Facts, Tick, scaled_sigma
 from sslcurr.tasks.classification import Classification
 from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_groups, info_nce, move_towards
@@ -296,6 +307,51 @@ def test_classification_loss_agrees_with_torch(balance):
     out = task.loss(batch_of(images, labels=labels), Tick(0, 1, 1))
     weights = torch.tensor([0.75, 1.5]) if balance == "loss" else None
     torch.testing.assert_close(out.value, F.cross_entropy(task.logits()(images), labels, weight=weights))
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "corrected"),
+    [
+        ("classification", [], False),
+        ("classification", ["accumulate=2"], True),
+        ("classification", ["accumulate=2", "balance=none"], False),
+        ("odc", ["accumulate=2"], True),
+        ("odc", ["accumulate=2", "reweight=0"], False),
+        ("simclr", ["accumulate=2", "optimizer=lars"], False),
+        ("simclr", ["optimizer=lars", "weight_decay=0"], True),
+        ("simclr", ["weight_decay=0"], False),
+    ],
+)
+def test_keys_are_others_only_where_results_are(task, settings, corrected, folder, tmp_path):
+    """Weighted losses in parts, and LARS without weight decay; all other stages keep the keys that they had."""
+    settings = [*settings, *(["num_clusters=5", "smallest_cluster=4"] if task == "odc" else [])]
+    request = Request(
+        dataset=str(folder),
+        backbone="test_resnet",
+        image_size=16,
+        batch_size=8,
+        epochs=2,
+        settings=tuple(f"{task}.{setting}" for setting in settings),
+    )
+    spec = Planner(request, Store(tmp_path), [task]).chain([task])[0]
+    assert bool(spec.corrections) == corrected
+    assert (key_of(spec) != key_of(replace(spec, corrections=()))) == corrected
+
+
+def test_a_stage_ends_with_the_backbone_that_its_task_hands_on(small_stage, tmp_path):
+    spec = small_stage("dino")
+    spec = replace(spec, training=replace(spec.training, epochs=1))
+    stages = [
+        train_stage(replace(spec, config={**spec.config, "hand_on": who}), Store(tmp_path), Runtime(), Reporter())
+        for who in ("teacher", "student")
+    ]
+    assert [stage.record.metrics["loss"] for stage in stages] == [stages[0].record.metrics["loss"]] * 2
+    torch.manual_seed(seed_for(spec.seed, "init", "backbone"))
+    start = build(spec.backbone).state_dict()
+    teacher, student = (load_file(stage.weights) for stage in stages)
+    name = next(iter(start))
+    moved = [(weights[name] - start[name]).norm().item() for weights in (teacher, student)]
+    assert 0 < moved[0] < 0.8 * moved[1]  # it follows slowly
 
 
 def test_sampling_draws_every_class_equally_often():
