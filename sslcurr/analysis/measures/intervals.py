@@ -96,7 +96,7 @@ class Sample:
         values: [S] the figure at each seed.
         influence: [S, M] how much each cell of the images moves it from its value over all images; sums to 0.
         images: the layout of the cells.
-        step: the root mean square of what one image can change; 0 for figures that are no counts.
+        step: the root mean square of what one unit can change; 0 for figures that are no counts.
         squares, total: of a weighted sum of chains the sum of the squared weights, and of the weights; 1 for one chain.
     """
 
@@ -151,7 +151,7 @@ def sample(values: NDArray[np.floating[Any]], images: Images, seeds: Sequence[in
     influence = (total - means[:, images.stratum] * count) * (wider / in_stratum / num_strata)[:, images.stratum]
     step = 0.0
     if len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
-        step = math.sqrt(float(np.mean(np.sum(1 / in_stratum, axis=1) / in_stratum.sum(axis=1)))) / num_strata
+        step = math.sqrt(float(np.mean(np.sum(1 / units, axis=1) / units.sum(axis=1)))) / num_strata
     return Sample(
         seeds=tuple(numbers[place] for place in np.flatnonzero(whole)),
         values=means.mean(axis=1),
@@ -348,6 +348,9 @@ def _image_variance(figure: Sample) -> tuple[float, float]:
     units = np.bincount(figure.images.stratum)
     spread = float(np.sum(np.square(by_stratum) / np.maximum(units - 1, 1)))
     degrees = float(by_stratum.sum()) ** 2 / spread if spread > 0 else max(figure.images.num_units - 1, 1)
+    if figure.step:
+        # What one unit says of a stratum has no variance to be seen: the largest that a share can have stands for it.
+        total += float(np.sum(units == 1)) * figure.squares / (2 * len(units)) ** 2
     return max(total, figure.step**2), degrees
 
 

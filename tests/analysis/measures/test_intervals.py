@@ -152,6 +152,20 @@ def test_all_right_is_not_certain():
     low, high = accuracy_interval(labels, labels)
     assert high == 1
     assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 19) / 20)
+    low, _ = accuracy_interval(labels, labels, np.arange(20) // 5)  # two patients of each class
+    assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 3) / 4)
+
+
+def test_a_class_of_one_image_is_as_vague_as_a_share_can_be():
+    """Of three classes one has a single image, or patient: a variance of 1/4, a ninth of it in the mean."""
+    labels = np.array([0] * 40 + [1] * 40 + [2])
+    right = np.ones((1, 81))
+    right[0, :20] = right[0, 40:60] = 0
+    found = variance_of(figure_of(labels, right)).images
+    assert found == pytest.approx((2 * 0.25 / 39 + 0.25) / 9)
+    patient = np.concatenate([np.arange(80), [80] * 5])
+    labels, right = np.append(labels, [2] * 4), np.append(right, np.ones((1, 4)), axis=1)
+    assert variance_of(figure_of(labels, right, patient)).images == pytest.approx(found)
 
 
 # ---- differences
