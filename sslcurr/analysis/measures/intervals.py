@@ -219,13 +219,14 @@ class Luck:
     def lends_to(self, figure: Sample) -> bool:
         """Whether a baseline, which is trained otherwise than the chains of the table, may borrow their variance.
 
-        Only where its own variance is not above theirs, and says at 5 % that its luck is not `UNLIKE` times theirs.
+        Only where its own variance is not above theirs, says at 5 % that its luck is not `UNLIKE` times theirs, and is
+        not so small that it is another than theirs at 5 %.
         """
-        degrees = len(figure.values) - 1
-        if degrees < 1:
+        degrees, borrowed = len(figure.values) - 1, self.variance(figure)
+        if degrees < 1 or borrowed <= 0:
             return False
-        most = UNLIKE**2 * float(special.fdtri(degrees, self.degrees, 0.05))
-        return float(figure.values.var(ddof=1)) <= min(1.0, most) * self.variance(figure)
+        least = float(special.fdtri(degrees, self.degrees, 0.05))
+        return least <= float(figure.values.var(ddof=1)) / borrowed <= min(1.0, UNLIKE**2 * least)
 
 
 def luck_of(samples: Sequence[Sample], lineages: Sequence[Hashable] | None = None) -> Luck | None:

@@ -261,14 +261,15 @@ def test_a_chain_of_one_seed_borrows():
 
 def test_a_baseline_of_more_luck_keeps_its_own():
     luck = Luck(within=0.01, residual=0.01, prior=20, degrees=24)
-    assert luck.lends_to(plain_values([0.5, 0.5, 0.51]))
+    assert luck.lends_to(plain_values([0.45, 0.5, 0.55]))
+    assert not luck.lends_to(plain_values([0.5, 0.5, 0.51]))  # of less luck than theirs
     assert not luck.lends_to(plain_values([0.3, 0.5, 0.8]))
     assert not luck.lends_to(plain_values([0.5]))
     assert not luck.lends_to(plain_values([0.5, 0.54]))  # two seeds hardly ever show that
-    # By hand for three seeds: 9 times the 5 % quantile of F(2, 24).
-    most = 9 * scipy.stats.f.ppf(0.05, 2, 24) * 0.01
-    for factor, lends in ((0.98, True), (1.02, False)):
-        half = math.sqrt(factor * most)
+    # By hand for three seeds: from the 5 % quantile of F(2, 24) to 9 times that.
+    least = scipy.stats.f.ppf(0.05, 2, 24) * 0.01
+    for factor, lends in ((0.98, False), (1.02, True), (8.9, True), (9.1, False)):
+        half = math.sqrt(factor * least)
         assert luck.lends_to(plain_values([0.5 - half, 0.5, 0.5 + half])) is lends
 
 
