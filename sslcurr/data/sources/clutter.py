@@ -52,7 +52,7 @@ MASK_WORDS = (
 )
 THUMBNAIL_WORDS = "thumbnails|thumbnail|thumbs|thumb|previews|preview"
 FOLDER_WORDS = {
-    "mask": frozenset(MASK_WORDS.split("|")) - {"lesion"},
+    "mask": frozenset(MASK_WORDS.split("|")) - {"lesion"} | {"manual", "segmim"},
     "thumbnail": frozenset(THUMBNAIL_WORDS.split("|")),
 }
 ENDINGS = {
@@ -194,20 +194,18 @@ def kind_of_folder(name: str) -> str:
 def _companion_folders(images: Sequence[str], stems_in: dict[str, set[str]]) -> dict[str, str]:
     """The folders of masks and of thumbnails."""
     candidates: dict[str, str] = {}
-    candidate_of: dict[str, str] = {}
+    candidates_of: dict[str, list[str]] = {}
     for folder in stems_in:
         for above in _folders_above(f"{folder}/"):
             kind = kind_of_folder(above.rpartition("/")[2])
             if kind:
-                candidate_of[folder] = above
+                candidates_of.setdefault(folder, []).append(above)
                 candidates.setdefault(above, kind)
-                break
     if not candidates:
         return {}
     members: dict[str, list[str]] = {}
     for image in images:
-        candidate = candidate_of.get(image.rpartition("/")[0])
-        if candidate is not None:
+        for candidate in candidates_of.get(image.rpartition("/")[0], ()):
             members.setdefault(candidate, []).append(image)
     folders = {above for folder in stems_in for above in _folders_above(f"{folder}/")}
     siblings: dict[str, list[str]] = {}
