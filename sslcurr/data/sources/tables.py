@@ -20,7 +20,7 @@ from typing import Any
 from sslcurr.data.sources.boxes import Boxes, Mask
 from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_LIKE, Columns, columns_of
 from sslcurr.data.sources.files import Files
-from sslcurr.data.sources.labels import raise_if_alike, raise_if_numbers, raise_if_several, with_one_form
+from sslcurr.data.sources.labels import raise_if_alike, raise_if_not_given, raise_if_numbers, raise_if_several, with_one_form
 from sslcurr.data.sources.source import ImageFault, Source, sorted_classes, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
@@ -75,7 +75,7 @@ def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> tuple[dict[str, 
     for name, count in Counter(content.names).items():
         if count > 1 and name in (*chosen.values(), *MASK_COLUMNS):
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
-    chosen |= {name: name for name in MASK_COLUMNS if name in content.names}
+    chosen |= {same_name(name): name for name in content.names if same_name(name) in MASK_COLUMNS}
     return {role: content.cells(name) for role, name in chosen.items()}, notes
 
 
@@ -103,6 +103,7 @@ def from_columns(
     labels_there = [labels[i] for i in there]
     raise_if_several(labels_there, str(table))
     raise_if_numbers(labels_there, str(table))
+    raise_if_not_given(labels_there, str(table))
     raise_if_alike(labels_there, str(table))
     masks = _masks_of(columns, names, there, root, table)
     notes += missing_notes
@@ -281,6 +282,8 @@ def _header_names(header: str, separator: str) -> list[str]:
 
 def _read_csv(table: Path) -> Content:
     first_line, rows = _delimited(table)
+    while len(rows) > 1 and not any(rows[0]):
+        first_line, rows = first_line + 1, rows[1:]
     if not rows:
         raise DataError(f"{table} is empty", "it needs a header with a column path")
     header = [name.strip() for name in rows[0]]
@@ -351,6 +354,8 @@ def _cell_text(value: object) -> str:
     """A cell as text: nothing for None and NaN."""
     if value is None or value != value:
         return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     return str(value).strip()
 
 
