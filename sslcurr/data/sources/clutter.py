@@ -22,6 +22,7 @@ __all__ = [
     "is_our_picture",
     "is_output",
     "is_store",
+    "masks_among",
     "without_companions",
 ]
 
@@ -141,10 +142,7 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
 
     Raises DataError for a folder `masks` of which that cannot be told: its images are named like those of a class.
     """
-    places = [os.path.split(os.path.splitext(name)[0]) for name in images]
-    stems_in: dict[str, set[str]] = {}
-    for folder, stem in places:
-        stems_in.setdefault(folder, set()).add(stem)
+    places, stems_in = _places(images)
     found: dict[str, str] = {}
     for name, (folder, stem) in zip(images, places, strict=True):
         kind = _kind_by_ending(stem, stems_in[folder])
@@ -160,6 +158,25 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
         return list(images), Companions()
     of_kind = {kind: [name for name in images if found.get(name) == kind] for kind in ENDINGS}
     return [name for name in images if name not in found], Companions(of_kind)
+
+
+def _places(names: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
+    """Folder and stem of each path, and the stems in each folder."""
+    places = [os.path.split(os.path.splitext(name)[0]) for name in names]
+    stems_in: dict[str, set[str]] = {}
+    for folder, stem in places:
+        stems_in.setdefault(folder, set()).add(stem)
+    return places, stems_in
+
+
+def masks_among(names: Sequence[str]) -> list[str]:
+    """Those of the paths that are named like masks of others among them, in the same folder: `x_mask.png` beside `x.png`."""
+    places, stems_in = _places(names)
+    return [
+        name
+        for name, (folder, stem) in zip(names, places, strict=True)
+        if _kind_by_ending(stem, stems_in[folder]) == "mask"
+    ]
 
 
 def _kind_by_ending(stem: str, beside: Collection[str]) -> str:

@@ -161,7 +161,9 @@ def _from_metadata(root: Path, columns: Columns) -> Source | None:
     listed = set(map(posixpath.normpath, joined["path"]))
     beside = [name for name in without_companions(images_below(root))[0] if name not in listed]
     if beside:
-        notes.append(f"{counted(len(beside), 'image')} left out that {tables[0].name} does not list, such as {beside[0]}")
+        notes.append(
+            f"{counted(len(beside), 'image')} left out that {tables[0].name} does not list, such as {beside[0]}"
+        )
     return from_columns(joined, root=root, table=tables[0], name=root.name or "root", notes=notes)
 
 

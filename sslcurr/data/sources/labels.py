@@ -18,7 +18,7 @@ MOST_RARE_NUMBERS = 20  # different whole numbers, half of which have fewer imag
 FEWEST = 3
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
 LIST = re.compile(r"\s*['\"].*|[\d.]+(?:[\s,]+[\d.]+)+[\s,]*")  # 'a', 'b' of a set; 0 1 of an array
-YES_AND_NO = frozenset("0 1 true false yes no y n t f Y N T F".split())
+YES_AND_NO = frozenset("0 1 true false yes no y n t f".split())
 NOT_GIVEN = frozenset({"-1", "-9", "-99", "-999", "-9999", "99", "999", "9999"})
 UNLABELLED_HINT = "--label-column none pretrains without labels"
 
@@ -34,16 +34,17 @@ def with_one_form(labels: Sequence[str | None]) -> list[str | None]:
 
 
 def raise_if_alike(labels: Iterable[str | None], where: str) -> None:
-    """Raises DataError if two labels differ in upper and lower case or in blanks only; single letters may."""
+    """Raises DataError if two labels differ in upper and lower case, in blanks or in hyphens only; single letters may."""
+    labels = set(labels)
     written: dict[str, str] = {}
     for label in sorted({label for label in labels if label is not None}):
         other = written.setdefault(_plain(label), label)
-        if other != label and (len(label) > 1 or {label, other} <= YES_AND_NO):
+        if other != label and len(label) > 1:
             raise DataError(
                 f"{where} has the classes {other!r} and {label!r}, which differ in case or blanks only",
                 "write the class in one way",
             )
-    _raise_if_yes_and_no(written.values(), where)
+    _raise_if_yes_and_no({label for label in labels if label is not None}, where)
 
 
 def _plain(label: str) -> str:
@@ -52,12 +53,11 @@ def _plain(label: str) -> str:
     return re.sub(r"[\s_]+|(?<=\w)-(?=\w)", " ", seen).strip().casefold()
 
 
-def _raise_if_yes_and_no(labels: Iterable[str], where: str) -> None:
+def _raise_if_yes_and_no(labels: set[str], where: str) -> None:
     """Raises DataError if yes and no are written in several ways: `1`, `True` and `False`."""
-    labels = list(labels)
     if len(labels) > 2 and {label.casefold() for label in labels} <= YES_AND_NO:
         raise DataError(
-            f"{where} has the classes {', '.join(labels)}, several ways to write yes and no",
+            f"{where} has the classes {', '.join(sorted(labels))}, several ways to write yes and no",
             "write the class in one way",
         )
 

@@ -18,9 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from sslcurr.data.sources.boxes import Boxes, Mask
+from sslcurr.data.sources.clutter import masks_among
 from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_LIKE, Columns, columns_of
 from sslcurr.data.sources.files import Files
-from sslcurr.data.sources.labels import raise_if_alike, raise_if_not_given, raise_if_numbers, raise_if_several, with_one_form
+from sslcurr.data.sources.labels import (
+    raise_if_alike,
+    raise_if_not_given,
+    raise_if_numbers,
+    raise_if_several,
+    with_one_form,
+)
 from sslcurr.data.sources.source import ImageFault, Source, sorted_classes, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
@@ -44,16 +51,17 @@ def from_table(table: Path, columns: Columns = NO_COLUMNS) -> Source:
     """
     name = table.parent.name if table.name.lower() in LABEL_TABLE_NAMES and table.parent.name else table.stem
     cells, notes = role_columns(table, columns)
+    source = from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
     if "split" not in cells and columns.split is None:
-        _raise_if_in_split_folders(cells["path"], table)
-    return from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
+        _raise_if_in_split_folders(source.names, table)
+    return source
 
 
 def _raise_if_in_split_folders(paths: Sequence[str], table: Path) -> None:
     """Raises DataError if paths lie in folders of splits, which a table without a column of splits would mix."""
     folder_of: dict[str, str] = {}
     for path in paths:
-        for folder in path.replace("\\", "/").split("/")[:-1]:
+        for folder in path.split("/")[:-1]:
             split = split_of_folder(folder)
             if split:
                 folder_of.setdefault(split, folder)
@@ -94,12 +102,13 @@ def from_columns(
     missing_notes, values = _without_missing(values)
     labels = with_one_form([text or None for text in _integers_without_point(values["label"])])
     _raise_if_twice(names, labels, table)
-    groups = _integers_without_point(values["group"]) if "group" in columns else none
+    groups = _in_one_spelling(_integers_without_point(values["group"]), notes) if "group" in columns else none
     splits = [_split_name(text, table) for text in values["split"]]
     check_groups(groups, splits, names, table)
     there = [i for i, name in enumerate(names) if files.has(name)]
     if not there:
         raise DataError(f"{table} lists {names[0]}, which is not there" + and_more(len(names)), files.hint(names[0]))
+    _raise_if_masks([names[i] for i in there], table)
     labels_there = [labels[i] for i in there]
     raise_if_several(labels_there, str(table))
     raise_if_numbers(labels_there, str(table))
@@ -145,6 +154,31 @@ def _without_missing(values: dict[str, list[str]]) -> tuple[list[str], dict[str,
         elif role == "label" and 0 < count < len(cells):
             notes.append(f"{counted(count, 'image')} without a label: used for pretraining only")
     return notes, emptied
+
+
+def _in_one_spelling(groups: Sequence[str], notes: list[str]) -> list[str]:
+    """Groups that differ in case, blanks and leading zeros only (`P07`, `p7`) as one, which is said: apart, images of
+    one patient might train and test."""
+    first: dict[str, str] = {}
+    for group in groups:
+        first.setdefault(re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group)), group)
+    one = {group: first[re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group))] for group in set(groups)}
+    num_merged = sum(group != spelling for group, spelling in one.items())
+    if num_merged:
+        notes.append(
+            f"{counted(num_merged, 'group')} differ from others in case, blanks or leading zeros only: taken for the same"
+        )
+    return [one[group] for group in groups]
+
+
+def _raise_if_masks(names: Sequence[str], table: Path) -> None:
+    """Raises DataError if masks are listed as images of their own."""
+    masks = masks_among(names)
+    if masks:
+        raise DataError(
+            f"{table} lists as images what is named like masks of its images, {masks[0]}{and_more(len(masks))}",
+            "take these rows out (--masks and a column mask take masks); rename files that are images",
+        )
 
 
 def _raise_if_twice(names: Sequence[str], labels: Sequence[str | None], table: Path) -> None:
