@@ -581,7 +581,7 @@ def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
         counts = np.bincount(index, count_codes(codes), minlength=stored.size).astype(np.int64)
         counts[_is_padding(stored, image, bits)] = 0
         table = window_table(values, counts)
-        image.traits.is_deep = np.count_nonzero(counts) > 2
+        image.traits.is_deep = int(np.count_nonzero(counts)) > 2
     if inverted:
         table = 255 - table
     return look_up(table[index], codes)

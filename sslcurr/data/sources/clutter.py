@@ -170,7 +170,7 @@ def _places(names: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, set[
 
 
 def masks_among(names: Sequence[str]) -> list[str]:
-    """Those of the paths that are named like masks of others among them, in the same folder: `x_mask.png` beside `x.png`."""
+    """Those of the paths that are named like masks of others of them in the same folder: `x_mask.png` and `x.png`."""
     places, stems_in = _places(names)
     return [
         name

@@ -77,8 +77,10 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
 def _groups_by_folder(
     images: Sequence[str], labels: Sequence[str | None], splits: Sequence[str] | None, notes: list[str]
 ) -> list[str] | None:
-    """The patient, subject or case of each image by the folder that it lies in (`benign/patient_07/2.png`), "" for none;
-    None where no folder is named so, or nothing is left to divide. Says that they are kept together."""
+    """The patient, subject or case of each image by the folder that it lies in (`benign/patient_07/2.png`).
+
+    "" is for images in none; None where no folder is named so, or nothing is left to divide. Says what it did.
+    """
     if splits is not None and "" not in splits:
         return None
     groups = [

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from sslcurr.data.sources.words import word_set
 from sslcurr.errors import DataError
 from sslcurr.wording import and_more, shortened
 
@@ -18,8 +19,8 @@ MOST_RARE_NUMBERS = 20  # different whole numbers, half of which have fewer imag
 FEWEST = 3
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
 LIST = re.compile(r"\s*['\"].*|[\d.]+(?:[\s,]+[\d.]+)+[\s,]*")  # 'a', 'b' of a set; 0 1 of an array
-YES_AND_NO = frozenset("0 1 true false yes no y n t f".split())
-NOT_GIVEN = frozenset({"-1", "-9", "-99", "-999", "-9999", "99", "999", "9999"})
+YES_AND_NO = word_set("0 1 true false yes no y n t f")
+NOT_GIVEN = word_set("-1 -9 -99 -999 -9999 99 999 9999")
 UNLABELLED_HINT = "--label-column none pretrains without labels"
 
 
@@ -34,7 +35,7 @@ def with_one_form(labels: Sequence[str | None]) -> list[str | None]:
 
 
 def raise_if_alike(labels: Iterable[str | None], where: str) -> None:
-    """Raises DataError if two labels differ in upper and lower case, in blanks or in hyphens only; single letters may."""
+    """Raises DataError if two labels differ in case, blanks or hyphens only; single letters may."""
     labels = set(labels)
     written: dict[str, str] = {}
     for label in sorted({label for label in labels if label is not None}):
@@ -103,7 +104,8 @@ def raise_if_not_given(labels: Iterable[str | None], where: str) -> None:
     others = [int(label) for label in written if label not in NOT_GIVEN]
     if len(odd) == 1 and len(others) > 1 and min(others) >= 0 and (odd[0][0] == "-" or max(others) < 10):
         raise DataError(
-            f"{where} has the label {odd[0]} beside {', '.join(map(str, sorted(others)[:3]))}: a missing value, or a class?",
+            f"{where} has the label {odd[0]} beside {', '.join(map(str, sorted(others)[:3]))}: a missing value, or a "
+            "class?",
             "leave the cells of images without a label empty; a class needs another name",
         )
 

@@ -277,7 +277,8 @@ def _raise_if_data_sets(classes: dict[str, Folder]) -> None:
         both = [folder for name, folder in classes.items() if set(words) <= words_below[name]]
         if len(both) > 1 and (words != ("0", "1") or not any(map(tokens, classes))):
             raise DataError(
-                f"{both[0].path} and {both[1].path} each hold folders {words[0]} and {words[1]}: which are the classes?",
+                f"{both[0].path} and {both[1].path} each hold folders {words[0]} and {words[1]}: which are the "
+                "classes?",
                 f"give one of them, --dataset .../{both[0].path}, or list the images in a table",
             )
     folders_of: dict[str, list[Folder]] = {}

@@ -166,7 +166,7 @@ def _in_one_spelling(groups: Sequence[str], notes: list[str]) -> list[str]:
     num_merged = sum(group != spelling for group, spelling in one.items())
     if num_merged:
         notes.append(
-            f"{counted(num_merged, 'group')} differ from others in case, blanks or leading zeros only: taken for the same"
+            f"{counted(num_merged, 'group')} taken for others that differ in case, blanks or leading zeros only"
         )
     return [one[group] for group in groups]
 
