@@ -225,11 +225,13 @@ def _matters(role: str, cells: Sequence[str]) -> bool:
 
 
 def _has_splits(cells: Sequence[str]) -> bool:
-    values = {cell.casefold() for cell in cells if not is_missing(cell)}
+    values = {cell for cell in cells if not is_missing(cell)}
     if len(values) > MOST_SPLITS:
         return False
     meant = [next(filter(None, map(split_of_folder, [value, *tokens(value)])), "") for value in values]
-    development = "development" in values and len(set(meant)) > 1  # that of a model, beside its validation
+    development = (
+        "development" in map(str.casefold, values) and len(set(meant)) > 1
+    )  # that of a model, beside its validation
     return len(values) > 1 and (development or (all(meant) and len(set(meant)) > 1))
 
 
