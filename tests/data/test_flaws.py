@@ -259,3 +259,16 @@ def test_packs_of_files_that_may_be_revised_are_made_anew(tmp_path, monkeypatch)
 def test_flaws_of_nothing_are_none():
     flaws = flaws_of([("a", Traits(low=0, high=255), 100)])
     assert (flaws.problems, flaws.notes, flaws.reasons()) == ([], [], {})
+
+
+@pytest.mark.parametrize("value", [-9999.0, -1e10, 65535.0])
+def test_a_value_for_no_data_that_leaves_one_level_is_reported(value):
+    grid = np.random.default_rng(0).uniform(0, 1, (40, 40)).astype("f4")
+    grid[:3] = value
+    traits = Traits()
+    read.decode(geotiff(grid, None), None, traits)
+    assert traits.range_used == 0.0
+    assert len(flaws_of([("x", traits, 1600)]).problems) == 1
+    two = Traits()
+    read.decode(geotiff(np.where(grid > 0.5, np.float32(1), np.float32(0)), None), None, two)
+    assert two.range_used == 1.0  # black and white, and meant so

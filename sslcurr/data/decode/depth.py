@@ -10,13 +10,20 @@ import math
 
 import numpy as np
 
-__all__ = ["count_codes", "look_up", "percentiles_of_counts", "to_codes", "window", "window_table"]
+__all__ = ["count_codes", "has_two_values", "look_up", "percentiles_of_counts", "to_codes", "window", "window_table"]
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
 
 # numpy widens indices to 8 bytes each; in pieces of these sizes, the wide ones stay in the processor's cache.
 LOOK_UP_CHUNK = 2**16
 COUNT_CHUNK = 2**18
+
+
+def has_two_values(values: np.ndarray) -> bool:
+    """Whether there are no more than two different values, NaN apart, as in a picture of black and white."""
+    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values.reshape(-1)
+    others = known[known != known[0]] if known.size else known
+    return others.size == 0 or bool((others == others[0]).all())
 
 
 def window(values: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:

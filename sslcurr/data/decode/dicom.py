@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sslcurr.data.decode.depth import count_codes, look_up, to_codes, window, window_table
+from sslcurr.data.decode.depth import count_codes, has_two_values, look_up, to_codes, window, window_table
 from sslcurr.data.decode.dicom_header import (
     DEFLATED,
     MONOCHROME,
@@ -581,7 +581,7 @@ def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
         counts = np.bincount(index, count_codes(codes), minlength=stored.size).astype(np.int64)
         counts[_is_padding(stored, image, bits)] = 0
         table = window_table(values, counts)
-        image.traits.is_deep = True
+        image.traits.is_deep = int(np.count_nonzero(counts)) > 2
     if inverted:
         table = 255 - table
     return look_up(table[index], codes)
@@ -600,8 +600,9 @@ def _grey_by_pixel(pixels: np.ndarray, image: _Image) -> np.ndarray:
         if _has_half_a_rescale(image):
             image.mend()
         return shown
-    image.traits.is_deep = True
-    return window(values, ~_is_padding(pixels, image, bits))
+    counted = ~_is_padding(pixels, image, bits)
+    image.traits.is_deep = not has_two_values(values[counted])
+    return window(values, counted)
 
 
 def _is_padding(stored: np.ndarray, image: _Image, bits: int) -> np.ndarray:

@@ -259,6 +259,8 @@ def table_of(dataset: Any, item: Any, *, is_signed: bool, prefix: str = "LUT", d
     if isinstance(content, bytes):
         if len(content) >= 2 * length:
             entries = np.frombuffer(content[: 2 * length], ">u2" if is_big else "<u2")
+        elif said > 8:
+            raise BrokenImage("a look-up table in its header is cut off or damaged")
         else:  # entries of 8 bits, two a word
             entries = np.frombuffer(content, "u1")
             entries = entries[: len(entries) // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1) if is_big else entries

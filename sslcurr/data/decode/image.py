@@ -56,7 +56,7 @@ class Traits:
         frames_left_out: frames or pages of the file that are left out without having been asked for.
         pictures_beside: images in the file beside the main one, as its format says (MPO).
         no_data: pixels without a value by the file's own word, which are black.
-        is_deep: the percentiles of the image's own values were mapped to 0 and 255.
+        is_deep: the percentiles of the image's own values, more than two, were mapped to 0 and 255.
         decoder: the least `DECODER` that gives these pixels.
     """
 
@@ -95,7 +95,7 @@ class Traits:
             for end in (0, 255):
                 rest = counts.copy()
                 rest[end] = 0
-                if np.count_nonzero(rest) > 1:
+                if rest.any():
                     counts = rest if _range_of(rest)[1] - _range_of(rest)[0] < SLIVER * 255 else counts
         self.low, self.high = _range_of(counts)
 

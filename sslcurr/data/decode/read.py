@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from sslcurr.data.decode.depth import window
+from sslcurr.data.decode.depth import has_two_values, window
 from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, PICTURES, BrokenImage, Traits
 from sslcurr.data.decode.whole import ends_grey, fill, require_all_rows, require_all_scans, require_strips
 from sslcurr.errors import DataError
@@ -216,10 +216,12 @@ def _load_picture(data: bytes, frame: int | None, size: int | None, traits: Trai
         _require_whole(image, data, rows)
         no_data = _no_data(image, deep)
         if deep is not None:
-            traits.is_deep = True
             array = window(deep, None if no_data is None else np.broadcast_to(~no_data, deep.shape))
         else:
             array = _load_8_bit(image, traits)
+        if deep is not None:
+            valued = deep if no_data is None else deep[np.broadcast_to(~no_data, deep.shape)]
+            traits.is_deep = not has_two_values(valued)
         if no_data is not None:
             traits.no_data = int(no_data.sum())
             traits.decoder = DECODER

@@ -44,6 +44,8 @@ FILL, OTHER_FILL = 171, 84  # no bit of which is the same
 IMAGE_LENGTH, STRIP_OFFSETS, TILE_OFFSETS = 257, 273, 324  # of TIFF
 
 TOO_FEW_ROWS = "it has fewer rows than its header says"
+END_MARKER = b"\xff\xd9"
+UNWRITTEN = bytes(64)  # of a file whose download or copy stopped
 ENDS_EARLY = "its compressed pixels end early"
 
 
@@ -129,6 +131,8 @@ def require_all_scans(data: bytes, *, is_grey_at_end: bool) -> None:
     jpeg = _structure(data)
     if jpeg is None or not jpeg.scans or not jpeg.sampling:
         return  # Pillow says what is wrong with it
+    if data.endswith(UNWRITTEN) and END_MARKER not in data[jpeg.scans[-1][0] :]:
+        raise BrokenImage(ENDS_EARLY)
     several = len(jpeg.scans) > 1 or set(jpeg.scans[0][1]) != set(jpeg.sampling) or jpeg.frame in PROGRESSIVE
     if several and not _are_complete(jpeg):
         raise BrokenImage("scans of its compressed pixels are missing")

@@ -22,6 +22,7 @@ __all__ = [
     "is_our_picture",
     "is_output",
     "is_store",
+    "masks_among",
     "without_companions",
 ]
 
@@ -52,7 +53,7 @@ MASK_WORDS = (
 )
 THUMBNAIL_WORDS = "thumbnails|thumbnail|thumbs|thumb|previews|preview"
 FOLDER_WORDS = {
-    "mask": frozenset(MASK_WORDS.split("|")) - {"lesion"},
+    "mask": frozenset(MASK_WORDS.split("|")) - {"lesion"} | {"manual", "segmim"},
     "thumbnail": frozenset(THUMBNAIL_WORDS.split("|")),
 }
 ENDINGS = {
@@ -141,10 +142,7 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
 
     Raises DataError for a folder `masks` of which that cannot be told: its images are named like those of a class.
     """
-    places = [os.path.split(os.path.splitext(name)[0]) for name in images]
-    stems_in: dict[str, set[str]] = {}
-    for folder, stem in places:
-        stems_in.setdefault(folder, set()).add(stem)
+    places, stems_in = _places(images)
     found: dict[str, str] = {}
     for name, (folder, stem) in zip(images, places, strict=True):
         kind = _kind_by_ending(stem, stems_in[folder])
@@ -160,6 +158,25 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
         return list(images), Companions()
     of_kind = {kind: [name for name in images if found.get(name) == kind] for kind in ENDINGS}
     return [name for name in images if name not in found], Companions(of_kind)
+
+
+def _places(names: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
+    """Folder and stem of each path, and the stems in each folder."""
+    places = [os.path.split(os.path.splitext(name)[0]) for name in names]
+    stems_in: dict[str, set[str]] = {}
+    for folder, stem in places:
+        stems_in.setdefault(folder, set()).add(stem)
+    return places, stems_in
+
+
+def masks_among(names: Sequence[str]) -> list[str]:
+    """Those of the paths that are named like masks of others of them in the same folder: `x_mask.png` and `x.png`."""
+    places, stems_in = _places(names)
+    return [
+        name
+        for name, (folder, stem) in zip(names, places, strict=True)
+        if _kind_by_ending(stem, stems_in[folder]) == "mask"
+    ]
 
 
 def _kind_by_ending(stem: str, beside: Collection[str]) -> str:
@@ -194,20 +211,18 @@ def kind_of_folder(name: str) -> str:
 def _companion_folders(images: Sequence[str], stems_in: dict[str, set[str]]) -> dict[str, str]:
     """The folders of masks and of thumbnails."""
     candidates: dict[str, str] = {}
-    candidate_of: dict[str, str] = {}
+    candidates_of: dict[str, list[str]] = {}
     for folder in stems_in:
         for above in _folders_above(f"{folder}/"):
             kind = kind_of_folder(above.rpartition("/")[2])
             if kind:
-                candidate_of[folder] = above
+                candidates_of.setdefault(folder, []).append(above)
                 candidates.setdefault(above, kind)
-                break
     if not candidates:
         return {}
     members: dict[str, list[str]] = {}
     for image in images:
-        candidate = candidate_of.get(image.rpartition("/")[0])
-        if candidate is not None:
+        for candidate in candidates_of.get(image.rpartition("/")[0], ()):
             members.setdefault(candidate, []).append(image)
     folders = {above for folder in stems_in for above in _folders_above(f"{folder}/")}
     siblings: dict[str, list[str]] = {}

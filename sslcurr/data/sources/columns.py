@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
-from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, tokens, word_set
+from sslcurr.data.sources.words import is_missing, same_name, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.spec.request import Request
 from sslcurr.wording import counted
@@ -22,6 +22,7 @@ MASK_COLUMNS = ("mask", "boxes")
 NAMES = {"path": ("path", "file_name"), "label": ("label",), "group": ("group",), "split": ("split",)}
 NEAR = 0.8  # of difflib: a letter or two
 SHOWN = 5
+MOST_SPLITS = 6
 
 PATH_LIKE = word_set(
     "filename filenames filepath filepaths imagepath imagename imagefile imageid imgid imgpath imgname "
@@ -30,18 +31,25 @@ PATH_LIKE = word_set(
 LABEL_LIKE = word_set(
     "label labels class classes target targets diagnosis diagnoses dx category categories classname "
     "classlabel classid labelname labelid categoryid finding findings findinglabels groundtruth gt disease "
-    "outcome annotation classification benignmalignant lables lbl cls"
+    "outcome annotation classification benignmalignant lables lbl cls diag y ytrue grade level severity stage "
+    "malignant malignancy cancer cancertype tumor tumour pathology histology birads breed species condition emotion "
+    "grading positive abnormal hastumor hascancer iscancer ismalignant diagnose diagnosen klasse klassen kategorie"
 )
+LABEL_ENDS = word_set("label labels class diagnosis dx grade level severity malignancy category")
 SPLIT_LIKE = word_set(
     "split splits set sets subset fold folds kfold cvfold partition partitions phase datasplit traintest "
     "trainvaltest trainvalidtest istrain isvalid isval isvalidation istest train test val valid usage "
     "datasettype settype"
 )
+SPLIT_PARTS = word_set("train training test testing val valid validation holdout split fold")
+BESIDE_SPLIT = SPLIT_PARTS | word_set("is in or for set data dataset official random cv k image my type")
 # What a group is made of; the second ones only together with a word for a number: `dog id`, but not `dog`.
 GROUP_WORDS = word_set(
     "patient patients subject subjects lesion lesions case cases study studies person persons individual "
     "individuals participant participants donor donors specimen specimens volunteer volunteers pid mrn group "
-    "groups grp"
+    "groups grp subj pat slide slides wsi video videos clip clips sequence exam exams accession owner identity "
+    "proband patienten fall fallnummer paciente sourceimage parentimage imagegroup "
+    "\u60a3\u8005 \u75c5\u4eba"  # patient in Chinese and Japanese
 )
 NUMBERED_WORDS = GROUP_WORDS | word_set(
     "slide slides mouse animal animals dog cat horse plant leaf tree family examination exam series video "
@@ -113,6 +121,8 @@ def columns_of(
     for role in ("label", "group", "split"):
         if role not in chosen and getattr(asked, role) is None:
             _raise_if_like(role, unused, table, cells_of)
+            if role == "label":
+                _raise_if_one_hot(unused, table, cells_of)
     return chosen, _notes(chosen, unused, asked, table)
 
 
@@ -162,7 +172,9 @@ def _looks_like(role: str, name: str) -> bool:
     if role == "group" and _is_group(words):
         return True
     others = {"path": PATH_LIKE, "label": LABEL_LIKE, "split": SPLIT_LIKE, "group": frozenset[str]()}[role]
-    if joined in others:
+    if joined in others or (role == "label" and words and words[-1] in LABEL_ENDS):
+        return True
+    if role == "split" and SPLIT_PARTS & set(words) and set(words) <= BESIDE_SPLIT:
         return True
     return any(difflib.SequenceMatcher(None, joined, exact).ratio() >= NEAR for exact in NAMES[role])
 
@@ -191,6 +203,20 @@ def _raise_if_like(role: str, unused: Sequence[str], table: Path, cells_of: Call
         )
 
 
+def _raise_if_one_hot(unused: Sequence[str], table: Path, cells_of: Callable[[str], Sequence[str]]) -> None:
+    """Raises DataError if columns of 0 and 1 say together which one class an image has."""
+    flags: dict[str, list[float]] = {}
+    for name in unused:
+        cells = cells_of(name)
+        if cells and set(cells) <= {"0", "1", "0.0", "1.0"} and len(set(map(float, cells))) > 1:
+            flags[name] = list(map(float, cells))
+    if len(flags) > 1 and all(sum(row) == 1 for row in zip(*flags.values(), strict=True)):
+        raise DataError(
+            f"{table} has no column label, but a column for each class: {', '.join(list(flags)[:SHOWN])}",
+            "write the class of each image into one column label, or give --label-column none",
+        )
+
+
 def _matters(role: str, cells: Sequence[str]) -> bool:
     """Whether a column would change something: groups of one image each, and one for all images, do not."""
     values = [cell for cell in cells if not is_missing(cell)]
@@ -199,8 +225,14 @@ def _matters(role: str, cells: Sequence[str]) -> bool:
 
 
 def _has_splits(cells: Sequence[str]) -> bool:
-    values = {cell.casefold() for cell in cells if not is_missing(cell)}
-    return len(values) > 1 and values <= {*SPLIT_NAMES, *EVALUATION}
+    values = {cell for cell in cells if not is_missing(cell)}
+    if len(values) > MOST_SPLITS:
+        return False
+    meant = [next(filter(None, map(split_of_folder, [value, *tokens(value)])), "") for value in values]
+    development = (
+        "development" in map(str.casefold, values) and len(set(meant)) > 1
+    )  # that of a model, beside its validation
+    return len(values) > 1 and (development or (all(meant) and len(set(meant)) > 1))
 
 
 def _notes(chosen: Mapping[str, str], unused: Sequence[str], asked: Columns, table: Path) -> list[str]:

@@ -73,18 +73,19 @@ class Files:
         return self._names_in[folder]
 
     def by_stem(self, names: Sequence[str], table: Path) -> list[str]:
-        """The images of these names without an extension, at any depth below the root; the names as they are where one
-        of them is a file, or where not one is found so.
+        """The images of these names, with or without an extension, at any depth below the root; the names as they are
+        where one of them is a file or has a folder, or where not one is found so.
 
         Raises DataError if a name could be two images.
         """
-        if any(posixpath.splitext(name)[1].lower() in EXTENSIONS for name in names) or any(map(self.has, names)):
+        if any("/" in name or self.has(name) for name in names):
             return list(names)
         images: dict[str, list[str]] = {}
         for image in images_below(self.root):
             stem, extension = posixpath.splitext(image)
             if extension.lower() in EXTENSIONS:
                 images.setdefault(posixpath.basename(stem), []).append(image)
+                images.setdefault(posixpath.basename(image), []).append(image)
         for name in names:
             candidates = images.get(name, [])
             if len(candidates) > 1:

@@ -13,14 +13,15 @@ from sslcurr.data.sources.labels import raise_if_alike, with_one_form
 from sslcurr.data.sources.layout import read_layout
 from sslcurr.data.sources.source import Source, sorted_classes, with_free_parts
 from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_columns, read_table, role_columns
-from sslcurr.data.sources.walk import walk_below
-from sslcurr.data.sources.words import same_name, split_of_folder
+from sslcurr.data.sources.walk import images_below, walk_below
+from sslcurr.data.sources.words import same_name, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
 from sslcurr.wording import counted
 
 __all__ = ["from_folder"]
 
 MOST_TABLES = 3  # that a note names
+PERSONS = word_set("patient pat subject subj sub person participant donor volunteer proband case specimen lesion")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -47,6 +48,7 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
     classes = sorted_classes(labels)
     splits = None if layout.splits is None else [layout.splits[i] for i in kept]
     splits = with_free_parts(splits, notes)
+    groups = _groups_by_folder([images[i] for i in kept], labels, splits, notes)
     notes += [*walk.notes, *companions.notes, *columns.unused_notes(root)]
     if len(classes) < 2:
         tables = sorted(
@@ -63,13 +65,41 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
         root=root,
         names=[images[i] for i in kept],
         labels=labels,
-        groups=None,
+        groups=groups,
         splits=splits,
         arrays=None,
         image_size=None,
         classes=classes,
         notes=tuple(notes),
     )
+
+
+def _groups_by_folder(
+    images: Sequence[str], labels: Sequence[str | None], splits: Sequence[str] | None, notes: list[str]
+) -> list[str] | None:
+    """The patient, subject or case of each image by the folder that it lies in (`benign/patient_07/2.png`).
+
+    "" is for images in none; None where no folder is named so, or nothing is left to divide. Says what it did.
+    """
+    if splits is not None and "" not in splits:
+        return None
+    groups = [
+        next((each for each in name.split("/")[:-1] if each != label and _is_a_person(each)), "")
+        for name, label in zip(images, labels, strict=True)
+    ]
+    known = [group for group in groups if group]
+    if not 1 < len(set(known)) < len(known):
+        return None
+    notes.append(
+        f"{counted(len(set(known)), 'folder')} named like those of patients or cases: the images of each stay together"
+    )
+    # Numbers may begin again in every given split.
+    given = splits or [""] * len(images)
+    return [f"{split}/{group}" if group and split else group for group, split in zip(groups, given, strict=True)]
+
+
+def _is_a_person(folder: str) -> bool:
+    return any(map(str.isdigit, folder)) and bool(PERSONS & set(tokens(folder)))
 
 
 def _without_idle_parts(labels: Sequence[str | None], splits: Sequence[str] | None, notes: list[str]) -> list[int]:
@@ -110,26 +140,32 @@ def _from_metadata(root: Path, columns: Columns) -> Source | None:
         tables = [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
     joined: dict[str, list[str]] = {}
     notes: list[str] = []
+    has_labels = False
     for table in tables:
         if columns.path is None and "file_name" not in map(same_column, read_table(table).names):
             return None
         cells, remarks = role_columns(table, columns)
-        if "label" not in cells:
-            return None
+        has_labels = has_labels or "label" in cells
         prefix = "" if table.parent == root else f"{table.parent.name}/"
         names = [prefix + name if name else name for name in cells["path"]]
         nothing = [""] * len(names)
         rows = {
             "path": names,
-            "label": cells["label"],
+            "label": cells.get("label", nothing),
             "split": cells.get("split", [_split_of(name) for name in names]),
             "group": cells.get("group", nothing),
         }
         for column, each in rows.items():
             joined.setdefault(column, []).extend(each)
         notes += [note for note in remarks if note not in notes]
-    if not joined:
+    if not has_labels:
         return None
+    listed = set(map(posixpath.normpath, joined["path"]))
+    beside = [name for name in without_companions(images_below(root))[0] if name not in listed]
+    if beside:
+        notes.append(
+            f"{counted(len(beside), 'image')} left out that {tables[0].name} does not list, such as {beside[0]}"
+        )
     return from_columns(joined, root=root, table=tables[0], name=root.name or "root", notes=notes)
 
 

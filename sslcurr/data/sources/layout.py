@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,11 +14,19 @@ from sslcurr.wording import and_more, counted
 __all__ = ["Layout", "read_layout"]
 
 CHARTS = frozenset({"figures", "figs", "plots", "charts"})
+LABELLED = ({"labeled", "images"}, {"labelled", "images"}, {"labeled"}, {"labelled"})
+NO_CLASSES = word_set("output outputs logs predictions gradcam checkpoints backup backups unsorted excluded tmp temp")
 VEHICLES = word_set(
     "vehicle vehicles bus buses car cars truck trucks lorry van tram trams subway metro bicycle bike bikes motorcycle "
     "motorbike airplane aeroplane plane airplanes helicopter boat ship ferry tractor taxi ambulance"
 )
-IMAGES_ONLY = frozenset({"images", "image", "imgs", "img", "jpegimages"})
+IMAGES_ONLY = frozenset({"images", "image", "imgs", "img", "jpegimages", "jpg", "jpeg", "png"})
+PARTS_OF_SETS = word_set("part batch fold images imgs patient case subject site center centre hospital")
+COPY = re.compile(r"(.+?)[ _-]*(?:\(\d+\)|[ _-](?:copy|kopie|copie|backup|bak|old)(?: ?\(\d+\))?)", re.IGNORECASE)
+OPPOSITES = (
+    *(("positive", "negative"), ("pos", "neg"), ("benign", "malignant"), ("normal", "abnormal"), ("normal", "tumor")),
+    *(("healthy", "diseased"), ("yes", "no"), ("0", "1")),
+)
 # Names of parts that several classes may share: views, sessions, sides.
 PARTS_OF_CLASSES = word_set(
     "image images img imgs view views session sessions side left right front back top bottom ap pa lateral "
@@ -188,14 +197,19 @@ def _raise_unless_classes(classes: dict[str, Folder]) -> None:
     if len(classes) < 2:
         return
     charts = [name for name in classes if name.casefold() in CHARTS]
-    if charts and len(charts) < 2:
+    other_files = charts if len(charts) == 1 else [name for name in classes if name.casefold() in NO_CLASSES]
+    if other_files and len(other_files) < len(classes):
+        what = "charts" if charts == other_files else "other files"
         raise DataError(
-            f"the folder {classes[charts[0]].path} lies beside the class folders, and is named like one of charts",
+            f"the folder {classes[other_files[0]].path} lies beside the class folders, and is named like one of {what}",
             "move it out of the data set; if it is a class, give it another name",
         )
+    _raise_if_copies(classes)
+    _raise_if_parts_of_a_set(classes)
     for name, folder in classes.items():
         other = next(each for each in classes if each != name)
-        if name.casefold() in IMAGES_ONLY and any(kind_of_folder(each) for each in classes):
+        of_images = name.casefold() in IMAGES_ONLY and _have_others_beside(name, classes)
+        if of_images or set(tokens(name)) in LABELLED:
             raise DataError(
                 f"the folders {folder.path} and {classes[other].path} lie side by side, which are no two classes",
                 f"give --dataset .../{folder.path}, or list the images in a table",
@@ -209,8 +223,64 @@ def _raise_unless_classes(classes: dict[str, Folder]) -> None:
     _raise_if_data_sets(classes)
 
 
+def _have_others_beside(name: str, classes: dict[str, Folder]) -> bool:
+    """Whether a folder `images` lies beside one of masks or of as many images, which are of the same things."""
+    count = len(list(classes[name].below()))
+    others = [other for other in classes if other != name]
+    as_many = any(len(list(classes[other].below())) == count for other in others)
+    return any(map(kind_of_folder, others)) or (as_many and count > 1)
+
+
+def _raise_if_copies(classes: dict[str, Folder]) -> None:
+    """Raises DataError for a copy of a class beside it, and for a folder that holds folders named like those beside it:
+    `dog` and `dog - Copy`, or `yes`, `no` and `data/yes`."""
+    for name, folder in classes.items():
+        original = COPY.fullmatch(name)
+        if original is not None and original[1].strip() in classes:
+            raise DataError(
+                f"the folder {folder.path} is named like a copy of {classes[original[1].strip()].path}",
+                "move it out of the data set; if it is a class, give it another name",
+            )
+        again = next((each for each in folder.filled if each in classes and each != name), None)
+        if again is not None:
+            raise DataError(
+                f"the folder {folder.path}/{again} is named like {classes[again].path}: a copy, or another data set?",
+                f"move {folder.path} out of the data set, or give it alone",
+            )
+
+
+def _raise_if_parts_of_a_set(classes: dict[str, Folder]) -> None:
+    """Raises DataError for folders that differ in a number only, and are named like parts of one data set (`images_001`
+    and `images_002`), and for names that mean several splits."""
+    words = {" ".join(tokens(name)) for name in classes}
+    first, second = sorted(classes)[:2]
+    numbered = all(re.search(r"\d", name) for name in classes)
+    if len(words) == 1 and numbered and PARTS_OF_SETS & set(next(iter(words)).split()):
+        raise DataError(
+            f"the folders {classes[first].path} and {classes[second].path} are named like parts of one data set, and "
+            "no classes",
+            "give a table that lists their images, with a column label, or put class folders into one folder",
+        )
+    split_of = {split_of_folder(word): name for name in classes for word in tokens(name) if split_of_folder(word)}
+    if "train" in split_of and len(split_of) > 1:
+        split, other = split_of.pop("train"), next(iter(split_of.values()))
+        raise DataError(
+            f"the folders {classes[split].path} and {classes[other].path} are named like splits and something else",
+            "call them train, val and test, and move what is neither out of the data set",
+        )
+
+
 def _raise_if_data_sets(classes: dict[str, Folder]) -> None:
     """Raises DataError for folders with the same folders in them: data sets with the same classes, most likely."""
+    words_below = {name: _words_below(folder) for name, folder in classes.items()}
+    for words in OPPOSITES:
+        both = [folder for name, folder in classes.items() if set(words) <= words_below[name]]
+        if len(both) > 1 and (words != ("0", "1") or not any(map(tokens, classes))):
+            raise DataError(
+                f"{both[0].path} and {both[1].path} each hold folders {words[0]} and {words[1]}: which are the "
+                "classes?",
+                f"give one of them, --dataset .../{both[0].path}, or list the images in a table",
+            )
     folders_of: dict[str, list[Folder]] = {}
     for folder in classes.values():
         for name in folder.filled if not folder.images else ():
@@ -224,6 +294,15 @@ def _raise_if_data_sets(classes: dict[str, Folder]) -> None:
             "classes?",
             f"give one of them, --dataset .../{first.path}; if they are classes, list the images in a table",
         )
+
+
+def _words_below(folder: Folder) -> set[str]:
+    """The words in the names of the folders in a folder, at any depth; a number is one."""
+    return {word for path in _folders_below(folder) for word in _words_of(path.rpartition("/")[2])}
+
+
+def _words_of(name: str) -> list[str]:
+    return [name] if name.isdigit() else tokens(name)
 
 
 def _split_below(folder: Folder) -> Folder | None:
@@ -256,6 +335,7 @@ def _read_splits(base: Folder, split_folders: dict[str, str], layout: Layout) ->
     layout.splits = ["train"] * len(layout.labels)  # what lies outside has no label and can serve pretraining only
     for name, split in split_folders.items():
         _raise_if_empty(inside[name].empty)
+        _raise_unless_classes(inside[name].filled)
         for i in base.folders[name].below():
             layout.splits[i] = split
         for label, folder in inside[name].folders.items():
@@ -297,11 +377,13 @@ def _classes_of_split(folder: Folder, split: str) -> Folder:
     """The folder that holds the classes of a split: `train`, or `train/images`, or `train/train`."""
     while len(folder.folders) == 1 and not folder.images:
         (name,) = folder.folders
-        if not is_generic(name) and split_of_folder(name) not in (split, "eval"):
+        again = same_name(name) == same_name(folder.path.rpartition("/")[2])  # seg_train/seg_train
+        if not again and not is_generic(name) and split_of_folder(name) not in (split, "eval"):
             break
         folder = folder.folders[name]
+    among_vehicles = any(VEHICLES & set(tokens(name)) for name in folder.filled)
     for name in folder.filled:
-        if split_of_folder(name):
+        if split_of_folder(name) and not (among_vehicles and name.casefold() == "train"):
             raise DataError(
                 f"the folder {folder.path}/{name} is named like a split, and lies inside of one",
                 "give --dataset a folder with train, val and test directly in it; a class of that name needs another",

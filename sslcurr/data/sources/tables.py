@@ -18,9 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from sslcurr.data.sources.boxes import Boxes, Mask
+from sslcurr.data.sources.clutter import masks_among
 from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_LIKE, Columns, columns_of
 from sslcurr.data.sources.files import Files
-from sslcurr.data.sources.labels import raise_if_alike, raise_if_numbers, raise_if_several, with_one_form
+from sslcurr.data.sources.labels import (
+    raise_if_alike,
+    raise_if_not_given,
+    raise_if_numbers,
+    raise_if_several,
+    with_one_form,
+)
 from sslcurr.data.sources.source import ImageFault, Source, sorted_classes, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
@@ -44,16 +51,17 @@ def from_table(table: Path, columns: Columns = NO_COLUMNS) -> Source:
     """
     name = table.parent.name if table.name.lower() in LABEL_TABLE_NAMES and table.parent.name else table.stem
     cells, notes = role_columns(table, columns)
+    source = from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
     if "split" not in cells and columns.split is None:
-        _raise_if_in_split_folders(cells["path"], table)
-    return from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
+        _raise_if_in_split_folders(source.names, table)
+    return source
 
 
 def _raise_if_in_split_folders(paths: Sequence[str], table: Path) -> None:
     """Raises DataError if paths lie in folders of splits, which a table without a column of splits would mix."""
     folder_of: dict[str, str] = {}
     for path in paths:
-        for folder in path.replace("\\", "/").split("/")[:-1]:
+        for folder in path.split("/")[:-1]:
             split = split_of_folder(folder)
             if split:
                 folder_of.setdefault(split, folder)
@@ -75,7 +83,7 @@ def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> tuple[dict[str, 
     for name, count in Counter(content.names).items():
         if count > 1 and name in (*chosen.values(), *MASK_COLUMNS):
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
-    chosen |= {name: name for name in MASK_COLUMNS if name in content.names}
+    chosen |= {same_name(name): name for name in content.names if same_name(name) in MASK_COLUMNS}
     return {role: content.cells(name) for role, name in chosen.items()}, notes
 
 
@@ -94,15 +102,17 @@ def from_columns(
     missing_notes, values = _without_missing(values)
     labels = with_one_form([text or None for text in _integers_without_point(values["label"])])
     _raise_if_twice(names, labels, table)
-    groups = _integers_without_point(values["group"]) if "group" in columns else none
+    groups = _in_one_spelling(_integers_without_point(values["group"]), notes) if "group" in columns else none
     splits = [_split_name(text, table) for text in values["split"]]
     check_groups(groups, splits, names, table)
     there = [i for i, name in enumerate(names) if files.has(name)]
     if not there:
         raise DataError(f"{table} lists {names[0]}, which is not there" + and_more(len(names)), files.hint(names[0]))
+    _raise_if_masks([names[i] for i in there], table)
     labels_there = [labels[i] for i in there]
     raise_if_several(labels_there, str(table))
     raise_if_numbers(labels_there, str(table))
+    raise_if_not_given(labels_there, str(table))
     raise_if_alike(labels_there, str(table))
     masks = _masks_of(columns, names, there, root, table)
     notes += missing_notes
@@ -144,6 +154,31 @@ def _without_missing(values: dict[str, list[str]]) -> tuple[list[str], dict[str,
         elif role == "label" and 0 < count < len(cells):
             notes.append(f"{counted(count, 'image')} without a label: used for pretraining only")
     return notes, emptied
+
+
+def _in_one_spelling(groups: Sequence[str], notes: list[str]) -> list[str]:
+    """Groups that differ in case, blanks and leading zeros only (`P07`, `p7`) as one, which is said: apart, images of
+    one patient might train and test."""
+    first: dict[str, str] = {}
+    for group in groups:
+        first.setdefault(re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group)), group)
+    one = {group: first[re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group))] for group in set(groups)}
+    num_merged = sum(group != spelling for group, spelling in one.items())
+    if num_merged:
+        notes.append(
+            f"{counted(num_merged, 'group')} taken for others that differ in case, blanks or leading zeros only"
+        )
+    return [one[group] for group in groups]
+
+
+def _raise_if_masks(names: Sequence[str], table: Path) -> None:
+    """Raises DataError if masks are listed as images of their own."""
+    masks = masks_among(names)
+    if masks:
+        raise DataError(
+            f"{table} lists as images what is named like masks of its images, {masks[0]}{and_more(len(masks))}",
+            "take these rows out (--masks and a column mask take masks); rename files that are images",
+        )
 
 
 def _raise_if_twice(names: Sequence[str], labels: Sequence[str | None], table: Path) -> None:
@@ -281,6 +316,8 @@ def _header_names(header: str, separator: str) -> list[str]:
 
 def _read_csv(table: Path) -> Content:
     first_line, rows = _delimited(table)
+    while len(rows) > 1 and not any(rows[0]):
+        first_line, rows = first_line + 1, rows[1:]
     if not rows:
         raise DataError(f"{table} is empty", "it needs a header with a column path")
     header = [name.strip() for name in rows[0]]
@@ -351,6 +388,8 @@ def _cell_text(value: object) -> str:
     """A cell as text: nothing for None and NaN."""
     if value is None or value != value:
         return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     return str(value).strip()
 
 

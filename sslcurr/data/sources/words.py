@@ -69,6 +69,7 @@ def same_name(name: str) -> str:
 def split_of_folder(name: str) -> str:
     """The split that a folder's name means (`train_images`, `Testing`, `val2017`): train, val or test; `eval` where it
     is one of `EVALUATION`; "" for other names."""
+    name = re.sub(r"^\w{1,2}[.)]\s+", "", name)  # `a. Training Set`
     for words in (tokens(name), re.findall(r"[^\W\d_]+", name.casefold())):
         word = "".join(each for each in words if each not in FILLERS)
         for filler in ("set", "data", "images", "imgs", "img"):

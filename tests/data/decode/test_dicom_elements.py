@@ -532,3 +532,10 @@ def test_random_headers_are_shown_by_the_formulas_of_the_standard(block):
         result = decode_dicom(data)[..., 0]
         assert result.shape == expected.shape
         assert np.abs(result - expected).max() <= 0.5 + 1e-6, seed
+
+
+def test_a_table_shorter_than_its_descriptor_says_is_refused():
+    short = lut(0, list(range(4096)), 12)
+    short.LUTData = short.LUTData[:2048] if not isinstance(short.LUTData, bytes) else short.LUTData[:4096]
+    with pytest.raises(BrokenImage, match="look-up table in its header is cut off"):
+        shown(made(np.array([[0, 100]], "u2"), VOILUTSequence=[short]))

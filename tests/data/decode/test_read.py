@@ -465,3 +465,13 @@ def test_resize_antialiases_and_keeps_what_fits():
     squashed = resize(random_pixels(50, 20, 1), 16)
     assert squashed.shape == (16, 16, 1)
     assert squashed.dtype == np.uint8
+
+
+def test_a_jpeg_of_which_the_end_was_never_written_is_refused():
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    data = file.getvalue()
+    half = len(data) // 2
+    with pytest.raises(decode_image.BrokenImage, match="end early"):
+        read.decode(data[:half] + bytes(len(data) - half))
+    assert read.decode(data + bytes(200)).shape == (64, 64, 3)  # padding after the end

@@ -333,3 +333,101 @@ def test_classes_that_differ_in_case_are_asked_about(root):
 def test_eval_in_a_column_is_asked_about(root):
     table = lines(["path", "label", "split"], lambda k: (two(k), "train" if k % 3 else "eval"))
     assert mistake(root, table)[1] == "write val or test"
+
+
+# ---- labels and groups that mislead
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["0", "1", "-1"], "has the label -1 beside 0, 1: a missing value, or a class?"),
+        (["0", "1", "2", "999"], "has the label 999 beside 0, 1, 2: a missing value, or a class?"),
+        (["1", "True", "False"], "has the classes 1, False, True, several ways to write yes and no"),
+        (["y", "n", "Y", "N"], "has the classes N, Y, n, y, several ways to write yes and no"),
+        (["basal-cell", "basal cell"], "has the classes 'basal cell' and 'basal-cell', which differ in case"),
+        (["b", "b\u200b", "bb\u200b", "bb"], "has the classes 'b"),
+        (["mel", "nv", "mel/nv"], "has images of several classes, such as 'mel/nv'"),
+        (["mel", "nv", "mel & nv"], "has images of several classes, such as 'mel & nv'"),
+        (["[0 1]", "[1 0]"], "has images of several classes, such as '[0 1]'"),
+        ([f"{k} mm" for k in range(12)], "has a label of its own for each of 12 images, such as '0 mm'"),
+    ],
+)
+def test_labels_that_mislead_are_asked_about(cells, message, root):
+    table = lines(["path", "label"], lambda k: (cells[k % len(cells)],))
+    assert mistake(root, table)[0].startswith(f"t.csv {message}")
+
+
+@pytest.mark.parametrize(
+    "cells", [["-1", "1"], ["T", "t", "F", "q"], ["3-4", "34"], ["0", "1", "99", "50"], ["y", "n"]]
+)
+def test_labels_that_are_clear_are_classes(cells, root):
+    table = lines(["path", "label"], lambda k: (cells[k % len(cells)],))
+    assert read(root, table).classes == tuple(sorted(cells))
+
+
+def test_a_column_for_each_class_is_asked_about(root):
+    table = lines(["path", "MEL", "NV", "age"], lambda k: (k % 2, 1 - k % 2, k))
+    message, hint = mistake(root, table)
+    assert message == "t.csv has no column label, but a column for each class: MEL, NV"
+    assert "--label-column none" in hint
+    assert read(root, lines(["path", "a", "b"], lambda k: (k % 2, 1))).labels == [None] * 12  # no class of two
+
+
+@pytest.mark.parametrize("name", ["severity", "adjudicated_dr_grade", "is_malignant", "y_true"])
+def test_more_names_of_labels(name, root):
+    assert mistake(root, lines(["path", name], lambda k: (k % 3,)))[0].endswith(f"but {name}, which may be one")
+
+
+@pytest.mark.parametrize("name", ["accession_number", "slide", "video", "PatNo", "Fallnummer", "\u60a3\u8005ID"])
+def test_more_names_of_groups(name, root):
+    message, _ = mistake(root, lines(["path", "label", name], lambda k: (two(k), k // 4)))
+    assert message == f"t.csv has no column group, but {name}, which may be one"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [("in_train", "01"), ("val_fold", "01"), ("x", ["PublicTest", "Training"]), ("x", ["development", "validation"])],
+)
+def test_more_names_of_splits(name, cells, root):
+    message, _ = mistake(root, lines(["path", "label", name], lambda k: (two(k), cells[k // 2 % 2])))
+    assert message == f"t.csv has no column split, but {name}, which may be one"
+
+
+def test_one_group_in_two_spellings_is_one(root):
+    source = read(
+        root, lines(["path", "label", "group"], lambda k: (two(k), ["P07", "p7", "P 8", "q1.01", "q1.1"][k % 5]))
+    )
+    assert len(set(source.groups)) == 4
+    assert source.groups[0] == source.groups[1] == "P07"
+    assert source.notes == ("1 group taken for others that differ in case, blanks or leading zeros only",)
+
+
+def test_masks_listed_as_images_are_a_mistake(root):
+    (root / "i/00_mask.png").write_bytes(b"x")
+    table = lines(["path", "label"], lambda k: (two(k),)) + "i/00_mask.png,a\n"
+    assert mistake(root, table)[0] == "t.csv lists as images what is named like masks of its images, i/00_mask.png"
+
+
+def test_names_with_an_extension_are_found_in_folders(root):
+    table = lines(["path", "label"], lambda k: (two(k),)).replace("i/", "")
+    assert read(root, table).names == NAMES
+    for part in ("train", "test"):
+        (root / part).mkdir()
+        (root / part / f"{part}.png").write_bytes(b"x")
+    assert "its paths lie in folders test and train" in mistake(root, "path\ntrain.png\ntest.png\n")[0]
+
+
+def test_an_imagefolder_of_which_a_split_has_no_labels(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for k in "abc":
+            (tmp_path / part / f"{k}.png").write_bytes(b"x")
+    (tmp_path / "train/metadata.csv").write_text("file_name,label\na.png,x\nb.png,y\n")
+    (tmp_path / "test/metadata.csv").write_text("file_name\na.png\nb.png\nc.png\n")
+    source = find_source(str(tmp_path))
+    assert dict(zip(source.names, source.labels, strict=True)) == {
+        **{"train/a.png": "x", "train/b.png": "y"},
+        **{f"test/{k}.png": None for k in "abc"},
+    }
+    assert "1 image left out that metadata.csv does not list, such as train/c.png" in source.notes

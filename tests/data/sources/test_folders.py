@@ -197,6 +197,25 @@ def test_one_class_in_two_unicode_forms_is_one(tmp_path):
         (["a/1.png", "b/deep/train/2.png"], "lies inside of the class folder b", "outside of the classes"),
         (["a/1.png", "b/2.png", "figures/x.png"], "named like one of charts", "another name"),
         (["images/1.png", "annotations/x.png"], "which are no two classes", "--dataset .../images"),
+        (
+            ["images/1.png", "images/2.png", "x/1_m.png", "x/2_m.png"],
+            "which are no two classes",
+            "--dataset .../images",
+        ),
+        (["train/images/1.png", "train/1st_manual/1_m.png", "test/images/2.png"], "are no two classes", "train/images"),
+        (["labeled-images/a/1.png", "segmented/2.png"], "which are no two classes", ".../labeled-images"),
+        (["HAM_images_part_1/a.png", "HAM_images_part_2/b.png"], "are named like parts of one data set", "a table"),
+        (["fold1/a/1.png", "fold2/a/2.png"], "are named like parts of one data set", "a table"),
+        (["S_Training_Data/1.png", "S_Test_v2_Data/2.png"], "are named like splits and something else", "call them"),
+        (["10/0/1.png", "10/1/2.png", "11/0/3.png", "11/1/4.png"], "10 and 11 each hold folders 0 and 1", ".../10"),
+        (
+            [f"train/{view}/{label}/{view}.png" for view in ("AP", "PA") for label in ("pos", "neg")],
+            "train/AP and train/PA each hold folders pos and neg: which are the classes?",
+            "a table",
+        ),
+        (["dog/1.png", "cat/2.png", "dog - Copy/1.png"], "dog - Copy is named like a copy of dog", "move it out"),
+        (["yes/1.png", "no/2.png", "data/yes/1.png"], "data/yes is named like yes: a copy", "move data out"),
+        (["a/1.png", "b/2.png", "outputs/x.png"], "named like one of other files", "another name"),
     ],
 )
 def test_what_is_not_clear_is_asked(names, message, hint, tmp_path):
@@ -214,11 +233,43 @@ def test_parts_of_classes_may_be_called_alike(tmp_path):
     assert find_source(str(tree(tmp_path, *names))).classes == ("benign", "malignant")
 
 
+def test_a_folder_in_itself_and_an_enumeration_are_splits(tmp_path):
+    names = [f"seg_{split}/seg_{split}/{label}/{split}.png" for split in ("train", "test") for label in "ab"]
+    tree(tmp_path / "one", *names)
+    assert {found[0] for found in reading(tmp_path / "one").values()} == {"a", "b"}
+    tree(tmp_path / "two", "a. Training Set/1.png", "b. Testing Set/2.png")
+    assert reading(tmp_path / "two") == {"a. Training Set/1.png": (None, ""), "b. Testing Set/2.png": (None, "test")}
+    tree(tmp_path / "three", *[f"{s}/{c}/{s}.png" for s in ("train", "test") for c in ("bus", "train")])
+    assert find_source(str(tmp_path / "three")).classes == ("bus", "train")
+
+
+def test_patients_by_their_folders_stay_together(tmp_path):
+    tree(
+        tmp_path, *[f"{c}/patient_{p}/{c}{i}.png" for c in ("benign", "malignant") for p in range(3) for i in range(2)]
+    )
+    source = find_source(str(tmp_path))
+    assert source.groups == [f"patient_{p}" for _ in range(2) for p in range(3) for _ in range(2)]
+    assert source.notes == ("3 folders named like those of patients or cases: the images of each stay together",)
+    tree(tmp_path / "classes", "case_1/1.png", "case_1/2.png", "case_2/3.png", "other/4.png")
+    assert find_source(str(tmp_path / "classes")).groups is None
+
+
 def test_classes_of_letters_differ_in_case(tmp_path):
     assert find_source(str(tree(tmp_path, "A/1.png", "a/2.png", "b/3.png"))).classes == ("A", "a", "b")
 
 
 # ---- what is no data
+
+
+def test_a_data_set_that_is_named_like_masks_has_images_and_masks(tmp_path):
+    tree(
+        tmp_path,
+        "Kvasir-SEG/images/1.png",
+        "Kvasir-SEG/images/2.png",
+        "Kvasir-SEG/masks/1.png",
+        "Kvasir-SEG/masks/2.png",
+    )
+    assert find_source(str(tmp_path)).names == ["Kvasir-SEG/images/1.png", "Kvasir-SEG/images/2.png"]
 
 
 def test_folders_of_systems(tmp_path):
