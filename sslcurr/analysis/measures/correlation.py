@@ -19,13 +19,13 @@ DRAWN = 20_000  # permutations of more
 def kendall_tau(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """Kendall's tau-b between rows, [..., K] and [..., K] -> [...]; NaN where a row has one value only.
 
-    Equal to `scipy.stats.kendalltau`, for many rows at once.
+    Equal to `scipy.stats.kendalltau`, for many rows at once; values that differ by less than 1e-12 are equal.
     """
     first, second = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     rows = first.shape[:-1]
     taus = []
     for x, y in zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, first.shape[-1]), strict=True):
-        sx, sy = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
+        sx, sy = (np.sign(np.round(v[:, None] - v[None, :], 12)) for v in (x, y))
         scale = math.sqrt(float(np.sum(sx * sx)) * float(np.sum(sy * sy)))
         taus.append(float(np.sum(sx * sy)) / scale if scale > 0 and not np.isnan(scale) else math.nan)
     return np.array(taus).reshape(rows)

@@ -102,6 +102,11 @@ def too_good(split: str) -> list[str]:
     return []
 
 
+def one_seed(split: str) -> str:
+    """What intervals mean where every chain has one seed."""
+    return f"One seed: intervals are over {split} images and hold for these models only."
+
+
 def failures(failed: Sequence[Failure]) -> list[str]:
     """A sentence for each chain that failed."""
     return [

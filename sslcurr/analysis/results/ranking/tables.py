@@ -21,7 +21,7 @@ from sslcurr.analysis.results.columns import (
     summary_of,
     too_good,
 )
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, signed, spread
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
 from sslcurr.analysis.results.table import Column, Row, Table
@@ -184,7 +184,7 @@ def tests(document: RankDocument) -> list[str]:
         return []
     return [
         *map(_permutation_line, hypothesis.permutation),
-        *[_kendall_line(entry, entry.tau) for entry in hypothesis.kendall if entry.tau is not None],
+        *map(_kendall_line, hypothesis.kendall),
     ]
 
 
@@ -202,9 +202,12 @@ def _permutation_line(test: PermutationTest) -> str:
     )
 
 
-def _kendall_line(entry: Kendall, tau: float) -> str:
-    ends = "" if entry.interval is None else f" ({entry.interval[0]:+.2f} to {entry.interval[1]:+.2f})"
-    return (
+def _kendall_line(entry: Kendall) -> str:
+    about = (
         f"Kendall's tau of accuracy and {PREDICTORS.get(entry.by, entry.by)}, {entry.num_orderings} orderings of "
-        f"{entry.length}: {tau:+.2f}{ends}"
+        f"{entry.length}"
     )
+    if entry.tau is None:
+        return f"{about}: not defined, since at some seed all orderings are equal in one of the two"
+    ends = "" if entry.interval is None else f" ({signed(entry.interval[0], 2)} to {signed(entry.interval[1], 2)})"
+    return f"{about}: {signed(entry.tau, 2)}{ends}"
