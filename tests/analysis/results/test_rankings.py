@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from sslcurr.analysis.experiments import progress
 from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.forecast import tree_lines
 from sslcurr.analysis.experiments.ranking import Results
+from sslcurr.analysis.results.columns import alone
 from sslcurr.analysis.results.estimate import Difference, Estimate
 from sslcurr.analysis.results.forecast.document import ForecastDocument
 from sslcurr.analysis.results.kinds import decode
@@ -269,3 +271,10 @@ def test_a_tau_that_is_not_defined_is_said():
     assert _kendall_line(entry) == f"{about}: not defined, since at some seed all orderings are equal in one of the two"
     known = Kendall(length=2, by="last", tau=-0.004, interval=(-0.5, 0.25), num_orderings=6)
     assert _kendall_line(known) == f"{about}: +0.00 (-0.50 to +0.25)"
+
+
+def test_a_gain_that_failures_left_one_seed_is_said():
+    both, one = (Difference(mean=0.1, interval=(0.0, 0.2), num_seeds=num, told_apart=False) for num in (2, 1))
+    assert alone([both, UNSET], "test") == []
+    said = "A gain at one seed of several is hardly known: its interval may be over test images only."
+    assert alone([both, one], "test") == [said]

@@ -11,6 +11,7 @@ from sslcurr.analysis.results.columns import (
     BETWEEN,
     VALIDATION,
     about_images,
+    alone,
     attention_columns,
     attention_of,
     by_seed,
@@ -96,6 +97,9 @@ def _notes(document: RankDocument) -> list[str]:
             f"One seed: intervals are over {split} images and hold for these models only. Another seed may order the "
             "tasks otherwise, so nothing can be told apart."
         ]
+    gains = [gain for row in document.tasks for gain in (row.gain, row.gain_over_imagenet)]
+    if len(document.seeds) > 1:
+        notes += alone(gains, split)
     notes += too_good(split)
     if len(document.tasks) > 1:
         notes.append(
