@@ -146,6 +146,8 @@ def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | 
             contents: np.ndarray = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"cannot read {path} ({reason_of(error)})", FOLDER_HINT) from error
+        if contents.shape[1:] != (2,) or not len(contents) or contents.dtype != np.uint64:
+            raise StoreError(f"cannot read {path} (it holds no contents of images)", FOLDER_HINT)
         return contents
     for folder in _packs_of(spec.data, store):
         try:

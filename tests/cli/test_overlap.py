@@ -164,6 +164,12 @@ def test_what_is_not_known_is_said_in_the_output_and_in_the_document(command, ke
     assert ranked["overlap"]["unknown"] == [sentence]
     # A stage of a version that kept no contents of images, whose pack is gone.
     stage = Store(command.runs).find(keys["rotation"])
+    kept = np.load(stage.folder / "images.npy")
+    for damaged in (kept[:0], kept[:, 0], kept.astype(float)):
+        np.save(stage.folder / "images.npy", damaged)
+        refused = command("finetune", keys["rotation"], "--probe", "knn", "--dataset", target, *QUICK)
+        assert refused.exit_code == 1
+        assert "images.npy (it holds no contents of images)" in refused.stderr
     (stage.folder / "images.npy").unlink()
     asked = json.loads((stage.folder / "stage.json").read_text())
     shutil.rmtree(command.runs / "packs" / Path(asked["data"]["pack"]).name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.experiments.orderings import classify
+from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.measures.correlation import kendall_tau as kendall_tau
 from sslcurr.analysis.measures.intervals import Floats
 from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering, PermutationTest
@@ -87,7 +88,9 @@ class Judged:
             kept = [place for place, ordering in enumerate(orderings) if len(ordering) in whole]
             orderings, values = [orderings[place] for place in kept], values[kept]
         rankings = [
-            {task: float(np.delete(each, seed).mean()) for task, each in alone.items()} if num_seeds > 1 else {}
+            {task: mean_accuracy(np.delete(each, seed).tolist()) for task, each in alone.items()}
+            if num_seeds > 1
+            else {}
             for seed in range(num_seeds)
         ]
         return cls(orderings, values, rankings)

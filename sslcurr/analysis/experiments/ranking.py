@@ -34,6 +34,7 @@ from sslcurr.analysis.experiments.hypothesis import (
 )
 from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
 from sslcurr.analysis.measures.attention import sample_of
+from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.measures.intervals import (
     Floats,
@@ -176,7 +177,7 @@ def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) ->
         measured = [chains.known((task,), seed) for seed in seeds]
         if None in measured:
             return None
-        means[task] = float(np.mean([chain.balanced_accuracy for chain in measured if chain is not None]))
+        means[task] = mean_accuracy([chain.balanced_accuracy for chain in measured if chain is not None])
     return means
 
 
@@ -186,7 +187,7 @@ def singles_of(results: Results) -> dict[str, float]:
     for ordering, chains in results.chains.items():
         values = accuracies_of(chains)
         if len(ordering) == 1 and values:
-            means[ordering[0]] = float(np.mean(values))
+            means[ordering[0]] = mean_accuracy(values)
     return means
 
 
@@ -316,10 +317,10 @@ def summary(
     values = [chain.balanced_accuracy for chain in measured]
     validation = [chain.validation for chain in measured if chain.validation is not None]
     return Summary(
-        mean=float(np.mean(values)) if values else None,
+        mean=mean_accuracy(values) if values else None,
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         interval=compared.interval(name) if compared is not None and name is not None else None,
-        validation=float(np.mean(validation)) if validation else None,
+        validation=mean_accuracy(validation) if validation else None,
         attention=attention_of(chains, attended, name),
         runs=[chain.run() for chain in measured],
     )

@@ -27,6 +27,7 @@ from sslcurr.analysis.experiments.chains import (
 )
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
+from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.ranking.document import Ordering
@@ -89,7 +90,7 @@ class Candidate:
     @property
     def score(self) -> float:
         """What it is pruned by."""
-        return float(np.mean(list(self.scores.values()))) if self.scores else self.first or 0.0
+        return mean_accuracy(list(self.scores.values())) if self.scores else self.first or 0.0
 
 
 class Search:
@@ -402,7 +403,7 @@ class Search:
             if None in chains:
                 return None
             measured.append([chain for chain in chains if chain is not None])
-        means = [float(np.mean(accuracies_of(chains))) for chains in measured]
+        means = [mean_accuracy(accuracies_of(chains)) for chains in measured]
         place, best = orderings.index(ordering), int(np.argmax(means))
         figures = figures_of(dict(zip(orderings, measured, strict=True)), self.chains.labels, self.chains.groups)
         gap = Comparisons(figures, lineages={each: each[0] for each in orderings}).difference(ordering, orderings[best])

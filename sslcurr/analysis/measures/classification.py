@@ -42,6 +42,11 @@ def balanced_accuracy(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     return float(np.mean([np.mean(predictions[labels == c] == c) for c in np.unique(labels)]))
 
 
+def mean_accuracy(accuracies: Sequence[float]) -> float:
+    """The mean of accuracies, to 12 digits: equal means stay equal, in whichever order shares were added up."""
+    return round(float(np.mean(accuracies)), 12)
+
+
 def accuracy_interval(labels: NDArray[Any], predictions: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:
     """The 95 % interval over images of one model's balanced accuracy, from [N] class numbers and [N] group numbers."""
     images = Images.of(len(labels), classes=labels, groups=groups)

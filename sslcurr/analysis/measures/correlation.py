@@ -14,18 +14,19 @@ from sslcurr.seeds import numpy_generator
 
 MOST_EXACT = 7  # pairs of which all permutations are looked at
 DRAWN = 20_000  # permutations of more
+DIGITS = 12  # of values: the rest depends on the order in which shares were added up
 
 
 def kendall_tau(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """Kendall's tau-b between rows, [..., K] and [..., K] -> [...]; NaN where a row has one value only.
 
-    Equal to `scipy.stats.kendalltau`, for many rows at once.
+    Equal to `scipy.stats.kendalltau`, for many rows at once; values that agree to 12 digits are equal.
     """
     first, second = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     rows = first.shape[:-1]
     taus = []
     for x, y in zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, first.shape[-1]), strict=True):
-        sx, sy = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
+        sx, sy = (np.sign(np.round(v[:, None] - v[None, :], DIGITS)) for v in (x, y))
         scale = math.sqrt(float(np.sum(sx * sx)) * float(np.sum(sy * sy)))
         taus.append(float(np.sum(sx * sy)) / scale if scale > 0 and not np.isnan(scale) else math.nan)
     return np.array(taus).reshape(rows)
@@ -34,11 +35,12 @@ def kendall_tau(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
 def spearman_rho(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """Spearman's rho between rows, [..., K] and [..., K] -> [...], of ranks that are means where values are equal.
 
-    Equal to `scipy.stats.spearmanr`, for many rows at once; NaN where a row has one value only.
+    Equal to `scipy.stats.spearmanr`, for many rows at once; values that agree to 12 digits are equal. NaN where a row
+    has one value only.
     """
     from scipy.stats import rankdata
 
-    x, y = (rankdata(np.asarray(each, dtype=float), axis=-1) for each in (a, b))
+    x, y = (rankdata(np.round(np.asarray(each, dtype=float), DIGITS), axis=-1) for each in (a, b))
     x, y = (each - each.mean(axis=-1, keepdims=True) for each in (x, y))
     scale = np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1))
     return np.asarray(np.divide((x * y).sum(axis=-1), scale, out=np.full_like(scale, np.nan), where=scale > 0))

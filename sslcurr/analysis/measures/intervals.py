@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,7 @@ class Sample:
         images: the layout of the cells.
         step: the root mean square of what one unit can change; 0 for figures that are no counts.
         squares, total: of a weighted sum of chains the sum of the squared weights, and of the weights; 1 for one chain.
+        smallest: [C] what the variance over images is at least in each stratum; 0 for figures that are no counts.
     """
 
     seeds: tuple[int, ...]
@@ -107,6 +108,7 @@ class Sample:
     step: float
     squares: float = 1.0
     total: float = 1.0
+    smallest: Floats = field(default_factory=lambda: np.zeros(1))
 
     @property
     def mean(self) -> float:
@@ -149,15 +151,18 @@ def sample(values: NDArray[np.floating[Any]], images: Images, seeds: Sequence[in
     # A variance of so many units is too small by (units - 1) / units.
     wider = np.sqrt(units / np.maximum(units - 1, 1))
     influence = (total - means[:, images.stratum] * count) * (wider / in_stratum / num_strata)[:, images.stratum]
-    step = 0.0
+    step, smallest = 0.0, np.zeros(num_strata)
     if len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
         step = math.sqrt(float(np.mean(np.sum(1 / units, axis=1) / units.sum(axis=1)))) / num_strata
+        # No share of n units varies by more than 1 / (4 n).
+        smallest = np.minimum(1 / units**2, 1 / (4 * units)).mean(axis=0) / num_strata**2
     return Sample(
         seeds=tuple(numbers[place] for place in np.flatnonzero(whole)),
         values=means.mean(axis=1),
         influence=influence,
         images=images,
         step=step,
+        smallest=smallest,
     )
 
 
@@ -177,14 +182,17 @@ def combined(samples: Sequence[Sample], weights: Sequence[float] | Floats) -> Sa
         paired = each.at(seeds)
         values += column * paired.values
         influence += column[:, None] * paired.influence
+    squares = float(np.square(rows).sum(axis=1).mean())
     return Sample(
         seeds=tuple(seeds),
         values=values,
         influence=influence,
         images=samples[0].images,
         step=max(each.step for each in samples),
-        squares=float(np.square(rows).sum(axis=1).mean()),
+        squares=squares,
         total=float(rows.sum(axis=1).mean()),
+        # An image that only one of two chains names rightly moves their difference as it moves one of them.
+        smallest=np.max([each.smallest for each in samples], axis=0) * min(squares, 1.0),
     )
 
 
@@ -342,16 +350,18 @@ def variance_of(figure: Sample, luck: Luck | None = None) -> Variance:
 
 
 def _image_variance(figure: Sample) -> tuple[float, float]:
-    """The variance over images of the mean over seeds, and its degrees of freedom."""
+    """The variance over images of the mean over seeds, and its degrees of freedom.
+
+    A stratum whose images agree has shown no variance, which the others do not make up for: it has the smallest one.
+    """
     influence = figure.influence.mean(axis=0, keepdims=True)
-    total = float(np.square(figure.images.by_unit(influence)).sum())
     by_stratum = figure.images.by_stratum(np.square(influence))[0]
+    known = by_stratum >= figure.smallest * (1 - 1e-9)
+    lacking = float(np.sum(np.where(known, 0, figure.smallest - by_stratum)))
+    total = float(np.square(figure.images.by_unit(influence)).sum()) + lacking
     units = np.bincount(figure.images.stratum)
-    spread = float(np.sum(np.square(by_stratum) / np.maximum(units - 1, 1)))
-    degrees = float(by_stratum.sum()) ** 2 / spread if spread > 0 else max(figure.images.num_units - 1, 1)
-    if figure.step:
-        # What one unit says of a stratum has no variance to be seen: the largest that a share can have stands for it.
-        total += float(np.sum(units == 1)) * figure.squares / (2 * len(units)) ** 2
+    spread = float(np.sum(np.square(np.where(known, by_stratum, 0)) / np.maximum(units - 1, 1)))
+    degrees = (float(by_stratum.sum()) + lacking) ** 2 / spread if spread > 0 else max(figure.images.num_units - 1, 1)
     return max(total, figure.step**2), degrees
 
 

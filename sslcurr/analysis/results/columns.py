@@ -8,6 +8,7 @@ from msgspec import UnsetType
 
 from sslcurr.analysis.results.estimate import (
     INTERVAL,
+    Difference,
     Estimate,
     Failure,
     Summary,
@@ -100,6 +101,18 @@ def too_good(split: str) -> list[str]:
     if split == "train":
         return ["There are no other images: the training images are reported, and the figures are far too good."]
     return []
+
+
+def one_seed(split: str) -> str:
+    """What intervals mean where every chain has one seed."""
+    return f"One seed: intervals are over {split} images and hold for these models only."
+
+
+def alone(gains: Sequence[Difference | UnsetType], split: str) -> list[str]:
+    """A sentence where chains failed and left a difference one seed of several."""
+    if not any(isinstance(gain, Difference) and gain.num_seeds == 1 for gain in gains):
+        return []
+    return [f"A gain at one seed of several is hardly known: its interval may be over {split} images only."]
 
 
 def failures(failed: Sequence[Failure]) -> list[str]:

@@ -136,7 +136,13 @@ def points(mean: float | None, low: float | None, high: float | None) -> str:
     """A difference of shares in points, with its interval."""
     if mean is None:
         return "-"
-    return f"{100 * mean:+.1f}" + ("" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})")
+    ends = "" if low is None or high is None else f" ({signed(100 * low)} to {signed(100 * high)})"
+    return f"{signed(100 * mean)}{ends}"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign; what rounds to zero is +0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def measured(value: float | None, low: float | None = None, high: float | None = None) -> str:

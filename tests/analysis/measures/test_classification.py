@@ -7,7 +7,12 @@ import pytest
 import torch
 from sklearn import metrics as theirs
 
-from sslcurr.analysis.measures.classification import accuracy_interval, balanced_accuracy, classification_measures
+from sslcurr.analysis.measures.classification import (
+    accuracy_interval,
+    balanced_accuracy,
+    classification_measures,
+    mean_accuracy,
+)
 from sslcurr.analysis.measures.probes import Features, knn_probabilities, probe_knn, probe_layers, probe_linear
 
 
@@ -122,3 +127,10 @@ def test_the_layer_is_chosen_on_validation():
     best, results = probe_layers(layers, "knn", 3, "test")
     assert best == "good"
     assert results["good"].validation > results["bad"].validation
+
+
+def test_equal_means_are_equal_in_whichever_order_they_were_added_up():
+    """Both are 4/9: of two chains that are equal neither is the best one."""
+    first, second = [0.5, 0.25, 7 / 12], [0.5, 1 / 3, 0.5]
+    assert np.mean(first) != np.mean(second)
+    assert mean_accuracy(first) == mean_accuracy(second) == pytest.approx(4 / 9)

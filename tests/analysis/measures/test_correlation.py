@@ -20,6 +20,14 @@ def test_correlations_agree_with_scipy(ours, theirs):
 
 
 @pytest.mark.parametrize("ours", [spearman_rho, kendall_tau])
+def test_sums_in_another_order_are_ties(ours):
+    """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last digit, and are equal accuracies."""
+    first, second = 0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1
+    assert first != second
+    assert ours(np.array([first, second, 0.9]), np.array([1, 2, 3])) == ours(np.array([1, 1, 2]), np.array([1, 2, 3]))
+
+
+@pytest.mark.parametrize("ours", [spearman_rho, kendall_tau])
 def test_p_values_by_hand(ours):
     """Of three pairs in order two of the six orders are as far from 0, of four two of twenty-four."""
     assert with_p_value(ours, [1, 2, 3], [10, 20, 30]) == (1, pytest.approx(2 / 6))

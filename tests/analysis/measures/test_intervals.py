@@ -147,25 +147,44 @@ def test_missing_values_are_left_out_and_seeds_without_any():
 
 
 def test_all_right_is_not_certain():
-    """Twenty of twenty: one image of them could have been wrong."""
+    """Twenty of twenty: one image of each class could have been wrong."""
     labels = np.repeat([0, 1], 10)
     low, high = accuracy_interval(labels, labels)
     assert high == 1
-    assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 19) / 20)
+    assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 19) * math.sqrt(2) / 20)
     low, _ = accuracy_interval(labels, labels, np.arange(20) // 5)  # two patients of each class
-    assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 3) / 4)
+    assert low == pytest.approx(1 - scipy.stats.t.ppf(0.975, 3) * math.sqrt(2 / 8) / 2)
 
 
-def test_a_class_of_one_image_is_as_vague_as_a_share_can_be():
-    """Of three classes one has a single image, or patient: a variance of 1/4, a ninth of it in the mean."""
-    labels = np.array([0] * 40 + [1] * 40 + [2])
-    right = np.ones((1, 81))
-    right[0, :20] = right[0, 40:60] = 0
-    found = variance_of(figure_of(labels, right)).images
-    assert found == pytest.approx((2 * 0.25 / 39 + 0.25) / 9)
-    patient = np.concatenate([np.arange(80), [80] * 5])
-    labels, right = np.append(labels, [2] * 4), np.append(right, np.ones((1, 4)), axis=1)
-    assert variance_of(figure_of(labels, right, patient)).images == pytest.approx(found)
+def test_large_classes_do_not_make_a_small_one_certain():
+    """All five images of one class are right: one of them could have been wrong, whatever the other class has."""
+    labels = np.repeat([0, 1], [50, 5])
+    right = np.array([[1] * 40 + [0] * 10 + [1] * 5], dtype=float)
+    found = variance_of(figure_of(labels, right))
+    large, small = 0.8 * 0.2 / 49 / 4, 1 / 25 / 4
+    assert found.images == pytest.approx(large + small)
+    assert found.image_degrees == pytest.approx((large + small) ** 2 / (large**2 / 49))
+    # Of one image nothing is known but that no share varies by more than a quarter.
+    alone = variance_of(figure_of(np.repeat([0, 1], [50, 1]), right[:, :51]))
+    assert alone.images == pytest.approx(large + 1 / 4 / 4)
+    # So it is with one patient of many images, and for differences.
+    groups = np.array([*range(50), *[50] * 5])
+    patient = variance_of(figure_of(labels, right, groups))
+    assert patient.images == pytest.approx(large + 1 / 4 / 4)
+    paired = difference(figure_of(labels, right), figure_of(labels, 1 - right))
+    assert variance_of(paired).images == pytest.approx(4 * large + small)
+
+
+def test_a_small_class_is_covered():
+    """One model, classes of 1,000, 1,000 and 5 images that are named rightly nine times in ten."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [1000, 1000, 5])
+    images = Images.of(len(labels), classes=labels)
+    found = 0
+    for _ in range(200):
+        low, high = interval_of(sample((generator.random((1, len(labels))) < 0.9).astype(float), images))
+        found += low <= 0.9 <= high
+    assert found >= 0.92 * 200
 
 
 # ---- differences

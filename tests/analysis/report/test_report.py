@@ -854,7 +854,10 @@ def test_probes_and_searches_by_hand():
     text = "\n".join(search.notes)
     assert "1,500 image passes, 12.3% of the 12,155 of all orderings" in text
     assert "number 3 of 40 orderings; the best, c -> a, has 75.0 %: +15.0 (+10.0 to +20.0) points; the median" in text
-    assert "the median ordering 55.0 %" in text
+    assert "the median ordering 55.0 % (the best was chosen by the images it is quoted on, so it is too good)" in text
+    assert "One seed" not in text
+    (single,) = tables("search", {**document, "seeds": [3]})
+    assert "One seed: intervals are over test images and hold for these models only." in single.notes
 
 
 # ---- totals of a store, by hand

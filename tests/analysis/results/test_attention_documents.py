@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from sslcurr.analysis.evaluation.attention import AttentionSettings
 from sslcurr.analysis.evaluation.groups import MOST_CHAINS, document_of, remarks_of, subject_of
@@ -120,3 +120,20 @@ def test_charts_are_drawn_on_axes_of_ones_own_and_without_maps_not_at_all():
         assert len(drawn) == (4 if number == 1 else number)  # all images and three classes; or a row a chain
         assert drawn[0].get_xdata()[0] == pytest.approx(100 * chain["attention"]["mean"])
         assert chart.title.endswith("by class: --json") == (number > 1)
+
+
+def test_what_intervals_are_over_is_said():
+    """Of one seed they are over images only."""
+    document = attention()
+    chain = document.chains[0]
+    one, two = structs.replace(chain, seeds=[0]), structs.replace(chain, seeds=[0, 1])
+
+    def notes(*chains: Any) -> str:
+        return " ".join(structs.replace(document, split="test", chains=list(chains)).tables()[0].notes)
+
+    alone = "One seed: intervals are over test images and hold for these models only."
+    several = "± is the standard deviation over seeds; intervals are over images and seeds."
+    assert alone in notes(one, one)
+    assert several in notes(two, two)
+    assert "Those of chains of one seed" not in notes(two, two)
+    assert f"{several} Those of chains of one seed are over images only, and hold for those models." in notes(one, two)

@@ -261,3 +261,22 @@ def test_files_of_a_chart_are_the_same_twice(tmp_path: Path):
         chart.save(tmp_path / name)
     for suffix in ("png", "svg"):
         assert (tmp_path / "a" / f"matrix.{suffix}").read_bytes() == (tmp_path / "b" / f"matrix.{suffix}").read_bytes()
+
+
+def test_few_images_have_no_intervals_and_it_is_said():
+    said = "Fewer than 80 images say nothing of the error: there are no intervals."
+    assert said in similarity("cka", num_images=79).tables()[0].notes
+    assert said not in similarity("cka", num_images=80).tables()[0].notes
+    assert said not in similarity("cka-intervals", num_images=79).tables()[0].notes
+
+
+def test_probes_on_validation_images_are_too_good():
+    document = probing()
+
+    def said(split: str) -> bool:
+        models = [structs.replace(model, split=split) for model in document.models]
+        notes = structs.replace(document, models=models).tables()[0].notes
+        return any(note.startswith("There are no test images.") for note in notes)
+
+    assert said("val")
+    assert not said("test")

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from sslcurr.analysis.experiments import progress
 from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.forecast import tree_lines
 from sslcurr.analysis.experiments.ranking import Results
+from sslcurr.analysis.results.columns import alone
 from sslcurr.analysis.results.estimate import Difference, Estimate
 from sslcurr.analysis.results.forecast.document import ForecastDocument
 from sslcurr.analysis.results.kinds import decode
-from sslcurr.analysis.results.ranking.document import RankDocument
+from sslcurr.analysis.results.ranking.document import Kendall, RankDocument
+from sslcurr.analysis.results.ranking.tables import _kendall_line
 from sslcurr.analysis.results.search.document import SearchDocument
 from sslcurr.errors import StoreError
 from sslcurr.progress import Reporter
@@ -259,3 +262,19 @@ def test_progress_counts_chains_and_says_how_long_the_rest_takes(monkeypatch):
         "[2/3] a -> b, seed 0: failed: boom (about 3 min left)",
     ]
     assert shown == [results, results]
+
+
+def test_a_tau_that_is_not_defined_is_said():
+    """Where all single tasks of the other seeds are equal, nothing is predicted."""
+    entry = Kendall(length=2, by="last", tau=None, interval=None, num_orderings=6)
+    about = "Kendall's tau of accuracy and the accuracy of its last task, 6 orderings of 2"
+    assert _kendall_line(entry) == f"{about}: not defined, since at some seed all orderings are equal in one of the two"
+    known = Kendall(length=2, by="last", tau=-0.004, interval=(-0.5, 0.25), num_orderings=6)
+    assert _kendall_line(known) == f"{about}: +0.00 (-0.50 to +0.25)"
+
+
+def test_a_gain_that_failures_left_one_seed_is_said():
+    both, one = (Difference(mean=0.1, interval=(0.0, 0.2), num_seeds=num, told_apart=False) for num in (2, 1))
+    assert alone([both, UNSET], "test") == []
+    said = "A gain at one seed of several is hardly known: its interval may be over test images only."
+    assert alone([both, one], "test") == [said]

@@ -10,6 +10,7 @@ from sslcurr.analysis.results.columns import (
     ATTENTION_BETWEEN,
     BETWEEN,
     attention_of,
+    one_seed,
     places_of_highest,
     same_columns,
 )
@@ -48,6 +49,7 @@ def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
         (
             "attention: share of the map inside the mask; without preference: share of the view that the mask covers, "
             "which a map that prefers nothing has; pointing: share of the images whose highest point is inside.",
+            *_about_seeds(document),
             *overlap_lines(document.overlap, document.dataset),
         ),
         best=places_of_highest(rows, "attention"),
@@ -61,6 +63,15 @@ def tables(document: AttentionDocument, title: str) -> Iterator[Table]:
 def closing_lines(document: AttentionDocument) -> list[str]:
     """Where the classes are that a terminal does not show."""
     return ["By class: --json"] if len(document.chains) > MOST_CHAINS else []
+
+
+def _about_seeds(document: AttentionDocument) -> list[str]:
+    """What intervals are over."""
+    counts = {len(chain.seeds) for chain in document.chains}
+    if counts == {1}:
+        return [one_seed(document.split)]
+    alone = " Those of chains of one seed are over images only, and hold for those models." if 1 in counts else ""
+    return [f"± is the standard deviation over seeds; intervals are over images and seeds.{alone}"]
 
 
 def _row(chain: ChainAttention) -> Row:

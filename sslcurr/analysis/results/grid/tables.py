@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.columns import by_seed, failures, same_columns, summary_of, too_good
+from sslcurr.analysis.results.columns import alone, by_seed, failures, one_seed, same_columns, summary_of, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, spread
 from sslcurr.analysis.results.grid.document import Cell, GridDocument
 from sslcurr.analysis.results.overlap import overlap_lines
@@ -79,8 +79,8 @@ def _gains(document: GridDocument) -> list[str]:
 
 def _about_seeds(document: GridDocument) -> list[str]:
     if len(document.seeds) > 1:
-        return []
-    return [f"One seed: intervals are over {document.split} images and hold for these models only."]
+        return alone([cell.gain for cell in document.cells], document.split)
+    return [one_seed(document.split)]
 
 
 def _cell(mean: float | None, std: float | None, low: float | None, high: float | None, asked: bool | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.columns import places_of_highest
+from sslcurr.analysis.results.columns import places_of_highest, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, measured, share
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.probing.document import LayerScores, Probe, ProbeDocument
@@ -26,6 +26,7 @@ def tables(document: ProbeDocument, title: str) -> Iterator[Table]:
     notes = ["Higher is better for all; the best of each column is marked."]
     if any(c.fields[0] in ("knn", "linear") for c in columns):
         notes.append(f"Which is best among many on the {split} images is chosen by these images, so it is too good.")
+        notes += too_good(split)
     notes += overlap_lines(document.overlap, document.dataset)
     part = document.label_fraction
     yield Table(

@@ -11,6 +11,7 @@ from sslcurr.analysis.results.columns import (
     BETWEEN,
     VALIDATION,
     about_images,
+    alone,
     attention_columns,
     attention_of,
     by_seed,
@@ -21,7 +22,7 @@ from sslcurr.analysis.results.columns import (
     summary_of,
     too_good,
 )
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, signed, spread
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
 from sslcurr.analysis.results.table import Column, Row, Table
@@ -98,6 +99,9 @@ def _notes(document: RankDocument) -> list[str]:
         ]
     elif len(document.seeds) == 2:
         notes.append("Two seeds hardly show the luck of a baseline, so gains are vague; three or more show it.")
+    gains = [gain for row in document.tasks for gain in (row.gain, row.gain_over_imagenet)]
+    if len(document.seeds) > 1:
+        notes += alone(gains, split)
     notes += too_good(split)
     if len(document.tasks) > 1:
         notes.append(
@@ -186,7 +190,7 @@ def tests(document: RankDocument) -> list[str]:
         return []
     return [
         *map(_permutation_line, hypothesis.permutation),
-        *[_kendall_line(entry, entry.tau) for entry in hypothesis.kendall if entry.tau is not None],
+        *map(_kendall_line, hypothesis.kendall),
     ]
 
 
@@ -204,9 +208,12 @@ def _permutation_line(test: PermutationTest) -> str:
     )
 
 
-def _kendall_line(entry: Kendall, tau: float) -> str:
-    ends = "" if entry.interval is None else f" ({entry.interval[0]:+.2f} to {entry.interval[1]:+.2f})"
-    return (
+def _kendall_line(entry: Kendall) -> str:
+    about = (
         f"Kendall's tau of accuracy and {PREDICTORS.get(entry.by, entry.by)}, {entry.num_orderings} orderings of "
-        f"{entry.length}: {tau:+.2f}{ends}"
+        f"{entry.length}"
     )
+    if entry.tau is None:
+        return f"{about}: not defined, since at some seed all orderings are equal in one of the two"
+    ends = "" if entry.interval is None else f" ({signed(entry.interval[0], 2)} to {signed(entry.interval[1], 2)})"
+    return f"{about}: {signed(entry.tau, 2)}{ends}"

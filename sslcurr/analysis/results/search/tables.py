@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import UnsetType
 
-from sslcurr.analysis.results.columns import failures, same_columns, too_good
+from sslcurr.analysis.results.columns import failures, one_seed, same_columns, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.search.document import Finalist, Missed, SearchDocument
@@ -97,6 +97,8 @@ def _notes(document: SearchDocument) -> list[str]:
         notes.append(f"found: {arrow(document.ordering)}")
     if any(isinstance(row.difference, Difference) for row in document.finalists):
         notes.append("difference: of a finalist from the one that was found, paired by seed and image")
+    if len(document.seeds) == 1:
+        notes.append(one_seed(document.split))
     return notes + too_good(document.split)
 
 
@@ -106,5 +108,6 @@ def _missed_line(missed: Missed | None) -> str:
     gap = points(missed.gap, *(missed.gap_interval or (None, None)))
     return (
         f"number {missed.rank} of {missed.num_orderings} orderings; the best, {arrow(missed.best)}, has "
-        f"{share(missed.best_mean)} %: {gap} points; the median ordering {share(missed.median)} %"
+        f"{share(missed.best_mean)} %: {gap} points; the median ordering {share(missed.median)} % (the best was chosen "
+        "by the images it is quoted on, so it is too good)"
     )

@@ -12,6 +12,8 @@ from sslcurr.analysis.results.table import Column, Row, Table
 
 # More layers than these are rows, not columns; more pairs than those beside each other are rows, too.
 MOST_LAYERS, MOST_PAIRS, MOST_CELLS = 8, 4, 14
+# The fewest images that have intervals.
+FEWEST = 80
 
 
 def tables(document: SimilarityDocument, title: str) -> Iterator[Table]:
@@ -74,8 +76,10 @@ def _same_layers(document: SimilarityDocument, pairs: Sequence[ModelPair]) -> Ta
         rows = [dict(record) for record in records]
     has_intervals = any(row.interval for pair in pairs for row in pair.layers)
     brackets = f"; in brackets {INTERVAL}s over images" if has_intervals else ""
-    note = f"Same layers of two models; 1 is alike, 0 unrelated{brackets}."
-    return Table("cka", _about(document), tuple(columns), rows, (note,), records=records)
+    notes = [f"Same layers of two models; 1 is alike, 0 unrelated{brackets}."]
+    if not has_intervals and document.num_images < FEWEST:
+        notes.append(f"Fewer than {FEWEST} images say nothing of the error: there are no intervals.")
+    return Table("cka", _about(document), tuple(columns), rows, tuple(notes), records=records)
 
 
 def _layers_down(pairs: Sequence[ModelPair], names: Sequence[str]) -> tuple[list[Column], list[Row]]:
