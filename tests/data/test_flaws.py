@@ -272,3 +272,38 @@ def test_a_value_for_no_data_that_leaves_one_level_is_reported(value):
     two = Traits()
     read.decode(geotiff(np.where(grid > 0.5, np.float32(1), np.float32(0)), None), None, two)
     assert two.range_used == 1.0  # black and white, and meant so
+
+
+@pytest.mark.parametrize(
+    ("elements", "used"),
+    [
+        ({"WindowCenter": 2048, "WindowWidth": 4096}, None),  # one for these values
+        ({"WindowCenter": 2000, "WindowWidth": 20}, "0 to 0"),  # black and white, next to nothing between
+        ({"WindowCenter": 40, "WindowWidth": 400}, "255 to 255"),  # that of Hounsfield units, without their offset
+        ({"WindowCenter": 9000, "WindowWidth": 400}, "0 to 0"),
+        ({"VOILUTSequence": [lut(0, list(range(0, 65536, 257)), 16)]}, "255 to 255"),  # of 8 bits, over 12
+    ],
+)
+def test_a_window_for_other_values_is_reported(elements, used):
+    stored = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype("u2")
+    stored[:20] = np.minimum(stored[:20], 1990)
+    traits = Traits()
+    shown = read.decode(made(stored, bits=12, **elements), None, traits)
+    problems = flaws_of([("x", traits, 1600)]).problems
+    if used is None:
+        assert problems == []
+        assert shown.min() < 5 < 250 < shown.max()
+    elif shown.min() == shown.max():
+        assert problems == ["x: blank, every pixel is the same"]
+    else:
+        assert problems == [f"x ({used} of 255): less than 10% of the range of brightness is used"]
+
+
+def test_a_head_among_black_air_and_a_picture_of_two_values_are_no_problem():
+    stored = np.zeros((40, 40), "u2")
+    stored[15:25, 15:25] = np.arange(1000, 1100).reshape(10, 10)
+    stored[15, 15:25] = 3000
+    for pixels in (stored, np.where(stored > 0, 1, 0).astype("u2")):
+        traits = Traits()
+        read.decode(made(pixels, bits=12, WindowCenter=1050, WindowWidth=100), None, traits)
+        assert not [line for line in flaws_of([("x", traits, 1600)]).problems if "range" in line]

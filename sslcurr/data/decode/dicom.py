@@ -574,6 +574,8 @@ def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
     table = _voi(values, image)
     if _has_half_a_rescale(image) and (table is not None or bits == 8):
         image.mend()
+    if table is not None:
+        image.traits.is_deep = int(np.count_nonzero(count_codes(codes))) > 2
     if table is None and bits == 8 and values is stored and pixels.dtype.kind == "u":
         table = stored.astype(np.uint8)
     elif table is None:

@@ -49,14 +49,15 @@ class Traits:
 
     Attributes:
         low, high: between which bytes the image lies, without the 0.1 % of its samples at either end. Where 16 bits or
-            more were mapped to 8 by percentiles, without those at one end of the range too, if that leaves others: a
-            value that stands for no data takes one end of the range, and all others share what it leaves.
+            more were mapped to 8, without those at one end of the range too, if that leaves others: a value that stands
+            for no data takes one end of the range, and all others share what it leaves. Where a window left nearly
+            nothing between the ends, both are the end that most samples have.
         is_blank: every pixel is the same.
         is_transparent: every pixel is wholly transparent, and so it is black.
         frames_left_out: frames or pages of the file that are left out without having been asked for.
         pictures_beside: images in the file beside the main one, as its format says (MPO).
         no_data: pixels without a value by the file's own word, which are black.
-        is_deep: the percentiles of the image's own values, more than two, were mapped to 0 and 255.
+        is_deep: more than two values of more than 8 bits were mapped to 0 to 255, by percentiles or by the file itself.
         decoder: the least `DECODER` that gives these pixels.
     """
 
@@ -92,12 +93,29 @@ class Traits:
         step = max(1, image.size // MOST_SAMPLES)
         counts = np.bincount(image.reshape(-1, image.shape[2])[::step].reshape(-1), minlength=256)
         if self.is_deep:
+            counts = _without_clipped(counts)
             for end in (0, 255):
                 rest = counts.copy()
                 rest[end] = 0
                 if rest.any():
                     counts = rest if _range_of(rest)[1] - _range_of(rest)[0] < SLIVER * 255 else counts
         self.low, self.high = _range_of(counts)
+
+
+def _without_clipped(counts: np.ndarray) -> np.ndarray:
+    """Counts [256] of an image's bytes; those at its fuller end alone where a window has clipped nearly all others.
+
+    Air around a head is rightly black, so that much may be; much that is white, or black and white with next to nothing
+    between, is the mark of a window for other values.
+    """
+    black, white, total = int(counts[0]), int(counts[255]), int(counts.sum())
+    between = total - black - white
+    least = 0.1 if white > black else 0.05 if white > 0.1 * total else 0.01
+    if black + white == 0 or between >= least * total:
+        return counts
+    alone = np.zeros_like(counts)
+    alone[255 if white > black else 0] = total
+    return alone
 
 
 SLIVER = 0.1
