@@ -13,6 +13,7 @@ from msgspec import UNSET
 from PIL import Image
 
 from sslcurr.analysis.results import kinds
+from sslcurr.analysis.results.document import OLD_INTERVALS
 from sslcurr.analysis.results.kinds import KINDS, decode, document_class, json_schema, load_result
 from sslcurr.api.lab import Lab
 from sslcurr.data.sources.catalog import find_source
@@ -56,6 +57,14 @@ def test_a_document_of_every_kind_has_its_tables_lines_and_charts(kind, path):
     assert all(chart.name == name for name, chart in document.figures().items())
 
 
+def test_intervals_of_an_older_version_are_said_to_be_too_narrow():
+    old = next(path for kind, path in OLD if kind == "rank")
+    document = decode("rank", json.loads(old.read_text()))
+    assert OLD_INTERVALS in document.tables()[0].notes
+    assert OLD_INTERVALS not in document.made_by(["sslcurr"]).tables()[0].notes
+    assert not decode("run", json.loads((DOCUMENTS / "run.json").read_text())).has_old_intervals
+
+
 def test_newer_results_have_every_prediction_beside_them():
     """So that a later rule can judge them again; those of 0.1.0, which name no version, have none."""
     for path in RESULTS.glob("*.json"):
@@ -89,7 +98,7 @@ def test_a_new_document_of_every_kind_is_stamped(tmp_path):
     document = decode("grid", json.loads((DOCUMENTS / "grid.json").read_text())).made_by(["sslcurr", "grid"])
     plain = document.to_json()
     assert list(plain)[-2:] == ["schema", "invocation"]
-    assert (plain["schema"], plain["invocation"]) == (1, ["sslcurr", "grid"])
+    assert (plain["schema"], plain["invocation"]) == (2, ["sslcurr", "grid"])
     assert decode("grid", plain).to_json() == plain
 
 

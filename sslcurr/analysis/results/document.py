@@ -6,6 +6,7 @@ here: `document.py` with its class, `tables.py` and `figures.py` with what is ma
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Document", "Json", "Part", "Predicted"]
+
+
+OLD_INTERVALS = "The intervals and tests are those of an older sslcurr, and too narrow: docs/statistics.md."
 
 
 class Predicted(NamedTuple):
@@ -67,6 +71,8 @@ class Document(Part, frozen=True, kw_only=True):
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    # The version since which intervals follow docs/statistics.md; None of documents without any.
+    intervals_since: ClassVar[int | None] = None
     last: ClassVar[tuple[str, ...]] = ("schema", "invocation")
     unprinted: ClassVar[tuple[str, ...]] = ("name_order",)
 
@@ -86,7 +92,16 @@ class Document(Part, frozen=True, kw_only=True):
     def tables(self, title: str = "") -> list[Table]:
         """The tables, the main ones first; `title` is that of the run, such as `rotation -> classification`."""
         module = _sibling(self, "tables")
-        return list(module.tables(self, title)) if module is not None else []
+        tables = list(module.tables(self, title)) if module is not None else []
+        if tables and self.has_old_intervals:
+            tables[0] = dataclasses.replace(tables[0], notes=(*tables[0].notes, OLD_INTERVALS))
+        return tables
+
+    @property
+    def has_old_intervals(self) -> bool:
+        """Whether an older version of sslcurr made the intervals, by another rule."""
+        since, schema = self.intervals_since, 0 if isinstance(self.schema, UnsetType) else self.schema
+        return since is not None and schema < since
 
     def figures(self) -> dict[str, Chart]:
         """The charts by name, each with `draw(axes)` and `save(folder)`."""

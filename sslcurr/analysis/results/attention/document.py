@@ -86,6 +86,8 @@ class AttentionDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "attend"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     split: str

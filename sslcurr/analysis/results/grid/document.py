@@ -53,6 +53,8 @@ class GridDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "grid"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     split: str

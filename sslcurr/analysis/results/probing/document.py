@@ -111,6 +111,8 @@ class ProbeDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "probe"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     label_fraction: float

@@ -204,6 +204,8 @@ class RankDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "rank"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     split: str

@@ -133,6 +133,8 @@ class SearchDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "search"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     split: str

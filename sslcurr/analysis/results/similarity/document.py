@@ -75,6 +75,8 @@ class SimilarityDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "cka"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
 
     dataset: str
     split: str

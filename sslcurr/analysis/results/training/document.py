@@ -104,6 +104,8 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 2
+    intervals_since: ClassVar[int | None] = 2
     unprinted: ClassVar[tuple[str, ...]] = ("title", "baseline_stages")
 
     stages: list[TrainedStage]
