@@ -6,7 +6,7 @@ arXiv 2112.12086, arXiv 2301.10687.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -378,11 +378,15 @@ def table_of(
     pairs: Sequence[tuple[str, str]],
     num_tasks: int,
 ) -> list[OrderingRow]:
-    """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked."""
+    """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked.
+
+    Chains that lack a seed that others have are no best: fewer seeds are more easily lucky.
+    """
     summaries = dict(sorted(longer.items(), key=lambda item: len(item[0])))
+    whole = _whole(summaries.values())
     highest: dict[int, float] = {}
     for name, row in summaries.items():
-        if row.mean is not None:
+        if row.mean is not None and len(row.runs) == whole:
             highest[len(name)] = max(row.mean, highest.get(len(name), row.mean))
     rows = []
     for name, row in summaries.items():
@@ -393,25 +397,31 @@ def table_of(
                 kind=kind.order,
                 full=len(name) == num_tasks,
                 uncertain=kind.uncertain,
-                best=row.mean is not None and row.mean == highest[len(name)],
+                best=len(row.runs) == whole and row.mean is not None and row.mean == highest[len(name)],
                 **asdict(row),
             )
         )
     return rows
 
 
+def _whole(rows: Iterable[Summary]) -> int:
+    """How many seeds the chains have that have most of them."""
+    return max((len(row.runs) for row in rows), default=0)
+
+
 def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: str) -> Best | None:
     """The chain that is best on the reported images, and the one that the validation images choose.
 
-    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. None
-    where every chain failed.
+    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. Chains
+    that lack a seed that others have are not compared. None where every chain failed.
     """
     rows: list[tuple[list[str], Summary]] = [([row.task], row) for row in tasks]
     rows += [(row.ordering, row) for row in orderings]
+    whole = _whole(row for _, row in rows)
     choices = [
         Choice(ordering=name, mean=row.mean, std=row.std, interval=row.interval, validation=row.validation)
         for name, row in rows
-        if row.mean is not None
+        if row.mean is not None and len(row.runs) == whole
     ]
     if not choices:
         return None

@@ -468,7 +468,12 @@ def test_a_chain_that_failed_leaves_the_test_to_the_other_length():
     labels, results = np.arange(200) % 2, orderings_of_three(2)
     whole = document_of(results, labels, None, dataset="d", measure="finetune").hypothesis.permutation
     results.chains["a", "b", "c"] = [a_run(("a", "b", "c"), 0, np.ones(200)), FailedChain(("a", "b", "c"), 1, "boom")]
-    assert document_of(results, labels, None, dataset="d", measure="finetune").hypothesis.permutation == whole
+    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    assert document.hypothesis.permutation == whole
+    # One lucky seed is not the best of chains that have two.
+    lucky = next(row for row in document.orderings if row.ordering == ["a", "b", "c"])
+    assert (lucky.mean, lucky.best) == (1.0, False)
+    assert document.best.on_test.ordering != ["a", "b", "c"]
 
 
 def test_a_run_that_failed_at_one_seed_is_judged_by_the_others():
