@@ -772,6 +772,7 @@ def test_a_grid_a_similarity_and_distances_by_hand():
     halving = {"labels": {"mean": -0.031, "interval": [-0.05, 0.01]}, "images": None}
     document = {"dataset": "d", "split": "test", "tasks": ["a"], "seeds": [3, 5], "baseline": "scratch"}
     document |= {"ssl_fractions": [1.0, 0.5], "label_fractions": [1.0, 0.5], "halving": halving, "failed": []}
+    document["schema"] = 2
     document["cells"] = [
         cell(1.0, None, measured_chain(0.4)),
         cell(1.0, 0.5, failed),
