@@ -159,10 +159,11 @@ def _without_missing(values: dict[str, list[str]]) -> tuple[list[str], dict[str,
 def _in_one_spelling(groups: Sequence[str], notes: list[str]) -> list[str]:
     """Groups that differ in case, blanks and leading zeros only (`P07`, `p7`) as one, which is said: apart, images of
     one patient might train and test."""
+    keys = {group: re.sub(r"(?<![\d.])0+(?=\d)", "", "".join(group.casefold().split())) for group in set(groups)}
     first: dict[str, str] = {}
     for group in groups:
-        first.setdefault(re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group)), group)
-    one = {group: first[re.sub(r"(?<![\d.])0+(?=\d)", "", same_name(group))] for group in set(groups)}
+        first.setdefault(keys[group], group)
+    one = {group: first[key] for group, key in keys.items()}
     num_merged = sum(group != spelling for group, spelling in one.items())
     if num_merged:
         notes.append(

@@ -246,6 +246,14 @@ def test_groups_of_files_that_are_not_there_are_none(root):
     assert find_source(str(table)).groups is None
 
 
+def test_groups_of_other_characters_are_other_groups(root):
+    table = root / "groups.csv"
+    table.write_text("path,label,group\na.png,,1-1\nb c.png,,11\nd/e.png,,_\n")
+    check(table, lambda: slowly(table.read_text(), root))
+    table.write_text("path,label,group\na.png,,_\nb c.png,,\n")
+    check(table, lambda: slowly(table.read_text(), root))
+
+
 @quickly
 @given(data=st.data())
 def test_json_lines_say_what_csv_says(root, data):
