@@ -41,10 +41,16 @@ def strata_of(
     return [pair for pair in places.values() if pair[0] and pair[1]]
 
 
-def effect_of(accuracies: NDArray[np.floating], strata: Sequence[tuple[list[int], list[int]]]) -> Floats:
-    """[..., K] accuracies -> [...] mean over strata of (mean of the curricula minus mean of the others)."""
-    each = [accuracies[..., ours].mean(axis=-1) - accuracies[..., others].mean(axis=-1) for ours, others in strata]
-    return np.mean(each, axis=0)
+def weights_of(strata: Sequence[tuple[list[int], list[int]]], num_orderings: int) -> Floats:
+    """[K] weights whose product with K accuracies is the effect; zeros without strata.
+
+    The effect is the mean over strata of (mean of the curricula minus mean of the others).
+    """
+    weights = np.zeros(num_orderings)
+    for ours, others in strata:
+        weights[ours] += 1 / len(ours) / len(strata)
+        weights[others] -= 1 / len(others) / len(strata)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -97,13 +103,9 @@ class Judged:
 
     def weights(self, strata: str) -> Floats:
         """[S, K] weights whose product with the accuracies of a seed is its effect; zeros where there are no strata."""
-        rows = np.zeros((len(self.rankings), len(self.orderings)))
-        for row, ranking in zip(rows, self.rankings, strict=True):
-            pairs = strata_of(self.orderings, ranking, strata) if ranking else []
-            for ours, others in pairs:
-                row[ours] += 1 / len(ours) / len(pairs)
-                row[others] -= 1 / len(others) / len(pairs)
-        return rows
+        num = len(self.orderings)
+        found = [strata_of(self.orderings, ranking, strata) if ranking else [] for ranking in self.rankings]
+        return np.stack([weights_of(pairs, num) for pairs in found])
 
     def num_strata(self, strata: str) -> int:
         """Sets or lengths that have curricula and others, in the seed that has most of them."""

@@ -29,14 +29,13 @@ class Paired:
 
 
 class Comparisons(Generic[Name]):
-    """The chains of one table, measured on the same images.
+    """The chains of one table, shares of 1 that were measured on the same images.
 
     Args:
         samples: by name.
         baselines: which of them were trained otherwise than the rest: they do not lend the others their variance over
             seeds, and borrow theirs only where a test allows (`Luck.lends_to`).
         lineages: name -> first stage of the chain; chains that share it count once for what is known of luck.
-        ends: what the figures can be.
     """
 
     def __init__(
@@ -45,11 +44,9 @@ class Comparisons(Generic[Name]):
         *,
         baselines: Collection[Name] = (),
         lineages: Mapping[Name, Hashable] | None = None,
-        ends: Interval = (0.0, 1.0),
     ) -> None:
         self.samples = {name: each for name, each in samples.items() if len(each.seeds)}
         self.baselines = frozenset(baselines)
-        self.ends = ends
         chains = [name for name in self.samples if name not in self.baselines]
         first = None if lineages is None else [lineages[name] for name in chains]
         self.luck = luck_of([self.samples[name] for name in chains], first)
@@ -64,25 +61,21 @@ class Comparisons(Generic[Name]):
     def interval(self, name: Name) -> Interval | None:
         """The 95 % interval of a chain's mean; None for one that was not measured."""
         figure = self.samples.get(name)
-        return None if figure is None else interval_of(figure, self._luck_for([name]), within=self.ends)
+        return None if figure is None else interval_of(figure, self._luck_for([name]), within=(0.0, 1.0))
 
     def difference(self, a: Name, b: Name) -> Paired | None:
         """b minus a; None where they have no seed in common."""
         if a not in self.samples or b not in self.samples:
             return None
-        width = self.ends[1] - self.ends[0]
-        return self.weighted({a: -1.0, b: 1.0}, ends=(-width, width))
+        return self.weighted({a: -1.0, b: 1.0}, ends=(-1.0, 1.0))
 
     def weighted(self, weights: Mapping[Name, float], *, ends: Interval) -> Paired | None:
         """A weighted sum of chains; None where they have no seed in common."""
         figure = combined([self.samples[name] for name in weights], list(weights.values()))
-        return None if figure is None else self.paired(figure, list(weights), ends=ends)
-
-    def paired(self, figure: Sample, names: Collection[Name], *, ends: Interval) -> Paired | None:
-        """What a weighted sum of these chains is with its interval."""
-        luck = self._luck_for(names)
-        interval = interval_of(figure, luck, within=ends)
-        if interval is None:
+        if figure is None:
             return None
+        luck = self._luck_for(list(weights))
+        interval = interval_of(figure, luck, within=ends)
+        assert interval is not None  # it has a seed
         known = len(figure.values) > 1 or luck is not None
         return Paired(figure.mean, interval, len(figure.values), known and not interval[0] <= 0 <= interval[1])

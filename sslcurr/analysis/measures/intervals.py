@@ -16,6 +16,7 @@ docs/statistics.md has the formulas, and `benchmarks/statistics.py` simulates wh
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,20 +241,22 @@ class Luck:
 def luck_of(samples: Sequence[Sample], lineages: Sequence[Hashable] | None = None) -> Luck | None:
     """What chains say together about the luck of seeds; None for fewer than two chains of two seeds.
 
-    Chains that lack a seed that others have say nothing here, and may still borrow.
+    Chains of other seeds than most have say nothing here, and may still borrow.
 
     Args:
         samples: of the chains, on the same images.
         lineages: what each chain's first stage is: chains that share it share its luck, so together they count once.
     """
     names = list(range(len(samples))) if lineages is None else list(lineages)
-    most = max((len(each.seeds) for each in samples), default=0)
-    kept = [(each, name) for each, name in zip(samples, names, strict=True) if len(each.seeds) == most]
+    together = Counter(frozenset(each.seeds) for each in samples)
+    # The seeds that most chains have, of those that are most.
+    shared = max(together, key=lambda seeds: (len(seeds), together[seeds]), default=frozenset())
+    kept = [(each, name) for each, name in zip(samples, names, strict=True) if shared == set(each.seeds)]
     num_lineages = len({name for _, name in kept})
-    if most < 2 or num_lineages < 2:
+    if len(shared) < 2 or num_lineages < 2:
         return None
-    values = np.stack([each.at(kept[0][0].seeds).values for each, _ in kept])  # [K, S]
-    num_chains, degrees = len(values), most - 1
+    values = np.stack([each.at(sorted(shared)).values for each, _ in kept])  # [K, S]
+    num_chains, degrees = len(values), len(shared) - 1
     centred = values - values.mean(axis=1, keepdims=True)
     residuals = centred - centred.mean(axis=0)
     each = np.square(residuals).sum(axis=1) * num_chains / (num_chains - 1) / degrees
@@ -315,13 +318,13 @@ class Variance:
     images: float
     image_degrees: float
 
-    def half_width(self, level: float = LEVEL) -> float:
-        """Half the width of the interval."""
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval."""
         total = self.seeds + self.images
         if total <= 0:
             return 0.0
         quantile = sum(
-            share / total * t_quantile(degrees, level)
+            share / total * t_quantile(degrees)
             for share, degrees in ((self.seeds, self.seed_degrees), (self.images, self.image_degrees))
             if share > 0
         )
@@ -340,7 +343,7 @@ def variance_of(figure: Sample, luck: Luck | None = None) -> Variance:
     degrees = num_seeds - 1
     prior, borrowed = (luck.prior, luck.variance(figure)) if luck is not None else (0.0, 0.0)
     if degrees == 0:
-        if luck is None or not luck.degrees:
+        if luck is None:
             return Variance(0.0, math.inf, images, image_degrees)
         return Variance(borrowed, max(luck.prior, 1.0), images, image_degrees)
     noise = noise_of(figure)
@@ -366,9 +369,9 @@ def _image_variance(figure: Sample) -> tuple[float, float]:
 
 
 def interval_of(
-    figure: Sample | None, luck: Luck | None = None, *, within: Interval = (-math.inf, math.inf), level: float = LEVEL
+    figure: Sample | None, luck: Luck | None = None, *, within: Interval = (-math.inf, math.inf)
 ) -> Interval | None:
-    """The interval of the mean over the seeds of a figure; None for one without a seed.
+    """The 95 % interval of the mean over the seeds of a figure; None for one without a seed.
 
     With one seed, and no other chains to lend a variance, it is over images only: its target is that model's figure.
 
@@ -376,11 +379,10 @@ def interval_of(
         figure: what was measured.
         luck: of the table that it belongs to.
         within: what the figure can be; the interval does not leave it.
-        level: of the interval.
     """
     if figure is None or not len(figure.values):
         return None
-    half = variance_of(figure, luck).half_width(level)
+    half = variance_of(figure, luck).half_width()
     return max(figure.mean - half, within[0]), min(figure.mean + half, within[1])
 
 
@@ -399,18 +401,16 @@ def jackknife_deviation(deleted: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(np.sqrt(squares * (num_groups - 1) / num_groups))
 
 
-def jackknifed(values: Floats, deleted: Floats, seeds: Sequence[int] | None = None) -> Sample:
+def jackknifed(values: Floats, deleted: Floats) -> Sample:
     """A figure at S seeds whose part of the images is known by a jackknife only.
 
     Args:
         values: [S], over all images.
         deleted: [G, S], without each of G groups of images.
-        seeds: S numbers; None counts from 0.
     """
     num_groups, num_seeds = deleted.shape
     influence = (deleted - deleted.mean(axis=0)).T * math.sqrt((num_groups - 1) / num_groups)
-    numbers = tuple(range(num_seeds)) if seeds is None else tuple(seeds)
-    return Sample(numbers, np.asarray(values, dtype=float), influence, Images.of(num_groups), 0.0)
+    return Sample(tuple(range(num_seeds)), np.asarray(values, dtype=float), influence, Images.of(num_groups), 0.0)
 
 
 def without_groups(values: NDArray[np.floating[Any]], images: Images, num_groups: int) -> Floats:
@@ -433,7 +433,7 @@ def without_groups(values: NDArray[np.floating[Any]], images: Images, num_groups
     return np.array(rows)
 
 
-def t_quantile(degrees: float, level: float = LEVEL) -> float:
-    """The quantile of Student's t whose central interval has this level."""
-    tail = (1 + level) / 2
+def t_quantile(degrees: float) -> float:
+    """The quantile of Student's t whose central interval has 95 %."""
+    tail = (1 + LEVEL) / 2
     return float(special.ndtri(tail) if math.isinf(degrees) else special.stdtrit(degrees, tail))

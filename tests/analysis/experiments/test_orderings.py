@@ -16,11 +16,11 @@ from sslcurr.analysis.experiments import hypothesis
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
     Judged,
-    effect_of,
     kendall_tau,
     permutation_test,
     predicted,
     strata_of,
+    weights_of,
     whole_lengths,
 )
 from sslcurr.analysis.experiments.orderings import (
@@ -44,6 +44,12 @@ CHAINS = [row for row in TABLE_3 if len(row.tasks) > 1]
 OUTLIER = ("rotation", "mocov2")  # 76.08 %, six points below every other row
 ABC = {"a": 1.0, "b": 2.0, "c": 3.0}
 ABCD = {**ABC, "d": 4.0}
+
+
+def effect_of(accuracies, strata):
+    """[..., K] accuracies -> [...] mean over strata of (mean of the curricula minus mean of the others)."""
+    each = [accuracies[..., ours].mean(axis=-1) - accuracies[..., others].mean(axis=-1) for ours, others in strata]
+    return np.mean(each, axis=0)
 
 
 # ---- the study
@@ -331,6 +337,8 @@ def test_the_effect_by_hand():
     values = np.array([[6.0, 1, 3, 4, 5, 3], [0.0, 0, 0, 0, 0, 3]])
     assert effect_of(values, strata).tolist() == [(4 + 1.5) / 2, -1.5]
     assert effect_of(values[0], strata).item() == 2.75
+    np.testing.assert_allclose(values @ weights_of(strata, 6), effect_of(values, strata))
+    assert weights_of([], 3).tolist() == [0, 0, 0]
 
 
 def null_table(tasks, lengths, num_seeds, inherited, seed, lift=0.0):

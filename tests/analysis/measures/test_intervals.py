@@ -270,6 +270,22 @@ def test_the_prior_of_known_variances():
     assert math.isinf(prior_degrees(np.full(8, 0.3), 4))
 
 
+def test_chains_of_other_seeds_than_most_say_nothing_of_luck_and_are_no_crash():
+    """Two chains of seeds 0 and 1, one of 1 and 2 (as where a seed failed), one of 0 alone."""
+    images = Images.of(40)
+    rng = np.random.default_rng(0)
+
+    def chain(*seeds):
+        return sample((rng.random((len(seeds), 40)) < 0.6).astype(float), images, list(seeds))
+
+    a, b, other, short = chain(0, 1), chain(1, 0), chain(1, 2), chain(0)
+    assert luck_of([a, other, b, short]) == luck_of([a, b])
+    compared = Comparisons({"a": a, "b": b, "other": other, "short": short})
+    assert compared.difference("a", "other").num_seeds == 1
+    assert compared.difference("short", "other") is None
+    assert luck_of([a, other]) is None
+
+
 def test_a_chain_of_one_seed_borrows():
     values = np.random.default_rng(0).normal(0.5, 0.1, size=(12, 3))
     luck = luck_of(chains_of(values))
