@@ -63,12 +63,12 @@ def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
     import torch
 
     from sslcurr.engine.batches import Feed, Scanner
-    from sslcurr.engine.device import SLOWEST_BF16, bf16_slowdown, is_bf16_on_a_cpu, placement
+    from sslcurr.engine.device import SLOWEST_BF16, placement, times_slower
 
     selection = select(spec.data, labelled=True)
     split = report_split(selection)
     where = placement(device, spec.training.precision)
-    if is_bf16_on_a_cpu(where) and bf16_slowdown() > SLOWEST_BF16:
+    if times_slower(where) > SLOWEST_BF16:
         where = placement(device, "32")
     _, network = classifier_of(stage, spec)
     scan = Scanner(Feed(selection, spec.backbone, where.device), fixed_view_of(spec), where.autocast)
