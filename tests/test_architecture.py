@@ -25,6 +25,7 @@ RANKS = {
     "wording": 0,
     "version": 0,
     "files": 1,
+    "claims": 1,
     "plugins": 1,
     "spec": 1,
     "analysis.measures": 2,

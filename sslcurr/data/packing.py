@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from sslcurr.claims import Claim, waited_claim
 from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
@@ -81,10 +81,9 @@ def open_pack(
     slug = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")[:40] or "pack"
     folder = root / f"{slug}-{files.key(size)[:12]}"
     if not (folder / "pack.json").is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with waited_claim(folder) as claim:
             if not (folder / "pack.json").is_file():
-                _make_pack(files, size, folder, workers or os.cpu_count() or 1, skip_broken, progress)
+                _make_pack(files, size, claim, workers or os.cpu_count() or 1, skip_broken, progress)
     pack = load_pack(folder)
     if pack.skipped and not skip_broken:
         lines = (folder / "broken.txt").read_text(encoding="utf-8").splitlines()
@@ -219,10 +218,10 @@ def _broken_error(name: str, reason: str, count: int) -> DataError:
 
 
 def _make_pack(
-    files: _Files, size: int, folder: Path, workers: int, skip_broken: bool, progress: ProgressCallback | None
+    files: _Files, size: int, claim: Claim, workers: int, skip_broken: bool, progress: ProgressCallback | None
 ) -> None:
-    """Makes the pack, or goes on making it, and publishes it. The caller holds the lock."""
-    part = folder.with_name(folder.name + ".part")
+    """Makes the pack, or goes on making it, and publishes it."""
+    part = claim.part
     if not (part / "pack.json").is_file():
         with _Part.opened(files, size, part) as opened:
             opened.fill(workers, skip_broken, progress)
@@ -231,8 +230,8 @@ def _make_pack(
     about = json.loads((part / "pack.json").read_text(encoding="utf-8"))
     for name in {"rows.jsonl", "part.json", "pixels.bin"} - {about["pixels"]}:
         (part / name).unlink(missing_ok=True)
-    os.replace(part, folder)
-    _sync_folder(folder.parent)
+    claim.publish()
+    _sync_folder(claim.folder.parent)
 
 
 class _InColour(Exception):

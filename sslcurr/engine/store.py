@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sslcurr.errors import StoreError
+from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is_claimed, waited_claim
+from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
 from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
@@ -44,14 +44,24 @@ class Stage:
     @property
     def spec(self) -> StageSpec:
         """The stage as requested."""
-        return stage_from_dict(read_json(self.folder / "stage.json"))
+        return placed(read_json(self.folder / "stage.json"), self.folder.parent.parent)
 
 
 class Store:
     """A folder: `stages`, `analyses`, `packs`, a record of every command in `runs`, what it found in `results`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, waits: bool = True, lease: float = LEASE) -> None:
+        """A store.
+
+        Args:
+            root: its folder.
+            waits: whether work that another process is at is waited for; if not, `Taken` is raised.
+            lease: minutes without a heartbeat after which another process counts as dead.
+        """
         self.root = root
+        self.waits = waits
+        self.lease = lease
+        self._claims: dict[str, Claim] = {}  # what this process is at work on, by the folder's name
         self.stages = root / "stages"
         self.analyses = root / "analyses"
         self.runs = root / "runs"
@@ -90,25 +100,65 @@ class Store:
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         return matches[0]
 
+    def claim(self, spec: StageSpec) -> Claim | None:
+        """A claim on a stage, which holds its part, or None where another process is at work on it."""
+        return claim(self.stages / key_of(spec), lease=self.lease)
+
+    def tell(self, key: str, **status: object) -> None:
+        """Note what this process is at in a stage that it works on; others read it, see `claims`."""
+        if key in self._claims:
+            self._claims[key].tell(**status)
+
     def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
 
-        `work` gets `<key>.part`, where it may find what a killed process left, and returns the record. `waiting` is
+        `work` gets the stage's part, where it may find what a killed process left, and returns the record. `waiting` is
         called once if another process is at work on the same stage.
+
+        Raises:
+            Taken: another process is at work on it, and this store does not wait.
         """
-        key = key_of(spec)
-        if (stage := self.find(key)) is not None:
-            return stage
-        folder = self.stages / key
-        with writing(folder, waiting) as part:
-            if (stage := self.find(key)) is not None:  # finished while we waited
-                return stage
-            write_json(part / "stage.json", to_dict(spec))
-            write_json(part / "done.json", work(part).to_json())
-            os.replace(part, folder)
+        folder = self.stages / key_of(spec)
+
+        def begun(part: Path) -> Json:
+            write_json(part / "stage.json", portable(spec, self.root))
+            return work(part).to_json()
+
+        if self._make(folder, begun, waiting):
             # Only now: had we been killed before the rename, the state would be needed to go on.
             (folder / RESUME).unlink(missing_ok=True)
-        return Stage(key, folder)
+        return Stage(folder.name, folder)
+
+    def _make(self, folder: Path, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]) -> bool:
+        """Do `work` under a claim and publish its part with what it returned as `done.json`; False if that is there."""
+        while not (folder / "done.json").is_file():
+            with self._claimed(folder, waiting) as claim:
+                if (folder / "done.json").is_file():  # finished while we waited
+                    return False
+                self._claims[folder.name] = claim
+                try:
+                    write_json(claim.part / "done.json", work(claim.part))
+                    claim.publish()
+                    return True
+                except (OSError, SslcurrError) as error:
+                    if isinstance(error, Interrupted) or not (isinstance(error, Lost) or claim.is_lost):
+                        raise
+                    # Another process has taken the folder over: what went wrong here means nothing, its result counts.
+                finally:
+                    del self._claims[folder.name]
+        return False
+
+    @contextmanager
+    def _claimed(self, folder: Path, waiting: Callable[[], None]) -> Iterator[Claim]:
+        if self.waits:
+            with waited_claim(folder, waiting, lease=self.lease) as made:
+                yield made
+            return
+        made_now = claim(folder, lease=self.lease)
+        if made_now is None:
+            raise Taken(f"{described_owner(folder)} is at work on {folder.name}")
+        with made_now:
+            yield made_now
 
     # ---- analyses
 
@@ -121,15 +171,18 @@ class Store:
         self, root: Path, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]
     ) -> Path:
         """As `analysis`, in a folder under `root`."""
-        folder = root / f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
-        if (folder / "done.json").is_file():
-            return folder
-        with writing(folder, lambda: None) as part:
-            if not (folder / "done.json").is_file():
-                write_json(part / "inputs.json", inputs)
-                write_json(part / "done.json", work(part))
-                os.replace(part, folder)
+        folder = root / analysis_name(kind, inputs)
+
+        def begun(part: Path) -> Mapping[str, object]:
+            write_json(part / "inputs.json", inputs)
+            return work(part)
+
+        self._make(folder, begun, lambda: None)
         return folder
+
+    def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
+        """Whether an analysis keyed by `inputs` is there."""
+        return (self.analyses / analysis_name(kind, inputs) / "done.json").is_file()
 
     def all_analyses(self) -> list[Path]:
         """The folders of all finished analyses, oldest first."""
@@ -187,9 +240,9 @@ class Store:
         paths = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                name = path.name.removesuffix(".part").removesuffix(".lock")
+                name = path.name.partition(".")[0]  # a folder, or its part, lock or owner
                 needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in needed_names
-                if not needed and not _locked(path.with_name(f"{name}.lock")):
+                if not needed and not is_claimed(folder / name):
                     paths.append(path)
         return paths
 
@@ -222,35 +275,41 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: (path / "done.json").stat().st_mtime)
 
 
-def _locked(path: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
+def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
+    """The name of an analysis's folder."""
+    return f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
 
 
-@contextmanager
-def writing(folder: Path, waiting: Callable[[], None]) -> Iterator[Path]:
-    """Hold the lock of `folder` and give `<folder>.part`, which is kept when the work is broken off."""
-    from filelock import FileLock, Timeout
+def portable(spec: StageSpec, root: Path) -> Json:
+    """A stage as plain values for other machines: what lies in the store is named from the store."""
+    plain = to_dict(spec)
+    plain["data"]["pack"] = _within(plain["data"]["pack"], root)
+    plain["source"] = _within(plain["source"], root)
+    return dict(plain)
 
-    part = folder.with_name(f"{folder.name}.part")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
-    try:
-        part.mkdir(exist_ok=True)
-        yield part
-    finally:
-        if part.is_dir() and not any(part.iterdir()):
-            part.rmdir()
-        lock.release()
+
+def placed(plain: Json, root: Path) -> StageSpec:
+    """A stage from plain values, with the paths that it has on this machine.
+
+    Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
+    """
+    values = {**plain, "data": dict(plain["data"])}
+    pack, source = values["data"].get("pack", ""), values.get("source", "")
+    values["data"]["pack"] = _placed(pack, root, len(("packs", "name")))
+    values["source"] = _placed(source, root, len(("imports", "name", "backbone.safetensors")))
+    return stage_from_dict(values)
+
+
+def _within(path: str, root: Path) -> str:
+    """A path from the root of the store, where it lies below it."""
+    whole = root.resolve()
+    return str(Path(path).relative_to(whole)) if path and Path(path).is_relative_to(whole) else path
+
+
+def _placed(path: str, root: Path, num_parts: int) -> str:
+    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its end."""
+    if not path:
+        return path
+    whole = root.resolve() / path  # itself, where it is absolute
+    moved = root.resolve().joinpath(*whole.parts[-num_parts:])
+    return str(moved if not whole.exists() and moved.exists() else whole)
