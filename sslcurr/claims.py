@@ -3,7 +3,7 @@
 A claim on the folder F is a lock of the file system on `F.lock`. A process that dies on this machine loses it at once.
 A machine that dies may leave it locked, so the holder also keeps `F.owner.json`, which says who it is and is written
 again every few seconds: that is its heartbeat. When no heartbeat was heard for the lease, another process may take the
-folder over. It goes on in a folder of its own, and the former holder, should it come back, finds that it lost its claim:
+folder over. It goes on in a folder of its own. The former holder, should it come back, finds that it lost its claim:
 it neither publishes nor deletes anything.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,46 @@ from sslcurr.spec.stage import StageSpec
 
 # Where the time of a training goes; the rest is the loop's own.
 PHASES = ("views", "host to device", "forward", "backward", "optimizer", "after_step", "logging")
+
+
+@dataclass
+class WorkerState:
+    """What one of several workers is at.
+
+    Attributes:
+        name: of the worker.
+        title: of its job; empty where it has none.
+        step, total_steps: optimizer steps done and of all; 0 where nothing is trained.
+        epoch, epochs: epochs done and of all.
+        images_per_second: of its training.
+    """
+
+    name: str
+    title: str = ""
+    step: int = 0
+    total_steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    images_per_second: float = 0.0
+
+
+@dataclass
+class PoolState:
+    """How far many jobs are.
+
+    Attributes:
+        done, total, failed: jobs.
+        elsewhere: those that other processes are at.
+        seconds_left: until all are done; None where nobody knows yet.
+        workers: each of them.
+    """
+
+    done: int = 0
+    total: int = 0
+    failed: int = 0
+    elsewhere: int = 0
+    seconds_left: float | None = None
+    workers: list[WorkerState] = field(default_factory=list)
 
 
 class Reporter:
@@ -56,3 +97,48 @@ class Reporter:
 
     def results_so_far(self, table: Any) -> None:
         """A table of what is measured so far: `sslcurr.analysis.results.table.Table`."""
+
+    def pool(self, state: PoolState) -> None:
+        """Several jobs run at once, and this is how far they are; told a few times a second."""
+
+    def pool_ends(self) -> None:
+        """No more jobs run at once."""
+
+
+class Relay(Reporter):
+    """Passes on to another reporter; a subclass overrides what it hears itself."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.report = report
+
+    def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
+        """As of the other."""
+        self.report.stage_begins(spec, key, total_steps, step, settings)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """As of the other."""
+        return self.report.phase(name)
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        """As of the other."""
+        self.report.step_done(step, loss, images_per_second)
+
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        """As of the other."""
+        self.report.epoch_done(epoch, metrics)
+
+    def search_begins(self, spec: StageSpec, key: str, search: str) -> None:
+        """As of the other."""
+        self.report.search_begins(spec, key, search)
+
+    def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
+        """As of the other."""
+        self.report.trial_begins(task, number, num_trials, lr, total_steps, step)
+
+    def trial_ends(self, number: int, lr: float, result: str) -> None:
+        """As of the other."""
+        self.report.trial_ends(number, lr, result)
+
+    def note(self, text: str) -> None:
+        """As of the other."""
+        self.report.note(text)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
-from sslcurr.spec.stage import Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
+from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
@@ -160,6 +160,37 @@ class Store:
         with made_now:
             yield made_now
 
+    # ---- jobs of several processes
+
+    @property
+    def plans(self) -> Path:
+        """The folder of what is wanted of workers, a file for each run."""
+        return self.root / "plans"
+
+    def failure(self, name: str) -> tuple[str, str] | None:
+        """Why a job failed in some process, and what to do; None where it did not."""
+        path = self._failure(name)
+        if not path.is_file():
+            return None
+        reason, hint = read_json(path, "remove this file: the job is then tried again")
+        return str(reason), str(hint)
+
+    def note_failure(self, name: str, reason: str, hint: str) -> None:
+        """Tell other processes that a job fails, so that they do not try it too."""
+        path = self._failure(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, [reason, hint])
+
+    def clear_failures(self, names: Iterable[str]) -> None:
+        """Let jobs be tried again."""
+        folder = self.plans / "failed"
+        if folder.is_dir():
+            for path in {self._failure(name) for name in names} & set(folder.iterdir()):
+                path.unlink(missing_ok=True)
+
+    def _failure(self, name: str) -> Path:
+        return self.plans / "failed" / f"{name.replace(' ', '-')}.json"
+
     # ---- analyses
 
     def analysis(self, kind: str, inputs: Mapping[str, object], work: Callable[[Path], Mapping[str, object]]) -> Path:
@@ -282,10 +313,7 @@ def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
 
 def portable(spec: StageSpec, root: Path) -> Json:
     """A stage as plain values for other machines: what lies in the store is named from the store."""
-    plain = to_dict(spec)
-    plain["data"]["pack"] = _within(plain["data"]["pack"], root)
-    plain["source"] = _within(plain["source"], root)
-    return dict(plain)
+    return {**to_dict(spec), "data": data_portable(spec.data, root), "source": _within(spec.source, root)}
 
 
 def placed(plain: Json, root: Path) -> StageSpec:
@@ -293,11 +321,19 @@ def placed(plain: Json, root: Path) -> StageSpec:
 
     Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
     """
-    values = {**plain, "data": dict(plain["data"])}
-    pack, source = values["data"].get("pack", ""), values.get("source", "")
-    values["data"]["pack"] = _placed(pack, root, len(("packs", "name")))
-    values["source"] = _placed(source, root, len(("imports", "name", "backbone.safetensors")))
-    return stage_from_dict(values)
+    source = _placed(plain.get("source", ""), root, len(("imports", "name", "backbone.safetensors")))
+    spec = stage_from_dict({**plain, "source": source})
+    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, root, len(("packs", "name")))))
+
+
+def data_portable(data: DataSpec, root: Path) -> Json:
+    """The images of a stage as plain values, as `portable`."""
+    return {**to_dict(data), "pack": _within(data.pack, root)}
+
+
+def data_placed(plain: Json, root: Path) -> DataSpec:
+    """The images of a stage from plain values, as `placed`."""
+    return DataSpec(**{**plain, "pack": _placed(plain["pack"], root, len(("packs", "name")))})
 
 
 def _within(path: str, root: Path) -> str:

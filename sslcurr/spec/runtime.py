@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sslcurr.errors import SpecError
+from sslcurr.spec.stage import in_range
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
@@ -26,3 +29,29 @@ class Runtime:
     log_steps: int = 0
     tensorboard: bool = False
     recompute: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pooling:
+    """How many stages and analyses run at once, and where: it is no part of any identity.
+
+    Attributes:
+        jobs: worker processes; `auto` is one for each GPU, else one for every two cores.
+        per_gpu: workers that share one GPU, each with its part of the memory.
+        pool: `here` (processes of this machine), `shared` (this process, beside others on the same store), `ray`, or
+            one of another package.
+        ray_address: of a Ray cluster, such as `auto`; None starts one on this machine.
+        lease: minutes without a sign of life after which another process's work is taken over.
+    """
+
+    jobs: int | str = 1
+    per_gpu: int = 1
+    pool: str = "here"
+    ray_address: str | None = None
+    lease: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.jobs != "auto" and (not isinstance(self.jobs, int) or self.jobs < 1):
+            raise SpecError(f"--jobs must be a whole number from 1 on, or auto, got {self.jobs!r}", "give --jobs 2")
+        in_range("--per-gpu", self.per_gpu, 1)
+        in_range("--lease", self.lease, 0, above=True)

@@ -14,23 +14,29 @@ from torch import nn
 
 from sslcurr.analysis.evaluation.cam import CAM_METHODS, class_maps, enlarged
 from sslcurr.analysis.evaluation.classifier import classes_of, classifier_of, fixed_view_of
-from sslcurr.analysis.evaluation.masks import ImageMasks
+from sslcurr.analysis.evaluation.masks import ImageMasks, kept_masks
 from sslcurr.analysis.measures import attention
-from sslcurr.analysis.results.document import Part
+from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.estimate import Estimate, ReportAttention
 from sslcurr.analysis.sheets import overlays
 from sslcurr.analysis.sheets.drawing import in_bytes
 from sslcurr.backbones.build import stage_names
 from sslcurr.backbones.layers import Taps
+from sslcurr.data.pack import load_pack
 from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.device import placement
+from sslcurr.engine.graph import Job
 from sslcurr.engine.selection import Selection
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.files import read_as, write_whole
-from sslcurr.spec.stage import StageSpec
+from sslcurr.progress import Reporter
+from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.stage import StageSpec, hash_of, key_of
+from sslcurr.wording import arrow
 
+ATTENTION = "attention"
 # Raised when the same weights, images and masks give other numbers.
 VERSION = 1
 TARGETS = ("predicted", "label")
@@ -131,22 +137,74 @@ def measure_attention(
         raise SpecError(
             f"{pack.name} has other classes than {stage.key} was fine-tuned for", "leave out --target label"
         )
-    inputs = {
-        "version": VERSION,
-        "stage": stage.key,
-        "weights": stage.record.weights_sha256,
-        "images": pack.fingerprint,
-        "pack_size": pack.size,
-        "masks": masks.digest,
-        **asdict(settings),
-    }
     folder = store.analysis(
-        "attention",
-        inputs,
+        ATTENTION,
+        _inputs(stage, masks, settings),
         lambda part: _measure(stage, spec, masks, settings, classes, device, progress, part).to_json(),
     )
     kept, arrays = read_as(folder / "done.json", KeptAttention), np.load(folder / "images.npz")
     return ModelAttention(**dict(arrays), groups=masks.groups, layer=kept.layer, map_size=kept.map_size, folder=folder)
+
+
+def _inputs(stage: Stage, masks: ImageMasks, settings: AttentionSettings) -> Json:
+    return {
+        "version": VERSION,
+        "stage": stage.key,
+        "weights": stage.record.weights_sha256,
+        "images": masks.pack.fingerprint,
+        "pack_size": masks.pack.size,
+        "masks": masks.digest,
+        **asdict(settings),
+    }
+
+
+class AttentionWork:
+    """The attention of a fine-tuned stage: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether it is in the store."""
+        stage, masks, settings = _arguments(job, store)
+        return store.has_analysis(ATTENTION, _inputs(stage, masks, settings))
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Measure it."""
+        stage, masks, settings = _arguments(job, store)
+        measure_attention(stage, stage.spec, masks, settings, store, runtime.device)
+
+
+def _arguments(job: Job, store: Store) -> tuple[Stage, ImageMasks, AttentionSettings]:
+    values = job.arguments
+    stage = Stage(values["stage"], store.stages / values["stage"])
+    masks = kept_masks(store.analyses / values["masks"], load_pack(store.packs / values["pack"]))
+    return stage, masks, AttentionSettings(**values["settings"])
+
+
+def attention_job(spec: StageSpec, masks: ImageMasks, settings: AttentionSettings) -> Job | None:
+    """The attention of a fine-tuned stage as a job; None for masks of a version that did not keep whose they are.
+
+    Args:
+        spec: the stage.
+        masks: of the images that it is shown, in the store.
+        settings: how.
+    """
+    if not (masks.folder / "rows.npy").is_file():
+        return None
+    arguments = {
+        "stage": key_of(spec),
+        "masks": masks.folder.name,
+        "pack": masks.pack.folder.name,
+        "settings": asdict(settings),
+    }
+    return Job(
+        name=f"attention {hash_of(arguments)[:16]}",
+        kind="attention",
+        title=f"{arrow(spec.tasks)}, seed {spec.seed}: attention",
+        arguments=arguments,
+        needs=(key_of(spec),),
+        cost=float(len(masks.rows)),
+    )
 
 
 def _names_of(spec: StageSpec, masks: ImageMasks) -> tuple[str, ...]:

@@ -15,18 +15,24 @@ from sslcurr.analysis.measures.classification import classification_measures
 from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_layers
 from sslcurr.analysis.results.training.document import ClassificationReport, ProbedLayer
 from sslcurr.data.pack import load_pack
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.graph import Job
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.store import Stage, Store
+from sslcurr.engine.store import Stage, Store, data_placed, data_portable
 from sslcurr.errors import SpecError
 from sslcurr.files import read_as, write_whole
-from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, to_dict
+from sslcurr.progress import Reporter
+from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, key_of, to_dict
 from sslcurr.tasks import config_of, task_class
+from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
     from torch import nn
 
     from sslcurr.data.views.view import View
+    from sslcurr.spec.runtime import Runtime
 
+REPORT = "classification"
 # Raised when the reports of the same weights and images come out differently.
 # 2: intervals by Student's t. 3: small classes that are all right are not certain.
 VERSION = 3
@@ -39,14 +45,45 @@ def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[
 
     The split is `test`, or `val` for data without test images.
     """
-    inputs = {
+    folder = store.analysis(REPORT, _report_inputs(stage, spec), lambda part: _evaluate(stage, spec, part, device))
+    return report_in(folder), folder
+
+
+def _report_inputs(stage: Stage, spec: StageSpec) -> Json:
+    return {
         "version": VERSION,
         "weights": stage.record.weights_sha256,
         "stage": stage.key,
         "data": hash_of(spec.data),
     }
-    folder = store.analysis("classification", inputs, lambda part: _evaluate(stage, spec, part, device))
-    return report_in(folder), folder
+
+
+class ReportWork:
+    """The test report of a fine-tuned stage: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether the report is in the store."""
+        stage = Stage(job.arguments["stage"], store.stages / job.arguments["stage"])
+        return store.has_analysis(REPORT, _report_inputs(stage, stage.spec))
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Test it."""
+        stage = Stage(job.arguments["stage"], store.stages / job.arguments["stage"])
+        evaluate(stage, stage.spec, store, runtime.device)
+
+
+def report_job(spec: StageSpec, num_images: int) -> Job:
+    """The test report of a fine-tuned stage as a job, of so many images."""
+    return Job(
+        name=f"report {key_of(spec)}",
+        kind="report",
+        title=f"{arrow(spec.tasks)}, seed {spec.seed}: test",
+        arguments={"stage": key_of(spec)},
+        needs=(key_of(spec),),
+        cost=FORWARD * num_images,
+    )
 
 
 def report_in(folder: Path) -> ClassificationReport:
@@ -132,7 +169,17 @@ def probe(
     Raises:
         SpecError: no layer has such a name.
     """
-    inputs = {
+    inputs = _probe_inputs(weights_sha256, backbone, image_size, data, kind, layers)
+    folder = store.analysis(
+        kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed, layers)
+    )
+    return report_in(folder), folder
+
+
+def _probe_inputs(
+    weights_sha256: str, backbone: BackboneSpec, image_size: int, data: DataSpec, kind: str, layers: str
+) -> Json:
+    return {
         "version": PROBE_VERSION,
         "weights": weights_sha256,
         "backbone": to_dict(backbone),
@@ -141,10 +188,63 @@ def probe(
         "probe": kind,
         **({} if layers == "*" else {"layers": layers}),
     }
-    folder = store.analysis(
-        kind, inputs, lambda part: _probe(weights, backbone, image_size, data, kind, part, device, seed, layers)
+
+
+class ProbeWork:
+    """A probe of a stage's frozen features: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether the probe is in the store."""
+        values = job.arguments
+        stage = Stage(values["stage"], store.stages / values["stage"])
+        digest, backbone = stage.record.weights_sha256, stage.spec.backbone
+        data = data_placed(values["data"], store.root)
+        inputs = _probe_inputs(digest, backbone, values["image_size"], data, values["probe"], values["layers"])
+        return store.has_analysis(values["probe"], inputs)
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Probe it."""
+        values = job.arguments
+        stage = Stage(values["stage"], store.stages / values["stage"])
+        digest, backbone = stage.record.weights_sha256, stage.spec.backbone
+        data = data_placed(values["data"], store.root)
+        seed, layers = values["seed"], values["layers"]
+        size, kind = values["image_size"], values["probe"]
+        probe(stage.weights, digest, backbone, size, data, kind, store, runtime.device, seed, layers)
+
+
+def probe_job(
+    spec: StageSpec, image_size: int, data: DataSpec, kind: str, store: Store, num_images: int, layers: str = "*"
+) -> Job:
+    """A probe of a stage as a job.
+
+    Args:
+        spec: the stage.
+        image_size: side of the images, in pixels.
+        data: the images.
+        kind: `knn` or `linear`.
+        store: where the stage is.
+        num_images: of all splits.
+        layers: those that are probed, a pattern of names.
+    """
+    arguments = {
+        "stage": key_of(spec),
+        "image_size": image_size,
+        "data": data_portable(data, store.root),
+        "probe": kind,
+        "seed": spec.seed,
+        "layers": layers,
+    }
+    return Job(
+        name=f"{kind} {hash_of(arguments)[:16]}",
+        kind="probe",
+        title=f"{arrow(spec.tasks)}, seed {spec.seed}: {kind}",
+        arguments=arguments,
+        needs=(key_of(spec),),
+        cost=FORWARD * num_images,
     )
-    return report_in(folder), folder
 
 
 def _probe(

@@ -88,6 +88,13 @@ def masks_of_report(planner: Planner, store: Store, note: Callable[[str], None])
     return masks_of(data.masks, data.pack, selection.rows[split], store, split, note, requested=requested)
 
 
+def kept_masks(folder: Path, pack: Pack) -> ImageMasks:
+    """The masks that an analysis keeps, of images of a pack; `folder` has `rows.npy`."""
+    kept = read_as(folder / "done.json", KeptMasks)
+    rows = np.load(folder / "rows.npy")
+    return ImageMasks(pack, rows, np.load(folder / "masks.npy", mmap_mode="r"), kept.sha256, folder)
+
+
 def masks_of(
     by_name: Mapping[str, Mask],
     pack: Pack,
@@ -153,6 +160,7 @@ def _read(
         if progress is not None:
             progress(place + 1, len(rows))
     cells.flush()
+    np.save(part / "rows.npy", rows)
     content = hashlib.sha256(rows.tobytes() + cells.tobytes()).hexdigest()
     return KeptMasks(sha256=content, num_masks=len(rows), num_squashed=num_squashed)
 

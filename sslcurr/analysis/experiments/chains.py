@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,7 +12,12 @@ from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation import classifier
-from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention
+from sslcurr.analysis.evaluation.attention import (
+    AttentionSettings,
+    ModelAttention,
+    attention_job,
+    measure_attention,
+)
 from sslcurr.analysis.evaluation.masks import masks_of_report
 from sslcurr.analysis.evaluation.predictions import read_predictions
 from sslcurr.analysis.measures.attention import mean_of
@@ -22,8 +27,9 @@ from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
+from sslcurr.engine.graph import Job
 from sslcurr.engine.plan import Parent, Planner, input_sizes
-from sslcurr.engine.run import check_parent, train_or_wait, weights_of
+from sslcurr.engine.run import check_parent, stage_jobs, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import TrainingError
 from sslcurr.progress import Reporter
@@ -31,6 +37,7 @@ from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
 
 if TYPE_CHECKING:
+    from sslcurr.engine.fill import Filling
     from sslcurr.spec.runtime import Runtime
 
 Name = TypeVar("Name", bound=Hashable)
@@ -139,6 +146,7 @@ class Chains:
         measure: `finetune` (classification, all weights trained), `linear` or `knn` (probes of frozen features).
         layers: the layers that are probed, a pattern of names.
         device: as `--device`.
+        filling: trains and measures in other processes what `fill` is told of; None does all of it here.
 
     Where masks are known, and chains end with classification, it is also seen how much of their attention lies inside.
     """
@@ -153,6 +161,7 @@ class Chains:
         measure: str = "finetune",
         layers: str = "*",
         device: str = "auto",
+        filling: Filling | None = None,
     ) -> None:
         self.planner = planner
         self.store = store
@@ -164,6 +173,7 @@ class Chains:
         self.trained: list[StageSpec] = []
         self.needed: dict[str, StageSpec] = {}
         self.folders: dict[str, Path] = {}
+        self.filling = filling
         self._make_runtime = runtime
         self._runtime: Runtime | None = None
         self._checked: set[str] = set()
@@ -235,6 +245,9 @@ class Chains:
                 check_parent(stage, self.store, self.report)
                 self._checked.add(key)
             return stage
+        self._await(key)
+        if (stage := self.store.find(key)) is not None:  # trained in another process
+            return stage
         if key in self.failed:
             return self.failed[key]
         if len(specs) > 1:
@@ -253,6 +266,68 @@ class Chains:
             self.trained.append(spec)
         self.report.stage_ends(spec, key, reused=False)
         return stage
+
+    def _await(self, name: str) -> None:
+        """Wait for a job in another process, where one was told of it, and keep why it failed, if so."""
+        if self.filling is not None and self.filling.knows(name):
+            self.filling.wait([name])
+            failed = self.filling.failure(name)
+            if failed is not None:
+                self.failed[name] = FailedStage(failed.origin, failed.reason)
+
+    def fill(
+        self, chains: Iterable[tuple[Ordering, int]], parent: Parent | None = None, shares: Shares | None = None
+    ) -> None:
+        """Let chains be trained and measured in other processes from now on; results are asked for as without.
+
+        Args:
+            chains: orderings and seeds.
+            parent: where they start, if not where the planner does.
+            shares: of labels and images, if not the planner's.
+        """
+        if self.filling is None:
+            return
+        jobs: list[Job] = []
+        for ordering, seed in chains:
+            specs = self.specs(ordering, seed, parent, shares)
+            if specs:
+                jobs += self._jobs(specs)
+                jobs += self._measures(specs[-1], seed, shares)
+        self.filling.add(jobs)
+
+    def fill_probes(self, prefixes: Iterable[tuple[Sequence[StageSpec], int]], kind: str) -> None:
+        """The same for stages, each with all before it, that are probed at a seed: `knn` or `linear`."""
+        if self.filling is not None:
+            jobs: list[Job] = []
+            for specs, seed in prefixes:
+                jobs += [*self._jobs(specs), self._probe_job(specs[-1], kind, seed, None)]
+            self.filling.add(jobs)
+
+    def _jobs(self, specs: Sequence[StageSpec]) -> Iterable[Job]:
+        """The stages of a chain that are to be trained; what is before one that is there is not needed."""
+        assert self.filling is not None
+        begin = len(specs)
+        while begin and not self.filling.knows(key := key_of(specs[begin - 1])) and self.store.find(key) is None:
+            begin -= 1
+        return stage_jobs(specs[begin:], self.store, self.passes)
+
+    def _measures(self, spec: StageSpec, seed: int, shares: Shares | None) -> list[Job]:
+        """What is measured of a chain that ends with a stage."""
+        num_reported = len(self.selection.rows[self.split])
+        if self.measure != "finetune":
+            return [self._probe_job(spec, self.measure, seed, shares)]
+        jobs = [classifier.report_job(spec, num_reported)]
+        if self.masks is not None:
+            attended = attention_job(spec, self.masks, self.attention_settings)
+            jobs += [] if attended is None else [attended]
+        return jobs
+
+    def _probe_job(self, spec: StageSpec, kind: str, seed: int, shares: Shares | None) -> Job:
+        planner = self._planner_of(seed, shares)
+        data = planner.data.spec(planner.request.label_fraction)
+        num_images = sum(len(rows) for rows in self.selection.rows.values())
+        size = planner.data.image_size
+        return classifier.probe_job(spec, size, data, kind, self.store, num_images, self.layers)
 
     def missing(self, specs: Sequence[StageSpec]) -> bool:
         """Whether the last stage of a chain is still to be trained."""
@@ -315,6 +390,8 @@ class Chains:
             correct = correct_of(probed.folder)
             return MeasuredChain(ordering, seed, probed.balanced_accuracy, validation, correct, key, probed.folder)
         assert stage is not None
+        for job in self._measures(specs[-1], seed, shares) if self.filling is not None else ():
+            self._await(job.name)
         report, folder = classifier.evaluate(stage, specs[-1], self.store, self.device)
         attention = None
         if self.masks is not None:
@@ -340,6 +417,8 @@ class Chains:
         planner = self._planner_of(seed, shares)
         weights: Path | None
         if stage is not None:
+            if self.filling is not None:
+                self._await(self._probe_job(stage.spec, kind, seed, shares).name)
             weights, digest = stage.weights, stage.record.weights_sha256
         elif start.key is not None:
             weights = weights_of(start.key, start.source, self.store)

@@ -1,0 +1,245 @@
+"""Filling a store: jobs are handed to a pool as they get ready, until all are done that can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from sslcurr.engine.graph import Failed, Graph, Job
+from sslcurr.engine.jobs import Event, work_of
+from sslcurr.engine.pool import Pool
+from sslcurr.engine.signals import StopSignals, stop_signals
+from sslcurr.engine.store import Store
+from sslcurr.errors import Interrupted
+from sslcurr.progress import PoolState, Reporter, WorkerState
+from sslcurr.wording import counted
+
+TURN_SECONDS = 0.2  # of waiting for something to happen
+RETRY_SECONDS = 1.0  # until a job is tried again that another process is at
+MOST_LOSSES = 3  # workers that may die of one job
+
+
+class Filling:
+    """Hands jobs to a pool, the longest rest first, and keeps what came of them.
+
+    Args:
+        pool: carries them out.
+        store: holds the results; other processes may fill it too.
+        report: hears of the progress.
+        retries_failed: whether jobs that failed in other processes before are tried again.
+    """
+
+    def __init__(self, pool: Pool, store: Store, report: Reporter, *, retries_failed: bool = True) -> None:
+        self.pool = pool
+        self.store = store
+        self.report = report
+        self.retries_failed = retries_failed
+        self.graph = Graph()
+        self.done_here: set[str] = set()
+        self.state = PoolState(workers=[WorkerState(name) for name in pool.names])
+        self.log = EventLog(store.root / "log", pool.names)
+        self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
+        self._losses: dict[str, int] = {}
+        self._told = 0.0
+        self._began = time.monotonic()
+        self._cost_done = 0.0
+
+    def __enter__(self) -> Filling:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.report.pool_ends()
+        try:
+            if isinstance(error, Exception) and not isinstance(error, Interrupted):
+                self.pool.cancel()  # what is being trained is saved, whatever went wrong
+        finally:
+            self.pool.close()
+            self.log.close()
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """More jobs, each after those that it needs."""
+        added = [job for job in jobs if job.name not in self.graph.jobs]
+        if self.retries_failed:
+            self.store.clear_failures(job.name for job in added)
+        self.graph.add(added)
+
+    def knows(self, name: str) -> bool:
+        """Whether a job was added."""
+        return name in self.graph.jobs
+
+    def wait(self, names: Collection[str]) -> None:
+        """Carry out jobs until all of these have ended.
+
+        Raises:
+            Interrupted: a signal asked to stop; all that was being trained is saved.
+            SslcurrError: a job met a mistake that ends the command.
+        """
+        self.run(lambda: all(self.graph.has_ended(name) for name in names))
+
+    def run(self, is_over: Callable[[], bool]) -> None:
+        """Carry out jobs until `is_over`; errors as of `wait`."""
+        if is_over():
+            return
+        with stop_signals() as stop:
+            while not is_over():
+                self.turn(stop)
+        self._tell(at_once=True)
+
+    def failure(self, name: str) -> Failed | None:
+        """Why a job could not be done, if so."""
+        return self.graph.failures.get(name)
+
+    # ---- a turn
+
+    def turn(self, stop: StopSignals) -> None:
+        """Hand out what is ready, and hear what happened."""
+        if stop.signal:
+            self._stop(stop.signal)
+        self._look_elsewhere()
+        while self.pool.free() and (job := self._next()) is not None:
+            worker = self.pool.submit(job)
+            self.state.workers[worker] = WorkerState(self.pool.names[worker], job.title)
+            self.log.write("begun", worker, job.name, self.graph.num_ready)
+        for event in self.pool.events(TURN_SECONDS):
+            self._hear(event)
+        self._tell()
+
+    def _next(self) -> Job | None:
+        """The next job that is not done yet, and that no other process is known to be at."""
+        now = time.monotonic()
+        resting = {name for name, again in self._elsewhere.items() if again > now}
+        while (job := self.graph.begin(resting)) is not None:
+            if work_of(job.kind).is_done(job, self.store):
+                self._end(job.name)
+            elif (failed := self.store.failure(job.name)) is not None:
+                self.graph.fail(job.name, *failed)
+            else:
+                return job
+        return None
+
+    def _look_elsewhere(self) -> None:
+        """Note what other processes have done."""
+        for name in list(self._elsewhere):
+            job = self.graph.jobs[name]
+            if self.graph.has_ended(name):
+                del self._elsewhere[name]
+            elif work_of(job.kind).is_done(job, self.store):
+                self._end(name)
+            elif (failed := self.store.failure(name)) is not None:
+                self.graph.fail(name, *failed)
+
+    def _end(self, name: str) -> None:
+        self._cost_done += self.graph.jobs[name].cost if name in self.done_here else 0.0
+        self.graph.end(name)
+        self._elsewhere.pop(name, None)
+
+    def _hear(self, event: Event) -> None:
+        name, state = event.job, self.state.workers[event.worker]
+        if event.what == "progress":
+            for field, value in event.status.items():
+                setattr(state, field, value)
+            return
+        if event.what == "note":
+            self.report.note(event.text)
+            return
+        self.state.workers[event.worker] = WorkerState(state.name)
+        self.log.write(event.what, event.worker, name, self.graph.num_ready)
+        if event.what == "ended":
+            if event.done_here:
+                self.done_here.add(name)
+                self.report.say(f"{self.graph.jobs[name].title}: done")
+            self._end(name)
+        elif event.what == "failed":
+            self.store.note_failure(name, event.text, event.hint)
+            self.graph.fail(name, event.text, event.hint)
+            self.report.say(f"{self.graph.jobs[name].title}: failed: {event.text}")
+        elif event.what == "taken":
+            self._elsewhere[name] = time.monotonic() + RETRY_SECONDS
+            self.graph.put_back(name)
+        elif event.what == "error":
+            raise event.error()
+        elif event.what == "stopped":
+            raise Interrupted(event.text, event.hint, event.signal)
+        else:
+            self._lose(name, event.text)
+
+    def _lose(self, name: str, reason: str) -> None:
+        """A worker died: the job is tried again, but not for ever."""
+        title = self.graph.jobs[name].title
+        self._losses[name] = self._losses.get(name, 0) + 1
+        if self._losses[name] < MOST_LOSSES:
+            self.report.note(f"{title}: {reason}; it is tried again")
+            self.graph.put_back(name)
+            return
+        text = f"{reason}, {counted(MOST_LOSSES, 'time')}"
+        self.report.note(f"{title}: {text}; it is given up")
+        self.graph.fail(name, text, "was there enough memory? give fewer --jobs, or a smaller batch size")
+
+    def _stop(self, signal: int) -> None:
+        self.report.pool_ends()
+        at_work = sum(bool(state.title) for state in self.state.workers)
+        self.report.note(f"stopping: {counted(at_work, 'job')} being saved; the same signal again stops at once")
+        saved = sum(event.what == "stopped" for event in self.pool.cancel())
+        raise Interrupted(
+            f"stopped; {counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved",
+            "run the same command again to go on from there",
+            signal,
+        )
+
+    # ---- progress
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._told < TURN_SECONDS and not at_once:
+            return
+        self._told = now
+        state, graph = self.state, self.graph
+        state.done, state.total, state.failed = len(graph.done), len(graph.jobs), len(graph.failures)
+        state.elsewhere = len(self._elsewhere)
+        state.seconds_left = self._seconds_left(now)
+        self.report.pool(state)
+
+    def _seconds_left(self, now: float) -> float | None:
+        """By the image passes that were done here a second, running jobs counted as far as they are."""
+        done, left = self._cost_done, self.graph.cost_left()
+        by_title = {job.title: job.cost for job in (self.graph.jobs[name] for name in self.graph.running)}
+        for state in self.state.workers:
+            if state.total_steps:
+                part = by_title.get(state.title, 0.0) * state.step / state.total_steps
+                done, left = done + part, left - part
+        elapsed = now - self._began
+        return left * elapsed / done if done and elapsed > 1 else None
+
+
+class EventLog:
+    """What workers did and when, a line of JSON an event: `begun`, and how it ended.
+
+    Args:
+        folder: of the store; each process writes a file of its own.
+        names: of the workers.
+    """
+
+    def __init__(self, folder: Path, names: Collection[str]) -> None:
+        self.names = list(names)
+        self.path = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.jsonl"
+        self._file: int | None = None
+
+    def write(self, what: str, worker: int, job: str, num_ready: int) -> None:
+        """A line; `num_ready` jobs wait for a worker."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        line = {"time": time.time(), "event": what, "worker": self.names[worker], "job": job, "ready": num_ready}
+        os.write(self._file, f"{json.dumps(line)}\n".encode())
+
+    def close(self) -> None:
+        """No more lines."""
+        if self._file is not None:
+            os.close(self._file)
