@@ -1,10 +1,12 @@
-"""Files written whole or not at all: JSON, bytes, a disk that is full."""
+"""Files written whole or not at all: JSON, bytes, a disk that is full, files that may not be read or written."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import platform
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ Content = TypeVar("Content")
 OUTPUT_MARK = ".sslcurr"
 """A file in the folders that this program makes for what it writes: among images, they are no classes."""
 FOLDER_HINT = "remove its folder and run the command again"
+REFUSED_HINT = "ask its owner to run chmod -R g+rwX on the folder, or give another folder (for the store: --runs)"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -28,23 +31,44 @@ def write_json(path: Path, value: Any) -> None:
 def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Write a file under another name, sync it, and rename it; what was half-written is removed on failure.
 
+    The file has the mode that the umask gives a new file, also where a library would make it readable for its owner
+    alone.
+
     Raises:
-        OSError: it cannot be written; a full disk always is one, also where a library calls it something else.
+        OSError: it cannot be written; a full disk and a folder that may not be written always are one, also where a
+            library calls them something else.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
+        with open(temporary, "xb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if not callable(content):
+                file.write(content)
         if callable(content):
             content(temporary)
-        else:
-            temporary.write_bytes(content)
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors puts a file of its own in its place
+                temporary.chmod(mode)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except RuntimeError:
-        ask_for_space(path.with_name(f"{path.name}.{os.getpid()}.probe"))  # torch.save says "iostream error"
+        ask_for_space(temporary_path(path))  # torch.save says "iostream error"
+        raise
+    except OSError as error:
+        if str(error.filename) in ("None", str(temporary)):
+            error.filename, error.filename2 = str(path), None  # a temporary name tells a person nothing
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside `path` for what becomes it, or is removed again; it ends in `.tmp`.
+
+    No other process has it, on this host or on another with the same process ids, such as a second container.
+    """
+    return path.with_name(f"{path.name[:40]}.{platform.node()[:40]}.{os.urandom(6).hex()}.tmp")
 
 
 def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
@@ -69,7 +93,7 @@ def read_json(path: Path, hint: str = FOLDER_HINT) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path} ({error})", hint) from error
+        raise StoreError(f"cannot read {path} ({error})", hint_for(error, hint)) from error
 
 
 def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content:
@@ -93,6 +117,16 @@ def size_of(path: Path) -> int:
 def is_full_disk(error: OSError) -> bool:
     """Whether an error says that no space is left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an error says that a file may not be read or written: it is another user's, or on a read-only disk."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def hint_for(error: BaseException, hint: str) -> str:
+    """What to do about a file that cannot be read: `hint`, but for one that may not be read."""
+    return REFUSED_HINT if is_refused(error) else hint
 
 
 def check_picture(path: Path) -> None:

@@ -115,9 +115,21 @@ class Lab:
         general = {name: value for name, value in options.items() if name in option_names()}
         return self._session({**self.options, **general}), {n: v for n, v in options.items() if n not in general}
 
+    def _computing(self, kind: Any, options: Any) -> tuple[Session, dict[str, Any]]:
+        """The same of a call that trains or computes features: the number of threads is in force from here on.
+
+        Raises:
+            SpecError: there is no such option, or a path or a number of threads cannot be.
+        """
+        from sslcurr.engine.threads import use_threads
+
+        session, how = self._call(kind, options)
+        use_threads(session.runtime.threads)
+        return session, how
+
     def _plan(self, kind: Any, options: Any) -> tuple[Session, dict[str, Any]]:
         """The same of a call that draws nothing, as it has no results."""
-        session, how = self._call(kind, options)
+        session, how = self._computing(kind, options)
         return replace(session, plot=None), how
 
     def _session(self, options: dict[str, Any]) -> Session:  # Options, some in the form in which a person gives them
@@ -148,7 +160,7 @@ class Lab:
         """Train a backbone by one pretext task, without labels."""
         from sslcurr.api import training
 
-        session, how = self._call(StartOptions, options)
+        session, how = self._computing(StartOptions, options)
         return training.train(session, training.pretraining(session, task, **how))
 
     def plan_pretrain(self, task: str, **options: Unpack[StartOptions]) -> PlanDocument:
@@ -162,7 +174,7 @@ class Lab:
         """Train a backbone by `tasks`, each starting from the one before, fine-tune it and report the test split."""
         from sslcurr.api import training
 
-        session, how = self._call(ChainOptions, options)
+        session, how = self._computing(ChainOptions, options)
         return training.train(session, training.chain(session, tasks, **how))
 
     def plan_chain(self, tasks: Sequence[str], **options: Unpack[ChainOptions]) -> PlanDocument:
@@ -176,7 +188,7 @@ class Lab:
         """Train classification from a checkpoint (None: from scratch) and report the test split."""
         from sslcurr.api import training
 
-        session, how = self._call(FinetuneOptions, options)
+        session, how = self._computing(FinetuneOptions, options)
         return training.train(session, training.finetuning(session, checkpoint, **how))
 
     def plan_finetune(self, checkpoint: str | None = None, **options: Unpack[FinetuneOptions]) -> PlanDocument:
@@ -195,7 +207,7 @@ class Lab:
         """
         from sslcurr.api import orderings
 
-        session, how = self._call(RankOptions, options)
+        session, how = self._computing(RankOptions, options)
         return orderings.rank(session, tasks, **how)
 
     def plan_rank(self, tasks: Sequence[str] = (), **options: Unpack[RankOptions]) -> ForecastDocument:
@@ -209,7 +221,7 @@ class Lab:
         """Find a good ordering without training them all: `sslcurr rank --search`."""
         from sslcurr.api import orderings
 
-        session, how = self._call(SearchOptions, options)
+        session, how = self._computing(SearchOptions, options)
         return orderings.search(session, tasks, **how)
 
     def plan_search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchForecastDocument:
@@ -223,7 +235,7 @@ class Lab:
         """Train a chain on shares of the images and of the labels."""
         from sslcurr.api import orderings
 
-        session, how = self._call(GridOptions, options)
+        session, how = self._computing(GridOptions, options)
         return orderings.grid(session, tasks, **how)
 
     def plan_grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> ForecastDocument:
@@ -239,28 +251,28 @@ class Lab:
         """How alike models are, layer by layer (CKA)."""
         from sslcurr.api import models
 
-        session, how = self._call(CkaOptions, options)
+        session, how = self._computing(CkaOptions, options)
         return models.cka(session, checkpoints, **how)
 
     def fid(self, reference: str, datasets: Sequence[str], **options: Unpack[FidOptions]) -> DistancesDocument:
         """How far data sets are from a reference in the features of models (FID, KID)."""
         from sslcurr.api import models
 
-        session, how = self._call(FidOptions, options)
+        session, how = self._computing(FidOptions, options)
         return models.fid(session, reference, datasets, **how)
 
     def probe(self, checkpoints: Sequence[str], **options: Unpack[ProbeOptions]) -> ProbeDocument:
         """What frozen features are worth, layer by layer."""
         from sslcurr.api import models
 
-        session, how = self._call(ProbeOptions, options)
+        session, how = self._computing(ProbeOptions, options)
         return models.probe(session, checkpoints, **how)
 
     def attend(self, names: Sequence[str], **options: Unpack[AttendOptions]) -> AttentionDocument:
         """How much of what fine-tuned models attend to lies inside masks; `names` are runs, or keys of stages."""
         from sslcurr.api import models
 
-        session, how = self._call(AttendOptions, options)
+        session, how = self._computing(AttendOptions, options)
         return models.attend(session, names, **how)
 
     # ---- weights

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     precision: str
     device: str
     workers: int
+    threads: int
     save_minutes: float
     tensorboard: bool
     recompute: bool

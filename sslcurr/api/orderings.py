@@ -38,7 +38,7 @@ SHARES = (1.0, 0.5, 0.25, 0.125)
 # The options of a command line that trains an ordering, in the order in which they are written.
 OPTIONS = (
     *("data_root", "path_column", "label_column", "group_column", "split_column"),
-    *("image_size", "skip_broken", "frames", "runs", "device", "workers", "dataset", "fraction"),
+    *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "settings"),
     *("precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
 )

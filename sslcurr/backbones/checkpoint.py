@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from sslcurr.backbones.build import build
 from sslcurr.errors import CheckpointError
+from sslcurr.files import hint_for
 from sslcurr.spec.stage import BackboneSpec
 
 CHECKPOINT_FORMAT = "sslcurr-1"
+UNREADABLE_HINT = "the file is damaged or absent: train it again or copy it again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +95,7 @@ def read_header(path: Path) -> Header:
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}", "give a backbone.safetensors file or a stage's key")
+    _check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -143,12 +146,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it cannot be read.
     """
+    _check_readable(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"cannot read {path} ({error})", "the file is damaged or absent: train it again or copy it again"
-        ) from error
+        raise CheckpointError(f"cannot read {path} ({error})", UNREADABLE_HINT) from error
+
+
+def _check_readable(path: Path) -> None:
+    """Raises CheckpointError for a file that cannot be opened: to safetensors one that may not be read is absent."""
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path} ({error.strerror})", hint_for(error, UNREADABLE_HINT)) from error
 
 
 class HasCheckpoint(Protocol):

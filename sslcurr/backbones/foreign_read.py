@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sslcurr.errors import CheckpointError
+from sslcurr.files import hint_for
 
 # What reading a damaged or hostile file is known to raise.
 UNREADABLE = (
@@ -84,7 +85,7 @@ def _content(path: Path, *, unsafe_pickle: bool) -> object:
             ) from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120].strip().rstrip(":")
         raise CheckpointError(
-            f"cannot read {path} ({reason})", "the file is damaged or no checkpoint: copy it again"
+            f"cannot read {path} ({reason})", hint_for(error, "the file is damaged or no checkpoint: copy it again")
         ) from error
 
 

@@ -62,16 +62,20 @@ class App(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
         except OSError as error:
-            from sslcurr.files import is_full_disk
+            from sslcurr.files import REFUSED_HINT, is_full_disk, is_refused
 
-            if not is_full_disk(error):
+            if is_full_disk(error):
+                say(
+                    "error",
+                    f"no space is left on the disk ({error})",
+                    "free some space, or give --runs on another disk, and run the same command again: "
+                    "finished stages and the last saved step are kept",
+                )
+            elif is_refused(error):
+                what = error if error.filename is None else f"{error.filename} ({error.strerror})"
+                say("error", f"cannot read or write {what}", REFUSED_HINT)
+            else:
                 raise
-            say(
-                "error",
-                f"no space is left on the disk ({error})",
-                "free some space, or give --runs on another disk, and run the same command again: "
-                "finished stages and the last saved step are kept",
-            )
             raise typer.Exit(1) from error
 
 

@@ -99,6 +99,16 @@ SplitColumn = Annotated[
     str | None,
     _option(DATA, "--split-column", "Column with train, val, test, or none. Default: split.", metavar=COLUMN_OR_NONE),
 ]
+Threads = Annotated[
+    int,
+    _option(
+        MACHINE,
+        "--threads",
+        "CPU threads that compute. 0: as many as torch chooses. Bits of results depend on their number, so equal "
+        "results need equal --threads.",
+        min=0,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +291,7 @@ class TrainingOptions(DrawingOptions, ImageOptions):
     recompute: Annotated[
         bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
     ] = False
+    threads: Threads = 0
     dry_run: Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")] = False
 
     @property
@@ -310,6 +321,7 @@ class DatasetOptions(DrawingOptions, ImageOptions):
             metavar="data.NAME=VALUE",
         ),
     ] = None
+    threads: Threads = 0
 
 
 @dataclass(frozen=True, kw_only=True)

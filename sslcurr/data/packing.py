@@ -26,6 +26,7 @@ from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
 from sslcurr.data.sources.source import Source
 from sslcurr.errors import DataError
+from sslcurr.files import write_whole
 from sslcurr.wording import and_more
 
 FLUSH_ROWS = 512
@@ -468,7 +469,7 @@ class _Part:
         broken += [(source.names[i], reason) for i, reason in sorted(self.broken.items())]
         # A line each: names of files may hold tabs and line ends.
         lines = ("\t".join(" ".join(text.split()) for text in pair) + "\n" for pair in broken)
-        _write_text(self.folder / "broken.txt", "".join(lines))
+        write_whole(self.folder / "broken.txt", "".join(lines).encode())
         about = {
             "format": PACK_FORMAT,
             "decoder": DECODER,
@@ -543,7 +544,7 @@ def _reserve(path: Path, num_bytes: int) -> None:
             f"the pack needs {_megabytes(num_bytes)} in {path.parent.parent}, and {_megabytes(free)} are free",
             "free some space, give --runs on another disk, or a smaller --image-size",
         )
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, num_bytes)
@@ -565,17 +566,7 @@ def _write_at(descriptor: int, offset: int, data: bytes) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write_text(path, json.dumps(content))
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Written whole or not at all."""
-    partial = path.with_name(path.name + ".tmp")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content).encode())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sslcurr.errors import TrainingError
+from sslcurr.files import write_whole
 from sslcurr.tasks.base import Loss
 
 
@@ -135,12 +137,11 @@ def keep_rows(path: Path, column: str, before: int) -> None:
     if not whole:
         path.unlink()
         return
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(whole[0]))
-        writer.writeheader()
-        writer.writerows(whole)
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(whole[0]))
+    writer.writeheader()
+    writer.writerows(whole)
+    write_whole(path, text.getvalue().encode())
 
 
 def summary_writer(part: Path, step: int) -> Any:

@@ -13,6 +13,7 @@ from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
+from sslcurr.files import write_whole
 from sslcurr.spec.stage import BackboneSpec, Json
 
 if TYPE_CHECKING:
@@ -221,7 +222,10 @@ def imported(
             size = int(preprocessing["image_size"])
             if len(preprocessing["mean"]) == spec.channels:
                 spec = replace(spec, mean=tuple(preprocessing["mean"]), std=tuple(preprocessing["std"]))
-        write_import(conversion, spec, part / "backbone.safetensors", title=title or path.stem, image_size=size)
+        write_whole(
+            part / "backbone.safetensors",
+            lambda file: write_import(conversion, spec, file, title=title or path.stem, image_size=size),
+        )
         return {"from": str(path), "layout": conversion.layout, "matched": len(conversion.matched)}
 
     return store.cached(store.imports, "import", inputs, work) / "backbone.safetensors"

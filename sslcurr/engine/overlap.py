@@ -19,7 +19,7 @@ from sslcurr.engine.ancestry import Weights, ancestry, title_of
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError, StoreError
-from sslcurr.files import FOLDER_HINT, read_json, write_whole
+from sslcurr.files import FOLDER_HINT, hint_for, read_json, write_whole
 from sslcurr.spec.stage import DataSpec, StageSpec
 from sslcurr.tasks import task_class
 from sslcurr.wording import reason_of
@@ -145,7 +145,7 @@ def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | 
         try:
             contents: np.ndarray = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"cannot read {path} ({reason_of(error)})", FOLDER_HINT) from error
+            raise StoreError(f"cannot read {path} ({reason_of(error)})", hint_for(error, FOLDER_HINT)) from error
         if contents.shape[1:] != (2,) or not len(contents) or contents.dtype != np.uint64:
             raise StoreError(f"cannot read {path} (it holds no contents of images)", FOLDER_HINT)
         return contents

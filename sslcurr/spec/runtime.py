@@ -21,6 +21,7 @@ class Runtime:
         tensorboard: also write TensorBoard events into the stage's folder.
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
+        threads: CPU threads that compute; 0 is as torch chooses. Bits of results depend on it.
     """
 
     device: str = "auto"
@@ -29,6 +30,7 @@ class Runtime:
     log_steps: int = 0
     tensorboard: bool = False
     recompute: bool = False
+    threads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

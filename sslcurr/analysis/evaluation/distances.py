@@ -31,7 +31,7 @@ from sslcurr.engine.dataset import Data
 from sslcurr.engine.selection import split_rows
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, did_you_mean
-from sslcurr.files import read_as, read_json
+from sslcurr.files import hint_for, read_as, read_json
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.stage import in_range
 from sslcurr.wording import counted
@@ -376,9 +376,8 @@ def read_accuracies(path: Path, titles: Sequence[str]) -> Accuracies:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read {path} ({error})", "give a CSV file with the columns model and accuracy"
-        ) from error
+        hint = hint_for(error, "give a CSV file with the columns model and accuracy")
+        raise DataError(f"cannot read {path} ({error})", hint) from error
     missing = {"model", "accuracy"} - set(table.columns)
     if missing:
         raise DataError(f"{path} has no column {sorted(missing)[0]}", "it needs the columns model and accuracy")
