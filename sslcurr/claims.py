@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from sslcurr.errors import SslcurrError, StoreError
-from sslcurr.wording import counted
+from sslcurr.wording import duration
 
 LEASE = 10.0
 """Minutes without a heartbeat after which a folder may be taken over."""
@@ -231,9 +231,25 @@ def described_owner(folder: Path) -> str:
     owner = owner_of(folder)
     if owner is None:
         return "another process"
-    silent = _silence(folder)
-    age = "" if silent is None else f", heard of {_duration(silent)} ago"
+    silent = silence(folder)
+    age = "" if silent is None else f", heard of {duration(silent)} ago"
     return f"process {owner.pid} on {owner.host}{age}"
+
+
+def silence(folder: Path) -> float | None:
+    """Seconds since the last heartbeat, by the clock of the disk; None where there is no owner."""
+    beat = _beat_of(folder)
+    if beat is None:
+        return None
+    clock = _beside(folder, f"clock-{uuid.uuid4().hex[:12]}")
+    try:
+        clock.touch()
+        return max(0.0, clock.stat().st_mtime - beat)
+    except OSError:  # a store that only reads
+        return max(0.0, time.time() - beat)
+    finally:
+        with suppress(OSError):
+            clock.unlink(missing_ok=True)
 
 
 def check_locks(folder: Path) -> None:
@@ -300,7 +316,7 @@ def _check_alone(folder: Path) -> None:
     began = time.monotonic()
     first = _beat_of(folder)
     # Only a former holder that was heard of just now may be alive; most often it was killed.
-    while (silent := _silence(folder)) is not None and silent < 2 * beat and time.monotonic() - began < 2 * beat:
+    while (silent := silence(folder)) is not None and silent < 2 * beat and time.monotonic() - began < 2 * beat:
         if _beat_of(folder) != first:
             raise StoreError(
                 f"two processes hold the lock of {folder}: this one and {described_owner(folder)}", LOCK_HINT
@@ -316,7 +332,7 @@ def _take_over(folder: Path, lease: float) -> bool:
     if not owner.is_gone:
         if first is None or time.time() - first < lease * 30:  # not worth asking the disk for its clock
             return False
-        silent = _silence(folder)
+        silent = silence(folder)
         if silent is None or silent < lease * 60:
             return False
         # Long silent by the clock of the disk: a machine that slept beats again as soon as it wakes.
@@ -349,22 +365,6 @@ def _beat_of(folder: Path) -> float | None:
         return _beside(folder, "owner.json").stat().st_mtime
     except FileNotFoundError:
         return None
-
-
-def _silence(folder: Path) -> float | None:
-    """Seconds since the last heartbeat, by the clock of the disk; None where there is no owner."""
-    beat = _beat_of(folder)
-    if beat is None:
-        return None
-    clock = _beside(folder, f"clock-{uuid.uuid4().hex[:12]}")
-    try:
-        clock.touch()
-        return max(0.0, clock.stat().st_mtime - beat)
-    except OSError:  # a store that only reads
-        return max(0.0, time.time() - beat)
-    finally:
-        with suppress(OSError):
-            clock.unlink(missing_ok=True)
 
 
 def _current_part(folder: Path) -> Path:
@@ -413,7 +413,3 @@ def _is_zombie(pid: int) -> bool:
     with suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return False
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else counted(round(seconds / 60), "minute")

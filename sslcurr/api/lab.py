@@ -32,7 +32,7 @@ from sslcurr.api.session import Session
 from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.progress import Reporter
 from sslcurr.spec.request import Request
-from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.runtime import Pooling, Runtime
 
 if TYPE_CHECKING:
     from sslcurr.analysis.results.attention.document import AttentionDocument
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from sslcurr.analysis.results.plan.document import PlanDocument
     from sslcurr.analysis.results.probing.document import ProbeDocument
+    from sslcurr.analysis.results.queue.document import LiveDocument, QueueDocument, WorkDocument
     from sslcurr.analysis.results.ranking.document import RankDocument
     from sslcurr.analysis.results.report.document import ReportDocument
     from sslcurr.analysis.results.search.document import SearchDocument
@@ -144,11 +145,12 @@ class Lab:
         if isinstance(options.get("lr"), int):
             options["lr"] = float(options["lr"])
         plot = options.pop("plot", None)
-        of_runtime = {item.name for item in fields(Runtime)}
+        runtime, pooling = (_fields_of(kind, options) for kind in (Runtime, Pooling))
         return Session(
             runs=self.runs_folder,
-            request=Request(**{name: value for name, value in options.items() if name not in of_runtime}),
-            runtime=Runtime(**{name: value for name, value in options.items() if name in of_runtime}),
+            request=Request(**options),
+            runtime=Runtime(**runtime),
+            pooling=Pooling(**pooling),
             reporter=self.reporter,
             invocation=self.invocation,
             plot=plot,
@@ -244,6 +246,42 @@ class Lab:
 
         session, how = self._plan(GridOptions, options)
         return orderings.plan_grid(session, tasks, **how)
+
+    # ---- workers
+
+    def queue_chain(self, tasks: Sequence[str], **options: Unpack[ChainOptions]) -> QueueDocument:
+        """Write down what `chain` would do, so that workers do it; run `chain` afterwards for the results."""
+        from sslcurr.api import training
+
+        session, how = self._plan(ChainOptions, options)
+        return training.queue(session, training.chain(session, tasks, **how))
+
+    def queue_rank(self, tasks: Sequence[str] = (), **options: Unpack[RankOptions]) -> QueueDocument:
+        """Write down what `rank` would do, as far as that is known, so that workers do it."""
+        from sslcurr.api import orderings
+
+        session, how = self._plan(RankOptions, options)
+        return orderings.queue_rank(session, tasks, **how)
+
+    def queue_grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> QueueDocument:
+        """Write down what `grid` would do, so that workers do it."""
+        from sslcurr.api import orderings
+
+        session, how = self._plan(GridOptions, options)
+        return orderings.queue_grid(session, tasks, **how)
+
+    def work(self, *, until_idle: bool = False, **options: Unpack[Options]) -> WorkDocument:
+        """Carry out what is written down, beside other workers; `until_idle` ends when all is done."""
+        from sslcurr.api import queues
+
+        session, _ = self._plan(Options, options)
+        return queues.work(session, until_idle=until_idle)
+
+    def live(self) -> LiveDocument:
+        """What all processes on the store are at."""
+        from sslcurr.api import queues
+
+        return queues.Live(self._call(Options, {})[0]).document()
 
     # ---- what models have learnt
 
@@ -391,3 +429,8 @@ class Lab:
 
         session, how = self._call(SampleOptions, options)
         return datasets.sample(session, name, Path(out), **how)
+
+
+def _fields_of(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that are fields of a class, taken out of them."""
+    return {item.name: options.pop(item.name) for item in fields(kind) if item.name in options}

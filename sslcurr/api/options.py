@@ -40,6 +40,11 @@ class Options(TypedDict, total=False):
     device: str
     workers: int
     threads: int
+    jobs: int | str
+    per_gpu: int
+    job_pool: str
+    ray_address: str | None
+    lease: float
     save_minutes: float
     tensorboard: bool
     recompute: bool

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.experiments.search import Search
     from sslcurr.analysis.results.forecast.document import ForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
+    from sslcurr.analysis.results.queue.document import QueueDocument
     from sslcurr.analysis.results.ranking.document import Ordering, RankDocument
     from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
@@ -156,6 +157,15 @@ class Wanted:
             raise SpecError("--layers is for probes", "add --measure linear or knn")
         return cls(words=words, imagenet=imagenet)
 
+    def certain(self, ask: Ask) -> list[Ordering]:
+        """The orderings that are wanted however the tasks will rank."""
+        from sslcurr.analysis.experiments.orderings import chosen_orderings
+
+        words = [word for word in self.words if not {"curriculum", "anti"} & set(word.split(","))]
+        if self.words and not words:
+            return []
+        return chosen_orderings(words, ask.tasks, ask.length, dict.fromkeys(ask.tasks, 0.0)) or []
+
     def reference(self, session: Session, chains: Chains) -> Parent | None:
         """The weights to compare with.
 
@@ -188,6 +198,7 @@ def rank(
     from sslcurr.analysis.experiments.orderings import chosen_orderings
     from sslcurr.analysis.experiments.progress import ChainsProgress
     from sslcurr.analysis.experiments.ranking import Ranking, table_so_far
+    from sslcurr.engine.store import run_name
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
     overlap = _overlap(session, chains, reference)
@@ -208,29 +219,68 @@ def rank(
         progress.chain_done(chain, results)
 
     ranking = Ranking(chains, ask.tasks, ask.seeds, imagenet=reference, chain_done=chain_done)
-    try:
-        progress.expect([(), *singles], ask.seeds, reference)
-        ranking.measure_singles()
-        accuracies = ranking.singles()
-        for task in ask.tasks:
-            if task not in accuracies and (wanted.words or ask.length):
-                session.reporter.note(f"orderings with {task} are left out: alone it failed at every seed")
-        chosen = chosen_orderings(wanted.words, list(accuracies), ask.length, accuracies) or []
-        chosen = [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
-        progress.expect(chosen, ask.seeds)
-        chains.expect(chosen, ask.seeds)
-        note(chains, record)
-        ranking.measure_orderings(chosen)
-    except (Interrupted, KeyboardInterrupt):
-        if not watch:
-            show(ranking.results)
-        raise
+    with session.filling(chains.store, run_name(record.asked)) as chains.filling:
+        _fill(chains, ask, [(), *singles, *wanted.certain(ask)], reference)
+        try:
+            progress.expect([(), *singles], ask.seeds, reference)
+            ranking.measure_singles()
+            accuracies = ranking.singles()
+            for task in ask.tasks:
+                if task not in accuracies and (wanted.words or ask.length):
+                    session.reporter.note(f"orderings with {task} are left out: alone it failed at every seed")
+            chosen = chosen_orderings(wanted.words, list(accuracies), ask.length, accuracies) or []
+            chosen = [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
+            progress.expect(chosen, ask.seeds)
+            chains.expect(chosen, ask.seeds)
+            note(chains, record)
+            _fill(chains, ask, chosen)
+            ranking.measure_orderings(chosen)
+        except (Interrupted, KeyboardInterrupt):
+            if not watch:
+                show(ranking.results)
+            raise
     curriculum = ranking.curriculum()
     command = command_of(session, curriculum, ask.start) if curriculum else None
     document = session.finished(structs.replace(ranking.document(command), overlap=overlap))
     best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
     _keep(session, chains, record, document, best)
     return document
+
+
+def _fill(chains: Chains, ask: Ask, orderings: Sequence[Ordering], reference: Parent | None = None) -> None:
+    """Let chains be trained in other processes, where several are asked for."""
+    chains.fill([(ordering, seed) for seed in ask.seeds for ordering in orderings])
+    if reference is not None:
+        chains.fill([((), seed) for seed in ask.seeds], reference)
+
+
+def queue_rank(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    orderings: str | Sequence[str] = (),
+    imagenet: str | None = None,
+    watch: bool = False,
+    **measure: Any,
+) -> QueueDocument:
+    """Write down what `rank` would train, for workers."""
+    from sslcurr.analysis.experiments.orderings import chosen_orderings
+    from sslcurr.analysis.experiments.ranking import known_singles
+
+    ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
+    _overlap(session, chains, reference)
+    chains.check_network(ask.tasks)
+    record = _rank_record(session, chains, ask, wanted, reference)
+    accuracies = known_singles(chains, ask.tasks, ask.seeds)
+    if accuracies is None:
+        chosen = wanted.certain(ask)
+        if wanted.words and len(chosen) < 1:
+            session.reporter.note("the orderings follow from the ranking: plan again when the single tasks are done")
+    else:
+        chosen = chosen_orderings(wanted.words, ask.tasks, ask.length, accuracies) or []
+    every = [(), *((task,) for task in ask.tasks), *chosen]
+    chains.expect(every, ask.seeds, reference)
+    return _queued(session, chains, record, lambda: _fill(chains, ask, every, reference))
 
 
 def plan_rank(
@@ -344,7 +394,8 @@ def search(
     begun = run_name(identity) in chains.store.all_runs()
     note_needs()
     try:
-        looking.run()
+        with session.filling(chains.store, run_name(identity)) as chains.filling:
+            looking.run()
     except SpecError:
         if not begun:  # a budget that was refused is no run to go on with
             chains.store.forget({run_name(identity)})
@@ -411,7 +462,7 @@ def grid(
     """Train a chain on shares of the images and of the labels; see `GridOptions`."""
     from sslcurr.analysis.experiments.chains import FailedChain, Shares, note
     from sslcurr.analysis.results.estimate import share
-    from sslcurr.engine.runs import run_record
+    from sslcurr.engine.store import run_name
 
     def chain_done(chain: Chain, cell: Shares) -> None:
         result = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{share(chain.balanced_accuracy)} %"
@@ -424,16 +475,42 @@ def grid(
     overlap = _overlap(session, chains)
     chains.check_network(table.tasks)
     chains.need(table.specs())
-    identity = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
-    title = f"grid {' '.join(table.tasks)}"
-    record = run_record(
-        chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
-    )
+    record = _grid_record(session, table)
     note(chains, record)
-    table.measure()
+    with session.filling(chains.store, run_name(record.asked)) as chains.filling:
+        table.fill()
+        table.measure()
     document = session.finished(structs.replace(table.document(), overlap=overlap))
     _keep(session, chains, record, document, None)
     return document
+
+
+def _grid_record(session: Session, table: Grid) -> RunRecord:
+    from sslcurr.engine.runs import run_record
+
+    chains = table.chains
+    identity = {"grid": list(table.tasks), "stages": sorted(chains.needed)}
+    title = f"grid {' '.join(table.tasks)}"
+    return run_record(
+        chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
+    )
+
+
+def queue_grid(
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    ssl_fractions: Sequence[float] = SHARES,
+    label_fractions: Sequence[float] = SHARES,
+    seeds: int = 3,
+    baseline: bool = False,
+) -> QueueDocument:
+    """Write down what `grid` would train, for workers."""
+    table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline)
+    _overlap(session, table.chains)
+    table.chains.check_network(table.tasks)
+    table.chains.need(table.specs())
+    return _queued(session, table.chains, _grid_record(session, table), table.fill)
 
 
 def plan_grid(
@@ -491,6 +568,19 @@ def _overlap(session: Session, chains: Chains, reference: Parent | None = None) 
     parents = [planner.parent, *([] if reference is None else [reference])]
     weights = [parent.named_weights for parent in parents]
     return checked_overlap(session, weights, planner.data.spec(1.0), chains.selection, chains.store, chains.split)
+
+
+def _queued(session: Session, chains: Chains, record: RunRecord, fill: Callable[[], None]) -> QueueDocument:
+    """Write the plan of a run whose jobs `fill` tells."""
+    from sslcurr.analysis.experiments.chains import note
+    from sslcurr.api.queues import queued
+    from sslcurr.engine.plans import Plan
+    from sslcurr.engine.store import run_name
+
+    note(chains, record)
+    chains.filling = plan = Plan(run_name(record.asked), session.invocation, chains.store)
+    fill()
+    return queued(session, chains.store, plan)
 
 
 def _keep(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:

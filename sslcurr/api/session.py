@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,11 +13,12 @@ from sslcurr.files import writable_folder
 from sslcurr.progress import Reporter
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
-from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.runtime import Pooling, Runtime
 
 if TYPE_CHECKING:
     from sslcurr.engine.ancestry import Weights
     from sslcurr.engine.dataset import Data
+    from sslcurr.engine.fill import Filling
     from sslcurr.engine.models import Model
     from sslcurr.engine.origin import Origin
     from sslcurr.engine.plan import Planner
@@ -33,6 +35,7 @@ class Session:
         runs: the folder of the store.
         request: what is asked for.
         runtime: where and how it runs.
+        pooling: how much of it runs at once.
         reporter: hears of it.
         invocation: the command line that the store and the documents name.
         plot: a folder for charts, or None.
@@ -41,6 +44,7 @@ class Session:
     runs: Path
     request: Request
     runtime: Runtime
+    pooling: Pooling
     reporter: Reporter
     invocation: tuple[str, ...]
     plot: Path | None = None
@@ -58,7 +62,7 @@ class Session:
         """
         from sslcurr.engine.store import Store
 
-        return Store(writable_folder(self.runs, "--runs"))
+        return Store(writable_folder(self.runs, "--runs"), lease=self.pooling.lease)
 
     def existing_store(self) -> Store:
         """The store, which must be there; it need not be writable.
@@ -72,6 +76,57 @@ class Session:
         if not self.runs.is_dir():
             raise StoreError(f"there is no store at {self.runs}", "give --runs FOLDER, or train something first")
         return Store(self.runs)
+
+    @contextmanager
+    def filling(self, store: Store, run: str = "") -> Iterator[Filling | None]:
+        """What carries out jobs in several processes, where that is asked for; None for one after the other, here.
+
+        Args:
+            store: holds the results.
+            run: the name of the command's run, for the plan by which other processes help.
+
+        Raises:
+            SpecError: there is no such pool.
+            StoreError: the store's file system has no locks that lock.
+        """
+        from sslcurr.engine.plans import Plan
+        from sslcurr.engine.pool import POOLS
+
+        make = POOLS.find(self.pooling.job_pool)
+        if self.pooling.job_pool == "here" and self._num_workers() == 1:
+            yield None
+            return
+        plan = Plan(run, self.invocation, store) if self.pooling.job_pool == "shared" and run else None
+        with self._filling(store, make, plan=plan) as filling:
+            yield filling
+
+    @contextmanager
+    def working(self, store: Store) -> Iterator[Filling]:
+        """What carries out the jobs of others: in this process, or in several of this machine.
+
+        Raises:
+            StoreError: the store's file system has no locks that lock.
+        """
+        from sslcurr.engine.pool import POOLS
+
+        make = POOLS.find("shared" if self._num_workers() == 1 else "here")
+        with self._filling(store, make, retries_failed=False) as filling:
+            yield filling
+
+    def _num_workers(self) -> int:
+        from sslcurr.engine.pool import num_workers
+
+        return num_workers(self.pooling, self.device)
+
+    def _filling(self, store: Store, make: Any, **how: Any) -> Filling:
+        from sslcurr.claims import check_locks
+        from sslcurr.engine.fill import Filling
+        from sslcurr.engine.threads import threads_of_each, use_threads
+
+        check_locks(store.root)
+        if self.pooling.job_pool == "here" and (workers := self._num_workers()) > 1:
+            use_threads(threads_of_each(self.runtime.threads, workers))  # so that what is done here has the same bits
+        return Filling(make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
 
     def plots(self) -> Path | None:
         """The folder for charts, made if it is not there.

@@ -22,9 +22,12 @@ from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.masks import ImageMasks
+    from sslcurr.analysis.results.queue.document import QueueDocument
+    from sslcurr.engine.graph import Job
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.run import Outcome
     from sslcurr.engine.store import Store
+    from sslcurr.spec.record import RunRecord
     from sslcurr.spec.stage import StageSpec
 
 CLASSIFICATION = "classification"
@@ -157,31 +160,26 @@ def train(session: Session, target: Target) -> TrainDocument:
     """Train what is missing of a target, and report it."""
     from sslcurr.analysis.evaluation.masks import masks_of_report
     from sslcurr.engine.run import run_stages
-    from sslcurr.engine.runs import run_record
-    from sslcurr.spec.stage import key_of
+    from sslcurr.engine.store import run_name
 
     store = session.store()
     planner = session.planner(target.tasks, target.start)
     specs, baseline = _planned(planner, store, target)
     overlap = _overlap(session, planner, target, store)
-    keys = [key_of(spec) for spec in (*specs, *baseline)]
-    tasks = [*planner.parent.lineage, *(spec.task for spec in specs), *([target.probe] if target.probe else [])]
-    record = run_record(
-        planner,
-        store,
-        identity=_asked(session, planner, target, keys),
-        title=arrow(tasks),
-        stages=keys,
-        invocation=session.invocation,
-    )
+    record = _record(session, planner, target, store, [*specs, *baseline])
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     store.note_run(record)
     ends = any(spec.task == CLASSIFICATION for spec in (*specs, *baseline))
     # A mask that cannot be is heard of before training.
     masks = masks_of_report(planner, store, session.reporter.note) if ends else None
-    outcomes = run_stages(specs, store, session.runtime, session.reporter)
-    compared = run_stages(baseline, store, session.runtime, session.reporter)
     reports = Reports(session, store, masks)
+    with session.filling(store, run_name(record.asked)) as filling:
+        if filling is not None:
+            filling.add(_jobs(planner, store, [specs, baseline], masks))
+        outcomes = run_stages(specs, store, session.runtime, session.reporter, filling)
+        compared = run_stages(baseline, store, session.runtime, session.reporter, filling)
+        if filling is not None:
+            filling.wait(filling.graph.jobs)
     if target.probe is None:
         reports.add("downstream", outcomes)
         reports.add("baseline", compared)
@@ -207,6 +205,65 @@ def train(session: Session, target: Target) -> TrainDocument:
     session.draw(document)
     session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
     return document
+
+
+def _record(session: Session, planner: Planner, target: Target, store: Store, specs: Sequence[StageSpec]) -> RunRecord:
+    from sslcurr.engine.runs import run_record
+    from sslcurr.spec.stage import key_of
+
+    keys = [key_of(spec) for spec in specs]
+    pretext = [spec.task for spec in specs[: len(target.tasks)]]
+    tasks = [*planner.parent.lineage, *pretext, *([target.probe] if target.probe else [])]
+    return run_record(
+        planner,
+        store,
+        identity=_asked(session, planner, target, keys),
+        title=arrow(tasks),
+        stages=keys,
+        invocation=session.invocation,
+    )
+
+
+def _jobs(planner: Planner, store: Store, chains: Sequence[Sequence[StageSpec]], masks: ImageMasks | None) -> list[Job]:
+    """The stages of chains that are not there, and what is measured of their ends, as jobs."""
+    from sslcurr.analysis.evaluation.attention import AttentionSettings, attention_job
+    from sslcurr.analysis.evaluation.classifier import report_job, report_split
+    from sslcurr.engine.cost import image_passes
+    from sslcurr.engine.run import stage_jobs
+    from sslcurr.spec.stage import key_of
+
+    jobs: list[Job] = []
+    for specs in chains:
+        missing = [spec for spec in specs if store.find(key_of(spec)) is None]
+        jobs += stage_jobs(
+            missing, store, lambda spec: image_passes(spec, len(planner.selection(spec.task).rows["train"]))
+        )
+        if specs and specs[-1].task == CLASSIFICATION:
+            selection = planner.selection(CLASSIFICATION)
+            jobs.append(report_job(specs[-1], len(selection.rows[report_split(selection)])))
+            attended = None if masks is None else attention_job(specs[-1], masks, AttentionSettings())
+            jobs += [] if attended is None else [attended]
+    return jobs
+
+
+def queue(session: Session, target: Target) -> QueueDocument:
+    """Write down what would be trained, for workers."""
+    from sslcurr.analysis.evaluation.masks import masks_of_report
+    from sslcurr.api.queues import queued
+    from sslcurr.engine.plans import Plan
+    from sslcurr.engine.store import run_name
+
+    store = session.store()
+    planner = session.planner(target.tasks, target.start)
+    specs, baseline = _planned(planner, store, target)
+    _overlap(session, planner, target, store)
+    record = _record(session, planner, target, store, [*specs, *baseline])
+    store.note_run(record)
+    ends = CLASSIFICATION in target.tasks
+    masks = masks_of_report(planner, store, session.reporter.note) if ends else None
+    plan = Plan(run_name(record.asked), session.invocation, store)
+    plan.add(_jobs(planner, store, [specs, baseline], masks))
+    return queued(session, store, plan)
 
 
 def _gain(planner: Planner, reports: Reports) -> Difference | UnsetType:

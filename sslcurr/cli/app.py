@@ -26,6 +26,7 @@ from sslcurr.cli import (
     schema,
     tasks,
     weights,
+    work,
 )
 from sslcurr.errors import Interrupted, SslcurrError
 from sslcurr.version import __version__
@@ -117,6 +118,7 @@ app.command("cka")(cka.cka)
 app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)
 app.command("attend")(attend.attend)
+app.command("work")(work.work)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("import")(weights.import_weights)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Baseline, StartOption
+from sslcurr.cli.choices import Baseline, PlanOnlyOption, StartOption
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 
@@ -19,6 +19,7 @@ def chain(
         Baseline | None, typer.Option("--baseline", help="Also train classification from scratch, for comparison.")
     ] = None,
     start: StartOption = None,
+    plan_only: PlanOnlyOption = False,
     *,
     shared: TargetOptions,
 ) -> None:
@@ -29,5 +30,5 @@ def chain(
     Run the same command again to continue after an interruption.
     """
     with shared.lab() as lab:
-        call = lab.plan_chain if shared.dry_run else lab.chain
+        call = lab.queue_chain if plan_only else lab.plan_chain if shared.dry_run else lab.chain
         show_document(call(tasks, finetune=finetune, baseline=bool(baseline), start=start), shared)

@@ -44,3 +44,11 @@ ProbeLayersOption = Annotated[
 ]
 OWN_IMAGES = "Default: those that the stages were trained on."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+PlanOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan-only",
+        rich_help_panel="Several at once",
+        help="Write down what is wanted, and train nothing: sslcurr work carries it out.",
+    ),
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.api.options import GridOptions
-from sslcurr.cli.choices import Baseline, SeedsOption
+from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption
 from sslcurr.cli.options import TrainingOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -35,6 +35,7 @@ def grid(
     baseline: Annotated[
         Baseline | None, typer.Option("--baseline", help="Also train each share of the labels from scratch.")
     ] = None,
+    plan_only: PlanOnlyOption = False,
     *,
     shared: TrainingOptions,
 ) -> None:
@@ -51,5 +52,5 @@ def grid(
         "label_fractions": _fractions("--label-fractions", label_fractions),
     }
     with shared.lab() as lab:
-        call = lab.plan_grid if shared.dry_run else lab.grid
+        call = lab.queue_grid if plan_only else lab.plan_grid if shared.dry_run else lab.grid
         show_document(call(tasks, **options), shared)

@@ -18,7 +18,7 @@ from sslcurr.cli.progress import Lines
 if TYPE_CHECKING:
     from sslcurr.api.lab import Lab
 
-DATA, TRAINING, MACHINE = "Data", "Training", "Machine and output"
+DATA, TRAINING, MACHINE, SEVERAL = "Data", "Training", "Machine and output", "Several at once"
 COLUMN, COLUMN_OR_NONE = "COLUMN", "COLUMN|none"
 MASKS = (
     "Masks of lungs, lesions or other regions, to measure how much of the attention lies inside: a folder of PNGs "
@@ -64,6 +64,12 @@ def _lr_pruner(value: str | None) -> str | None:
     return value
 
 
+def _jobs(value: str) -> str:
+    if value != "auto" and not (value.isdigit() and int(value)):
+        raise typer.BadParameter(f"{value!r} is not a number from 1 on, or auto")
+    return value
+
+
 def _checked_number(text: str) -> float:
     try:
         return float(text)
@@ -99,15 +105,16 @@ SplitColumn = Annotated[
     str | None,
     _option(DATA, "--split-column", "Column with train, val, test, or none. Default: split.", metavar=COLUMN_OR_NONE),
 ]
-Threads = Annotated[
-    int,
-    _option(
-        MACHINE,
-        "--threads",
-        "CPU threads that compute. 0: as many as torch chooses. Bits of results depend on their number, so equal "
-        "results need equal --threads.",
-        min=0,
-    ),
+
+
+SaveMinutes = Annotated[
+    float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
+]
+Tensorboard = Annotated[
+    bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
+]
+Recompute = Annotated[
+    bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
 ]
 
 
@@ -195,7 +202,54 @@ class DrawingOptions(MachineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(DrawingOptions, ImageOptions):
+class WorkerOptions(MachineOptions):
+    """With how many threads, and how many jobs at once."""
+
+    threads: Annotated[
+        int,
+        _option(
+            MACHINE,
+            "--threads",
+            "CPU threads that compute, of each of several jobs. 0: as many as torch chooses, or the cores shared out "
+            "between --jobs. Bits of results depend on their number, so equal results need equal --threads.",
+            min=0,
+        ),
+    ] = 0
+    jobs: Annotated[
+        str,
+        _option(
+            SEVERAL,
+            "--jobs",
+            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores. "
+            "Results do not depend on it.",
+            callback=_jobs,
+            metavar="N|auto",
+        ),
+    ] = "1"
+    per_gpu: Annotated[
+        int, _option(SEVERAL, "--per-gpu", "Workers that share a GPU, each with its part of the memory.", min=1)
+    ] = 1
+    lease: Annotated[
+        float,
+        _option(
+            SEVERAL,
+            "--lease",
+            "Minutes without a sign of life of another process after which its stage is taken over.",
+        ),
+    ] = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions(WorkerOptions):
+    """How a worker on a shared store trains."""
+
+    save_minutes: SaveMinutes = 5.0
+    tensorboard: Tensorboard = False
+    recompute: Recompute = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     """The shared options of the commands that train."""
 
     dataset: Annotated[
@@ -282,16 +336,28 @@ class TrainingOptions(DrawingOptions, ImageOptions):
     precision: Annotated[
         str, _option(MACHINE, "--precision", "32, bf16 or auto: bf16 on GPUs that support it, else 32.")
     ] = "auto"
-    save_minutes: Annotated[
-        float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
-    ] = 5.0
-    tensorboard: Annotated[
-        bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
-    ] = False
-    recompute: Annotated[
-        bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
-    ] = False
-    threads: Threads = 0
+    save_minutes: SaveMinutes = 5.0
+    tensorboard: Tensorboard = False
+    recompute: Recompute = False
+    job_pool: Annotated[
+        str,
+        _option(
+            SEVERAL,
+            "--pool",
+            "Where jobs run. here: in --jobs processes of this machine. shared: in this process, beside others that "
+            "work on the same store. ray: on a Ray cluster.",
+            metavar="here|shared|ray",
+        ),
+    ] = "here"
+    ray_address: Annotated[
+        str | None,
+        _option(
+            SEVERAL,
+            "--ray-address",
+            "Address of a Ray cluster, or auto for the one of this machine. Default: start one here.",
+            metavar="ADDRESS",
+        ),
+    ] = None
     dry_run: Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")] = False
 
     @property
@@ -309,7 +375,7 @@ class TargetOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetOptions(DrawingOptions, ImageOptions):
+class DatasetOptions(WorkerOptions, DrawingOptions, ImageOptions):
     """The shared options of the commands that run images through finished models."""
 
     settings: Annotated[
@@ -321,7 +387,6 @@ class DatasetOptions(DrawingOptions, ImageOptions):
             metavar="data.NAME=VALUE",
         ),
     ] = None
-    threads: Threads = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +419,8 @@ def lab_of(options: MachineOptions) -> Lab:
     values["settings"] = tuple(values.get("settings") or ())
     if values.get("lr") not in (None, "search"):
         values["lr"] = float(values["lr"])
+    if values.get("jobs", "auto") != "auto":
+        values["jobs"] = int(values["jobs"])
     if values.get("lr_range") is not None:
         low, _, high = values["lr_range"].partition(",")
         values["lr_range"] = (float(low), float(high))
@@ -365,7 +432,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     options = signature.parameters["shared"].annotation
     hints = get_type_hints(options, include_extras=True)
-    panels, declared = [DATA, TRAINING, MACHINE], options.__annotations__
+    panels, declared = [DATA, TRAINING, MACHINE, SEVERAL], options.__annotations__
     items = sorted(
         fields(options),
         key=lambda item: (panels.index(hints[item.name].__metadata__[0].rich_help_panel), item.name not in declared),

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions
-from sslcurr.cli.choices import ProbeLayersOption, SeedsOption, StartOption
+from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -107,6 +107,7 @@ def rank(
     budget: BudgetOption = 0.25,
     score: ScoreOption = SearchScore.knn,
     penalty: PenaltyOption = 0.0,
+    plan_only: PlanOnlyOption = False,
     *,
     shared: TargetOptions,
 ) -> None:
@@ -128,6 +129,11 @@ def rank(
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
         raise SpecError("--search finds an ordering itself", "leave out --orderings, --watch and --imagenet")
+    if search and plan_only:
+        raise SpecError(
+            "--search decides what is trained as it goes: there is no plan of all",
+            "leave out --plan-only; --pool shared lets sslcurr work help with each batch of candidates",
+        )
     document: Document
     with shared.lab() as lab:
         if search:
@@ -136,6 +142,6 @@ def rank(
                 tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured
             )
         else:
-            call = lab.plan_rank if shared.dry_run else lab.rank
+            call = lab.queue_rank if plan_only else lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)
         show_document(document, shared)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from sslcurr.engine.graph import Failed, Graph, Job
 from sslcurr.engine.jobs import Event, work_of
+from sslcurr.engine.plans import Plan
 from sslcurr.engine.pool import Pool
 from sslcurr.engine.signals import StopSignals, stop_signals
 from sslcurr.engine.store import Store
@@ -31,13 +32,17 @@ class Filling:
         pool: carries them out.
         store: holds the results; other processes may fill it too.
         report: hears of the progress.
+        plan: by which other processes help.
         retries_failed: whether jobs that failed in other processes before are tried again.
     """
 
-    def __init__(self, pool: Pool, store: Store, report: Reporter, *, retries_failed: bool = True) -> None:
+    def __init__(
+        self, pool: Pool, store: Store, report: Reporter, *, plan: Plan | None = None, retries_failed: bool = True
+    ) -> None:
         self.pool = pool
         self.store = store
         self.report = report
+        self.plan = plan
         self.retries_failed = retries_failed
         self.graph = Graph()
         self.done_here: set[str] = set()
@@ -69,6 +74,8 @@ class Filling:
         if self.retries_failed:
             self.store.clear_failures(job.name for job in added)
         self.graph.add(added)
+        if self.plan is not None:
+            self.plan.add(added)
 
     def knows(self, name: str) -> bool:
         """Whether a job was added."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.store import Store
+from sslcurr.engine.threads import num_cores
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
 from sslcurr.progress import Reporter
@@ -69,11 +69,6 @@ POOLS: Registry[Any] = Registry(
 )
 
 
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def num_gpus(device: str) -> int:
     """GPUs that trainings may use: none for `cpu`, one for `cuda:N`."""
     import torch
@@ -89,8 +84,3 @@ def num_workers(pooling: Pooling, device: str) -> int:
         return int(pooling.jobs)
     gpus = num_gpus(device)
     return gpus * pooling.per_gpu if gpus else max(1, num_cores() // 2)
-
-
-def threads_of_each(threads: int, workers: int) -> int:
-    """CPU threads of each of some workers on this machine: those asked for, else the cores shared out."""
-    return threads or max(1, num_cores() // workers)

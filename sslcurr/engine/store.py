@@ -167,6 +167,10 @@ class Store:
         """The folder of what is wanted of workers, a file for each run."""
         return self.root / "plans"
 
+    def plan(self, run: str) -> Path:
+        """The file of what a run wants of workers."""
+        return self.plans / f"{run}.json"
+
     def failure(self, name: str) -> tuple[str, str] | None:
         """Why a job failed in some process, and what to do; None where it did not."""
         path = self._failure(name)
@@ -231,6 +235,7 @@ class Store:
     def keep_result(self, record: RunRecord, kind: str, document: Json) -> None:
         """Keep what a command found, the document that it prints as JSON, beside its record."""
         self.results.mkdir(parents=True, exist_ok=True)
+        self.plan(run_name(record.asked)).unlink(missing_ok=True)  # nothing is wanted of workers any more
         write_json(self.results / f"{run_name(record.asked)}.json", {"kind": kind, "document": document})
 
     def result(self, name: str) -> tuple[str, Json] | None:
@@ -261,6 +266,7 @@ class Store:
         for name in names:
             (self.runs / f"{name}.json").unlink(missing_ok=True)
             (self.results / f"{name}.json").unlink(missing_ok=True)
+            self.plan(name).unlink(missing_ok=True)
 
     def unneeded(self, without: set[str] = frozenset()) -> list[Path]:  # type: ignore[assignment]
         """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""

@@ -31,3 +31,13 @@ def use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of_each(threads: int, workers: int) -> int:
+    """CPU threads of each of some workers on this machine: those asked for, else the cores shared out."""
+    return threads or max(1, num_cores() // workers)

@@ -40,15 +40,15 @@ class Pooling:
     Attributes:
         jobs: worker processes; `auto` is one for each GPU, else one for every two cores.
         per_gpu: workers that share one GPU, each with its part of the memory.
-        pool: `here` (processes of this machine), `shared` (this process, beside others on the same store), `ray`, or
-            one of another package.
+        job_pool: `here` (processes of this machine), `shared` (this process, beside others on the same store), `ray`,
+            or one of another package.
         ray_address: of a Ray cluster, such as `auto`; None starts one on this machine.
         lease: minutes without a sign of life after which another process's work is taken over.
     """
 
     jobs: int | str = 1
     per_gpu: int = 1
-    pool: str = "here"
+    job_pool: str = "here"
     ray_address: str | None = None
     lease: float = 10.0
 

@@ -27,8 +27,10 @@ from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
+from sslcurr.engine.fill import Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.plan import Parent, Planner, input_sizes
+from sslcurr.engine.plans import Plan
 from sslcurr.engine.run import check_parent, stage_jobs, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import TrainingError
@@ -37,7 +39,6 @@ from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
 
 if TYPE_CHECKING:
-    from sslcurr.engine.fill import Filling
     from sslcurr.spec.runtime import Runtime
 
 Name = TypeVar("Name", bound=Hashable)
@@ -146,7 +147,6 @@ class Chains:
         measure: `finetune` (classification, all weights trained), `linear` or `knn` (probes of frozen features).
         layers: the layers that are probed, a pattern of names.
         device: as `--device`.
-        filling: trains and measures in other processes what `fill` is told of; None does all of it here.
 
     Where masks are known, and chains end with classification, it is also seen how much of their attention lies inside.
     """
@@ -161,7 +161,6 @@ class Chains:
         measure: str = "finetune",
         layers: str = "*",
         device: str = "auto",
-        filling: Filling | None = None,
     ) -> None:
         self.planner = planner
         self.store = store
@@ -173,7 +172,7 @@ class Chains:
         self.trained: list[StageSpec] = []
         self.needed: dict[str, StageSpec] = {}
         self.folders: dict[str, Path] = {}
-        self.filling = filling
+        self.filling: Filling | Plan | None = None  # what `fill` tells others to do; None does all of it here
         self._make_runtime = runtime
         self._runtime: Runtime | None = None
         self._checked: set[str] = set()
@@ -269,7 +268,7 @@ class Chains:
 
     def _await(self, name: str) -> None:
         """Wait for a job in another process, where one was told of it, and keep why it failed, if so."""
-        if self.filling is not None and self.filling.knows(name):
+        if isinstance(self.filling, Filling) and self.filling.knows(name):
             self.filling.wait([name])
             failed = self.filling.failure(name)
             if failed is not None:

@@ -88,6 +88,11 @@ class Grid:
             self.chains.specs(self._ordering(cell), seed, shares=cell) for seed in self.seeds for cell in self.cells
         ]
 
+    def fill(self) -> None:
+        """Let every cell be trained in other processes, where several are asked for."""
+        for cell in self.cells:
+            self.chains.fill([(self._ordering(cell), seed) for seed in self.seeds], shares=cell)
+
     def measure(self) -> None:
         """Train and measure every cell, seed by seed."""
         for seed in self.seeds:

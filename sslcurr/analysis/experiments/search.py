@@ -233,6 +233,11 @@ class Search:
         for candidate in affordable:
             self.chains.need([self.pretext(candidate.ordering, seed, short=short) for seed in seeds])
         self.need_changed()
+        # The rung is one batch: its candidates are trained at once where several processes are asked for.
+        self.chains.fill_probes(
+            [(self.pretext(each.ordering, seed, short=short), seed) for each in affordable for seed in seeds],
+            self.settings.probe,
+        )
         for candidate in affordable:
             values = {seed: self._score(candidate, seed, short=short) for seed in seeds}
             scores = {seed: value for seed, value in values.items() if value is not None}
@@ -316,6 +321,7 @@ class Search:
         for candidate in finalists:
             self.chains.need([self.chains.specs(candidate.ordering, seed) for seed in self.seeds])
         self.need_changed()
+        self.chains.fill([(candidate.ordering, seed) for candidate in finalists for seed in self.seeds])
         for candidate in finalists:
             chains = []
             for seed in self.seeds:

@@ -43,6 +43,9 @@ KINDS = {
     "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
+    "queue": "sslcurr.analysis.results.queue.document:QueueDocument",
+    "work": "sslcurr.analysis.results.queue.document:WorkDocument",
+    "live": "sslcurr.analysis.results.queue.document:LiveDocument",
     "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
     "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
 }

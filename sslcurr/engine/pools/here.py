@@ -17,9 +17,10 @@ import msgspec
 import sslcurr
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
-from sslcurr.engine.pool import num_gpus, num_workers, threads_of_each
+from sslcurr.engine.pool import num_gpus, num_workers
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.store import Store
+from sslcurr.engine.threads import VARIABLES, threads_of_each
 from sslcurr.errors import SpecError
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Pooling, Runtime
@@ -82,7 +83,7 @@ class HerePool:
         package = str(Path(sslcurr.__file__).parent.parent)
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part),
-            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(beginning.threads)),
+            **dict.fromkeys(VARIABLES, str(beginning.threads)),
             **({"CUDA_VISIBLE_DEVICES": self.gpus[number]} if self.gpus[number] else {}),
         }
         output, path = tempfile.mkstemp(prefix="sslcurr-worker-")

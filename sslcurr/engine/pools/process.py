@@ -22,6 +22,7 @@ import msgspec
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event, carry_out
 from sslcurr.engine.store import Store
+from sslcurr.engine.threads import use_threads
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
@@ -121,8 +122,6 @@ def main(descriptor: int) -> None:
     """Carry out jobs until the other side closes the socket, or a signal asks to stop."""
     line = Line(descriptor)
     beginning = msgspec.json.decode(line.connection.recv_bytes(), type=Beginning)
-    from sslcurr.engine.threads import use_threads
-
     use_threads(beginning.threads)
     if beginning.memory_share < 1:
         import torch

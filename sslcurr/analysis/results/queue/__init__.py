@@ -1,0 +1,1 @@
+"""Several workers on one store: plans, what a worker did, what all are at."""
