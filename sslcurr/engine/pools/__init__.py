@@ -1,0 +1,1 @@
+"""Where stages are trained: what starts workers, here or on other machines."""
