@@ -45,6 +45,7 @@ KINDS = {
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
     "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
     "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
+    "slurm": "sslcurr.analysis.results.slurm.document:SlurmDocument",
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 TABLE_NAMES = {
