@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 
 class SslcurrError(Exception):
-    """A mistake or a circumstance that the user can mend; the command line prints it without a traceback."""
+    """A mistake or a circumstance that the user can mend; the command line prints it without a traceback.
+
+    `exit_code` is that of the command line.
+    """
+
+    exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -32,6 +37,14 @@ class CheckpointError(SslcurrError):
 
 class TrainingError(SslcurrError):
     """A training that cannot go on, such as a loss that is not finite."""
+
+
+class CommandError(SslcurrError):
+    """Another command that this one runs, and that failed with `exit_code`."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
 
 
 class Interrupted(SslcurrError):

@@ -24,6 +24,7 @@ from sslcurr.api.options import (
     RankOptions,
     SampleOptions,
     SearchOptions,
+    SlurmOptions,
     StartOptions,
     TaskOptions,
     option_names,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
+    from sslcurr.analysis.results.slurm.document import SlurmDocument
     from sslcurr.analysis.results.tasks.document import TaskDocument, TasksDocument
     from sslcurr.analysis.results.training.document import TrainDocument
     from sslcurr.analysis.results.weights.document import ExportDocument, ImportDocument
@@ -282,6 +284,28 @@ class Lab:
         from sslcurr.api import queues
 
         return queues.Live(self._call(Options, {})[0]).document()
+
+    # ---- clusters
+
+    def slurm(
+        self, command: Sequence[str] = (), *, wait: bool = False, **options: Unpack[SlurmOptions]
+    ) -> SlurmDocument:
+        """Submit workers on this store to SLURM; `wait` until all have ended.
+
+        `command` is a command line without `sslcurr`, of rank, grid or chain, that is planned first, in a process of
+        its own and with the options that it names. Without one, the workers train what was planned before.
+        """
+        from sslcurr.api import clusters
+
+        session, how = self._call(SlurmOptions, options)
+        return clusters.slurm(session, command, wait=wait, **how)
+
+    def plan_slurm(self, command: Sequence[str] = (), **options: Unpack[SlurmOptions]) -> SlurmDocument:
+        """The script that `slurm` would submit; nothing is planned or submitted."""
+        from sslcurr.api import clusters
+
+        session, how = self._plan(SlurmOptions, options)
+        return clusters.plan_slurm(session, command, **how)
 
     # ---- what models have learnt
 

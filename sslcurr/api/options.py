@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Required, TypedDict
 
 
 class Options(TypedDict, total=False):
@@ -182,6 +182,23 @@ class ExportOptions(Options, total=False):
     form: str
     out: Path | None
     backbone_only: bool
+
+
+class SlurmOptions(Options, total=False):
+    """What workers ask SLURM for, as `sslcurr.engine.pools.slurm.Allocation` has it. `logs`: their folder, else `slurm`
+    in the store."""
+
+    partition: Required[str]
+    num_workers: Required[int]
+    gpus_per_worker: int
+    cpus_per_worker: int
+    memory: float | None
+    time: int
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    setup: Sequence[str]
+    logs: str | Path | None
 
 
 class TaskOptions(Options, total=False):

@@ -24,6 +24,7 @@ from sslcurr.cli import (
     report,
     runs,
     schema,
+    slurm,
     tasks,
     weights,
     work,
@@ -45,7 +46,8 @@ class App(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
 
-        Exit codes: 1 a mistake, 2 wrong usage, 3 a part of the work failed, 130 Ctrl-C, 143 SIGTERM.
+        Exit codes: 1 a mistake, 2 wrong usage, 3 a part of the work failed, 130 Ctrl-C, 143 SIGTERM; where a command
+        runs another one, that of the other.
         """
         try:
             return super().invoke(ctx)
@@ -54,7 +56,7 @@ class App(TyperGroup):
             raise typer.Exit(128 + stop.signal) from stop
         except SslcurrError as error:
             say("error", str(error), error.hint)
-            raise typer.Exit(1) from error
+            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
             say("stopped", "interrupted; what was finished or saved is kept", "run the same command again to go on")
             raise typer.Exit(128 + signal.SIGINT) from stop
@@ -114,6 +116,7 @@ app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("rank")(rank.rank)
 app.command("grid")(grid.grid)
+app.command("slurm", context_settings=slurm.CONTEXT)(slurm.slurm)
 app.command("cka")(cka.cka)
 app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)

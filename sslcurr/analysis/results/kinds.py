@@ -48,6 +48,7 @@ KINDS = {
     "live": "sslcurr.analysis.results.queue.document:LiveDocument",
     "forecast": "sslcurr.analysis.results.forecast.document:ForecastDocument",
     "search-forecast": "sslcurr.analysis.results.search_forecast.document:SearchForecastDocument",
+    "slurm": "sslcurr.analysis.results.slurm.document:SlurmDocument",
 }
 # What `sslcurr report --table` can print -> the kind of document that it is made of.
 TABLE_NAMES = {

@@ -1,0 +1,1 @@
+"""Workers that were submitted to SLURM."""
