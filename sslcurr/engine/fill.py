@@ -161,8 +161,10 @@ class Filling:
         if event.what == "ended":
             if event.done_here:
                 self.done_here.add(name)
-                self.report.say(f"{self.graph.jobs[name].title}: done")
             self._end(name)
+            if event.done_here and self.graph.jobs[name].kind == "stage":
+                so_far = f"{len(self.graph.done)} of {counted(len(self.graph.jobs), 'job')} done"
+                self.report.say(f"{self.graph.jobs[name].title}: trained ({so_far})")
         elif event.what == "failed":
             self.store.note_failure(name, event.text, event.hint)
             self.graph.fail(name, event.text, event.hint)
@@ -192,10 +194,13 @@ class Filling:
     def _stop(self, signal: int) -> None:
         self.report.pool_ends()
         at_work = sum(bool(state.title) for state in self.state.workers)
-        self.report.note(f"stopping: {counted(at_work, 'job')} being saved; the same signal again stops at once")
+        if at_work:
+            self.report.note(
+                f"stopping: {counted(at_work, 'job')} at work; the same signal again does not wait for them"
+            )
         saved = sum(event.what == "stopped" for event in self.pool.cancel())
         raise Interrupted(
-            f"stopped; {counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved",
+            f"{counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved half-way",
             "run the same command again to go on from there",
             signal,
         )

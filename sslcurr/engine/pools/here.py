@@ -21,11 +21,12 @@ from sslcurr.engine.pool import num_gpus, num_workers
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.store import Store
 from sslcurr.engine.threads import VARIABLES, threads_of_each
-from sslcurr.errors import SpecError
+from sslcurr.errors import SpecError, TrainingError
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Pooling, Runtime
 
 END_SECONDS = 10.0
+MOST_STARTS = 3
 SHOWN = 4000  # characters of what a worker that failed has printed
 
 
@@ -69,6 +70,7 @@ class HerePool:
             for number in range(count)
         ]
         self.is_cancelled = False
+        self._starts = [1] * count  # of the process at each place, without a job in between
         self.workers: list[_Worker] = []
         try:
             for number in range(count):
@@ -154,9 +156,14 @@ class HerePool:
         """Start a worker again that has died."""
         worker = self.workers[number]
         code = worker.process.wait()
-        said = self._said(worker)
-        if code > 0 or not worker.is_ready:
-            raise RuntimeError(f"{self.names[number]} ended with code {code}\n{said}")
+        if code > 0:
+            raise RuntimeError(f"{self.names[number]} ended with code {code}\n{self._said(worker)}")
+        self._starts[number] = 1 if worker.is_ready else self._starts[number] + 1
+        if self._starts[number] > MOST_STARTS:
+            raise TrainingError(
+                f"{self.names[number]} is killed by signal {-code} before it can begin",
+                "is there enough memory? each takes about 0.7 GB before it trains: give fewer --jobs",
+            )
         os.close(worker.output)
         self.workers[number] = self._started(number)
         if worker.job is None:
