@@ -73,6 +73,8 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
 
     store = session.existing_store()
     plans, began = Plans(store), time.monotonic()
+    if not until_idle:
+        session.reporter.note(f"takes what commands plan on {store.root}, until Ctrl-C")
     with session.working(store) as filling:
 
         def is_over() -> bool:

@@ -88,7 +88,14 @@ class Filling:
             Interrupted: a signal asked to stop; all that was being trained is saved.
             SslcurrError: a job met a mistake that ends the command.
         """
-        self.run(lambda: all(self.graph.has_ended(name) for name in names))
+        left = list(names)
+
+        def is_over() -> bool:
+            while left and self.graph.has_ended(left[-1]):
+                left.pop()
+            return not left
+
+        self.run(is_over)
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Carry out jobs until `is_over`; errors as of `wait`."""

@@ -128,7 +128,7 @@ class StageWork:
     @staticmethod
     def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
         """Train it."""
-        train_or_wait(placed(job.arguments, store.root), store, runtime, report)
+        train_or_wait(placed(job.arguments, store), store, runtime, report)
 
 
 def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[StageSpec], float]) -> Iterable[Job]:
@@ -144,7 +144,7 @@ def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[Stage
             name=key_of(spec),
             kind="stage",
             title=f"{arrow(spec.tasks)}, seed {spec.seed}",
-            arguments=portable(spec, store.root),
+            arguments=portable(spec, store),
             needs=() if spec.parent is None else (spec.parent,),
             cost=passes(spec),
         )

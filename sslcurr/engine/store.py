@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
-from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
+from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, plain_stage, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
+PACK = ("packs", "name")  # the parts of the path of a pack within a store
 RUN_HINT = "remove this file and run the command of that run again: what was trained is kept"
 
 
@@ -44,7 +46,7 @@ class Stage:
     @property
     def spec(self) -> StageSpec:
         """The stage as requested."""
-        return placed(read_json(self.folder / "stage.json"), self.folder.parent.parent)
+        return placed(read_json(self.folder / "stage.json"), Store(self.folder.parent.parent))
 
 
 class Store:
@@ -66,6 +68,11 @@ class Store:
         self.analyses = root / "analyses"
         self.runs = root / "runs"
         self.results = root / "results"
+
+    @functools.cached_property
+    def place(self) -> Path:
+        """The root as a whole path, wherever the process goes."""
+        return self.root.resolve()
 
     @property
     def packs(self) -> Path:
@@ -121,7 +128,7 @@ class Store:
         folder = self.stages / key_of(spec)
 
         def begun(part: Path) -> Json:
-            write_json(part / "stage.json", portable(spec, self.root))
+            write_json(part / "stage.json", portable(spec, self))
             return work(part).to_json()
 
         if self._make(folder, begun, waiting):
@@ -317,41 +324,42 @@ def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
     return f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
 
 
-def portable(spec: StageSpec, root: Path) -> Json:
+def portable(spec: StageSpec, store: Store) -> Json:
     """A stage as plain values for other machines: what lies in the store is named from the store."""
-    return {**to_dict(spec), "data": data_portable(spec.data, root), "source": _within(spec.source, root)}
+    return {**plain_stage(spec), "data": data_portable(spec.data, store), "source": _within(spec.source, store.place)}
 
 
-def placed(plain: Json, root: Path) -> StageSpec:
+def placed(plain: Json, store: Store) -> StageSpec:
     """A stage from plain values, with the paths that it has on this machine.
 
     Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
     """
-    source = _placed(plain.get("source", ""), root, len(("imports", "name", "backbone.safetensors")))
+    source = _placed(plain.get("source", ""), store.place, len(("imports", "name", "backbone.safetensors")))
     spec = stage_from_dict({**plain, "source": source})
-    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, root, len(("packs", "name")))))
+    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, store.place, len(PACK))))
 
 
-def data_portable(data: DataSpec, root: Path) -> Json:
+def data_portable(data: DataSpec, store: Store) -> Json:
     """The images of a stage as plain values, as `portable`."""
-    return {**to_dict(data), "pack": _within(data.pack, root)}
+    return {**to_dict(data), "pack": _within(data.pack, store.place)}
 
 
-def data_placed(plain: Json, root: Path) -> DataSpec:
+def data_placed(plain: Json, store: Store) -> DataSpec:
     """The images of a stage from plain values, as `placed`."""
-    return DataSpec(**{**plain, "pack": _placed(plain["pack"], root, len(("packs", "name")))})
+    return DataSpec(**{**plain, "pack": _placed(plain["pack"], store.place, len(PACK))})
 
 
-def _within(path: str, root: Path) -> str:
+def _within(path: str, place: Path) -> str:
     """A path from the root of the store, where it lies below it."""
-    whole = root.resolve()
-    return str(Path(path).relative_to(whole)) if path and Path(path).is_relative_to(whole) else path
+    return path.removeprefix(f"{place}/")
 
 
-def _placed(path: str, root: Path, num_parts: int) -> str:
+def _placed(path: str, place: Path, num_parts: int) -> str:
     """A path from the root of the store as a whole path; one that is gone is looked for in the store by its end."""
     if not path:
         return path
-    whole = root.resolve() / path  # itself, where it is absolute
-    moved = root.resolve().joinpath(*whole.parts[-num_parts:])
-    return str(moved if not whole.exists() and moved.exists() else whole)
+    whole = place / path  # itself, where it is absolute
+    if path.startswith("/") and not whole.exists():
+        moved = place.joinpath(*whole.parts[-num_parts:])
+        return str(moved if moved.exists() else whole)
+    return str(whole)

@@ -256,6 +256,15 @@ def to_dict(value: Any, *, for_key: bool = False) -> Any:
     return value
 
 
+def plain_stage(spec: StageSpec) -> Json:
+    """A whole stage as `to_dict` gives it; parts that thousands of stages share are one object, not to be changed."""
+    return {
+        item.name: _plain_of_same(_Same(getattr(spec, item.name)))
+        for item in dataclasses.fields(spec)
+        if item.metadata.get("stored", True)
+    }
+
+
 def stage_from_dict(record: Json) -> StageSpec:
     """The inverse of `to_dict` for a whole stage, as read from `stage.json`."""
 
@@ -321,3 +330,8 @@ def _json(plain: Any) -> str:
 @lru_cache(maxsize=256)
 def _text_of_same(same: _Same) -> str:
     return _hashed_text(same.value)
+
+
+@lru_cache(maxsize=1024)
+def _plain_of_same(same: _Same) -> Any:
+    return to_dict(same.value)
