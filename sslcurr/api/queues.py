@@ -148,7 +148,7 @@ class Live:
         from sslcurr.claims import is_claimed, owner_of, silence
 
         for folder in (self.store.stages, self.store.analyses, self.store.packs):
-            for path in sorted(folder.glob("*.owner.json")):
+            for path in sorted([*folder.glob("*.owner.json"), *folder.glob("*.search/*.owner.json")]):
                 claimed = Path(str(path).removesuffix(".owner.json"))
                 owner, heard = owner_of(claimed), silence(claimed)
                 if owner is None or heard is None or owner.is_gone or not is_claimed(claimed):
@@ -156,7 +156,7 @@ class Live:
                 status = owner.status
                 title = f"{status['tasks']}, seed {status['seed']}" if "tasks" in status else ""
                 yield ActiveJob(
-                    job=claimed.name,
+                    job=str(claimed.relative_to(folder)),
                     title=title,
                     host=owner.host,
                     pid=owner.pid,
