@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import structs
 
-from sslcurr.claims import claim, owner_of
+from sslcurr.claims import Claim, claim, owner_of
 from sslcurr.engine import lr_search, train
 from sslcurr.engine.cost import image_passes
 from sslcurr.engine.jobs import carry_out
@@ -100,6 +101,15 @@ def test_classification_is_judged_on_validation_and_equals_by_their_loss(searche
     assert rows.measure.unique().tolist() == ["val_balanced_accuracy"]
     equal = rows[rows.value == rows.value.max()]
     assert stage.record.lr == pytest.approx(equal.loc[equal.val_loss.idxmin()].lr)
+
+
+def test_a_validation_loss_that_is_not_finite_is_the_worst():
+    result = lr_search.TrialResult(
+        number=0, lr=0.1, state="finished", values=[0.5, 0.7, 0.7], losses=[0.1, None, 3.0], seconds=1.0
+    )
+    assert result.best == (0.7, 3.0)
+    assert structs.replace(result, losses=[None] * 3).best == (0.7, math.inf)
+    assert structs.replace(result, losses=[]).best == (0.7, None)
 
 
 def test_rates_without_a_finite_loss_fail_and_are_not_chosen(searched, tmp_path):
@@ -313,7 +323,8 @@ def test_a_late_trial_of_a_finished_stage_ends_quietly(searched, tmp_path, monke
     done, store = Store(tmp_path / "a"), Store(tmp_path / "b", waits=False)
     (job, _) = stage_jobs([spec], store, passes)
     train_stage(spec, done, runtime, Reporter())
-    steps = steps_done(monkeypatch)
+    steps, told = steps_done(monkeypatch), []
+    monkeypatch.setattr(Claim, "tell", lambda self, **status: told.append((self.folder, status)))
     real = train.one_step
 
     def published(*arguments: object) -> object:
@@ -325,6 +336,8 @@ def test_a_late_trial_of_a_finished_stage_ends_quietly(searched, tmp_path, monke
     monkeypatch.setattr(train, "one_step", published)
     assert carry_out(job, store, runtime, Reporter()).what == "ended"
     assert len(steps) == 3  # the save after it found no folder
+    assert {folder for folder, _ in told} == {store.trial(key_of(spec), 0)}  # where others see how far it is
+    assert told[0][1]["tasks"] == "rotation, learning rate 1 of 1"
     TrialWork.run(job, store, runtime, Reporter())  # found not done just before the stage was published
     assert len(steps) == 3
     assert [path.name for path in store.stages.iterdir()] == [key_of(spec)]
@@ -482,11 +495,14 @@ def found_by(run: Command, document: dict[str, object]) -> list[object]:
     return [found(stage) if stage.record.search else stage.record.weights_sha256 for stage in stages]
 
 
-def test_two_jobs_find_what_one_process_finds(folder, tmp_path):
+def test_a_worker_finds_what_the_command_finds(folder, tmp_path):
     ask = (*SEARCHED, "--dataset", str(folder), "--set", "classification.lr=0.01")
     runs = [Command(tmp_path / name) for name in ("a", "b")]
-    documents = [runs[0].json(*ask), runs[1].json(*ask, "--jobs", "2")]
-    assert found_by(runs[0], documents[0]) == found_by(runs[1], documents[1])
+    plan = runs[1].json(*ask, "--plan-only")
+    assert plan["jobs"] == 3 + 2 + 1  # trials, stages, a report
+    worked = runs[1].json("work", "--until-idle", "--threads", "1")
+    assert (worked["done_here"], worked["failures"]) == (6, [])
+    assert found_by(runs[1], runs[1].json(*ask)) == found_by(runs[0], runs[0].json(*ask))
 
 
 @pytest.mark.long
