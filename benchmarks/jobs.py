@@ -250,9 +250,8 @@ def measure() -> dict:
         ratios = [a[0] / b[0] for a, b in zip(times[name], several, strict=True)]
         in_all = [a[1] / b[1] for a, b in zip(times[name], several, strict=True)]
         rows.append({"against": name, "times_as_quick": ratios, "in_all": in_all})
-        print(
-            f"--jobs 2 is {statistics.median(ratios):.2f} times as quick as {name} (in all {statistics.median(in_all):.2f})"
-        )
+        quick, whole = statistics.median(ratios), statistics.median(in_all)
+        print(f"--jobs 2 is {quick:.2f} times as quick as {name} (in all {whole:.2f})")
     print(f"overhead a stage: median {statistics.median(beside):.3f} s of {len(beside)}, of {num_stages} stages a rank")
     return {"seconds": times, "ratios": rows, "overhead_seconds": beside, "stages": num_stages, "command": list(RANK)}
 

@@ -140,7 +140,7 @@ def active_jobs(store: Store) -> Iterator[ActiveJob]:
     from sslcurr.claims import is_claimed, owner_of, silence
 
     for folder in (store.stages, store.analyses, store.packs):
-        for path in sorted(folder.glob("*.owner.json")):
+        for path in sorted([*folder.glob("*.owner.json"), *folder.glob("*.search/*.owner.json")]):
             claimed = Path(str(path).removesuffix(".owner.json"))
             owner, heard = owner_of(claimed), silence(claimed)
             if owner is None or heard is None or owner.is_gone or not is_claimed(claimed):
@@ -148,7 +148,7 @@ def active_jobs(store: Store) -> Iterator[ActiveJob]:
             status = owner.status
             title = f"{status['tasks']}, seed {status['seed']}" if "tasks" in status else ""
             yield ActiveJob(
-                job=claimed.name,
+                job=str(claimed.relative_to(folder)),
                 title=title,
                 host=owner.host,
                 pid=owner.pid,

@@ -39,7 +39,7 @@ class Work(Protocol):
 # As a table of plug-ins, "module:attribute": imported at the first job of the kind.
 KINDS = {
     "stage": "sslcurr.engine.run:StageWork",
-    "trial": "sslcurr.engine.lr_search:TrialWork",
+    "trial": "sslcurr.engine.run:TrialWork",
     "report": "sslcurr.analysis.evaluation.classifier:ReportWork",
     "probe": "sslcurr.analysis.evaluation.classifier:ProbeWork",
     "attention": "sslcurr.analysis.evaluation.attention:AttentionWork",

@@ -63,7 +63,7 @@ class Store:
         self.root = root
         self.waits = waits
         self.lease = lease
-        self._claims: dict[str, Claim] = {}  # what this process is at work on, by the folder's name
+        self._claims: dict[Path, Claim] = {}  # what this process is at work on
         self.stages = root / "stages"
         self.analyses = root / "analyses"
         self.runs = root / "runs"
@@ -111,10 +111,14 @@ class Store:
         """A claim on a stage, which holds its part, or None where another process is at work on it."""
         return claim(self.stages / key_of(spec), lease=self.lease)
 
-    def tell(self, key: str, **status: object) -> None:
-        """Note what this process is at in a stage that it works on; others read it, see `claims`."""
-        if key in self._claims:
-            self._claims[key].tell(**status)
+    def is_at(self, folder: Path) -> bool:
+        """Whether this process is at work on a folder."""
+        return folder in self._claims
+
+    def tell(self, folder: Path, **status: object) -> None:
+        """Note what this process is at in a folder that it works on; others read it, see `claims`."""
+        if folder in self._claims:
+            self._claims[folder].tell(**status)
 
     def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
@@ -134,7 +138,57 @@ class Store:
         if self._make(folder, begun, waiting):
             # Only now: had we been killed before the rename, the state would be needed to go on.
             (folder / RESUME).unlink(missing_ok=True)
+            self._remove_trials(folder.name)
         return Stage(folder.name, folder)
+
+    def trials(self, key: str) -> Path:
+        """The folder of the learning rates that are tried for a stage, until the stage is there."""
+        return self.stages / f"{key}.search"
+
+    def trial(self, key: str, number: int) -> Path:
+        """The folder of one of them, which is whole once its `done.json` is there."""
+        return self.trials(key) / f"trial-{number:02d}"
+
+    def run_trial(
+        self, key: str, number: int, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]
+    ) -> Json | None:
+        """What came of a trial, doing `work` in its folder first if it is not there yet: what `work` returned.
+
+        Args:
+            key: of the stage.
+            number: of the trial, from 0.
+            work: as of `run`.
+            waiting: as of `run`.
+
+        Returns:
+            None where the stage is there, or was published meanwhile by another process, which then removed the trials.
+
+        Raises:
+            Taken: another process is at work on it, and this store does not wait.
+        """
+        folder = self.trial(key, number)
+
+        def begun(part: Path) -> Mapping[str, object]:
+            if self.find(key) is not None:
+                raise StoreError(f"{key} needs no trials any more")
+            return work(part)
+
+        try:
+            if self._make(folder, begun, waiting):
+                for path in folder.iterdir():  # only now, as in `run`
+                    if path.name != "done.json":
+                        _remove(path)
+            result: Json = read_json(folder / "done.json")
+            return result
+        except (OSError, SslcurrError) as error:
+            if isinstance(error, Interrupted) or self.find(key) is None:
+                raise
+            self._remove_trials(key)
+            return None
+
+    def _remove_trials(self, key: str) -> None:
+        """Delete the trials of a stage that is there."""
+        shutil.rmtree(self.trials(key), ignore_errors=True)
 
     def _make(self, folder: Path, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]) -> bool:
         """Do `work` under a claim and publish its part with what it returned as `done.json`; False if that is there."""
@@ -142,7 +196,7 @@ class Store:
             with self._claimed(folder, waiting) as claim:
                 if (folder / "done.json").is_file():  # finished while we waited
                     return False
-                self._claims[folder.name] = claim
+                self._claims[folder] = claim
                 try:
                     write_json(claim.part / "done.json", work(claim.part))
                     claim.publish()
@@ -152,7 +206,7 @@ class Store:
                         raise
                     # Another process has taken the folder over: what went wrong here means nothing, its result counts.
                 finally:
-                    del self._claims[folder.name]
+                    del self._claims[folder]
         return False
 
     @contextmanager
@@ -284,9 +338,11 @@ class Store:
         paths = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                name = path.name.partition(".")[0]  # a folder, or its part, lock or owner
+                name = path.name.partition(".")[0]  # a folder, or its part, trials, lock or owner
                 needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in needed_names
-                if not needed and not is_claimed(folder / name):
+                trials = path.glob("*.owner.json") if path == self.trials(name) else ()
+                claimed = (folder / name, *(each.with_name(each.name.partition(".")[0]) for each in trials))
+                if not needed and not any(map(is_claimed, claimed)):
                     paths.append(path)
         return paths
 
@@ -295,10 +351,7 @@ class Store:
         freed = 0
         for path in paths:
             freed += size_of(path)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
         return freed
 
 
@@ -310,6 +363,13 @@ def now() -> str:
 def run_name(identity: Json) -> str:
     """The name of a run, from what identifies it: equal values are the same run."""
     return hash_of(identity)[:8]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _finished(folder: Path) -> list[Path]:
