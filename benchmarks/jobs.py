@@ -2,6 +2,7 @@
 
     python benchmarks/jobs.py measure --json FILE      # trains: some ten minutes, on a quiet machine
     python benchmarks/jobs.py schedule --json FILE     # nothing is trained
+    python benchmarks/jobs.py many --workers 20        # so many `sslcurr work` on one store: some minutes
 
 `measure`: the stages of a rank of 40 (test_resnet, 28 px) in one process with one thread, in one with all cores, and by
 `--jobs 2 --threads 1`, in turns, each in a store of its own with the images packed already. Times are from the first
@@ -13,6 +14,9 @@ program to simulated workers, each job taking as long as it has image passes. Th
 below which no order can be. The first is the larger of the longest chain and of all work through all workers. The
 second also counts how many jobs are ready: at any time no more run than could have begun by then (the leaves of the
 tree of those jobs), and jobs that cannot begin before some time and have so much after them fit in between, in rounds.
+
+`many`: workers that were forked from one process carry out one plan on one store. From their event logs: how often each
+stage was trained, and how long a worker had nothing to do while a job was ready that no worker had begun.
 """
 
 from __future__ import annotations
@@ -162,7 +166,7 @@ def overhead_of_scheduling(jobs: Sequence) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with Filling(AtOnce(), Store(Path(folder)), Reporter()) as filling:
+        with Filling(AtOnce, Store(Path(folder)), Reporter()) as filling:
             filling.add(jobs)
             filling.wait([job.name for job in jobs])
         return time.perf_counter() - began
@@ -256,13 +260,84 @@ def measure() -> dict:
     return {"seconds": times, "ratios": rows, "overhead_seconds": beside, "stages": num_stages, "command": list(RANK)}
 
 
+# ---- many workers on one store
+
+
+def many(num_workers: int) -> dict:
+    """So many workers on one plan of `RANK`."""
+    from sslcurr import Lab
+
+    options = {"dataset": "fashion", "backbone": "test_resnet", "stem": "imagenet", "image_size": 28, "epochs": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, threads=1, **options)
+        tasks = ("mocov2", "simclr", "rotation")
+        plan = lab.queue_rank(tasks, length=2, seeds=2)
+        began = time.time()
+        children = []
+        for _ in range(num_workers):
+            child = os.fork()
+            if not child:
+                Lab(folder, threads=1).work(until_idle=True)
+                os._exit(0)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        seconds = time.time() - began
+        jobs = json.loads(Path(plan.plan).read_text())["jobs"]
+        needs = {job["name"]: job.get("needs", []) for job in jobs}
+        logs = [[json.loads(line) for line in path.open()] for path in Path(folder, "log").glob("*.jsonl")]
+        failed = [code for code in codes if code]
+    done = [line["job"] for log in logs for line in log if line["event"] == "ended"]
+    times = idle_while_ready(logs, needs, began)
+    result = {
+        "workers": num_workers,
+        "workers_with_work": len(logs),
+        "failed_workers": len(failed),
+        "seconds": seconds,
+        "jobs": len(needs),
+        "done_once": sum(done.count(name) == 1 for name in needs),
+        "worker_seconds": sum(log[-1]["time"] - log[0]["time"] for log in logs),
+        "idle_while_ready_seconds": sum(times),
+        "longest_idle_while_ready_seconds": max(times, default=0.0),
+    }
+    print(json.dumps(result, indent=1))
+    return result
+
+
+def idle_while_ready(logs: list, needs: dict[str, list[str]], began: float) -> list[float]:
+    """For each job the seconds in which it was ready, nobody had begun it, and some worker had nothing to do."""
+    ended = {line["job"]: line["time"] for log in logs for line in log if line["event"] == "ended"}
+    begun: dict[str, float] = {}
+    busy = []  # of each worker: when it was at something
+    for log in logs:
+        spans, begin, job = [], 0.0, ""
+        for line in log:
+            if line["event"] == "begun":
+                begin, job = line["time"], line["job"]
+            elif line["event"] in ("ended", "found", "taken", "failed"):
+                spans.append((begin, line["time"]))
+                if line["event"] == "ended":
+                    begun[job] = begin
+        busy.append(spans)
+    times = []
+    for name, parents in needs.items():
+        ready = max((ended[parent] for parent in parents if parent in ended), default=None)
+        if ready is None:  # from the beginning, when workers only start
+            continue
+        waits = begun[name] - ready
+        covered = [sum(max(0.0, min(b, ready + waits) - max(a, ready)) for a, b in spans) for spans in busy]
+        times.append(max(0.0, waits - min(covered, default=0.0)))
+    return times
+
+
 def main() -> None:
     """Parse the command line, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "schedule"))
+    parser.add_argument("what", choices=("measure", "schedule", "many"))
+    parser.add_argument("--workers", type=int, default=20)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = measure() if arguments.what == "measure" else schedule()
+    ways = {"measure": measure, "schedule": schedule, "many": lambda: many(arguments.workers)}
+    found = ways[arguments.what]()
     records.write(arguments.json, f"jobs: {arguments.what}", found, packages=("torch", "timm"))
 
 

@@ -126,7 +126,7 @@ class Session:
         check_locks(store.root)
         if self.pooling.job_pool == "here" and (workers := self._num_workers()) > 1:
             use_threads(threads_of_each(self.runtime.threads, workers))  # so that what is done here has the same bits
-        return Filling(make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
+        return Filling(lambda: make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
 
     def plots(self) -> Path | None:
         """The folder for charts, made if it is not there.

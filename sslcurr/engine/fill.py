@@ -29,7 +29,7 @@ class Filling:
     """Hands jobs to a pool, the longest rest first, and keeps what came of them.
 
     Args:
-        pool: carries them out.
+        make_pool: makes what carries them out, when the first job is to be done.
         store: holds the results; other processes may fill it too.
         report: hears of the progress.
         plan: by which other processes help.
@@ -37,17 +37,24 @@ class Filling:
     """
 
     def __init__(
-        self, pool: Pool, store: Store, report: Reporter, *, plan: Plan | None = None, retries_failed: bool = True
+        self,
+        make_pool: Callable[[], Pool],
+        store: Store,
+        report: Reporter,
+        *,
+        plan: Plan | None = None,
+        retries_failed: bool = True,
     ) -> None:
-        self.pool = pool
+        self.make_pool = make_pool
+        self.pool: Pool | None = None
         self.store = store
         self.report = report
         self.plan = plan
         self.retries_failed = retries_failed
         self.graph = Graph()
         self.done_here: set[str] = set()
-        self.state = PoolState(workers=[WorkerState(name) for name in pool.names])
-        self.log = EventLog(store.root / "log", pool.names)
+        self.state = PoolState()
+        self.log = EventLog(store.root / "log")
         self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
         self._losses: dict[str, int] = {}
         self._told = 0.0
@@ -61,12 +68,14 @@ class Filling:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.report.pool_ends()
+        self.log.close()
+        if self.pool is None:
+            return
         try:
             if isinstance(error, Exception) and not isinstance(error, Interrupted):
                 self.pool.cancel()  # what is being trained is saved, whatever went wrong
         finally:
             self.pool.close()
-            self.log.close()
 
     def add(self, jobs: Iterable[Job]) -> None:
         """More jobs, each after those that it needs."""
@@ -99,12 +108,9 @@ class Filling:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Carry out jobs until `is_over`; errors as of `wait`."""
-        if is_over():
-            return
         with stop_signals() as stop:
             while not is_over():
                 self.turn(stop)
-        self._tell(at_once=True)
 
     def failure(self, name: str) -> Failed | None:
         """Why a job could not be done, if so."""
@@ -117,10 +123,19 @@ class Filling:
         if stop.signal:
             self._stop(stop.signal)
         self._look_elsewhere()
-        while self.pool.free() and (job := self._next()) is not None:
+        while (self.pool is None or self.pool.free()) and (job := self._next()) is not None:
+            if self.pool is None:
+                self.graph.put_back(job.name)
+                self.pool = self.make_pool()
+                self.state.workers = [WorkerState(name) for name in self.pool.names]
+                continue
             worker = self.pool.submit(job)
-            self.state.workers[worker] = WorkerState(self.pool.names[worker], job.title)
-            self.log.write("begun", worker, job.name, self.graph.num_ready)
+            name = self.pool.names[worker]
+            self.state.workers[worker] = WorkerState(name, job.title)
+            self.log.write("begun", name, job.name, self.graph.num_ready)
+        if self.pool is None:
+            time.sleep(TURN_SECONDS)
+            return
         for event in self.pool.events(TURN_SECONDS):
             self._hear(event)
         self._tell()
@@ -164,7 +179,8 @@ class Filling:
             self.report.note(event.text)
             return
         self.state.workers[event.worker] = WorkerState(state.name)
-        self.log.write(event.what, event.worker, name, self.graph.num_ready)
+        found = event.what == "ended" and not event.done_here  # another process was quicker
+        self.log.write("found" if found else event.what, state.name, name, self.graph.num_ready)
         if event.what == "ended":
             if event.done_here:
                 self.done_here.add(name)
@@ -205,7 +221,8 @@ class Filling:
             self.report.note(
                 f"stopping: {counted(at_work, 'job')} at work; the same signal again does not wait for them"
             )
-        saved = sum(event.what == "stopped" for event in self.pool.cancel())
+        events = self.pool.cancel() if self.pool is not None else []
+        saved = sum(event.what == "stopped" for event in events)
         raise Interrupted(
             f"{counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved half-way",
             "run the same command again to go on from there",
@@ -214,9 +231,9 @@ class Filling:
 
     # ---- progress
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def _tell(self) -> None:
         now = time.monotonic()
-        if now - self._told < TURN_SECONDS and not at_once:
+        if now - self._told < TURN_SECONDS:
             return
         self._told = now
         state, graph = self.state, self.graph
@@ -242,20 +259,18 @@ class EventLog:
 
     Args:
         folder: of the store; each process writes a file of its own.
-        names: of the workers.
     """
 
-    def __init__(self, folder: Path, names: Collection[str]) -> None:
-        self.names = list(names)
+    def __init__(self, folder: Path) -> None:
         self.path = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.jsonl"
         self._file: int | None = None
 
-    def write(self, what: str, worker: int, job: str, num_ready: int) -> None:
+    def write(self, what: str, worker: str, job: str, num_ready: int) -> None:
         """A line; `num_ready` jobs wait for a worker."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        line = {"time": time.time(), "event": what, "worker": self.names[worker], "job": job, "ready": num_ready}
+        line = {"time": time.time(), "event": what, "worker": worker, "job": job, "ready": num_ready}
         os.write(self._file, f"{json.dumps(line)}\n".encode())
 
     def close(self) -> None:

@@ -79,8 +79,11 @@ def num_gpus(device: str) -> int:
 
 
 def num_workers(pooling: Pooling, device: str) -> int:
-    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores."""
-    if pooling.jobs != "auto":
+    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores.
+
+    With several for each GPU, and no number, it is `auto`.
+    """
+    if pooling.jobs != "auto" and (pooling.jobs, pooling.per_gpu > 1) != (1, True):
         return int(pooling.jobs)
     gpus = num_gpus(device)
     return gpus * pooling.per_gpu if gpus else max(1, num_cores() // 2)

@@ -207,7 +207,7 @@ def job(name, *needs):
 
 def filled(pool, store, *jobs, report=None, **how):
     """What became of jobs in a pool."""
-    with Filling(pool, store, report or Reporter(), **how) as filling:
+    with Filling(lambda: pool, store, report or Reporter(), **how) as filling:
         filling.add(jobs)
         filling.wait([each.name for each in jobs])
     return filling
