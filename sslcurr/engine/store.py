@@ -217,7 +217,21 @@ class Store:
 
     def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
         """Whether an analysis keyed by `inputs` is there."""
-        return (self.analyses / analysis_name(kind, inputs) / "done.json").is_file()
+        return self.has_named(analysis_name(kind, inputs))
+
+    def has_named(self, name: str) -> bool:
+        """Whether the analysis of that name, from `analysis_name`, is there."""
+        return (self.analyses / name / "done.json").is_file()
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete analyses that nobody needs any more; those that a process works on stay."""
+        for name in names:
+            if not is_claimed(self.analyses / name):
+                for path in self.analyses.glob(f"{name}*"):  # with its lock
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def all_analyses(self) -> list[Path]:
         """The folders of all finished analyses, oldest first."""
@@ -319,7 +333,7 @@ def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
 
 def portable(spec: StageSpec, root: Path) -> Json:
     """A stage as plain values for other machines: what lies in the store is named from the store."""
-    return {**to_dict(spec), "data": data_portable(spec.data, root), "source": _within(spec.source, root)}
+    return {**to_dict(spec), "data": data_portable(spec.data, root), "source": path_portable(spec.source, root)}
 
 
 def placed(plain: Json, root: Path) -> StageSpec:
@@ -327,29 +341,30 @@ def placed(plain: Json, root: Path) -> StageSpec:
 
     Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
     """
-    source = _placed(plain.get("source", ""), root, len(("imports", "name", "backbone.safetensors")))
+    source = path_placed(plain.get("source", ""), root, len(("imports", "name", "backbone.safetensors")))
     spec = stage_from_dict({**plain, "source": source})
-    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, root, len(("packs", "name")))))
+    return replace(spec, data=replace(spec.data, pack=path_placed(spec.data.pack, root, len(("packs", "name")))))
 
 
 def data_portable(data: DataSpec, root: Path) -> Json:
     """The images of a stage as plain values, as `portable`."""
-    return {**to_dict(data), "pack": _within(data.pack, root)}
+    return {**to_dict(data), "pack": path_portable(data.pack, root)}
 
 
 def data_placed(plain: Json, root: Path) -> DataSpec:
     """The images of a stage from plain values, as `placed`."""
-    return DataSpec(**{**plain, "pack": _placed(plain["pack"], root, len(("packs", "name")))})
+    return DataSpec(**{**plain, "pack": path_placed(plain["pack"], root, len(("packs", "name")))})
 
 
-def _within(path: str, root: Path) -> str:
-    """A path from the root of the store, where it lies below it."""
+def path_portable(path: str, root: Path) -> str:
+    """A path from the root of the store, where it is whole and lies below it."""
     whole = root.resolve()
     return str(Path(path).relative_to(whole)) if path and Path(path).is_relative_to(whole) else path
 
 
-def _placed(path: str, root: Path, num_parts: int) -> str:
-    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its end."""
+def path_placed(path: str, root: Path, num_parts: int) -> str:
+    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its last
+    `num_parts` parts."""
     if not path:
         return path
     whole = root.resolve() / path  # itself, where it is absolute
