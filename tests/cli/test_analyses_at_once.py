@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from sslcurr.analysis.evaluation import attention, distances, embedding, features, scores, similarity
+from sslcurr.engine.dataset import packed_placed, packed_portable
+from sslcurr.engine.models import model_placed, model_portable, models_from
 from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.here import HerePool
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Store, data_portable
+from sslcurr.spec.stage import hash_of
 from sslcurr.testing.subject import write_images
 from tests.conftest import QUICK, Command
 
@@ -43,26 +46,24 @@ def masks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with rotation at two seeds, each fine-tuned."""
+    """A store with rotation, fine-tuned."""
     command = Command(tmp_path_factory.mktemp("trained") / "runs")
-    for seed in ("0", "1"):
-        command.json("chain", "rotation", "--dataset", str(images), *QUICK, "--seed", seed)
+    command.json("chain", "rotation", "--dataset", str(images), *QUICK)
     return command.runs
 
 
 @pytest.fixture(scope="module")
 def commands(trained: Path, images: Path, masks: Path, folder: Path) -> dict[str, tuple[str, ...]]:
     """What is asked for, by what it shows."""
-    keys = {(stage.spec.task, stage.spec.seed): stage.key for stage in Store(trained).all()}
-    a, b = keys["rotation", 0], keys["rotation", 1]
-    tuned = [keys["classification", seed] for seed in (0, 1)]
+    keys = {stage.spec.task: stage.key for stage in Store(trained).all()}
+    a, b = keys["rotation"], keys["classification"]
     sets = (str(images), str(folder), str(images))
     return {
         "cka by batches": ("cka", a, b, "--split", "all", "--batch-size", "4"),
         "cka of which the first batch comes first": ("cka", a, "random", "--split", "all", "--kernel", "rbf"),
         "fid": ("fid", *sets, "--models", a, "random", "--image-size", "16", "--halves", "2"),
-        "probe": ("probe", a, b, "random", "--projection", "pca"),
-        "attend": ("attend", *tuned, "--masks", str(masks)),
+        "probe": ("probe", a, "random", "--layers", "pooled", "--projection", "pca"),
+        "attend": ("attend", b, "--masks", str(masks)),
     }
 
 
@@ -125,3 +126,25 @@ def test_results_of_several_processes_are_those_of_one(trained, commands, worker
     monkeypatch.undo()
     assert (result.exit_code, result.stderr) == (1, alone(*cka).stderr)
     assert "no layer is named 'layer9'" in result.stderr
+
+
+def test_models_and_images_are_found_in_a_store_that_lies_elsewhere(trained, tmp_path):
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    store = Store(trained)
+    stage = store.all()[0]
+    own = Path(shutil.copy(stage.weights, tmp_path / "own.safetensors"))
+    in_store, outside, untrained = models = models_from([stage.key, str(own), "random"], store, seed=3)
+    plain = [json.loads(json.dumps(model_portable(model, trained))) for model in models]
+    assert [model_placed(each, trained) for each in plain] == models
+    shutil.move(trained / "stages", tmp_path / "stages")  # what it names is there only
+    try:
+        placed = [model_placed(each, moved) for each in plain]
+    finally:
+        shutil.move(tmp_path / "stages", trained / "stages")
+    assert [model.weights for model in placed] == [moved / "stages" / stage.key / "backbone.safetensors", own, None]
+    assert [model.identity for model in placed] == [model.identity for model in (in_store, outside, untrained)]
+    assert placed[0].stage == Store(moved).find(stage.key)
+    asked = {"images": data_portable(stage.spec.data, trained), "image_size": 16}
+    data = packed_placed(json.loads(json.dumps(packed_portable(packed_placed(asked, trained), trained))), moved)
+    assert hash_of(data.spec(1.0)) == hash_of(stage.spec.data)
+    assert (data.image_size, data.pack.folder.parent) == (16, moved / "packs")
