@@ -278,7 +278,21 @@ class Store:
 
     def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
         """Whether an analysis keyed by `inputs` is there."""
-        return (self.analyses / analysis_name(kind, inputs) / "done.json").is_file()
+        return self.has_named(analysis_name(kind, inputs))
+
+    def has_named(self, name: str) -> bool:
+        """Whether the analysis of that name, from `analysis_name`, is there."""
+        return (self.analyses / name / "done.json").is_file()
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete analyses that nobody needs any more; those that a process works on stay."""
+        for name in names:
+            if not is_claimed(self.analyses / name):
+                for path in self.analyses.glob(f"{name}*"):  # with its lock
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def all_analyses(self) -> list[Path]:
         """The folders of all finished analyses, oldest first."""
@@ -386,7 +400,7 @@ def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
 
 def portable(spec: StageSpec, store: Store) -> Json:
     """A stage as plain values for other machines: what lies in the store is named from the store."""
-    return {**plain_stage(spec), "data": data_portable(spec.data, store), "source": _within(spec.source, store.place)}
+    return {**plain_stage(spec), "data": data_portable(spec.data, store), "source": path_portable(spec.source, store)}
 
 
 def placed(plain: Json, store: Store) -> StageSpec:
@@ -394,32 +408,33 @@ def placed(plain: Json, store: Store) -> StageSpec:
 
     Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
     """
-    source = _placed(plain.get("source", ""), store.place, len(("imports", "name", "backbone.safetensors")))
+    source = path_placed(plain.get("source", ""), store, len(("imports", "name", "backbone.safetensors")))
     spec = stage_from_dict({**plain, "source": source})
-    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, store.place, len(PACK))))
+    return replace(spec, data=replace(spec.data, pack=path_placed(spec.data.pack, store, len(PACK))))
 
 
 def data_portable(data: DataSpec, store: Store) -> Json:
     """The images of a stage as plain values, as `portable`."""
-    return {**to_dict(data), "pack": _within(data.pack, store.place)}
+    return {**to_dict(data), "pack": path_portable(data.pack, store)}
 
 
 def data_placed(plain: Json, store: Store) -> DataSpec:
     """The images of a stage from plain values, as `placed`."""
-    return DataSpec(**{**plain, "pack": _placed(plain["pack"], store.place, len(PACK))})
+    return DataSpec(**{**plain, "pack": path_placed(plain["pack"], store, len(PACK))})
 
 
-def _within(path: str, place: Path) -> str:
-    """A path from the root of the store, where it lies below it."""
-    return path.removeprefix(f"{place}/")
+def path_portable(path: str, store: Store) -> str:
+    """A path from the root of the store, where it is whole and lies below it."""
+    return path.removeprefix(f"{store.place}/")
 
 
-def _placed(path: str, place: Path, num_parts: int) -> str:
-    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its end."""
+def path_placed(path: str, store: Store, num_parts: int) -> str:
+    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its last
+    `num_parts` parts."""
     if not path:
         return path
-    whole = place / path  # itself, where it is absolute
+    whole = store.place / path  # itself, where it is absolute
     if path.startswith("/") and not whole.exists():
-        moved = place.joinpath(*whole.parts[-num_parts:])
+        moved = store.place.joinpath(*whole.parts[-num_parts:])
         return str(moved if moved.exists() else whole)
     return str(whole)
