@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import threading
+import time
 from datetime import datetime
 
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
+from sslcurr.claims import Taken, claim
 from sslcurr.engine.run import run_stages
-from sslcurr.engine.store import Store, now
+from sslcurr.engine.store import Store, analysis_name, now
 from sslcurr.errors import StoreError
 from sslcurr.files import is_full_disk, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord, StageRecord
-from sslcurr.spec.stage import key_of
+from sslcurr.spec.stage import key_of, to_dict
 from tests.spec.test_spec import SPEC
 
 RECORD = StageRecord(
@@ -270,3 +273,71 @@ def test_a_damaged_run_or_result_is_named(tmp_path, damage):
         with pytest.raises(StoreError, match=rf"cannot read .*{place}/a\.json") as error:
             reading()
         assert error.value.hint.startswith("remove this file and run the command of that run again")
+
+
+# ---- several machines
+
+
+def silence(claim, minutes=1):
+    """The holder's machine sleeps, since so many minutes."""
+    claim._ended.set()
+    claim._thread.join()
+    os.utime(claim._file, (time.time() - 60 * minutes,) * 2)
+
+
+@pytest.mark.parametrize("writes", [True, False], ids=["writes into its part", "only returns"])
+def test_one_that_was_taken_over_goes_on_with_the_result_of_the_other(tmp_path, writes):
+    late, quick = Store(tmp_path), Store(tmp_path, lease=0.001)
+    folder = tmp_path / "stages" / key_of(SPEC)
+
+    def slow(part):
+        (part / "resume.pt").write_bytes(b"step 7")
+        silence(late._claims[folder])
+
+        def taken_over(other):
+            assert other != part
+            assert (other / "resume.pt").read_bytes() == b"step 7"
+            return work(other)
+
+        quick.run(SPEC, taken_over, silent)
+        if writes:
+            write_whole(part / "resume.pt", b"step 9")  # raises: the part is gone
+        return structs.replace(RECORD, seconds=99.0)
+
+    stage = late.run(SPEC, slow, silent)
+    assert stage.record.seconds == RECORD.seconds
+    assert (stage.folder / "backbone.safetensors").read_bytes() == b"weights"
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
+
+
+def test_a_store_that_does_not_wait_says_who_is_at_work(tmp_path):
+    busy, other = Store(tmp_path), Store(tmp_path, waits=False)
+
+    def working(part):
+        with pytest.raises(Taken, match=f"process {os.getpid()} on .* is at work"):
+            other.run(SPEC, lambda part: pytest.fail("done twice"), silent)
+        with pytest.raises(Taken):
+            busy_elsewhere.analysis("knn", {"a": 1}, lambda part: {})
+        return work(part)
+
+    busy_elsewhere = Store(tmp_path, waits=False)
+    with claim(tmp_path / "analyses" / analysis_name("knn", {"a": 1})):
+        busy.run(SPEC, working, silent)
+
+
+def test_a_stage_names_what_lies_in_its_store_from_there(tmp_path):
+    store = Store(tmp_path / "a")
+    pack, file = store.packs / "p-1", tmp_path / "elsewhere.pth"
+    pack.mkdir(parents=True)
+    file.touch()
+    spec = dataclasses.replace(SPEC, data=dataclasses.replace(SPEC.data, pack=str(pack)), source=str(file))
+    stage = store.run(spec, work, silent)
+    written = json.loads((stage.folder / "stage.json").read_text())
+    assert (written["data"]["pack"], written["source"]) == ("packs/p-1", str(file))
+    assert (stage.spec.data, stage.spec.source) == (spec.data, spec.source)
+    moved = Store((tmp_path / "a").rename(tmp_path / "b"))
+    assert moved.find(stage.key).spec.data.pack == str(moved.packs / "p-1")
+    # A version before wrote the whole path.
+    (moved.stages / stage.key / "stage.json").write_text(json.dumps(to_dict(spec)))
+    assert moved.find(stage.key).spec.data.pack == str(moved.packs / "p-1")
+    assert key_of(moved.find(stage.key).spec) == stage.key
