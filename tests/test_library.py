@@ -76,9 +76,9 @@ def test_options_are_those_of_requests_and_runtimes():
     from dataclasses import fields
 
     from sslcurr.spec.request import Request
-    from sslcurr.spec.runtime import Runtime
+    from sslcurr.spec.runtime import Pooling, Runtime
 
-    ours = {item.name for kind in (Request, Runtime) for item in fields(kind)}
+    ours = {item.name for kind in (Request, Runtime, Pooling) for item in fields(kind)}
     # What only a library caller that watches a training sets.
     assert ours - {"save_steps", "log_steps"} == option_names() - {"plot"}
 

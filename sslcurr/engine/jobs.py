@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from sslcurr import errors
-from sslcurr.claims import Taken
+from sslcurr.claims import Lost, Taken
 from sslcurr.engine.graph import Job
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.store import Store
@@ -33,6 +33,7 @@ class Work(Protocol):
 
         Raises:
             Taken: another process is at it, and the store does not wait.
+            Lost: another process has done it meanwhile.
             TrainingError: it cannot be done; other jobs go on.
         """
 
@@ -109,6 +110,8 @@ def carry_out(job: Job, store: Store, runtime: Runtime, report: Reporter, worker
             return Event(what="ended", worker=worker, job=job.name)
         with stop_signals(raises=True):  # a training saves first
             work.run(job, store, runtime, report)
+    except Lost:  # another process has done it
+        return Event(what="ended", worker=worker, job=job.name)
     except Taken as taken:
         return Event(what="taken", worker=worker, job=job.name, text=str(taken))
     except TrainingError as error:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sslcurr.claims import Lost, described_owner
+from sslcurr.claims import AGAIN, Lost, described_owner
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store, placed, portable
 from sslcurr.errors import StoreError, TrainingError
@@ -77,11 +76,8 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
 
     parent, key = parent_weights(spec, store), key_of(spec)
     report = Status(report, store, spec)
-    trained = False
 
     def work(part: Path) -> StageRecord:
-        nonlocal trained
-        trained = True
         write_trained_images(spec, part)
         if spec.search is None:
             return train(spec, key, part, parent, runtime, report)
@@ -95,7 +91,8 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
         owner = described_owner(store.stages / key)
         report.note(f"another process is training {spec.task} ({key}); waiting for it: {owner}")
 
-    return store.run(spec, work, waiting), trained
+    stage = store.run(spec, work, waiting)
+    return stage, store.has_made(stage.folder)
 
 
 class Status(Relay):
@@ -153,7 +150,9 @@ class StageWork:
     @staticmethod
     def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
         """Train it."""
-        train_or_wait(placed(job.arguments, store), store, runtime, report)
+        stage, trained = train_or_wait(placed(job.arguments, store), store, runtime, report)
+        if not trained:
+            raise Lost(f"{stage.key} was trained by another process", AGAIN)
 
 
 class TrialWork:
@@ -167,14 +166,17 @@ class TrialWork:
 
     @staticmethod
     def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
-        """Train it; a rate that fails is a result. A stage that another process has finished needs it no more."""
+        """Train it; a rate that fails is a result.
+
+        Raises:
+            Lost: another process has finished the stage, which needs it no more.
+        """
         from sslcurr.engine.lr_search import described_result, measure_of, tried
 
         spec = placed(job.arguments["stage"], store)
         number, status = job.arguments["number"], Status(report, store, spec)
-        with suppress(Lost):
-            result = tried(spec, key_of(spec), number, store, parent_weights(spec, store), runtime, status)
-            status.trial_ends(number, result.lr, described_result(result, measure_of(spec)))
+        result = tried(spec, key_of(spec), number, store, parent_weights(spec, store), runtime, status)
+        status.trial_ends(number, result.lr, described_result(result, measure_of(spec)))
 
 
 def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[StageSpec], float]) -> Iterable[Job]:

@@ -29,7 +29,7 @@ from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.progress import Reporter
 from sslcurr.spec.request import Request
-from sslcurr.spec.runtime import Runtime
+from sslcurr.spec.runtime import Pooling, Runtime
 from sslcurr.spec.stage import LrSearch, key_of
 from tests.cli.test_cli import start, wait_for
 from tests.conftest import Command
@@ -106,6 +106,7 @@ def test_the_command_leaves_out_what_other_tasks_were_asked_for():
         runs=Path("runs"),
         request=Request(dataset="images", seed=3, lr_pruner="asha", settings=tuple(settings)),
         runtime=Runtime(),
+        pooling=Pooling(),
         reporter=Reporter(),
         invocation=(),
     )
