@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +23,7 @@ from sslcurr.wording import counted
 TURN_SECONDS = 0.2  # of waiting for something to happen
 RETRY_SECONDS = 1.0  # until a job is tried again that another process is at
 MOST_LOSSES = 3  # workers that may die of one job
+MOST_MACHINES_LOST = 10  # that may be lost with one job: most are switched off by somebody, and do not die of it
 
 
 class Filling:
@@ -49,7 +50,7 @@ class Filling:
         self.state = PoolState(workers=[WorkerState(name) for name in pool.names])
         self.log = EventLog(store.root / "log", pool.names)
         self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
-        self._losses: dict[str, int] = {}
+        self._losses: dict[tuple[str, bool], int] = {}
         self._told = 0.0
         self._began = time.monotonic()
         self._cost_done = 0.0
@@ -110,6 +111,7 @@ class Filling:
         if stop.signal:
             self._stop(stop.signal)
         self._look_elsewhere()
+        self.state.workers += [WorkerState(name) for name in self.pool.names[len(self.state.workers) :]]
         while self.pool.free() and (job := self._next()) is not None:
             worker = self.pool.submit(job)
             self.state.workers[worker] = WorkerState(self.pool.names[worker], job.title)
@@ -156,7 +158,7 @@ class Filling:
         if event.what == "note":
             self.report.note(event.text)
             return
-        self.state.workers[event.worker] = WorkerState(state.name)
+        self.state.workers[event.worker] = WorkerState(self.pool.names[event.worker])
         self.log.write(event.what, event.worker, name, self.graph.num_ready)
         if event.what == "ended":
             if event.done_here:
@@ -175,17 +177,17 @@ class Filling:
         elif event.what == "stopped":
             raise Interrupted(event.text, event.hint, event.signal)
         else:
-            self._lose(name, event.text)
+            self._lose(name, event.text, by_machine=event.by_machine)
 
-    def _lose(self, name: str, reason: str) -> None:
-        """A worker died: the job is tried again, but not for ever."""
-        title = self.graph.jobs[name].title
-        self._losses[name] = self._losses.get(name, 0) + 1
-        if self._losses[name] < MOST_LOSSES:
+    def _lose(self, name: str, reason: str, *, by_machine: bool) -> None:
+        """A worker died, alone or with its machine: the job is tried again, but not for ever."""
+        title, most = self.graph.jobs[name].title, MOST_MACHINES_LOST if by_machine else MOST_LOSSES
+        losses = self._losses[name, by_machine] = self._losses.get((name, by_machine), 0) + 1
+        if losses < most:
             self.report.note(f"{title}: {reason}; it is tried again")
             self.graph.put_back(name)
             return
-        text = f"{reason}, {counted(MOST_LOSSES, 'time')}"
+        text = f"{reason}, {counted(most, 'time')}"
         self.report.note(f"{title}: {text}; it is given up")
         self.graph.fail(name, text, "was there enough memory? give fewer --jobs, or a smaller batch size")
 
@@ -230,11 +232,11 @@ class EventLog:
 
     Args:
         folder: of the store; each process writes a file of its own.
-        names: of the workers.
+        names: of the workers; a pool may add some.
     """
 
-    def __init__(self, folder: Path, names: Collection[str]) -> None:
-        self.names = list(names)
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.names = names
         self.path = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.jsonl"
         self._file: int | None = None
 
