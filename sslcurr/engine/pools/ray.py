@@ -39,7 +39,7 @@ from sslcurr.wording import counted, reason_of
 ASK_SECONDS = 1.0  # until an actor that died is asked again whether it is there
 LOOK_SECONDS = 10.0  # between two looks at how much room the cluster has
 PATIENCE_SECONDS = 30.0  # until it is said that no worker has begun
-NOTICE_SECONDS = 3.0  # in which Ray notices that the node of a dead actor is dead too
+NOTICE_SECONDS = 60.0  # in which Ray notices that the node of a dead actor is dead too
 OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster that is started here: next to nothing goes through it
 CPU_THREADS = 2  # of each worker without a GPU, where nobody says
 GPU_PARTS = 10_000  # Ray counts these parts of a GPU
@@ -165,6 +165,21 @@ class Board:
         return told
 
 
+@dataclass(frozen=True)
+class _Loss:
+    """A job whose worker is gone, until it is known whether its node is too.
+
+    Attributes:
+        job: its name.
+        seat: where it was.
+        deadline: when that is waited for no longer.
+    """
+
+    job: str
+    seat: Mapping[str, str]
+    deadline: float
+
+
 @dataclass
 class _Worker:
     """An actor and what it is at.
@@ -174,6 +189,7 @@ class _Worker:
         job: the name of its job.
         seat: where it is, as `Slot.ready` has it; None until it has answered.
         ask_at: when it is asked whether it is there; None where it need not be.
+        loss: what was lost with it last, while that is not told.
     """
 
     actor: Any
@@ -181,6 +197,7 @@ class _Worker:
     job: str | None = None
     seat: Mapping[str, str] | None = None
     ask_at: float | None = 0.0
+    loss: _Loss | None = None
 
 
 class RayPool:
@@ -311,7 +328,7 @@ class RayPool:
         events = []
         for answer in self._answered(list(asked), timeout):
             events += self._hear(asked[answer], answer)
-        return [*events, *self._told()]
+        return [*events, *self._losses(), *self._told()]
 
     def _look(self) -> None:
         """Ask workers whether they are there, and take more of them where the cluster has grown."""
@@ -346,14 +363,13 @@ class RayPool:
         except (RayTaskError, RuntimeEnvSetupError):
             raise
         except RayError as error:
-            seat, worker.seat, worker.ask_at = worker.seat, None, time.monotonic() + ASK_SECONDS
-            if job is None:
-                if isinstance(error, ActorDiedError):  # Ray starts it no more
-                    worker.actor = self._actor(number)
-                return []
-            lost = seat is not None and self._is_lost(seat["node"])
-            text = f"the node {seat['host']} was lost" if seat is not None and lost else "its worker was lost"
-            return [Event(what="lost", worker=number, job=job, text=text, by_machine=lost)]
+            now = time.monotonic()
+            if job is not None and worker.seat is not None:
+                worker.loss = _Loss(job, worker.seat, now + NOTICE_SECONDS)
+            elif isinstance(error, ActorDiedError):  # Ray starts it no more
+                worker.actor = self._actor(number)
+            worker.seat, worker.ask_at = None, now + ASK_SECONDS
+            return []
         event = msgspec.json.decode(encoded, type=Event)
         if job is None and event.what == "ended":
             self._seated(number, event.status)
@@ -371,14 +387,24 @@ class RayPool:
         gpus = f", GPU {seat['gpus']}" if seat["gpus"] else ""
         self.names[number] = f"worker {number + 1} ({seat['host']}{gpus})"
 
-    def _is_lost(self, node: str) -> bool:
-        """Whether a node is dead; the answer of a dead actor may come before Ray notices that its node is dead too."""
-        deadline = time.monotonic() + NOTICE_SECONDS
-        while any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes()):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        return True
+    def _losses(self) -> list[Event]:
+        """The jobs that were lost with their workers. Ray notices later that a node is dead, at the latest when it
+        starts the actor elsewhere."""
+        if not any(worker.loss for worker in self.workers):
+            return []
+        alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+        events = []
+        for number, worker in enumerate(self.workers):
+            loss = worker.loss
+            if loss is None:
+                continue
+            by_machine = loss.seat["node"] not in alive
+            is_known = by_machine or worker.seat is not None or self.is_cancelled or time.monotonic() > loss.deadline
+            if is_known:
+                worker.loss = None
+                text = f"the node {loss.seat['host']} was lost" if by_machine else "its worker was lost"
+                events.append(Event(what="lost", worker=number, job=loss.job, text=text, by_machine=by_machine))
+        return events
 
     def _told(self) -> list[Event]:
         """What the board has heard of the jobs at hand; whatever happens to it, the work goes on."""
@@ -434,10 +460,15 @@ def imported_ray(*, is_local: bool) -> Any:
     Raises:
         SpecError: it is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the default of later versions; else it warns
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of later versions; else it warns
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # lines that are not printed: of dead workers it tells on stdout
+    }
     if is_local:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system: no more than one machine
+        quiet["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on every system: 127.0.0.1 is the node's address
+    for name, value in quiet.items():  # read while it is imported, and by the processes that it starts
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
