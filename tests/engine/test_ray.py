@@ -21,7 +21,7 @@ from sslcurr.engine.fill import Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.pools import ray as pools
-from sslcurr.engine.pools.ray import RayPool, default_threads, gpu_share, room, uses_gpus
+from sslcurr.engine.pools.ray import RayPool, check_reachable, default_threads, gpu_share, room, uses_gpus
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError
 from sslcurr.progress import Reporter
@@ -43,6 +43,17 @@ def test_an_address_is_for_ray_alone(sslcurr):
     result = sslcurr("pretrain", "rotation", "--ray-address", "auto")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: --ray-address is not for --pool here\nhint: give --pool ray too\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_listens_is_said_at_once(address):
+    with pytest.raises(SpecError, match="no Ray cluster answers at "):
+        check_reachable(address)
+
+
+def test_other_addresses_are_left_to_ray():
+    for address in ("auto", "ray://127.0.0.1:1", "nowhere"):
+        check_reachable(address)
 
 
 SMALL, LARGE, GPUS = {"CPU": 4.0}, {"CPU": 9.0}, {"CPU": 16.0, "GPU": 2.0}
@@ -351,6 +362,24 @@ def is_below(number, ancestor):
     return False
 
 
+LOOPBACK_6 = "0000000000000000FFFF00000100007F"  # 127.0.0.1 as of IPv6, in the kernel's notation
+
+
+def listening(number):
+    """The addresses at which a process listens to TCP, in the kernel's notation."""
+    links = []
+    for name in os.listdir(f"/proc/{number}/fd"):
+        try:
+            links.append(os.readlink(f"/proc/{number}/fd/{name}"))
+        except OSError:  # closed meanwhile
+            continue
+    inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{number}/net/{table}") as file:
+            rows = [line.split() for line in file][1:]
+        yield from (row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes)
+
+
 class Run:
     """A rank of three tasks, alone and in pairs: 19 stages."""
 
@@ -408,8 +437,7 @@ def without_invocation(text):
 def mark(monkeypatch):
     """A variable of the environment for all processes of a test; ends what is left of them."""
     monkeypatch.setenv(OURS, str(time.time_ns()))
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # 127.0.0.1
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # whatever this machine's user has set up
     variable = f"{OURS}={os.environ[OURS]}"
     yield variable
     for number in processes_with(variable):
@@ -417,8 +445,10 @@ def mark(monkeypatch):
 
 
 @pytest.fixture
-def cluster(mark):
+def cluster(mark, monkeypatch):
     """Two nodes of one core each on this machine; the head first."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # for the command, and the nodes' processes
+    monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)  # for this process: 127.0.0.1
     from ray.cluster_utils import Cluster
 
     for left in reversed(range(STARTS)):
@@ -487,6 +517,9 @@ def test_ctrl_c_on_a_cluster_of_our_own_saves_and_leaves_no_process(folder, tmp_
     run = Run(folder, tmp_path / "ray", 60, "--pool", "ray", "--jobs", "2")
     run.start()
     wait_for(lambda: run.num_ended() >= 1 and run.is_training())
+    addresses = {address for number in processes_with(mark) for address in listening(number)}
+    assert addresses <= {"0100007F", LOOPBACK_6}
+    assert addresses
     run.process.send_signal(signal.SIGINT)
     code, out, error = run.end()
     assert (code, out) == (130, ""), error

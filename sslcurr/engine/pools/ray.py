@@ -44,6 +44,12 @@ OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster that is started here: next to n
 CPU_THREADS = 2  # of each worker without a GPU, where nobody says
 GPU_PARTS = 10_000  # Ray counts these parts of a GPU
 MOST_NOTES = 1000  # that wait to be read
+REACH_SECONDS = 10.0  # in which the port of a cluster must answer; Ray itself tries for minutes
+LOOPBACK = ("127.0.0.1", "::1")
+CONNECT_HINT = (
+    "run the command on a node of the cluster (ray start --address=HEAD:PORT), with the same versions of Python and "
+    "Ray, and the same RAY_AUTH_MODE"
+)
 
 
 class Slot:
@@ -256,6 +262,7 @@ class RayPool:
         if self.address is not None:
             if ":" in runtime.device:
                 raise SpecError(f"a Ray cluster chooses the GPUs, not --device {runtime.device}", "give --device auto")
+            check_reachable(self.address)
             self.ray.init(address=self.address, **how)
             return
         gpus = visible_gpus(runtime.device)
@@ -268,6 +275,11 @@ class RayPool:
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **how,
+            )
+        if any(node["NodeManagerAddress"] not in LOOPBACK for node in self.ray.nodes()):
+            self.report.note(  # where a program had imported Ray before
+                "Ray listens to the network of this machine; RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the environment of "
+                "the program keeps it to the machine"
             )
 
     def _nodes(self) -> list[Mapping[str, float]]:
@@ -496,11 +508,22 @@ class _Connecting:
                 f"Ray does not start on this machine: {reason}",
                 "a busy machine may be too slow for its time limits: try again, or give --pool here --jobs N",
             ) from error
-        raise SpecError(
-            f"cannot connect to the Ray cluster {self.address}: {reason}",
-            "run the command on a node of the cluster (ray start --address=HEAD:PORT), with the same versions of "
-            "Python and Ray, and the same RAY_AUTH_MODE",
-        ) from error
+        raise SpecError(f"cannot connect to the Ray cluster {self.address}: {reason}", CONNECT_HINT) from error
+
+
+def check_reachable(address: str) -> None:
+    """See that something listens at HOST:PORT; another form of address is left to Ray.
+
+    Raises:
+        SpecError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise SpecError(f"no Ray cluster answers at {address}: {reason_of(error)}", CONNECT_HINT) from error
 
 
 @contextmanager
