@@ -30,7 +30,7 @@ from sslcurr.wording import duration
 
 LEASE = 10.0
 """Minutes without a heartbeat after which a folder may be taken over."""
-BEAT = 10.0  # seconds between two heartbeats, a sixth of the lease at most
+BEAT = 5.0  # seconds between two heartbeats, a sixth of the lease at most
 OWNER_BYTES = 1024  # the owner's file is written over in place, so it has one length
 FIRST = ("resume.pt", "stage.json", "inputs.json")  # copied first when a folder is taken over
 AGAIN = "run the same command again: what is there is used"
@@ -103,8 +103,11 @@ class Claim:
         self._thread.start()
 
     def tell(self, **status: Any) -> None:
-        """Note what the process is at; others read it with the next heartbeat."""
+        """Note what the process is at; others read it with the next heartbeat, the first time at once."""
+        is_first = not self.owner.status
         self.owner.status.update(status)
+        if is_first:
+            self.beat()
 
     def beat(self) -> None:
         """Write the owner's file anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_type_hints
@@ -281,9 +281,13 @@ class Lab:
 
     def live(self) -> LiveDocument:
         """What all processes on the store are at."""
+        return next(self.looks())
+
+    def looks(self) -> Iterator[LiveDocument]:
+        """The same again and again, as often as it is asked for, without end."""
         from sslcurr.api import queues
 
-        return queues.Live(self._call(Options, {})[0]).document()
+        return queues.looks(self._call(Options, {})[0])
 
     # ---- clusters
 

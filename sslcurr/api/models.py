@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.probing.document import ProbeDocument
     from sslcurr.analysis.results.similarity.document import SimilarityDocument
     from sslcurr.engine.dataset import Data
+    from sslcurr.engine.graph import Job
     from sslcurr.engine.models import Model
     from sslcurr.engine.origin import Origin
     from sslcurr.engine.store import Stage, Store
@@ -44,7 +45,7 @@ def cka(
     Raises:
         SpecError: there is one checkpoint only, or a layer is unknown.
     """
-    from sslcurr.analysis.evaluation.similarity import CkaSettings, compare, document_of
+    from sslcurr.analysis.evaluation.similarity import CkaSettings, compare, document_of, similarity_jobs
     from sslcurr.engine.runs import record_analysis
 
     if len(checkpoints) < 2:
@@ -66,6 +67,7 @@ def cka(
     # Packed for the largest views that models were trained with, if any of them says so.
     size = max((model.image_size for model in models if model.image_size is not None), default=None)
     data = session.open_data(request.dataset, store, size, origin=_origin(session, models, checkpoints, store))
+    session.carry_out(store, lambda: similarity_jobs(models, data, settings, store, image_size=request.image_size))
     with session.reporter.counting("comparing") as progress:
         similarity = compare(
             models, data, settings, store, session.device, image_size=request.image_size, progress=progress
@@ -118,6 +120,13 @@ def fid(
     num = distances.common_number(opened[0], opened[1:], settings)
     title, *titles = distances.titles_of(names, opened)
     rows, used = [], []
+
+    def jobs() -> Iterator[Job]:
+        for extractor in extractors:
+            base, *compared = [packs.of(name, extractor) for name in names]
+            yield from distances.distances_jobs(extractor, base, compared, num, settings, store)
+
+    session.carry_out(store, jobs)
     for extractor in extractors:
         base, *compared = [packs.of(name, extractor) for name in names]
         with session.reporter.counting(f"features of {extractor.title}") as progress:
@@ -180,8 +189,8 @@ def probe(
     Raises:
         SpecError, DataError: a layer is unknown, or there are too few images.
     """
-    from sslcurr.analysis.evaluation.embedding import embedding_of
-    from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score
+    from sslcurr.analysis.evaluation.embedding import embedding_jobs, embedding_of
+    from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score, score_job
     from sslcurr.engine.runs import record_analysis
     from sslcurr.spec.stage import in_range
 
@@ -195,15 +204,21 @@ def probe(
     packs: list[Data] = []
     overlap: Overlap | UnsetType = UNSET
     for model in models:
-        data = session.open_data(request.dataset, store, model.image_size, origin=origin)
-        if not packs:
-            overlap = _overlap_of_probes(session, models, data, store)
-        scores, folder = score(
-            model, data, request.label_fraction, layers, store, session.device, image_size=request.image_size
-        )
+        packs.append(session.open_data(request.dataset, store, model.image_size, origin=origin))
+        if len(packs) == 1:
+            overlap = _overlap_of_probes(session, models, packs[0], store)
+    fraction, size = request.label_fraction, request.image_size
+
+    def jobs() -> Iterator[Job]:
+        for model, data in zip(models, packs, strict=True):
+            yield score_job(model, data, fraction, layers, store, image_size=size)
+            yield from [] if plane is None else embedding_jobs(model, data, plane, store, seed=request.seed)
+
+    session.carry_out(store, jobs)
+    for model, data in zip(models, packs, strict=True):
+        scores, folder = score(model, data, fraction, layers, store, session.device, image_size=size)
         rows.append(scores)
         folders.append(folder)
-        packs.append(data)
         if plane is not None:
             with session.reporter.counting(f"features of {model.title}") as progress:
                 embedding, needed = embedding_of(
@@ -215,9 +230,7 @@ def probe(
         session.reporter.note(remark)
     document = session.finished(
         structs.replace(
-            document_of(
-                rows, planes, dataset=packs[0].pack.name, label_fraction=request.label_fraction, seed=request.seed
-            ),
+            document_of(rows, planes, dataset=packs[0].pack.name, label_fraction=fraction, seed=request.seed),
             overlap=overlap,
         )
     )
@@ -263,7 +276,7 @@ def attend(
         SpecError, DataError: a name has no classes, a layer is unknown, no mask is known.
     """
     from sslcurr.analysis.evaluation import groups
-    from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention
+    from sslcurr.analysis.evaluation.attention import AttentionSettings, attention_job, measure_attention
     from sslcurr.engine.ancestry import Weights
     from sslcurr.engine.runs import record_analysis
 
@@ -275,10 +288,20 @@ def attend(
     named = [(stage.key, Weights(stage.key)) for stage in stages_of_all]
     packs = MaskedPacks(session, session.origin(named, store))
     overlap = _overlap_of_chains(session, chains, packs, store, split)
+    masks_of = {
+        title: groups.masks_of_split(stages[0].spec, packs.of(title, stages[0].spec), split, store, session.reporter)
+        for title, stages in chains.items()
+    }
+
+    def jobs() -> Iterator[Job]:
+        for title, stages in chains.items():
+            made = [attention_job(stage.spec, masks_of[title], settings) for stage in stages]
+            yield from [job for job in made if job is not None]
+
+    session.carry_out(store, jobs)
     rows, folders, every, shown = [], [], [], []
     for title, stages in chains.items():
-        data = packs.of(title, stages[0].spec)
-        masks = groups.masks_of_split(stages[0].spec, data, split, store, session.reporter)
+        masks = masks_of[title]
         with session.reporter.counting(f"maps of {title}") as progress:
             measured = [
                 measure_attention(stage, stage.spec, masks, settings, store, session.device, progress)

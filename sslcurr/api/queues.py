@@ -73,6 +73,8 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
 
     store = session.existing_store()
     plans, began = Plans(store), time.monotonic()
+    if not until_idle:
+        session.reporter.note(f"takes what commands plan on {store.root}, until Ctrl-C")
     with session.working(store) as filling:
 
         def is_over() -> bool:
@@ -100,39 +102,27 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
     )
 
 
-class Live:
-    """Looks at a store again and again; what was done at one look is not looked for at the next.
-
-    Args:
-        session: the call.
+def looks(session: Session) -> Iterator[LiveDocument]:
+    """What all processes on a store are at, again and again; what is done at one look is not looked for at the next.
 
     Raises:
         StoreError: there is no such store.
     """
+    from sslcurr.engine.graph import Graph
+    from sslcurr.engine.plans import Plans
 
-    def __init__(self, session: Session) -> None:
-        from sslcurr.engine.plans import Plans
-
-        self.session = session
-        self.store = session.existing_store()
-        self._plans = Plans(self.store)
-        self._graphs: dict[str, tuple[PlanFile, Graph]] = {}
-
-    def document(self) -> LiveDocument:
-        """What all processes are at now."""
-        from sslcurr.engine.graph import Graph
-
-        for plan in self._plans.changed():
-            self._graphs[plan.run] = (plan, Graph(plan.jobs))
-        active = list(self._active())
+    store = session.existing_store()
+    plans = Plans(store)
+    graphs: dict[str, tuple[PlanFile, Graph]] = {}
+    while True:
+        graphs |= {plan.run: (plan, Graph(plan.jobs)) for plan in plans.changed()}
+        graphs = {run: each for run, each in graphs.items() if store.plan(run).is_file()}  # others have ended
+        active = list(active_jobs(store))
         speed = sum(job.images_per_second or 0.0 for job in active)
-        plans = []
-        for run, (plan, graph) in list(self._graphs.items()):
-            if not self.store.plan(run).is_file():  # its command has ended
-                del self._graphs[run]
-                continue
-            mark_ended(graph, self.store)
-            plans.append(
+        rows = []
+        for run, (plan, graph) in graphs.items():
+            mark_ended(graph, store)
+            rows.append(
                 PlanProgress(
                     run=run,
                     command=plan.command,
@@ -142,27 +132,29 @@ class Live:
                     seconds_left=graph.cost_left() / speed if speed else None,
                 )
             )
-        return self.session.finished(LiveDocument(plans=plans, active=active))
+        yield session.finished(LiveDocument(plans=rows, active=active))
 
-    def _active(self) -> Iterator[ActiveJob]:
-        from sslcurr.claims import is_claimed, owner_of, silence
 
-        for folder in (self.store.stages, self.store.analyses, self.store.packs):
-            for path in sorted(folder.glob("*.owner.json")):
-                claimed = Path(str(path).removesuffix(".owner.json"))
-                owner, heard = owner_of(claimed), silence(claimed)
-                if owner is None or heard is None or owner.is_gone or not is_claimed(claimed):
-                    continue
-                status = owner.status
-                title = f"{status['tasks']}, seed {status['seed']}" if "tasks" in status else ""
-                yield ActiveJob(
-                    job=claimed.name,
-                    title=title,
-                    host=owner.host,
-                    pid=owner.pid,
-                    heard=round(heard, 1),
-                    step=status.get("step"),
-                    total_steps=status.get("total_steps"),
-                    epochs=status.get("epochs"),
-                    images_per_second=status.get("images_per_second"),
-                )
+def active_jobs(store: Store) -> Iterator[ActiveJob]:
+    """What processes are at, on any machine."""
+    from sslcurr.claims import is_claimed, owner_of, silence
+
+    for folder in (store.stages, store.analyses, store.packs):
+        for path in sorted([*folder.glob("*.owner.json"), *folder.glob("*.search/*.owner.json")]):
+            claimed = Path(str(path).removesuffix(".owner.json"))
+            owner, heard = owner_of(claimed), silence(claimed)
+            if owner is None or heard is None or owner.is_gone or not is_claimed(claimed):
+                continue
+            status = owner.status
+            title = f"{status['tasks']}, seed {status['seed']}" if "tasks" in status else ""
+            yield ActiveJob(
+                job=str(claimed.relative_to(folder)),
+                title=title,
+                host=owner.host,
+                pid=owner.pid,
+                heard=round(heard, 1),
+                step=status.get("step"),
+                total_steps=status.get("total_steps"),
+                epochs=status.get("epochs"),
+                images_per_second=status.get("images_per_second"),
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.ancestry import Weights
     from sslcurr.engine.dataset import Data
     from sslcurr.engine.fill import Filling
+    from sslcurr.engine.graph import Job
     from sslcurr.engine.models import Model
     from sslcurr.engine.origin import Origin
     from sslcurr.engine.plan import Planner
@@ -93,7 +94,7 @@ class Session:
         from sslcurr.engine.pool import POOLS
 
         make = POOLS.find(self.pooling.job_pool)
-        if self.pooling.job_pool == "here" and self._num_workers() == 1:
+        if self._is_alone:
             yield None
             return
         plan = Plan(run, self.invocation, store) if self.pooling.job_pool == "shared" and run else None
@@ -113,6 +114,31 @@ class Session:
         with self._filling(store, make, retries_failed=False) as filling:
             yield filling
 
+    def carry_out(self, store: Store, jobs: Callable[[], Iterable[Job]]) -> None:
+        """Do jobs in several processes, where that is asked for; else nothing, and `jobs` is not called.
+
+        What follows finds their results in the store.
+
+        Raises:
+            TrainingError: a job cannot be done.
+            SslcurrError: a job met a mistake, as it would be raised here.
+        """
+        from sslcurr.errors import TrainingError
+
+        with self.filling(store) as filling:
+            if filling is None:
+                return
+            filling.add(jobs())
+            filling.wait(filling.graph.jobs)
+            for name in filling.graph.jobs:
+                if (failed := filling.failure(name)) is not None:
+                    raise TrainingError(failed.reason, failed.hint)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether one job after the other is done in this process."""
+        return self.pooling.job_pool == "here" and self._num_workers() == 1
+
     def _num_workers(self) -> int:
         from sslcurr.engine.pool import num_workers
 
@@ -126,7 +152,7 @@ class Session:
         check_locks(store.root)
         if self.pooling.job_pool == "here" and (workers := self._num_workers()) > 1:
             use_threads(threads_of_each(self.runtime.threads, workers))  # so that what is done here has the same bits
-        return Filling(make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
+        return Filling(lambda: make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
 
     def plots(self) -> Path | None:
         """The folder for charts, made if it is not there.

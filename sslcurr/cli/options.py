@@ -228,7 +228,13 @@ class WorkerOptions(MachineOptions):
         ),
     ] = None
     per_gpu: Annotated[
-        int, _option(SEVERAL, "--per-gpu", "Workers that share a GPU, each with its part of the memory.", min=1)
+        int,
+        _option(
+            SEVERAL,
+            "--per-gpu",
+            "Workers that share a GPU, each with its part of the memory. Above 1 it implies --jobs auto.",
+            min=1,
+        ),
     ] = 1
     lease: Annotated[
         float,

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.progress import Reporter
+from sslcurr.progress import PoolState, Reporter
+from sslcurr.wording import counted, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,7 @@ class Lines(Reporter):
         self.files: list[Path] = []
         self.bar: Any = None
         self.task: Any = None
+        self.live: Any = None
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """Print the stage and its resolved settings, and open the bar."""
@@ -95,6 +97,24 @@ class Lines(Reporter):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+        self.pool_ends()
+
+    def pool(self, state: PoolState) -> None:
+        """Draw how far all jobs are, and a line for each worker, where there is a terminal."""
+        if not self.console.is_terminal:
+            return
+        if self.live is None:
+            from rich.live import Live
+
+            self.live = Live(console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+        self.live.update(drawn_pool(state), refresh=True)
+
+    def pool_ends(self) -> None:
+        """Wipe what was drawn of several jobs."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def wrote(self, path: Path) -> None:
         """Remember a requested file; the command names it below its tables."""
@@ -126,6 +146,30 @@ class Lines(Reporter):
         finally:
             if tasks:
                 bar.stop()
+
+
+def drawn_pool(state: PoolState) -> Any:
+    """How far all jobs are in a line, and below it a line for each worker."""
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    parts = [f"{state.done} of {counted(state.total, 'job')} done"]
+    parts += [f"{state.failed} failed"] if state.failed else []
+    parts += [f"{state.elsewhere} at other processes"] if state.elsewhere else []
+    parts += [f"about {duration(state.seconds_left)} left"] if state.seconds_left is not None else []
+    grid = Grid.grid(padding=(0, 2, 0, 0), expand=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True, justify="right")
+    for worker in state.workers:
+        share = worker.step / worker.total_steps if worker.total_steps else 0.0
+        epoch = f"epoch {share * worker.epochs:.1f} of {worker.epochs}" if worker.epochs else f"{share:.0%}"
+        speed = f"{worker.images_per_second:,.0f} images/s" if worker.images_per_second else ""
+        cells = (worker.name, worker.title or "waits", epoch if worker.total_steps else "", speed)
+        grid.add_row(*(Text(cell) for cell in cells))
+    return Group(Text(", ".join(parts)), grid)
 
 
 def _progress_bar(console: Console) -> Any:

@@ -11,7 +11,7 @@ import typer
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import DrawingOptions, MachineOptions
-from sslcurr.cli.terminal import print_path
+from sslcurr.cli.terminal import print_path, watch
 from sslcurr.errors import StoreError
 
 app = typer.Typer(invoke_without_command=True, help="List, show and remove the contents of the store.")
@@ -22,13 +22,27 @@ def list_runs(
     ctx: typer.Context,
     runs: RunsOption = Path("runs"),
     stages: Annotated[bool, typer.Option("--stages", help="List stages instead of runs.")] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Show what all processes are at, on any machine, until Ctrl-C. Once with --json, or in a pipe.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """List the runs (commands) of a store, or its stages."""
     if ctx.invoked_subcommand is None:
         options = MachineOptions(runs=runs, json=json)
         with options.lab() as lab:
-            output.show_document(lab.stages() if stages else lab.runs(), options)
+            if live:
+                looks = lab.looks()
+                if json or not sys.stdout.isatty():
+                    output.show_document(next(looks), options)
+                else:
+                    watch(looks)
+            else:
+                output.show_document(lab.stages() if stages else lab.runs(), options)
 
 
 @app.command()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sslcurr.analysis.results.document import Document
     from sslcurr.analysis.results.table import Table
 
 # Characters between two columns, and at the two ends of a row; a word of a name that is longer than this may be broken.
@@ -44,19 +46,36 @@ def print_path(text: str) -> None:
 def print_table(table: Table, *, stderr: bool = False) -> None:
     """A table with its title and notes."""
     out = console(stderr=stderr)
-    width = out.width if out.is_terminal else None
+    for part in _parts(table, out.width if out.is_terminal else None):
+        out.print(part)
+    if table.notes:
+        out.print()
+
+
+def watch(documents: Iterable[Document], seconds: float = 2.0) -> None:
+    """The tables of one document after the other in the same place of a terminal, each for so long."""
+    from rich.console import Group
+    from rich.live import Live
+
+    out = console()
+    with Live(console=out, auto_refresh=False) as live:
+        for document in documents:
+            parts = [part for table in document.tables() for part in _parts(table, out.width)]
+            live.update(Group(*parts), refresh=True)
+            time.sleep(seconds)
+
+
+def _parts(table: Table, width: int | None) -> Iterator[Any]:
+    """What is printed of a table, for a terminal of a width or (None) for a file."""
     if table.title:
-        out.print(_rich_text(table.title, "bold"))
+        yield _rich_text(table.title, "bold")
     grid = TextGrid.of(table)
-    if not out.is_terminal:
+    if width is None:
         grid.star()  # what is marked is bold in a terminal
     for columns, widths in grid.parts(width):
-        out.print(grid.drawn(columns, widths))
+        yield grid.drawn(columns, widths)
     for note in table.notes:
-        out.print(_rich_text(note, "red" if note.startswith("failed: ") else ""))
-    if not table.notes:
-        return
-    out.print()
+        yield _rich_text(note, "red" if note.startswith("failed: ") else "")
 
 
 @dataclass(frozen=True)

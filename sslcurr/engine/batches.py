@@ -39,13 +39,19 @@ class Feed:
 
     def _to_device(self) -> Tensor | None:
         images = self.selection.pack.images
-        if self.device.type != "cuda" or images.nbytes > DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+        if self.device.type != "cuda" or images.nbytes > DEVICE_SHARE * self._room():
             return None
         resident = torch.empty(images.shape, dtype=torch.uint8, device=self.device)
         for start in range(0, len(images), 4096):
             chunk = np.ascontiguousarray(images[start : start + 4096])
             resident[start : start + len(chunk)] = torch.from_numpy(chunk).to(self.device)
         return resident
+
+    def _room(self) -> float:
+        """Bytes of the GPU's memory that this process may still take: other workers may share the GPU."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        share = torch.cuda.get_per_process_memory_fraction(self.device)
+        return min(free, share * total - torch.cuda.memory_reserved(self.device))
 
     def images(self, rows: np.ndarray) -> Tensor:
         """[N, C, S, S] uint8 images of the pack's `rows` on the device."""

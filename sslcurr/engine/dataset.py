@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from sslcurr.data import masks
 from sslcurr.data.flaws import notes_on
 from sslcurr.data.masks import Mask
-from sslcurr.data.pack import Pack
+from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
 from sslcurr.data.sources.columns import Columns
 from sslcurr.data.split import SplitSettings, lacking_classes, lacking_sentence
 from sslcurr.engine.origin import named_images
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Store, data_placed, data_portable
 from sslcurr.errors import SpecError
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
@@ -61,6 +62,22 @@ class Data:
             pack=str(self.pack.folder.resolve()),
             request=self.request,
         )
+
+
+def packed_portable(data: Data, store: Store) -> Json:
+    """A packed data set as plain values for other processes; `root` is that of the store, which holds the pack."""
+    return {"images": data_portable(data.spec(1.0), store), "image_size": data.image_size}
+
+
+def packed_placed(plain: Json, store: Store) -> Data:
+    """A packed data set from plain values; without notes and masks.
+
+    Raises:
+        DataError: the pack is not there any more.
+    """
+    images = data_placed(plain["images"], store)
+    split = DataSettings(val=images.val, test=images.test, seed=images.split_seed)
+    return Data(load_pack(Path(images.pack)), plain["image_size"], split, (), {}, request=images.request)
 
 
 def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:

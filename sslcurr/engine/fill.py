@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +30,7 @@ class Filling:
     """Hands jobs to a pool, the longest rest first, and keeps what came of them.
 
     Args:
-        pool: carries them out.
+        make_pool: makes what carries them out, when the first job is to be done.
         store: holds the results; other processes may fill it too.
         report: hears of the progress.
         plan: by which other processes help.
@@ -38,17 +38,24 @@ class Filling:
     """
 
     def __init__(
-        self, pool: Pool, store: Store, report: Reporter, *, plan: Plan | None = None, retries_failed: bool = True
+        self,
+        make_pool: Callable[[], Pool],
+        store: Store,
+        report: Reporter,
+        *,
+        plan: Plan | None = None,
+        retries_failed: bool = True,
     ) -> None:
-        self.pool = pool
+        self.make_pool = make_pool
+        self.pool: Pool | None = None
         self.store = store
         self.report = report
         self.plan = plan
         self.retries_failed = retries_failed
         self.graph = Graph()
         self.done_here: set[str] = set()
-        self.state = PoolState(workers=[WorkerState(name) for name in pool.names])
-        self.log = EventLog(store.root / "log", pool.names)
+        self.state = PoolState()
+        self.log = EventLog(store.root / "log")
         self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
         self._losses: dict[tuple[str, bool], int] = {}
         self._told = 0.0
@@ -62,12 +69,14 @@ class Filling:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.report.pool_ends()
+        self.log.close()
+        if self.pool is None:
+            return
         try:
             if isinstance(error, Exception) and not isinstance(error, Interrupted):
                 self.pool.cancel()  # what is being trained is saved, whatever went wrong
         finally:
             self.pool.close()
-            self.log.close()
 
     def add(self, jobs: Iterable[Job]) -> None:
         """More jobs, each after those that it needs."""
@@ -89,16 +98,20 @@ class Filling:
             Interrupted: a signal asked to stop; all that was being trained is saved.
             SslcurrError: a job met a mistake that ends the command.
         """
-        self.run(lambda: all(self.graph.has_ended(name) for name in names))
+        left = list(names)
+
+        def is_over() -> bool:
+            while left and self.graph.has_ended(left[-1]):
+                left.pop()
+            return not left
+
+        self.run(is_over)
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Carry out jobs until `is_over`; errors as of `wait`."""
-        if is_over():
-            return
         with stop_signals() as stop:
             while not is_over():
                 self.turn(stop)
-        self._tell(at_once=True)
 
     def failure(self, name: str) -> Failed | None:
         """Why a job could not be done, if so."""
@@ -111,14 +124,31 @@ class Filling:
         if stop.signal:
             self._stop(stop.signal)
         self._look_elsewhere()
-        self.state.workers += [WorkerState(name) for name in self.pool.names[len(self.state.workers) :]]
-        while self.pool.free() and (job := self._next()) is not None:
+        while (self.pool is None or self.pool.free()) and (job := self._next()) is not None:
+            if self.pool is None:
+                self.graph.put_back(job.name)
+                self.pool = self.make_pool()
+                self._meet_workers()
+                continue
             worker = self.pool.submit(job)
-            self.state.workers[worker] = WorkerState(self.pool.names[worker], job.title)
-            self.log.write("begun", worker, job.name, self.graph.num_ready)
-        for event in self.pool.events(TURN_SECONDS):
+            name = self.pool.names[worker]
+            self.state.workers[worker] = WorkerState(name, job.title)
+            self.log.write("begun", name, job.name, self.graph.num_ready)
+        if self.pool is None:
+            time.sleep(TURN_SECONDS)
+            return
+        events = self.pool.events(TURN_SECONDS)
+        self._meet_workers()
+        for event in events:
             self._hear(event)
         self._tell()
+
+    def _meet_workers(self) -> None:
+        """Know all workers of the pool, and what they are called now."""
+        names = [] if self.pool is None else self.pool.names
+        self.state.workers += [WorkerState(name) for name in names[len(self.state.workers) :]]
+        for state, name in zip(self.state.workers, names, strict=True):
+            state.name = name
 
     def _next(self) -> Job | None:
         """The next job that is not done yet, and that no other process is known to be at."""
@@ -158,13 +188,16 @@ class Filling:
         if event.what == "note":
             self.report.note(event.text)
             return
-        self.state.workers[event.worker] = WorkerState(self.pool.names[event.worker])
-        self.log.write(event.what, event.worker, name, self.graph.num_ready)
+        self.state.workers[event.worker] = WorkerState(state.name)
+        found = event.what == "ended" and not event.done_here  # another process was quicker
+        self.log.write("found" if found else event.what, state.name, name, self.graph.num_ready)
         if event.what == "ended":
             if event.done_here:
                 self.done_here.add(name)
-                self.report.say(f"{self.graph.jobs[name].title}: done")
             self._end(name)
+            if event.done_here and self.graph.jobs[name].kind == "stage":
+                so_far = f"{len(self.graph.done)} of {counted(len(self.graph.jobs), 'job')} done"
+                self.report.say(f"{self.graph.jobs[name].title}: trained ({so_far})")
         elif event.what == "failed":
             self.store.note_failure(name, event.text, event.hint)
             self.graph.fail(name, event.text, event.hint)
@@ -194,19 +227,23 @@ class Filling:
     def _stop(self, signal: int) -> None:
         self.report.pool_ends()
         at_work = sum(bool(state.title) for state in self.state.workers)
-        self.report.note(f"stopping: {counted(at_work, 'job')} being saved; the same signal again stops at once")
-        saved = sum(event.what == "stopped" for event in self.pool.cancel())
+        if at_work:
+            self.report.note(
+                f"stopping: {counted(at_work, 'job')} at work; the same signal again does not wait for them"
+            )
+        events = self.pool.cancel() if self.pool is not None else []
+        saved = sum(event.what == "stopped" for event in events)
         raise Interrupted(
-            f"stopped; {counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved",
+            f"{counted(len(self.done_here), 'job')} done, {counted(saved, 'stage')} saved half-way",
             "run the same command again to go on from there",
             signal,
         )
 
     # ---- progress
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def _tell(self) -> None:
         now = time.monotonic()
-        if now - self._told < TURN_SECONDS and not at_once:
+        if now - self._told < TURN_SECONDS:
             return
         self._told = now
         state, graph = self.state, self.graph
@@ -232,20 +269,18 @@ class EventLog:
 
     Args:
         folder: of the store; each process writes a file of its own.
-        names: of the workers; a pool may add some.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.names = names
+    def __init__(self, folder: Path) -> None:
         self.path = folder / f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.jsonl"
         self._file: int | None = None
 
-    def write(self, what: str, worker: int, job: str, num_ready: int) -> None:
+    def write(self, what: str, worker: str, job: str, num_ready: int) -> None:
         """A line; `num_ready` jobs wait for a worker."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        line = {"time": time.time(), "event": what, "worker": self.names[worker], "job": job, "ready": num_ready}
+        line = {"time": time.time(), "event": what, "worker": worker, "job": job, "ready": num_ready}
         os.write(self._file, f"{json.dumps(line)}\n".encode())
 
     def close(self) -> None:

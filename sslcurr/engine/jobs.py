@@ -36,13 +36,27 @@ class Work(Protocol):
         """
 
 
+class AnalysisWork:
+    """For works whose jobs have the name of the analysis that they leave in the store."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether the analysis is there."""
+        return store.has_named(job.name)
+
+
 # As a table of plug-ins, "module:attribute": imported at the first job of the kind.
 KINDS = {
     "stage": "sslcurr.engine.run:StageWork",
-    "trial": "sslcurr.engine.lr_search:TrialWork",
+    "trial": "sslcurr.engine.run:TrialWork",
     "report": "sslcurr.analysis.evaluation.classifier:ReportWork",
     "probe": "sslcurr.analysis.evaluation.classifier:ProbeWork",
     "attention": "sslcurr.analysis.evaluation.attention:AttentionWork",
+    "scores": "sslcurr.analysis.evaluation.scores:ScoresWork",
+    "features": "sslcurr.analysis.evaluation.features:FeaturesWork",
+    "embedding": "sslcurr.analysis.evaluation.embedding:EmbeddingWork",
+    "distances": "sslcurr.analysis.evaluation.distances:DistancesWork",
+    "similarity": "sslcurr.analysis.evaluation.similarity:SimilarityWork",
 }
 
 

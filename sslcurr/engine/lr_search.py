@@ -2,6 +2,10 @@
 
 Section 3.1 of the study (arXiv 2112.12086) at every step of a chain. Optuna (https://optuna.org) draws, stops and keeps
 the trials; its journal lies in the stage's folder, so that a search goes on where it was stopped.
+
+Without a pruner no trial depends on another: each is made in a folder of its own under its own claim, by the process
+that trains the stage or by any other, and the study is told of them in the order of their numbers. A pruner compares a
+trial with those before it, so with one they are tried one after the other, in the stage's folder.
 """
 
 from __future__ import annotations
@@ -13,12 +17,17 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
+import msgspec
+
+from sslcurr.claims import AGAIN, Lost, described_owner
 from sslcurr.engine.log import read_rows
 from sslcurr.engine.plan import described_search
 from sslcurr.engine.selection import select
+from sslcurr.engine.store import Store
 from sslcurr.errors import TrainingError
 from sslcurr.files import read_json, write_json, write_whole
 from sslcurr.progress import Reporter
@@ -62,15 +71,47 @@ class TrialRow(TypedDict):
     reason: str
 
 
+class TrialResult(msgspec.Struct, kw_only=True):
+    """What came of a trial, as in its `done.json`.
+
+    Attributes:
+        number: of the trial, from 0.
+        lr: the learning rate.
+        state: `failed` where the loss was not finite or the embeddings collapsed.
+        values: the measure after each epoch.
+        losses: the validation loss after each epoch, None where it was not finite; empty where the loss of the
+            training is the measure.
+        seconds: of the training.
+        reason: why it failed.
+    """
+
+    number: int
+    lr: float
+    state: Literal["finished", "failed"]
+    values: list[float]
+    losses: list[float | None]
+    seconds: float
+    reason: str = ""
+
+    @property
+    def best(self) -> tuple[float, float | None]:
+        """The value that counts, and the validation loss of its epoch."""
+        if not self.losses:
+            return self.values[-1], None
+        losses = (math.inf if loss is None else loss for loss in self.losses)
+        value, negative = max(zip(self.values, (-loss for loss in losses), strict=True))
+        return value, -negative
+
+
 def search_lr(
-    spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
+    spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter, store: Store
 ) -> LrSearchResult:
-    """Try `spec.search.trials` learning rates in `part/search`, going on where an earlier process stopped.
+    """Try `spec.search.trials` learning rates, going on where an earlier process stopped.
 
     A pretext task is judged by its mean training loss in the last epoch of a trial, the lowest being best;
     classification by its best validation balanced accuracy, the lower validation loss deciding between equals. A
     learning rate at which the loss is not finite, or at which all embeddings become alike, has failed. Writes
-    `search.csv` beside the journal.
+    `search.csv` beside the journal, in `part/search`.
 
     Returns:
         `lr`, its `value` by the `measure`, and how many trials were `finished`, `pruned` and `failed`, in `seconds`.
@@ -78,6 +119,8 @@ def search_lr(
     Raises:
         TrainingError: not one trial ended with a finite value.
         Interrupted: a signal asked to stop; the trial's state is saved.
+        Taken: another process is at a trial, and the store does not wait.
+        Lost: another process has finished the stage.
     """
     assert spec.search is not None
     folder = part / FOLDER
@@ -88,9 +131,15 @@ def search_lr(
     measure = measure_of(spec)
     report.search_begins(spec, key, described_search(spec.search))
     began = time.monotonic()
+    independent = are_independent(spec, key, store)
+    if independent:
+        store.trials(key).mkdir(exist_ok=True)  # before the journal: `are_independent` knows this search by it
     with opened(spec, folder, measure) as study:
         while (trial := next_trial(study, spec)) is not None:
-            try_lr(trial, study, spec, key, folder, parent, runtime, report, measure)
+            if independent:
+                tell(study, trial, tried(spec, key, trial.number, store, parent, runtime, report), report, measure)
+            else:
+                try_lr(trial, study, spec, key, folder, parent, runtime, report, measure)
         rows = trial_rows(study, measure)
     for leftover in folder.glob("trial-*"):  # its result is in the study; the process was killed before it was removed
         shutil.rmtree(leftover)
@@ -121,6 +170,45 @@ def search_lr(
     write_rows(rows, folder / "search.csv")
     write_json(folder / "found.json", result)
     return result
+
+
+def are_independent(spec: StageSpec, key: str, store: Store) -> bool:
+    """Whether the trials of a stage are work of their own, which any process may do; False without a search.
+
+    A search that an earlier version began has its journal and no folder of trials: it goes on as it began.
+    """
+    if spec.search is None or spec.search.pruner != "none":
+        return False
+    return store.trials(key).is_dir() or not any(store.stages.glob(f"{key}.*part/{FOLDER}/study.log"))
+
+
+def tried(
+    spec: StageSpec, key: str, number: int, store: Store, parent: Path | None, runtime: Runtime, report: Reporter
+) -> TrialResult:
+    """What came of a trial that is work of its own; it is trained if no process has done it.
+
+    Raises:
+        Taken: another process is at it, and the store does not wait.
+        Lost: another process has finished the stage.
+        Interrupted: a signal asked to stop; its state is saved.
+    """
+    folder = store.trial(key, number)
+
+    def work(part: Path) -> Mapping[str, object]:
+        trial_report = TrialReporter(number, spec, part, report, measure_of(spec))
+        result: Mapping[str, object] = msgspec.to_builtins(
+            trained(rate_of(spec, number), key, parent, runtime, trial_report)
+        )
+        return result
+
+    def waiting() -> None:
+        owner = described_owner(folder)
+        report.note(f"another process tries learning rate {number + 1} of {spec.task} ({key}); waiting for it: {owner}")
+
+    plain = store.run_trial(key, number, work, waiting)
+    if plain is None:
+        raise Lost(f"{key} was finished by another process", AGAIN)
+    return msgspec.convert(plain, TrialResult)
 
 
 def measure_of(spec: StageSpec) -> str:
@@ -192,11 +280,34 @@ def next_trial(study: optuna.Study, spec: StageSpec) -> optuna.Trial | None:
     number = unfinished[0].number if unfinished else len(trials)
     if number == search.trials:
         return None
-    # Seeded for each trial: a search that goes on draws what it would have drawn without the stop.
-    study.sampler = optuna.samplers.RandomSampler(seed=seed_for(spec.seed, spec.parent, "lr", number) % 2**32)
+    study.sampler = sampler_of(spec, number)
     trial = optuna.Trial(study, unfinished[0]._trial_id) if unfinished else study.ask()
-    trial.suggest_float("lr", search.low, search.high, log=search.draw == "log")  # the same where it has one
+    draw(trial, search)  # the same where it has one
     return trial
+
+
+def rate_of(spec: StageSpec, number: int) -> float:
+    """The learning rate of a trial, from its number alone: that which the study draws for it."""
+    import optuna
+
+    assert spec.search is not None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return draw(optuna.create_study(sampler=sampler_of(spec, number)).ask(), spec.search)
+
+
+def sampler_of(spec: StageSpec, number: int) -> optuna.samplers.BaseSampler:
+    """What draws the learning rate of a trial.
+
+    Seeded for each trial: one that is drawn elsewhere, or again, is what it would have been.
+    """
+    import optuna
+
+    return optuna.samplers.RandomSampler(seed=seed_for(spec.seed, spec.parent, "lr", number) % 2**32)
+
+
+def draw(trial: optuna.Trial, search: LrSearch) -> float:
+    """The learning rate of a trial of Optuna's."""
+    return trial.suggest_float("lr", search.low, search.high, log=search.draw == "log")
 
 
 def try_lr(
@@ -210,80 +321,125 @@ def try_lr(
     report: Reporter,
     measure: str,
 ) -> None:
-    """Train one trial and tell the study how it went."""
+    """Train one trial in the stage's folder and tell the study how it went."""
     import optuna
-
-    from sslcurr.engine.train import train
 
     lr = trial.params["lr"]
     part = folder / f"trial-{trial.number:02d}"
     part.mkdir(exist_ok=True)
-    trial_report = TrialReporter(trial, spec, part, report, measure)
     try:
-        record = train(trial_of(spec, lr), key, part, parent, runtime, trial_report)
-        trial_report.check_collapse()
+        result = trained(lr, key, parent, runtime, PrunedTrialReporter(trial, spec, part, report, measure))
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         report.trial_ends(trial.number, lr, "stopped early")
-    except TrainingError as error:
-        trial.set_user_attr("reason", str(error))
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        report.trial_ends(trial.number, lr, f"failed: {error}")
     else:
-        values = trial_report.values()
-        if measure == "loss":
-            value = values[-1]
-        else:
-            value, loss = max(zip(values, (-v for v in trial_report.losses()), strict=True))
-            trial.set_user_attr("val_loss", -loss)
-        trial.set_user_attr("seconds", record.seconds)
-        study.tell(trial, value)
-        report.trial_ends(trial.number, lr, f"{measure.replace('_', ' ')} {value:.4g}")
+        tell(study, trial, result, report, measure)
     shutil.rmtree(part)
 
 
-class TrialReporter(Reporter):
-    """Receives the progress of a trial, and stops it when the study's pruner says so."""
+def trained(lr: float, key: str, parent: Path | None, runtime: Runtime, report: TrialReporter) -> TrialResult:
+    """Train a trial in the reporter's folder, going on where an earlier process stopped.
 
-    def __init__(self, trial: optuna.Trial, spec: StageSpec, part: Path, report: Reporter, measure: str) -> None:
-        self.trial = trial
+    Raises:
+        Interrupted: a signal asked to stop; its state is saved.
+    """
+    from sslcurr.engine.train import train
+
+    began, reason = time.monotonic(), ""
+    try:
+        seconds = train(trial_of(report.spec, lr), key, report.part, parent, runtime, report).seconds
+        report.check_collapse()
+    except TrainingError as error:
+        seconds, reason = round(time.monotonic() - began, 3), str(error)
+    return TrialResult(
+        number=report.number,
+        lr=lr,
+        state="failed" if reason else "finished",
+        values=report.values(),
+        losses=report.losses(),
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, result: TrialResult, report: Reporter, measure: str) -> None:
+    """Tell the study what came of a trial."""
+    import optuna
+
+    report_epochs(trial, result.values)
+    trial.set_user_attr("seconds", result.seconds)
+    if result.state == "failed":
+        trial.set_user_attr("reason", result.reason)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        value, val_loss = result.best
+        if val_loss is not None:
+            trial.set_user_attr("val_loss", val_loss)
+        study.tell(trial, value)
+    report.trial_ends(trial.number, result.lr, described_result(result, measure))
+
+
+def described_result(result: TrialResult, measure: str) -> str:
+    """What came of a trial, in a line."""
+    if result.state == "failed":
+        return f"failed: {result.reason}"
+    return f"{measure.replace('_', ' ')} {result.best[0]:.4g}"
+
+
+def report_epochs(trial: optuna.Trial, values: list[float]) -> None:
+    """Tell the study the measure after each epoch so far."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the study may know the first ones
+        for epoch, value in enumerate(values):
+            trial.report(value, step=epoch + 1)
+
+
+class TrialReporter(Reporter):
+    """Receives the progress of a trial in a folder, and reads from its log how good it is."""
+
+    def __init__(self, number: int, spec: StageSpec, part: Path, report: Reporter, measure: str) -> None:
+        self.number = number
         self.spec = spec
         self.part = part
         self.report = report
         self.measure = measure
+        self.epochs_done = 0
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """Report which learning rate is tried."""
         assert self.spec.search is not None
+        self.epochs_done = step * spec.training.epochs // total_steps
         num_trials = self.spec.search.trials
-        self.report.trial_begins(spec.task, self.trial.number, num_trials, spec.training.lr, total_steps, step)
+        self.report.trial_begins(spec.task, self.number, num_trials, spec.training.lr, total_steps, step)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Move the bar."""
         self.report.step_done(step, loss, images_per_second)
 
     def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Tell the study; raises TrialPruned when the learning rate is not worth going on with."""
-        import optuna
-
-        value = self.values()[-1]
-        if not math.isfinite(value):
-            return  # the loop says so itself, with the step
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an epoch done again after a resume was reported before
-            self.trial.report(value, step=epoch + 1)
-        assert self.spec.search is not None
-        if epoch + 1 < self.spec.search.epochs and self.trial.should_prune():
-            raise optuna.TrialPruned
+        """Count it."""
+        self.epochs_done = epoch + 1
 
     def values(self) -> list[float]:
-        """The measure after each epoch so far, read from the trial's log, so that a resume knows the earlier ones."""
+        """The measure after each epoch so far, read from the trial's log, so that a resume knows the earlier ones; one
+        that is not finite ends them, and the loop says so itself, with the step."""
+        if not self.epochs_done:
+            return []
         if self.measure != "loss":
-            return [float(row[self.measure]) for row in read_rows(self.part / "epochs.csv")]
-        losses: dict[int, list[float]] = {}
-        for row in read_rows(self.part / "metrics.csv"):
-            losses.setdefault(math.ceil(float(row["epoch"])), []).append(float(row["loss"]))
-        return [sum(each) / len(each) for each in losses.values()]
+            values = [float(row[self.measure]) for row in read_rows(self.part / "epochs.csv")]
+        else:
+            losses: dict[int, list[float]] = {}
+            for row in read_rows(self.part / "metrics.csv"):
+                losses.setdefault(math.ceil(float(row["epoch"])), []).append(float(row["loss"]))
+            values = [sum(each) / len(each) for each in losses.values()]
+        return list(takewhile(math.isfinite, values[: self.epochs_done]))
+
+    def losses(self) -> list[float | None]:
+        """The validation loss after each epoch, where a validation measure judges; None for one that is not finite."""
+        if self.measure == "loss" or not self.epochs_done:
+            return []
+        losses = [float(row["val_loss"]) for row in read_rows(self.part / "epochs.csv")]
+        return [loss if math.isfinite(loss) else None for loss in losses[: self.epochs_done]]
 
     def check_collapse(self) -> None:
         """Raise TrainingError where all embeddings became alike, for tasks whose loss is low then too."""
@@ -291,9 +447,26 @@ class TrialReporter(Reporter):
         if task_class(self.spec.task).collapses and float(row["feature_std"]) < COLLAPSED:
             raise TrainingError(f"the embeddings collapsed (feature_std {float(row['feature_std']):.2g})")
 
-    def losses(self) -> list[float]:
-        """The validation loss after each epoch."""
-        return [float(row["val_loss"]) for row in read_rows(self.part / "epochs.csv")]
+
+class PrunedTrialReporter(TrialReporter):
+    """Tells a study of each epoch too, and stops the trial when its pruner says so."""
+
+    def __init__(self, trial: optuna.Trial, spec: StageSpec, part: Path, report: Reporter, measure: str) -> None:
+        super().__init__(trial.number, spec, part, report, measure)
+        self.trial = trial
+
+    def epoch_done(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Tell the study; raises TrialPruned when the learning rate is not worth going on with."""
+        import optuna
+
+        super().epoch_done(epoch, metrics)
+        values = self.values()
+        if len(values) < self.epochs_done:
+            return
+        report_epochs(self.trial, values)
+        assert self.spec.search is not None
+        if self.epochs_done < self.spec.search.epochs and self.trial.should_prune():
+            raise optuna.TrialPruned
 
 
 def trial_rows(study: optuna.Study, measure: str) -> list[TrialRow]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypedDict
 from sslcurr.engine.ancestry import FILE_KEY, Weights
 from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
-from sslcurr.engine.store import Stage, Store
+from sslcurr.engine.store import Stage, Store, path_placed, path_portable
 from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
 from sslcurr.files import write_whole
-from sslcurr.spec.stage import BackboneSpec, Json
+from sslcurr.spec.stage import BackboneSpec, Json, part_from_dict, to_dict
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,9 +82,33 @@ class Model:
     @property
     def identity(self) -> dict[str, object]:
         """What analyses of it are keyed by, with the image size that they use."""
-        from sslcurr.spec.stage import to_dict
-
         return {"weights": self.digest, "backbone": to_dict(self.backbone)}
+
+
+def model_portable(model: Model, store: Store) -> Json:
+    """A model as plain values for other processes: weights that lie in the store are named from its root."""
+    return {
+        "title": model.title,
+        "backbone": to_dict(model.backbone),
+        "image_size": model.image_size,
+        "weights": "" if model.weights is None else path_portable(str(model.weights.resolve()), store),
+        "digest": model.digest,
+        "stage": None if model.stage is None else model.stage.key,
+        "seed": model.seed,
+    }
+
+
+def model_placed(plain: Json, store: Store) -> Model:
+    """A model from plain values, with the paths that it has on this machine."""
+    key, weights = plain["stage"], path_placed(plain["weights"], store, len(("stages", "key", "backbone.safetensors")))
+    return Model(
+        **{
+            **plain,
+            "backbone": part_from_dict(BackboneSpec, plain["backbone"]),
+            "weights": Path(weights) if weights else None,
+            "stage": None if key is None else Stage(key, store.stages / key),
+        }
+    )
 
 
 def parent_from(text: str | None, store: Store, backbone: str | None = None, stem: str | None = None) -> Parent:

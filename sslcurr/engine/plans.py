@@ -8,7 +8,7 @@ import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Store
-from sslcurr.files import read_as, write_json
+from sslcurr.files import read_as, write_whole
 
 
 class PlanFile(msgspec.Struct, kw_only=True):
@@ -48,7 +48,7 @@ class Plan:
         if len(self.jobs) > before:
             self.store.plans.mkdir(parents=True, exist_ok=True)
             content = PlanFile(run=self.run, command=self.command, jobs=list(self.jobs.values()))
-            write_json(self.store.plan(self.run), msgspec.to_builtins(content))
+            write_whole(self.store.plan(self.run), msgspec.json.encode(content))
 
     def knows(self, name: str) -> bool:
         """Whether a job was added."""

@@ -19,7 +19,7 @@ class Pool(Protocol):
     """Workers that carry out jobs on one store; made of what the command asks for.
 
     Attributes:
-        names: of the workers, such as `worker 1`; events name them by their place. More may come, at the end.
+        names: of the workers, such as `worker 1`; events name them by their place. They may change, and more come.
     """
 
     names: Sequence[str]
@@ -79,8 +79,11 @@ def num_gpus(device: str) -> int:
 
 
 def num_workers(pooling: Pooling, device: str) -> int:
-    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores."""
-    if pooling.jobs != "auto":
+    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores.
+
+    With several for each GPU, and no number, it is `auto`.
+    """
+    if pooling.jobs != "auto" and (pooling.jobs is not None or pooling.per_gpu == 1):
         return int(pooling.jobs or 1)
     gpus = num_gpus(device)
     return gpus * pooling.per_gpu if gpus else max(1, num_cores() // 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sslcurr.claims import described_owner
+from sslcurr.claims import Lost, described_owner
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store, placed, portable
 from sslcurr.errors import StoreError, TrainingError
@@ -75,7 +76,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
     from sslcurr.engine.train import train
 
     parent, key = parent_weights(spec, store), key_of(spec)
-    report = Status(report, store, key)
+    report = Status(report, store, spec)
     trained = False
 
     def work(part: Path) -> StageRecord:
@@ -86,7 +87,7 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
             return train(spec, key, part, parent, runtime, report)
         from sslcurr.engine.lr_search import search_lr
 
-        result = search_lr(spec, key, part, parent, runtime, report)
+        result = search_lr(spec, key, part, parent, runtime, report, store)
         chosen = replace(spec, search=None, training=replace(spec.training, lr=result["lr"]))
         return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(result))
 
@@ -98,23 +99,47 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
 
 
 class Status(Relay):
-    """Tells those who look at the store how far a stage is."""
+    """Tells those who look at the store how far a stage, or a learning rate that is tried for it, is."""
 
-    def __init__(self, report: Reporter, store: Store, key: str) -> None:
+    def __init__(self, report: Reporter, store: Store, spec: StageSpec) -> None:
         super().__init__(report)
         self.store = store
-        self.key = key
+        self.spec = spec
+        self.key = key_of(spec)
+        self.folder = store.stages / self.key
+
+    def _tell_begin(self, folder: Path, what: str, epochs: int, total_steps: int, step: int) -> None:
+        self.folder = folder
+        self.store.tell(folder, tasks=what, seed=self.spec.seed, step=step, total_steps=total_steps, epochs=epochs)
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """Tell what is trained."""
-        tasks, epochs = arrow(spec.tasks), spec.training.epochs
-        self.store.tell(self.key, tasks=tasks, seed=spec.seed, step=step, total_steps=total_steps, epochs=epochs)
+        folder = self.store.stages / self.key
+        self._tell_begin(folder, arrow(spec.tasks), spec.training.epochs, total_steps, step)
         super().stage_begins(spec, key, total_steps, step, settings)
+
+    def search_begins(self, spec: StageSpec, key: str, search: str) -> None:
+        """Tell for which stage a rate is looked for."""
+        self.store.tell(self.folder, tasks=arrow(spec.tasks), seed=spec.seed)
+        super().search_begins(spec, key, search)
+
+    def trial_begins(self, task: str, number: int, num_trials: int, lr: float, total_steps: int, step: int) -> None:
+        """Tell which rate is tried, in the trial's own claim where it has one."""
+        assert self.spec.search is not None
+        trial = self.store.trial(self.key, number)
+        folder = trial if self.store.is_at(trial) else self.store.stages / self.key
+        what = f"{arrow(self.spec.tasks)}, {_numbered(number, num_trials)}"
+        self._tell_begin(folder, what, self.spec.search.epochs, total_steps, step)
+        super().trial_begins(task, number, num_trials, lr, total_steps, step)
 
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         """Tell how far it is."""
-        self.store.tell(self.key, step=step, images_per_second=round(images_per_second, 1))
+        self.store.tell(self.folder, step=step, images_per_second=round(images_per_second, 1))
         super().step_done(step, loss, images_per_second)
+
+
+def _numbered(number: int, num_trials: int) -> str:
+    return f"learning rate {number + 1} of {num_trials}"
 
 
 class StageWork:
@@ -128,11 +153,32 @@ class StageWork:
     @staticmethod
     def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
         """Train it."""
-        train_or_wait(placed(job.arguments, store.root), store, runtime, report)
+        train_or_wait(placed(job.arguments, store), store, runtime, report)
+
+
+class TrialWork:
+    """The training of a learning rate that is tried for a stage: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether its result, or the stage, is in the store."""
+        key = job.name.partition(" ")[0]
+        return (store.trial(key, job.arguments["number"]) / "done.json").is_file() or store.find(key) is not None
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
+        """Train it; a rate that fails is a result. A stage that another process has finished needs it no more."""
+        from sslcurr.engine.lr_search import described_result, measure_of, tried
+
+        spec = placed(job.arguments["stage"], store)
+        number, status = job.arguments["number"], Status(report, store, spec)
+        with suppress(Lost):
+            result = tried(spec, key_of(spec), number, store, parent_weights(spec, store), runtime, status)
+            status.trial_ends(number, result.lr, described_result(result, measure_of(spec)))
 
 
 def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[StageSpec], float]) -> Iterable[Job]:
-    """Stages as jobs.
+    """Stages as jobs, each after the learning rates that are tried for it where these may be tried side by side.
 
     Args:
         specs: the stages, a parent before its children.
@@ -140,13 +186,35 @@ def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[Stage
         passes: image passes that a stage takes.
     """
     for spec in specs:
+        cost, arguments = passes(spec), portable(spec, store)
+        needs = () if spec.parent is None else (spec.parent,)
+        trials = []
+        if spec.search is not None:
+            from sslcurr.engine.lr_search import are_independent
+
+            if are_independent(spec, key_of(spec), store):
+                alone = passes(replace(spec, search=None))
+                num_trials = spec.search.trials
+                trials = [
+                    Job(
+                        name=f"{key_of(spec)} trial {number:02d}",
+                        kind="trial",
+                        title=f"{arrow(spec.tasks)}, seed {spec.seed}, {_numbered(number, num_trials)}",
+                        arguments={"stage": arguments, "number": number},
+                        needs=needs,
+                        cost=(cost - alone) / num_trials,
+                    )
+                    for number in range(num_trials)
+                ]
+                cost = alone
+        yield from trials
         yield Job(
             name=key_of(spec),
             kind="stage",
             title=f"{arrow(spec.tasks)}, seed {spec.seed}",
-            arguments=portable(spec, store.root),
-            needs=() if spec.parent is None else (spec.parent,),
-            cost=passes(spec),
+            arguments=arguments,
+            needs=(*needs, *(trial.name for trial in trials)),
+            cost=cost,
         )
 
 

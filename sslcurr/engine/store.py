@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
-from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, stage_from_dict, to_dict
+from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, plain_stage, stage_from_dict, to_dict
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
+PACK = ("packs", "name")  # the parts of the path of a pack within a store
 RUN_HINT = "remove this file and run the command of that run again: what was trained is kept"
 
 
@@ -44,7 +46,7 @@ class Stage:
     @property
     def spec(self) -> StageSpec:
         """The stage as requested."""
-        return placed(read_json(self.folder / "stage.json"), self.folder.parent.parent)
+        return placed(read_json(self.folder / "stage.json"), Store(self.folder.parent.parent))
 
 
 class Store:
@@ -61,11 +63,16 @@ class Store:
         self.root = root
         self.waits = waits
         self.lease = lease
-        self._claims: dict[str, Claim] = {}  # what this process is at work on, by the folder's name
+        self._claims: dict[Path, Claim] = {}  # what this process is at work on
         self.stages = root / "stages"
         self.analyses = root / "analyses"
         self.runs = root / "runs"
         self.results = root / "results"
+
+    @functools.cached_property
+    def place(self) -> Path:
+        """The root as a whole path, wherever the process goes."""
+        return self.root.resolve()
 
     @property
     def packs(self) -> Path:
@@ -104,10 +111,14 @@ class Store:
         """A claim on a stage, which holds its part, or None where another process is at work on it."""
         return claim(self.stages / key_of(spec), lease=self.lease)
 
-    def tell(self, key: str, **status: object) -> None:
-        """Note what this process is at in a stage that it works on; others read it, see `claims`."""
-        if key in self._claims:
-            self._claims[key].tell(**status)
+    def is_at(self, folder: Path) -> bool:
+        """Whether this process is at work on a folder."""
+        return folder in self._claims
+
+    def tell(self, folder: Path, **status: object) -> None:
+        """Note what this process is at in a folder that it works on; others read it, see `claims`."""
+        if folder in self._claims:
+            self._claims[folder].tell(**status)
 
     def run(self, spec: StageSpec, work: Callable[[Path], StageRecord], waiting: Callable[[], None]) -> Stage:
         """The stage of `spec`, doing `work` in its folder first if it is not there yet.
@@ -121,13 +132,63 @@ class Store:
         folder = self.stages / key_of(spec)
 
         def begun(part: Path) -> Json:
-            write_json(part / "stage.json", portable(spec, self.root))
+            write_json(part / "stage.json", portable(spec, self))
             return work(part).to_json()
 
         if self._make(folder, begun, waiting):
             # Only now: had we been killed before the rename, the state would be needed to go on.
             (folder / RESUME).unlink(missing_ok=True)
+            self._remove_trials(folder.name)
         return Stage(folder.name, folder)
+
+    def trials(self, key: str) -> Path:
+        """The folder of the learning rates that are tried for a stage, until the stage is there."""
+        return self.stages / f"{key}.search"
+
+    def trial(self, key: str, number: int) -> Path:
+        """The folder of one of them, which is whole once its `done.json` is there."""
+        return self.trials(key) / f"trial-{number:02d}"
+
+    def run_trial(
+        self, key: str, number: int, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]
+    ) -> Json | None:
+        """What came of a trial, doing `work` in its folder first if it is not there yet: what `work` returned.
+
+        Args:
+            key: of the stage.
+            number: of the trial, from 0.
+            work: as of `run`.
+            waiting: as of `run`.
+
+        Returns:
+            None where the stage is there, or was published meanwhile by another process, which then removed the trials.
+
+        Raises:
+            Taken: another process is at work on it, and this store does not wait.
+        """
+        folder = self.trial(key, number)
+
+        def begun(part: Path) -> Mapping[str, object]:
+            if self.find(key) is not None:
+                raise StoreError(f"{key} needs no trials any more")
+            return work(part)
+
+        try:
+            if self._make(folder, begun, waiting):
+                for path in folder.iterdir():  # only now, as in `run`
+                    if path.name != "done.json":
+                        _remove(path)
+            result: Json = read_json(folder / "done.json")
+            return result
+        except (OSError, SslcurrError) as error:
+            if isinstance(error, Interrupted) or self.find(key) is None:
+                raise
+            self._remove_trials(key)
+            return None
+
+    def _remove_trials(self, key: str) -> None:
+        """Delete the trials of a stage that is there."""
+        shutil.rmtree(self.trials(key), ignore_errors=True)
 
     def _make(self, folder: Path, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]) -> bool:
         """Do `work` under a claim and publish its part with what it returned as `done.json`; False if that is there."""
@@ -135,7 +196,7 @@ class Store:
             with self._claimed(folder, waiting) as claim:
                 if (folder / "done.json").is_file():  # finished while we waited
                     return False
-                self._claims[folder.name] = claim
+                self._claims[folder] = claim
                 try:
                     write_json(claim.part / "done.json", work(claim.part))
                     claim.publish()
@@ -145,7 +206,7 @@ class Store:
                         raise
                     # Another process has taken the folder over: what went wrong here means nothing, its result counts.
                 finally:
-                    del self._claims[folder.name]
+                    del self._claims[folder]
         return False
 
     @contextmanager
@@ -217,7 +278,21 @@ class Store:
 
     def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
         """Whether an analysis keyed by `inputs` is there."""
-        return (self.analyses / analysis_name(kind, inputs) / "done.json").is_file()
+        return self.has_named(analysis_name(kind, inputs))
+
+    def has_named(self, name: str) -> bool:
+        """Whether the analysis of that name, from `analysis_name`, is there."""
+        return (self.analyses / name / "done.json").is_file()
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete analyses that nobody needs any more; those that a process works on stay."""
+        for name in names:
+            if not is_claimed(self.analyses / name):
+                for path in self.analyses.glob(f"{name}*"):  # with its lock
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
 
     def all_analyses(self) -> list[Path]:
         """The folders of all finished analyses, oldest first."""
@@ -277,9 +352,11 @@ class Store:
         paths = []
         for folder in (self.stages, self.analyses, self.packs):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                name = path.name.partition(".")[0]  # a folder, or its part, lock or owner
+                name = path.name.partition(".")[0]  # a folder, or its part, trials, lock or owner
                 needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in needed_names
-                if not needed and not is_claimed(folder / name):
+                trials = path.glob("*.owner.json") if path == self.trials(name) else ()
+                claimed = (folder / name, *(each.with_name(each.name.partition(".")[0]) for each in trials))
+                if not needed and not any(map(is_claimed, claimed)):
                     paths.append(path)
         return paths
 
@@ -288,10 +365,7 @@ class Store:
         freed = 0
         for path in paths:
             freed += size_of(path)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
         return freed
 
 
@@ -303,6 +377,13 @@ def now() -> str:
 def run_name(identity: Json) -> str:
     """The name of a run, from what identifies it: equal values are the same run."""
     return hash_of(identity)[:8]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _finished(folder: Path) -> list[Path]:
@@ -317,41 +398,43 @@ def analysis_name(kind: str, inputs: Mapping[str, object]) -> str:
     return f"{kind}-{hash_of(inputs)[:KEY_CHARACTERS]}"
 
 
-def portable(spec: StageSpec, root: Path) -> Json:
+def portable(spec: StageSpec, store: Store) -> Json:
     """A stage as plain values for other machines: what lies in the store is named from the store."""
-    return {**to_dict(spec), "data": data_portable(spec.data, root), "source": _within(spec.source, root)}
+    return {**plain_stage(spec), "data": data_portable(spec.data, store), "source": path_portable(spec.source, store)}
 
 
-def placed(plain: Json, root: Path) -> StageSpec:
+def placed(plain: Json, store: Store) -> StageSpec:
     """A stage from plain values, with the paths that it has on this machine.
 
     Stages of versions before 0.2 name packs by the path they had; where that is gone, the store's pack is meant.
     """
-    source = _placed(plain.get("source", ""), root, len(("imports", "name", "backbone.safetensors")))
+    source = path_placed(plain.get("source", ""), store, len(("imports", "name", "backbone.safetensors")))
     spec = stage_from_dict({**plain, "source": source})
-    return replace(spec, data=replace(spec.data, pack=_placed(spec.data.pack, root, len(("packs", "name")))))
+    return replace(spec, data=replace(spec.data, pack=path_placed(spec.data.pack, store, len(PACK))))
 
 
-def data_portable(data: DataSpec, root: Path) -> Json:
+def data_portable(data: DataSpec, store: Store) -> Json:
     """The images of a stage as plain values, as `portable`."""
-    return {**to_dict(data), "pack": _within(data.pack, root)}
+    return {**to_dict(data), "pack": path_portable(data.pack, store)}
 
 
-def data_placed(plain: Json, root: Path) -> DataSpec:
+def data_placed(plain: Json, store: Store) -> DataSpec:
     """The images of a stage from plain values, as `placed`."""
-    return DataSpec(**{**plain, "pack": _placed(plain["pack"], root, len(("packs", "name")))})
+    return DataSpec(**{**plain, "pack": path_placed(plain["pack"], store, len(PACK))})
 
 
-def _within(path: str, root: Path) -> str:
-    """A path from the root of the store, where it lies below it."""
-    whole = root.resolve()
-    return str(Path(path).relative_to(whole)) if path and Path(path).is_relative_to(whole) else path
+def path_portable(path: str, store: Store) -> str:
+    """A path from the root of the store, where it is whole and lies below it."""
+    return path.removeprefix(f"{store.place}/")
 
 
-def _placed(path: str, root: Path, num_parts: int) -> str:
-    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its end."""
+def path_placed(path: str, store: Store, num_parts: int) -> str:
+    """A path from the root of the store as a whole path; one that is gone is looked for in the store by its last
+    `num_parts` parts."""
     if not path:
         return path
-    whole = root.resolve() / path  # itself, where it is absolute
-    moved = root.resolve().joinpath(*whole.parts[-num_parts:])
-    return str(moved if not whole.exists() and moved.exists() else whole)
+    whole = store.place / path  # itself, where it is absolute
+    if path.startswith("/") and not whole.exists():
+        moved = store.place.joinpath(*whole.parts[-num_parts:])
+        return str(moved if moved.exists() else whole)
+    return str(whole)

@@ -8,12 +8,13 @@ import json
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sslcurr.errors import SpecError, did_you_mean
 
 # Plain JSON values whose names are not ours: settings of a task, a document within a document, names of layers.
 Json = dict[str, Any]
+Part = TypeVar("Part")
 # Raise it only when the meaning of every key changes: all finished stages are lost to reuse by it.
 KEY_FORMAT = 1
 # Characters of a key in messages.
@@ -256,21 +257,31 @@ def to_dict(value: Any, *, for_key: bool = False) -> Any:
     return value
 
 
+def plain_stage(spec: StageSpec) -> Json:
+    """A whole stage as `to_dict` gives it; parts that thousands of stages share are one object, not to be changed."""
+    return {
+        item.name: _plain_of_same(_Same(getattr(spec, item.name)))
+        for item in dataclasses.fields(spec)
+        if item.metadata.get("stored", True)
+    }
+
+
 def stage_from_dict(record: Json) -> StageSpec:
     """The inverse of `to_dict` for a whole stage, as read from `stage.json`."""
-
-    def build(kind: Any, values: Json) -> Any:
-        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
     values = dict(record)
-    values["backbone"] = build(BackboneSpec, values["backbone"])
-    values["data"] = build(DataSpec, values["data"])
-    values["training"] = build(Training, values["training"])
+    values["backbone"] = part_from_dict(BackboneSpec, values["backbone"])
+    values["data"] = part_from_dict(DataSpec, values["data"])
+    values["training"] = part_from_dict(Training, values["training"])
     for name in ("lineage", "corrections"):
         values[name] = tuple(values.get(name, ()))
     if values.get("search") is not None:
-        values["search"] = build(LrSearch, values["search"])
+        values["search"] = part_from_dict(LrSearch, values["search"])
     return StageSpec(**values)
+
+
+def part_from_dict(kind: type[Part], values: Json) -> Part:
+    """The inverse of `to_dict` for a part of a stage: its backbone, data, training or search."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def hash_of(value: Any) -> str:
@@ -321,3 +332,8 @@ def _json(plain: Any) -> str:
 @lru_cache(maxsize=256)
 def _text_of_same(same: _Same) -> str:
     return _hashed_text(same.value)
+
+
+@lru_cache(maxsize=1024)
+def _plain_of_same(same: _Same) -> Any:
+    return to_dict(same.value)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import structs
 
+from sslcurr.claims import Claim, claim, owner_of
 from sslcurr.engine import lr_search, train
+from sslcurr.engine.cost import image_passes
+from sslcurr.engine.jobs import carry_out
 from sslcurr.engine.plan import Planner, described_search, rates_around
-from sslcurr.engine.run import train_stage
+from sslcurr.engine.run import TrialWork, stage_jobs, train_stage
 from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError, TrainingError
 from sslcurr.progress import Reporter
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import LrSearch, Training, key_of, stage_from_dict, to_dict
-from tests.conftest import SMALL
+from tests.cli.test_cli import start, wait_for
+from tests.conftest import QUICK, SMALL, Command
 from tests.kill import kill_at
 
 SEARCH = LrSearch(low=0.001, high=0.1, trials=4, fraction=0.5, epochs=2)
@@ -57,7 +65,12 @@ def test_a_pretext_task_is_trained_with_the_rate_of_the_lowest_loss(searched, tm
     assert found["lr"] == stage.record.lr == pytest.approx(best.lr)
     assert found["value"] == pytest.approx(best.value)
     assert (found["finished"], found["pruned"], found["failed"]) == (4, 0, 0)
-    assert not list((stage.folder / "search").glob("trial-*"))
+    assert sorted(path.name for path in (stage.folder / "search").iterdir()) == [
+        "found.json",
+        "search.csv",
+        "study.log",
+    ]
+    assert not list(tmp_path.glob("stages/*.search"))
 
 
 def test_the_stage_is_that_of_the_rate_found(searched, tmp_path):
@@ -88,6 +101,15 @@ def test_classification_is_judged_on_validation_and_equals_by_their_loss(searche
     assert rows.measure.unique().tolist() == ["val_balanced_accuracy"]
     equal = rows[rows.value == rows.value.max()]
     assert stage.record.lr == pytest.approx(equal.loc[equal.val_loss.idxmin()].lr)
+
+
+def test_a_validation_loss_that_is_not_finite_is_the_worst():
+    result = lr_search.TrialResult(
+        number=0, lr=0.1, state="finished", values=[0.5, 0.7, 0.7], losses=[0.1, None, 3.0], seconds=1.0
+    )
+    assert result.best == (0.7, 3.0)
+    assert structs.replace(result, losses=[None] * 3).best == (0.7, math.inf)
+    assert structs.replace(result, losses=[]).best == (0.7, None)
 
 
 def test_rates_without_a_finite_loss_fail_and_are_not_chosen(searched, tmp_path):
@@ -141,6 +163,7 @@ def test_rates_are_drawn_as_asked(searched, tmp_path, draw):
             rates.append(trial.params["lr"])
             study.tell(trial, 0.0)
     assert len(rates) == 400
+    assert [lr_search.rate_of(many, number) for number in reversed(range(20))] == rates[19::-1]
     shares = np.log10(rates) / 4 + 1 if draw == "log" else (np.array(rates) - 1e-4) / (1 - 1e-4)
     assert np.quantile(shares, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
     assert min(shares) >= 0
@@ -160,19 +183,37 @@ def test_rates_are_those_of_the_seed(searched, tmp_path):
     assert rates_of(longer, Store(tmp_path / "d"))[:2] == first
 
 
+@pytest.mark.parametrize(
+    ("draw", "rates"),
+    [
+        ("log", [0.018531353034551508, 0.012341857009248985, 0.0012038352613668061]),
+        ("uniform", [0.06376140292182048, 0.05502333526688774, 0.004988069471621408]),
+    ],
+)
+def test_a_number_has_the_rate_that_it_always_had(small_stage, draw, rates):
+    spec = replace(small_stage("rotation"), seed=7, search=LrSearch(low=0.001, high=0.1, trials=3, draw=draw))
+    assert [lr_search.rate_of(spec, number) for number in range(3)] == pytest.approx(rates, rel=1e-12)
+
+
 # ---- resuming
 
 
 # At the first step, within the first rate, within the second, and within the third.
-KILLS = [(task, call) for call in (1, 5, 12, 20) for task in ("mocov2", "classification")]
-QUICK_KILLS = {("mocov2", 5), ("mocov2", 20), ("classification", 12)}
+KILLS = [
+    (task, call, pruner)
+    for pruner in ("asha", "none")
+    for call in (1, 5, 12, 20)
+    for task in ("mocov2", "classification")
+]
+QUICK_KILLS = {("mocov2", 5, "asha"), ("mocov2", 20, "asha"), ("classification", 12, "asha"), ("mocov2", 12, "none")}
 
 
 @pytest.mark.parametrize(
-    ("task", "call"), [pytest.param(*kill, marks=[pytest.mark.long] * (kill not in QUICK_KILLS)) for kill in KILLS]
+    ("task", "call", "pruner"),
+    [pytest.param(*kill, marks=[pytest.mark.long] * (kill not in QUICK_KILLS)) for kill in KILLS],
 )
-def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_path, monkeypatch, task, call):
-    spec, runtime = searched(task, pruner="asha", trials=3), Runtime(device="cpu", save_steps=2)
+def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_path, monkeypatch, task, call, pruner):
+    spec, runtime = searched(task, pruner=pruner, trials=3), Runtime(device="cpu", save_steps=2)
     whole = train_stage(spec, Store(tmp_path / "a"), runtime, Reporter())
     store = Store(tmp_path / "b")
     with monkeypatch.context() as patch:
@@ -183,21 +224,130 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(searched, tmp_pa
     with open(journal, "a") as file:  # and the disk kept half of the last line
         file.write('{"op_code": 5, "wor')
     again = train_stage(spec, store, runtime, Reporter())
-    columns = ["trial", "lr", "state", "value", "val_loss", "epochs"]
-    pd.testing.assert_frame_equal(table(again)[columns], table(whole)[columns])
-    assert again.record.weights_sha256 == whole.record.weights_sha256
+    assert found(again) == found(whole)
+
+
+def found(stage) -> tuple[object, ...]:
+    """All that a search and its stage have found, but for the time that it took."""
+    rows = table(stage).drop(columns="seconds").to_csv()
+    outcome = {name: value for name, value in stage.record.search.items() if name != "seconds"}
+    return rows, outcome, stage.record.lr, stage.record.weights_sha256
+
+
+def steps_done(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that are done from now on, as a list that grows."""
+    steps, real = [], train.one_step
+    monkeypatch.setattr(train, "one_step", lambda *a: (steps.append(a[-1].step), real(*a))[1])
+    return steps
+
+
+def test_a_search_that_an_earlier_version_began_goes_on(searched, tmp_path, monkeypatch):
+    spec, runtime = searched("rotation", trials=3), Runtime(device="cpu", save_steps=2)
+    steps = steps_done(monkeypatch)
+    whole = train_stage(spec, Store(tmp_path / "a"), runtime, Reporter())
+    num_steps, store = len(steps), Store(tmp_path / "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(lr_search, "are_independent", lambda *a: False)  # as it was before
+        kill_at(patch, train, "one_step", 11)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(spec, store, runtime, Reporter())
+    part = store.stages / f"{key_of(spec)}.part"
+    assert (part / "search" / "trial-01" / "resume.pt").exists()
+    assert [job.name for job in stage_jobs([spec], store, passes)] == [key_of(spec)]  # it is that stage's alone
+    steps.clear()
+    again = train_stage(spec, store, runtime, Reporter())
+    assert len(steps) == num_steps - 10  # nothing is done twice
+    assert found(again) == found(whole)
 
 
 def test_a_search_that_is_over_is_not_repeated(searched, tmp_path, monkeypatch):
     spec, store, calls = searched("rotation", trials=2), Store(tmp_path), []
-    real = lr_search.try_lr
-    monkeypatch.setattr(lr_search, "try_lr", lambda *a: (calls.append(a), real(*a)))
+    real = lr_search.trained
+    monkeypatch.setattr(lr_search, "trained", lambda *a: (calls.append(a), real(*a))[1])
     with monkeypatch.context() as patch:
         kill_at(patch, train, "finish", 3)  # the two trials end, the stage does not
         with pytest.raises(KeyboardInterrupt):
             train_stage(spec, store, Runtime(device="cpu"), Reporter())
     train_stage(spec, store, Runtime(device="cpu"), Reporter())
     assert len(calls) == 2
+
+
+# ---- trials as work of their own
+
+
+def passes(spec) -> float:
+    return image_passes(spec, 40)
+
+
+@pytest.mark.parametrize(("task", "changes"), [("rotation", {"high": 1e30}), ("classification", {})])
+def test_trials_of_any_process_in_any_order_give_the_same_search(searched, tmp_path, task, changes):
+    spec, runtime = searched(task, trials=3, **changes), Runtime(device="cpu")
+    whole = train_stage(spec, Store(tmp_path / "a"), runtime, Reporter())
+    jobs = list(stage_jobs([spec], Store(tmp_path / "b"), passes))
+    assert [job.kind for job in jobs] == ["trial"] * 3 + ["stage"]
+    assert jobs[-1].needs == tuple(job.name for job in jobs[:-1])
+    assert sum(job.cost for job in jobs) == pytest.approx(passes(spec))
+    for number in (2, 0, 1, 3):
+        store = Store(tmp_path / "b", waits=False)  # as each process has its own
+        event = carry_out(jobs[number], store, runtime, Reporter())
+        assert (event.what, event.done_here) == ("ended", True), event
+        assert not list(store.stages.rglob("trial-*/*.pt"))
+    stage = Store(tmp_path / "b").find(key_of(spec))
+    assert found(stage) == found(whole)
+    assert [path.name for path in stage.folder.parent.iterdir() if path.suffix == ".search"] == []
+    again = carry_out(jobs[0], Store(tmp_path / "b", waits=False), runtime, Reporter())
+    assert (again.what, again.done_here) == ("ended", False)
+
+
+def test_a_trial_that_another_process_is_at_is_waited_for_or_left(searched, tmp_path):
+    spec, runtime = searched("rotation", trials=2), Runtime(device="cpu")
+    store = Store(tmp_path, waits=False)
+    jobs = list(stage_jobs([spec], store, passes))
+    other = claim(store.trial(key_of(spec), 1))
+    assert [carry_out(job, store, runtime, Reporter()).what for job in jobs] == ["ended", "taken", "taken"]
+    notes = []
+
+    class Released(Reporter):
+        def note(self, text: str) -> None:
+            notes.append(text)
+            other.release()
+
+    stage = train_stage(spec, Store(tmp_path), runtime, Released())
+    assert len(notes) == 1
+    assert "another process tries learning rate 2 of rotation" in notes[0]
+    assert table(stage).state.tolist() == ["finished"] * 2
+
+
+def test_a_late_trial_of_a_finished_stage_ends_quietly(searched, tmp_path, monkeypatch):
+    spec, runtime = searched("rotation", trials=1), Runtime(device="cpu", save_steps=1)
+    done, store = Store(tmp_path / "a"), Store(tmp_path / "b", waits=False)
+    (job, _) = stage_jobs([spec], store, passes)
+    train_stage(spec, done, runtime, Reporter())
+    steps, told = steps_done(monkeypatch), []
+    monkeypatch.setattr(Claim, "tell", lambda self, **status: told.append((self.folder, status)))
+    real = train.one_step
+
+    def published(*arguments: object) -> object:
+        if len(steps) == 2:  # the trial was taken over by another process, which went on to the end
+            done.stages.joinpath(key_of(spec)).rename(store.stages / key_of(spec))
+            shutil.rmtree(store.trials(key_of(spec)))
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "one_step", published)
+    assert carry_out(job, store, runtime, Reporter()).what == "ended"
+    assert len(steps) == 3  # the save after it found no folder
+    assert {folder for folder, _ in told} == {store.trial(key_of(spec), 0)}  # where others see how far it is
+    assert told[0][1]["tasks"] == "rotation, learning rate 1 of 1"
+    TrialWork.run(job, store, runtime, Reporter())  # found not done just before the stage was published
+    assert len(steps) == 3
+    assert [path.name for path in store.stages.iterdir()] == [key_of(spec)]
+
+
+def test_trials_that_a_process_is_at_are_not_removed(searched, tmp_path):
+    spec, store = searched("rotation"), Store(tmp_path)
+    with claim(store.trial(key_of(spec), 0)):
+        assert store.unneeded() == []
+    assert store.unneeded() == [store.trials(key_of(spec))]
 
 
 # ---- identity
@@ -327,6 +477,47 @@ def test_the_command_searches_says_so_and_is_reused(sslcurr, folder):
     folders = [Path(stage["checkpoint"]).parent for stage in again["stages"]]
     for place in folders:
         assert 0.001 <= json.loads((place / "done.json").read_text())["search"]["lr"] <= 0.01
+
+
+SEARCHED = ("chain", "rotation", *QUICK, "--threads", "1", "--lr", "search", "--set", "search.trials=3")
+
+
+def found_by(run: Command, document: dict[str, object]) -> list[object]:
+    """All that the searches of a command have found, once it is seen that each job was done once."""
+    events = [json.loads(line) for path in run.runs.glob("log/*.jsonl") for line in path.read_text().splitlines()]
+    ended = [event["job"] for event in events if event["event"] == "ended"]
+    assert len(ended) == len(set(ended))
+    assert not {path.suffix for path in run.runs.glob("stages/*.*")} - {".lock"}
+    stages = [Store(run.runs).resolve(stage["key"]) for stage in document["stages"]]
+    if events:
+        searched = [stage.key for stage in stages if stage.record.search]
+        assert {job for job in ended if " trial " in job} == {f"{key} trial 0{n}" for key in searched for n in range(3)}
+    return [found(stage) if stage.record.search else stage.record.weights_sha256 for stage in stages]
+
+
+def test_a_worker_finds_what_the_command_finds(folder, tmp_path):
+    ask = (*SEARCHED, "--dataset", str(folder), "--set", "classification.lr=0.01")
+    runs = [Command(tmp_path / name) for name in ("a", "b")]
+    plan = runs[1].json(*ask, "--plan-only")
+    assert plan["jobs"] == 3 + 2 + 1  # trials, stages, a report
+    worked = runs[1].json("work", "--until-idle", "--threads", "1")
+    assert (worked["done_here"], worked["failures"]) == (6, [])
+    assert found_by(runs[1], runs[1].json(*ask)) == found_by(runs[0], runs[0].json(*ask))
+
+
+@pytest.mark.long
+def test_two_jobs_of_which_one_is_killed_within_a_trial_find_the_same(folder, tmp_path):
+    ask = (*SEARCHED, "--dataset", str(folder), "--set", "search.epochs=10", "--epochs", "10")
+    runs = [Command(tmp_path / name) for name in ("a", "b")]
+    process = start(runs[1].runs, *ask, "--save-minutes", "0.0001", "--jobs", "2", "--json")
+    state = wait_for("stages/*.search/trial-*.part/resume.pt", runs[1].runs, process)
+    owner = owner_of(state.parent.with_suffix(""))
+    assert owner.pid != process.pid
+    os.kill(owner.pid, signal.SIGKILL)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "it is tried again" in errors
+    assert found_by(runs[1], json.loads(output)) == found_by(runs[0], runs[0].json(*ask))
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ class Losing:
 @pytest.mark.parametrize(("by_machine", "most"), [(False, fill.MOST_LOSSES), (True, fill.MOST_MACHINES_LOST)])
 def test_machines_may_be_lost_more_often_than_workers(tmp_path, by_machine, most):
     pool = Losing(by_machine)
-    with Filling(pool, Store(tmp_path), Reporter()) as filling:
+    with Filling(lambda: pool, Store(tmp_path), Reporter()) as filling:
         filling.add([JOB])
         filling.wait(["a"])
         assert filling.failure("a").reason == f"gone, {most} times"

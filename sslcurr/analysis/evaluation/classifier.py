@@ -199,7 +199,7 @@ class ProbeWork:
         values = job.arguments
         stage = Stage(values["stage"], store.stages / values["stage"])
         digest, backbone = stage.record.weights_sha256, stage.spec.backbone
-        data = data_placed(values["data"], store.root)
+        data = data_placed(values["data"], store)
         inputs = _probe_inputs(digest, backbone, values["image_size"], data, values["probe"], values["layers"])
         return store.has_analysis(values["probe"], inputs)
 
@@ -209,7 +209,7 @@ class ProbeWork:
         values = job.arguments
         stage = Stage(values["stage"], store.stages / values["stage"])
         digest, backbone = stage.record.weights_sha256, stage.spec.backbone
-        data = data_placed(values["data"], store.root)
+        data = data_placed(values["data"], store)
         seed, layers = values["seed"], values["layers"]
         size, kind = values["image_size"], values["probe"]
         probe(stage.weights, digest, backbone, size, data, kind, store, runtime.device, seed, layers)
@@ -232,7 +232,7 @@ def probe_job(
     arguments = {
         "stage": key_of(spec),
         "image_size": image_size,
-        "data": data_portable(data, store.root),
+        "data": data_portable(data, store),
         "probe": kind,
         "seed": spec.seed,
         "layers": layers,

@@ -7,14 +7,20 @@ pair has equal numbers of images, and distances are divided by that of random di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from msgspec import UNSET, structs
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.features import FeatureExtractor, extract
+from sslcurr.analysis.evaluation.features import (
+    FeatureExtractor,
+    extract,
+    extractor_placed,
+    extractor_portable,
+    features_job,
+)
 from sslcurr.analysis.measures.correlation import kendall_tau, spearman_rho, with_p_value
 from sslcurr.analysis.measures.frechet import Moments, extrapolated_distance, frechet_distance, halves, kernel_distance
 from sslcurr.analysis.results.distances.document import (
@@ -27,15 +33,21 @@ from sslcurr.analysis.results.distances.document import (
     NormalisedDistances,
 )
 from sslcurr.analysis.results.document import Json, Part
-from sslcurr.engine.dataset import Data
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.dataset import Data, packed_placed, packed_portable
+from sslcurr.engine.graph import Job
+from sslcurr.engine.jobs import AnalysisWork
 from sslcurr.engine.selection import split_rows
-from sslcurr.engine.store import Stage, Store
+from sslcurr.engine.store import Stage, Store, analysis_name
 from sslcurr.errors import DataError, did_you_mean
 from sslcurr.files import hint_for, read_as, read_json
+from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import in_range
 from sslcurr.wording import counted
 
+DISTANCES = "fid"
 # Raised when the same features give other distances.
 VERSION = 1
 MOST_IMAGES = 5000
@@ -136,9 +148,7 @@ def measure(
         features, folder = extract(
             extractor,
             data,
-            split=settings.split,
-            most=max(2 * num, POOL),
-            seed=settings.seed,
+            **_drawn(num, settings),
             store=store,
             device=device,
             progress=progress,
@@ -147,24 +157,75 @@ def measure(
         return features
 
     base = features_of(reference)
-    features = [None if data.pack.fingerprint == reference.pack.fingerprint else features_of(data) for data in others]
-    inputs = {
+    features = [None if is_reference else features_of(data) for data, is_reference in _marked(reference, others)]
+    inputs = _inputs([folder.name for folder in folders], reference, others, num, settings)
+
+    def work(part: Path) -> Json:
+        return _measure(base, features, [data.pack.fingerprint for data in others], num, settings).to_json()
+
+    folder = store.analysis(DISTANCES, inputs, work)
+    measured = read_as(folder / "done.json", MeasuredDistances)
+    names = titles or [data.pack.name for data in others]
+    return _named(measured, extractor, reference.image_size, names), [*folders, folder]
+
+
+def _drawn(num: int, settings: FidSettings) -> Json:
+    """Which images of a data set features are taken of."""
+    return {"split": settings.split, "most": max(2 * num, POOL), "seed": settings.seed}
+
+
+def _marked(reference: Data, others: Sequence[Data]) -> list[tuple[Data, bool]]:
+    """Data sets, each with whether it is the reference."""
+    return [(data, data.pack.fingerprint == reference.pack.fingerprint) for data in others]
+
+
+def _inputs(features: list[str], reference: Data, others: Sequence[Data], num: int, settings: FidSettings) -> Json:
+    places = [place for place, (_, is_reference) in enumerate(_marked(reference, others)) if is_reference]
+    return {
         "version": VERSION,
-        "features": [folder.name for folder in folders],
-        "reference_at": [place for place, each in enumerate(features) if each is None],
+        "features": features,
+        "reference_at": places,
         "num_images": num,
         "halves": settings.halves,
         "extrapolate": settings.extrapolate,
         "seed": settings.seed,
     }
 
-    def work(part: Path) -> Json:
-        return _measure(base, features, [data.pack.fingerprint for data in others], num, settings).to_json()
 
-    folder = store.analysis("fid", inputs, work)
-    measured = read_as(folder / "done.json", MeasuredDistances)
-    names = titles or [data.pack.name for data in others]
-    return _named(measured, extractor, reference.image_size, names), [*folders, folder]
+class DistancesWork(AnalysisWork):
+    """The distances in the features of a model: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Compute them."""
+        values = job.arguments
+        extractor = extractor_placed(values["extractor"], store)
+        reference, *others = (packed_placed(plain, store) for plain in values["data"])
+        settings = FidSettings(**values["settings"])
+        measure(extractor, reference, others, values["num_images"], settings, store, runtime.device)
+
+
+def distances_jobs(
+    extractor: FeatureExtractor, reference: Data, others: Sequence[Data], num: int, settings: FidSettings, store: Store
+) -> list[Job]:
+    """What `measure` does with the same arguments as jobs: the features of each data set, and the distances."""
+    different = [data for data, is_reference in _marked(reference, others) if not is_reference]
+    jobs = [features_job(extractor, data, **_drawn(num, settings), store=store) for data in (reference, *different)]
+    names = [job.name for job in jobs]
+    distances = Job(
+        name=analysis_name(DISTANCES, _inputs(names, reference, others, num, settings)),
+        kind="distances",
+        title=f"distances for {extractor.title}",
+        arguments={
+            "extractor": extractor_portable(extractor, store),
+            "data": [packed_portable(data, store) for data in (reference, *others)],
+            "num_images": num,
+            "settings": asdict(settings),
+        },
+        needs=tuple(names),
+        cost=FORWARD * num * settings.halves,
+    )
+    return [*jobs, distances]
 
 
 def _named(

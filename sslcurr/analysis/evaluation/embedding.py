@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.evaluation.features import BackboneExtractor, Progress, drawn, extract
+from sslcurr.analysis.evaluation.features import BackboneExtractor, Progress, drawn, extract, features_job
 from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.probing.document import Embedding
-from sslcurr.engine.dataset import Data
-from sslcurr.engine.models import Model
-from sslcurr.engine.store import Store
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.dataset import Data, packed_placed, packed_portable
+from sslcurr.engine.graph import Job
+from sslcurr.engine.jobs import AnalysisWork
+from sslcurr.engine.models import Model, model_placed, model_portable
+from sslcurr.engine.store import Store, analysis_name
 from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as, write_whole
+from sslcurr.progress import Reporter
+from sslcurr.spec.runtime import Runtime
 
+EMBEDDING = "embedding"
 # Raised when the same features come out at other places.
 VERSION = 1
 MOST_IMAGES = 3000
@@ -105,14 +111,13 @@ def embedding_of(
     features, source = extract(
         extractor, data, split=split, most=MOST_IMAGES, seed=seed, store=store, device=device, progress=progress
     )
-    inputs = {"version": VERSION, "features": source.name, "method": method, "seed": seed}
 
     def work(part: Path) -> Json:
         points, explained = embed(np.asarray(features), method, seed)
         _write(part / "points.csv", points, [data.pack.names[row] for row in rows], _labels(data, rows))
         return Plane(method=method, explained=explained).to_json()
 
-    folder = store.analysis("embedding", inputs, work)
+    folder = store.analysis(EMBEDDING, _inputs(source.name, method, seed), work)
     plane = read_as(folder / "done.json", Plane)
     embedding = Embedding(
         model=model.title,
@@ -124,6 +129,41 @@ def embedding_of(
         points=str(folder / "points.csv"),
     )
     return embedding, [source, folder]
+
+
+def _inputs(features: str, method: str, seed: int) -> Json:
+    return {"version": VERSION, "features": features, "method": method, "seed": seed}
+
+
+class EmbeddingWork(AnalysisWork):
+    """The features of a model on a plane: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Lay them there."""
+        values = job.arguments
+        model, data = model_placed(values["model"], store), packed_placed(values["data"], store)
+        embedding_of(model, data, values["method"], store, device=runtime.device, seed=values["seed"])
+
+
+def embedding_jobs(model: Model, data: Data, method: str, store: Store, *, seed: int = 0) -> list[Job]:
+    """What `embedding_of` does as jobs: the features, and the plane."""
+    rows, split = _rows(data, seed)
+    features = features_job(BackboneExtractor(model), data, split=split, most=MOST_IMAGES, seed=seed, store=store)
+    plane = Job(
+        name=analysis_name(EMBEDDING, _inputs(features.name, method, seed)),
+        kind="embedding",
+        title=f"{method} of {model.title} on {data.pack.name}",
+        arguments={
+            "model": model_portable(model, store),
+            "data": packed_portable(data, store),
+            "method": method,
+            "seed": seed,
+        },
+        needs=(features.name,),
+        cost=FORWARD * len(rows),
+    )
+    return [features, plane]
 
 
 def _rows(data: Data, seed: int) -> tuple[NDArray[np.integer], str]:

@@ -21,15 +21,21 @@ from sslcurr.backbones.fuse import folded
 from sslcurr.backbones.layers import POOLED, not_finite
 from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
-from sslcurr.engine.dataset import Data
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.dataset import Data, packed_placed, packed_portable
 from sslcurr.engine.device import placement
-from sslcurr.engine.models import Model
+from sslcurr.engine.graph import Job
+from sslcurr.engine.jobs import AnalysisWork
+from sslcurr.engine.models import Model, model_placed, model_portable
 from sslcurr.engine.selection import select, split_rows
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Store, analysis_name
 from sslcurr.errors import SpecError
+from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import BackboneSpec, hash_of
 
+FEATURES = "features"
 # Raised when the same weights and images give other features.
 VERSION = 1
 Progress = Callable[[int, int], None]
@@ -130,6 +136,21 @@ class InceptionExtractor:
         return lambda rows: network(feed.images(rows))
 
 
+def extractor_portable(extractor: FeatureExtractor, store: Store) -> Json:
+    """An extractor as plain values for other processes; `root` is that of the store."""
+    if isinstance(extractor, InceptionExtractor):
+        return {"inception": str(extractor.weights.resolve()), "layer": extractor.layer}
+    assert isinstance(extractor, BackboneExtractor)
+    return {"model": model_portable(extractor.model, store), "layer": extractor.layer}
+
+
+def extractor_placed(plain: Json, store: Store) -> FeatureExtractor:
+    """An extractor from plain values, with the paths that it has on this machine."""
+    if "inception" in plain:
+        return InceptionExtractor(Path(plain["inception"]), plain["layer"])
+    return BackboneExtractor(model_placed(plain["model"], store), plain["layer"])
+
+
 def extractors_of(
     texts: Sequence[str], models: Sequence[Model], layer: str, weights: Path | None = None, *, download: bool = False
 ) -> list[FeatureExtractor]:
@@ -185,15 +206,6 @@ def extract(
         SpecError: no such layer, or features that are not finite. DataError: there are no such images.
     """
     spec, order = data.spec(1.0), drawn(data, split, most, seed)
-    inputs = {
-        "version": VERSION,
-        **extractor.identity,
-        "image_size": data.image_size,
-        "data": hash_of(spec),
-        "split": split,
-        "num_images": len(order),
-        "seed": seed,
-    }
 
     def work(part: Path) -> Json:
         where = placement(device, "32")
@@ -203,8 +215,54 @@ def extract(
         num_features = _write(features, order, part / "features.npy", extractor, where.device, progress)
         return {"num_images": len(order), "num_features": num_features}
 
-    folder = store.analysis("features", inputs, work)
+    folder = store.analysis(FEATURES, _inputs(extractor, data, split, len(order), seed), work)
     return np.load(folder / "features.npy", mmap_mode="r"), folder
+
+
+def _inputs(extractor: FeatureExtractor, data: Data, split: str, num_images: int, seed: int) -> Json:
+    return {
+        "version": VERSION,
+        **extractor.identity,
+        "image_size": data.image_size,
+        "data": hash_of(data.spec(1.0)),
+        "split": split,
+        "num_images": num_images,
+        "seed": seed,
+    }
+
+
+class FeaturesWork(AnalysisWork):
+    """The features of a data set by a model: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Extract them."""
+        values = dict(job.arguments)
+        extractor = extractor_placed(values.pop("extractor"), store)
+        data = packed_placed(values.pop("data"), store)
+        extract(extractor, data, **values, store=store, device=runtime.device)
+
+
+def features_job(extractor: FeatureExtractor, data: Data, *, split: str, most: int, seed: int, store: Store) -> Job:
+    """What `extract` does with the same arguments as a job.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    num_images = len(drawn(data, split, most, seed))
+    return Job(
+        name=analysis_name(FEATURES, _inputs(extractor, data, split, num_images, seed)),
+        kind="features",
+        title=f"features of {extractor.title} on {data.pack.name}",
+        arguments={
+            "extractor": extractor_portable(extractor, store),
+            "data": packed_portable(data, store),
+            "split": split,
+            "most": most,
+            "seed": seed,
+        },
+        cost=FORWARD * num_images,
+    )
 
 
 def _write(

@@ -24,14 +24,20 @@ from sslcurr.analysis.results.probing.document import (
     ProbeDocument,
 )
 from sslcurr.backbones.layers import not_finite
-from sslcurr.engine.dataset import Data
-from sslcurr.engine.models import Model
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.dataset import Data, packed_placed, packed_portable
+from sslcurr.engine.graph import Job
+from sslcurr.engine.jobs import AnalysisWork
+from sslcurr.engine.models import Model, model_placed, model_portable
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Store, analysis_name
 from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as
+from sslcurr.progress import Reporter
+from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import hash_of
 
+SCORES = "scores"
 # Raised when the same features give other scores.
 # 2: intervals by Student's t. 3: small classes that are all right are not certain.
 VERSION = 3
@@ -72,16 +78,8 @@ def score(
         SpecError: no layer has such a name, or features are not finite. DataError: too few images.
     """
     spec = data.spec(fraction)
-    labelled = len(data.pack.classes) > 1
-    size = image_size or model.image_size or data.image_size
-    inputs = {
-        "version": VERSION,
-        **model.identity,
-        "image_size": size,
-        "data": hash_of(spec),
-        "labelled": labelled,
-        "layers": layers,
-    }
+    inputs = _inputs(model, data, fraction, layers, image_size)
+    labelled, size = inputs["labelled"], inputs["image_size"]
 
     def work(part: Path) -> Json:
         selection = select(spec, labelled=labelled, pack=data.pack)
@@ -99,12 +97,54 @@ def score(
         scores = _scores(wanted, selection, labelled=labelled)
         return KeptScores(split=report_split(selection), layers=scores).to_json()
 
-    folder = store.analysis("scores", inputs, work)
+    folder = store.analysis(SCORES, inputs, work)
     kept = read_as(folder / "done.json", KeptScores)
     scores = ModelScores(
         model=model.title, backbone=model.backbone.name, weights=model.digest, split=kept.split, layers=kept.layers
     )
     return scores, folder
+
+
+def _inputs(model: Model, data: Data, fraction: float, layers: str, image_size: int | None) -> Json:
+    return {
+        "version": VERSION,
+        **model.identity,
+        "image_size": image_size or model.image_size or data.image_size,
+        "data": hash_of(data.spec(fraction)),
+        "labelled": len(data.pack.classes) > 1,
+        "layers": layers,
+    }
+
+
+class ScoresWork(AnalysisWork):
+    """The scores of a model's layers: see `sslcurr.engine.jobs.Work`."""
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Compute them."""
+        values = job.arguments
+        model, data = model_placed(values["model"], store), packed_placed(values["data"], store)
+        fraction, layers, size = values["fraction"], values["layers"], values["image_size"]
+        score(model, data, fraction, layers, store, runtime.device, image_size=size)
+
+
+def score_job(
+    model: Model, data: Data, fraction: float, layers: str, store: Store, *, image_size: int | None = None
+) -> Job:
+    """What `score` does with the same arguments as a job."""
+    return Job(
+        name=analysis_name(SCORES, _inputs(model, data, fraction, layers, image_size)),
+        kind="scores",
+        title=f"scores of {model.title} on {data.pack.name}",
+        arguments={
+            "model": model_portable(model, store),
+            "data": packed_portable(data, store),
+            "fraction": fraction,
+            "layers": layers,
+            "image_size": image_size,
+        },
+        cost=FORWARD * data.pack.num_images,
+    )
 
 
 def document_of(

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sslcurr.analysis.measures.cka import FEWEST, Alignment, Estimates, estimates, groups_of, linear_gram, rbf_gram
+from sslcurr.analysis.measures.cka import (
+    FEWEST,
+    Alignment,
+    BatchSums,
+    Estimates,
+    batch_sums,
+    estimates,
+    groups_of,
+    linear_gram,
+    rbf_gram,
+)
 from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.estimate import Interval
 from sslcurr.analysis.results.similarity.document import (
@@ -27,21 +36,29 @@ from sslcurr.backbones.fuse import folded
 from sslcurr.backbones.layers import POOLED, Taps, layer_names, not_finite
 from sslcurr.data.views.view import View
 from sslcurr.engine.batches import Feed
-from sslcurr.engine.dataset import Data
+from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.dataset import Data, packed_placed, packed_portable
 from sslcurr.engine.device import placement
-from sslcurr.engine.models import Model, model_of
+from sslcurr.engine.graph import Job
+from sslcurr.engine.models import Model, model_of, model_placed, model_portable
 from sslcurr.engine.plan import parent_of
 from sslcurr.engine.selection import select, split_rows
-from sslcurr.engine.store import Stage, Store
+from sslcurr.engine.store import Stage, Store, analysis_name
 from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as
+from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import hash_of, in_range
+from sslcurr.wording import counted
 
+CKA, CKA_PART = "cka", "cka-part"
 # Raised when the same models and images give other numbers. 2: intervals by a jackknife over images.
 VERSION = 2
 ESTIMATORS, KERNELS, POOLS = ("unbiased", "biased"), ("linear", "rbf"), ("none", "avg")
 LARGEST_BATCH = 256
+# For several processes it is cut into a part a batch, but so many parts at most: each builds the networks anew.
+MOST_PARTS = 32
 
 Progress = Callable[[int, int], None]
 
@@ -146,6 +163,18 @@ class Comparison(Part, frozen=True, kw_only=True):
     num_batches: int
 
 
+class KeptPart(Part, frozen=True, kw_only=True):
+    """What the store keeps of a part of a comparison beside the sums of its batches.
+
+    Attributes:
+        layers: of each model.
+        bandwidths: of each model, layer -> the bandwidth of the RBF kernel; none with another kernel.
+    """
+
+    layers: list[list[str]]
+    bandwidths: list[dict[str, float]]
+
+
 def compare(
     models: Sequence[Model],
     data: Data,
@@ -163,85 +192,250 @@ def compare(
     Raises:
         DataError: fewer than four images. SpecError: no such layer, or features that are not finite.
     """
-    spec = data.spec(1.0)
-    rows = split_rows(spec, settings.split, data.pack)
-    if len(rows) < FEWEST:
-        hint = "give more images" if settings.split == "all" else "give --split all"
-        raise DataError(f"CKA needs {FEWEST} images, and {data.pack.name} has {len(rows)} of {settings.split}", hint)
-    if settings.num_images is not None and settings.num_images > len(rows):
-        raise DataError(
-            f"{data.pack.name} has {len(rows)} images of {settings.split}, fewer than --num-images "
-            f"{settings.num_images}",
-            f"give --num-images {len(rows)}, or leave it out",
-        )
-    # In random order: images of a data set often lie class by class, and each batch stands for all of them.
-    order = numpy_generator(settings.seed, "cka").permutation(rows)[: settings.num_images]
-    sizes = [image_size or model.image_size or data.image_size for model in models]
-    batch_size = min(settings.batch_size or batch_size_for(len(order)), len(order))
-    inputs = {
-        "version": VERSION,
-        "models": [{**model.identity, "image_size": size} for model, size in zip(models, sizes, strict=True)],
-        "data": hash_of(spec),
-        "split": settings.split,
-        "num_images": len(order),
-        "batch_size": batch_size,
-        "layers": settings.layers,
-        "estimator": settings.estimator,
-        "kernel": settings.kernel,
-        "pool": settings.pool,
-        "seed": settings.seed,
-    }
+    asked = _Asked.of(models, data, settings, image_size)
+    parts = [asked.part_name(number) for number in range(asked.num_parts)]
 
     def work(part: Path) -> Json:
-        # Of equal size; a little more than asked for where a batch would have fewer than the fewest.
-        batches = np.array_split(order, min(-(-len(order) // batch_size), len(order) // FEWEST))
-        names, alignment = _compare(models, sizes, data, batches, settings, device, progress)
+        if all(store.has_named(name) for name in parts):
+            names, sums = _read_parts([store.analyses / name for name in parts])
+        else:
+            batches = _Batches(asked, device)
+            names, sums = batches.names, batches.sums()
+        alignment: Alignment | None = None
+        for number, batch in enumerate(sums):
+            alignment = alignment or Alignment(len(batch.products), settings.estimator)
+            alignment.add_sums(batch)
+            if progress is not None:
+                progress(number + 1, len(asked.batches))
+        assert alignment is not None
         np.savez(part / "hsic.npz", sums=alignment.sums, changes=alignment.changes)
-        return Comparison(layers=names, num_batches=len(batches)).to_json()
+        return Comparison(layers=names, num_batches=len(asked.batches)).to_json()
 
-    folder = store.analysis("cka", inputs, work)
+    folder = store.analysis(CKA, asked.inputs, work)
+    store.discard(name for name in parts if store.has_named(name))
     kept = read_as(folder / "done.json", Comparison)
     with np.load(folder / "hsic.npz") as arrays:
         values = estimates(arrays["sums"], arrays["changes"])
     layers = tuple(tuple(names) for names in kept.layers)
-    return Similarity(tuple(models), layers, values, len(order), kept.num_batches, folder)
+    return Similarity(tuple(models), layers, values, len(asked.order), kept.num_batches, folder)
 
 
-def _compare(
-    models: Sequence[Model],
-    sizes: Sequence[int],
-    data: Data,
-    batches: Sequence[NDArray[Any]],
-    settings: CkaSettings,
-    device: str,
-    progress: Progress | None,
-) -> tuple[list[list[str]], Alignment]:
-    """Layers of each model, and the sums over all batches."""
-    where = placement(device, "32")
-    base = Feed(select(data.spec(1.0), labelled=False, pack=data.pack), models[0].backbone, where.device)
-    extractors = []
-    for model, size in zip(models, sizes, strict=True):
-        feed, view = base.for_backbone(model.backbone), View(size=size, crop="center")
-        extractors.append((feed, view, GramExtractor(model, settings, where.device, size)))
-    alignment: Alignment | None = None
-    groups = groups_of([len(rows) for rows in batches])
-    for number, rows in enumerate(batches):
-        inputs: dict[object, Tensor] = {}  # models that want the same views share them
-        grams: list[Tensor] = []
-        for feed, view, extractor in extractors:
-            kind = (view, feed.backbone.channels, feed.backbone.mean, feed.backbone.std)
-            if kind not in inputs:
-                (images,) = feed.views(np.sort(rows), [view], torch.Generator())
-                inputs[kind] = images.contiguous(memory_format=torch.channels_last)
-            grams += extractor.grams(inputs[kind])
-        if alignment is None:
-            alignment = Alignment(len(grams), settings.estimator)
-        of_images = groups[number]  # of the rows in random order, which are shown sorted
-        alignment.add(torch.stack(grams), of_images[np.argsort(rows)] if len(of_images) else None)
-        if progress is not None:
-            progress(number + 1, len(batches))
-    assert alignment is not None
-    return [extractor.names for _, _, extractor in extractors], alignment
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is compared.
+
+    Attributes:
+        models, data, settings, image_size: as of `compare`.
+        sizes: side of the views of each model, in pixels.
+        order: [N] rows of the pack, in random order.
+        batches: the same, of equal size.
+        inputs: what the comparison is keyed by.
+    """
+
+    models: Sequence[Model]
+    data: Data
+    settings: CkaSettings
+    image_size: int | None
+    sizes: list[int]
+    order: NDArray[np.integer]
+    batches: list[NDArray[np.integer]]
+    inputs: Json
+
+    @classmethod
+    def of(cls, models: Sequence[Model], data: Data, settings: CkaSettings, image_size: int | None) -> _Asked:
+        """Draw the images; errors as of `compare`."""
+        spec = data.spec(1.0)
+        rows = split_rows(spec, settings.split, data.pack)
+        if len(rows) < FEWEST:
+            hint = "give more images" if settings.split == "all" else "give --split all"
+            raise DataError(
+                f"CKA needs {FEWEST} images, and {data.pack.name} has {len(rows)} of {settings.split}", hint
+            )
+        if settings.num_images is not None and settings.num_images > len(rows):
+            raise DataError(
+                f"{data.pack.name} has {len(rows)} images of {settings.split}, fewer than --num-images "
+                f"{settings.num_images}",
+                f"give --num-images {len(rows)}, or leave it out",
+            )
+        # In random order: images of a data set often lie class by class, and each batch stands for all of them.
+        order = numpy_generator(settings.seed, "cka").permutation(rows)[: settings.num_images]
+        sizes = [image_size or model.image_size or data.image_size for model in models]
+        batch_size = min(settings.batch_size or batch_size_for(len(order)), len(order))
+        inputs = {
+            "version": VERSION,
+            "models": [{**model.identity, "image_size": size} for model, size in zip(models, sizes, strict=True)],
+            "data": hash_of(spec),
+            "split": settings.split,
+            "num_images": len(order),
+            "batch_size": batch_size,
+            "layers": settings.layers,
+            "estimator": settings.estimator,
+            "kernel": settings.kernel,
+            "pool": settings.pool,
+            "seed": settings.seed,
+        }
+        # Of equal size; a little more than asked for where a batch would have fewer than the fewest.
+        batches = np.array_split(order, min(-(-len(order) // batch_size), len(order) // FEWEST))
+        return cls(models, data, settings, image_size, sizes, order, batches, inputs)
+
+    # ---- parts, for several processes
+
+    @property
+    def num_parts(self) -> int:
+        """How many parts it is cut into, whatever the number of processes."""
+        return min(len(self.batches), MOST_PARTS)
+
+    def batches_of_part(self, number: int) -> list[int]:
+        """The numbers of the batches of a part, one after the other."""
+        return [int(each) for each in np.array_split(np.arange(len(self.batches)), self.num_parts)[number]]
+
+    def part_inputs(self, number: int) -> Json:
+        """What a part is keyed by."""
+        return {**self.inputs, "part": number, "of": self.num_parts}
+
+    def part_name(self, number: int) -> str:
+        """The name of a part's analysis."""
+        return analysis_name(CKA_PART, self.part_inputs(number))
+
+
+class _Batches:
+    """The sums of batches, computed.
+
+    Args:
+        asked: what is compared.
+        device: as `--device`.
+        bandwidths: of each model, layer -> the bandwidth of the RBF kernel; without, that of the first batch seen.
+    """
+
+    def __init__(self, asked: _Asked, device: str, bandwidths: Sequence[dict[str, float]] | None = None) -> None:
+        self.asked = asked
+        self.names: list[list[str]] = [[] for _ in asked.models]
+        where = placement(device, "32")
+        pack, models = asked.data.pack, asked.models
+        base = Feed(select(asked.data.spec(1.0), labelled=False, pack=pack), models[0].backbone, where.device)
+        self.extractors = []
+        for number, (model, size) in enumerate(zip(models, asked.sizes, strict=True)):
+            feed, view = base.for_backbone(model.backbone), View(size=size, crop="center")
+            extractor = GramExtractor(model, asked.settings, where.device, size)
+            if bandwidths is not None:
+                extractor.bandwidths = {
+                    name: torch.tensor(value, dtype=torch.float64, device=where.device)
+                    for name, value in bandwidths[number].items()
+                }
+            self.extractors.append((feed, view, extractor))
+        self.groups = groups_of([len(rows) for rows in asked.batches])
+
+    @property
+    def bandwidths(self) -> list[dict[str, float]]:
+        """Of each model, layer -> the bandwidth of the RBF kernel, once a batch was seen."""
+        return [
+            {name: float(value) for name, value in extractor.bandwidths.items()} for _, _, extractor in self.extractors
+        ]
+
+    def sums(self, numbers: Iterable[int] | None = None) -> Iterator[BatchSums]:
+        """The sums of some batches by their numbers, or of all; `names` has the layers of each model from the first
+        one on."""
+        for number in range(len(self.asked.batches)) if numbers is None else numbers:
+            rows = self.asked.batches[number]
+            inputs: dict[object, Tensor] = {}  # models that want the same views share them
+            grams: list[Tensor] = []
+            for place, (feed, view, extractor) in enumerate(self.extractors):
+                kind = (view, feed.backbone.channels, feed.backbone.mean, feed.backbone.std)
+                if kind not in inputs:
+                    (images,) = feed.views(np.sort(rows), [view], torch.Generator())
+                    inputs[kind] = images.contiguous(memory_format=torch.channels_last)
+                grams += extractor.grams(inputs[kind])
+                self.names[place] = extractor.names
+            of_images = self.groups[number]  # of the rows in random order, which are shown sorted
+            groups = of_images[np.argsort(rows)] if len(of_images) else None
+            yield batch_sums(torch.stack(grams), groups, self.asked.settings.estimator)
+
+
+# ---- parts of a comparison, which several processes compute
+
+
+class SimilarityWork:
+    """The sums of some batches: see `sslcurr.engine.jobs.Work`. `compare` adds them and deletes them."""
+
+    @staticmethod
+    def is_done(job: Job, store: Store) -> bool:
+        """Whether they are in the store, or the whole comparison is."""
+        return store.has_named(job.name) or store.has_named(job.arguments["whole"])
+
+    @staticmethod
+    def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
+        """Compute them."""
+        values = job.arguments
+        models = [model_placed(plain, store) for plain in values["models"]]
+        data, settings = packed_placed(values["data"], store), CkaSettings(**values["settings"])
+        _part(_Asked.of(models, data, settings, values["image_size"]), values["part"], store, runtime.device)
+
+
+def similarity_jobs(
+    models: Sequence[Model], data: Data, settings: CkaSettings, store: Store, *, image_size: int | None = None
+) -> list[Job]:
+    """The passes that `compare` does with the same arguments as jobs; errors as of `compare`."""
+    asked = _Asked.of(models, data, settings, image_size)
+    whole = analysis_name(CKA, asked.inputs)
+    names = [asked.part_name(number) for number in range(asked.num_parts)]
+    arguments = {
+        "whole": whole,
+        "models": [model_portable(model, store) for model in models],
+        "data": packed_portable(data, store),
+        "settings": asdict(settings),
+        "image_size": image_size,
+    }
+    return [
+        Job(
+            name=name,
+            kind="similarity",
+            title=f"cka of {counted(len(models), 'model')}, part {number + 1} of {len(names)}",
+            arguments={**arguments, "part": number},
+            needs=(names[0],) if number and settings.kernel == "rbf" else (),
+            cost=FORWARD * len(models) * sum(len(asked.batches[each]) for each in asked.batches_of_part(number)),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def _part(asked: _Asked, number: int, store: Store, device: str) -> Path:
+    """The folder of a part, computed if it is not there."""
+
+    def work(part: Path) -> Json:
+        first = None
+        if number and asked.settings.kernel == "rbf":
+            first = read_as(_part(asked, 0, store, device) / "done.json", KeptPart).bandwidths
+        batches = _Batches(asked, device, first)
+        numbers = asked.batches_of_part(number)
+        for place, each in enumerate(batches.sums(numbers)):
+            _write_sums(part / f"batch-{place}.npz", each)
+        return KeptPart(layers=batches.names, bandwidths=batches.bandwidths).to_json()
+
+    return store.analysis(CKA_PART, asked.part_inputs(number), work)
+
+
+def _write_sums(path: Path, sums: BatchSums) -> None:
+    values = list(sums.without.values())
+    without = np.stack(values) if values else np.zeros((0, *sums.products.shape))
+    np.savez(
+        path, products=sums.products, groups=sums.groups, of=np.array(list(sums.without), dtype=int), without=without
+    )
+
+
+def _read_parts(folders: Sequence[Path]) -> tuple[list[list[str]], Iterator[BatchSums]]:
+    """The layers of each model, and the sums of all batches in their order."""
+
+    def sums() -> Iterator[BatchSums]:
+        for folder in folders:
+            for place in range(len(list(folder.glob("batch-*.npz")))):
+                with np.load(folder / f"batch-{place}.npz") as arrays:
+                    without = dict(zip(arrays["of"].tolist(), arrays["without"], strict=True))
+                    yield BatchSums(arrays["products"], arrays["groups"], without)
+
+    return read_as(folders[0] / "done.json", KeptPart).layers, sums()
+
+
+# ---- models and layers
 
 
 class GramExtractor:

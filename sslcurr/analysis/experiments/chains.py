@@ -286,29 +286,34 @@ class Chains:
         """
         if self.filling is None:
             return
-        jobs: list[Job] = []
+        jobs: dict[str, Job] = {}
         for ordering, seed in chains:
             specs = self.specs(ordering, seed, parent, shares)
             if specs:
-                jobs += self._jobs(specs)
-                jobs += self._measures(specs[-1], seed, shares)
-        self.filling.add(jobs)
+                self._add_stages(jobs, specs)
+                jobs |= {job.name: job for job in self._measures(specs[-1], seed, shares)}
+        self.filling.add(jobs.values())
 
     def fill_probes(self, prefixes: Iterable[tuple[Sequence[StageSpec], int]], kind: str) -> None:
         """The same for stages, each with all before it, that are probed at a seed: `knn` or `linear`."""
         if self.filling is not None:
-            jobs: list[Job] = []
+            jobs: dict[str, Job] = {}
             for specs, seed in prefixes:
-                jobs += [*self._jobs(specs), self._probe_job(specs[-1], kind, seed, None)]
-            self.filling.add(jobs)
+                self._add_stages(jobs, specs)
+                probe = self._probe_job(specs[-1], kind, seed, None)
+                jobs[probe.name] = probe
+            self.filling.add(jobs.values())
 
-    def _jobs(self, specs: Sequence[StageSpec]) -> Iterable[Job]:
-        """The stages of a chain that are to be trained; what is before one that is there is not needed."""
+    def _add_stages(self, jobs: dict[str, Job], specs: Sequence[StageSpec]) -> None:
+        """Add the stages of a chain that are to be trained; what is before one that is there is not needed."""
         assert self.filling is not None
         begin = len(specs)
-        while begin and not self.filling.knows(key := key_of(specs[begin - 1])) and self.store.find(key) is None:
+        while begin:
+            key = key_of(specs[begin - 1])
+            if key in jobs or self.filling.knows(key) or self.store.find(key) is not None:
+                break
             begin -= 1
-        return stage_jobs(specs[begin:], self.store, self.passes)
+        jobs |= {job.name: job for job in stage_jobs(specs[begin:], self.store, self.passes)}
 
     def _measures(self, spec: StageSpec, seed: int, shares: Shares | None) -> list[Job]:
         """What is measured of a chain that ends with a stage."""

@@ -508,6 +508,8 @@ def table_so_far(results: Results) -> Table:
     groups = [*results.baselines.items(), *((arrow(name), chains) for name, chains in results.chains.items())]
     rows: list[Row] = []
     for name, chains in groups:
+        if not chains:  # its first training was stopped
+            continue
         measured = summary(chains)
         seeds = f"{len(measured.runs)} of {len(results.seeds)}"
         rows.append({"chain": name, "seeds": seeds, "mean": measured.mean, "std": measured.std})

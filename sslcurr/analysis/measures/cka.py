@@ -133,6 +133,50 @@ def groups_of(batches: Sequence[int]) -> list[NDArray[np.intp]]:
     return np.split(every, np.cumsum(batches)[:-1]) if num_groups else [every for _ in batches]
 
 
+@dataclass(frozen=True)
+class BatchSums:
+    """HSIC of every layer with every layer in one batch.
+
+    Attributes:
+        products: [L, L] float64, of all its images.
+        groups: [g] the jackknife groups that its images are in, in order; none where there are no groups.
+        without: group -> [L, L], of the images outside it, times their share of the batch; none where fewer than four
+            are left.
+    """
+
+    products: NDArray[np.float64]
+    groups: NDArray[np.integer]
+    without: dict[int, NDArray[np.float64]]
+
+
+def batch_sums(grams: Tensor, groups: NDArray[np.integer] | None = None, estimator: str = "unbiased") -> BatchSums:
+    """HSIC of the Gram matrices [L, n, n] of one batch.
+
+    Args:
+        grams: one of each layer.
+        groups: [n] the jackknife groups of the images; None or none where there are no groups.
+        estimator: as `centre` takes it.
+
+    Raises:
+        DataError: fewer than four images.
+    """
+    num_images = grams.shape[-1]
+    if num_images < FEWEST:
+        raise DataError(f"CKA needs {FEWEST} images in a batch, got {num_images}", "give more images, or --split all")
+    found = np.unique(groups) if groups is not None else np.empty(0, dtype=np.intp)
+    without = {}
+    for group in found.tolist():
+        kept = torch.from_numpy(np.flatnonzero(groups != group)).to(grams.device)
+        if len(kept) >= FEWEST:
+            without[group] = _hsic(grams[:, kept][:, :, kept], estimator) * (len(kept) / num_images)
+    return BatchSums(_hsic(grams, estimator), found, without)
+
+
+def _hsic(grams: Tensor, estimator: str) -> NDArray[np.float64]:
+    rows = centre(grams, estimator)
+    return np.asarray((rows @ rows.T).cpu().numpy())
+
+
 class Alignment:
     """HSIC of every layer with every layer, summed over batches; memory does not grow with their number.
 
@@ -156,26 +200,19 @@ class Alignment:
         Raises:
             DataError: fewer than four images.
         """
-        num_images = grams.shape[-1]
-        if num_images < FEWEST:
-            raise DataError(
-                f"CKA needs {FEWEST} images in a batch, got {num_images}", "give more images, or --split all"
-            )
-        products = self._products(grams)
-        self.sums = self.sums + products
-        self.num_batches += 1
-        for group in np.unique(groups) if groups is not None and len(groups) else ():
-            if group >= len(self.changes):
-                new = np.zeros((int(group) + 1 - len(self.changes), *self.sums.shape))
-                self.changes = np.concatenate([self.changes, new])
-            kept = torch.from_numpy(np.flatnonzero(groups != group)).to(grams.device)
-            self.changes[group] -= products
-            if len(kept) >= FEWEST:
-                self.changes[group] += self._products(grams[:, kept][:, :, kept]) * (len(kept) / num_images)
+        self.add_sums(batch_sums(grams, groups, self.estimator))
 
-    def _products(self, grams: Tensor) -> NDArray[np.float64]:
-        rows = centre(grams, self.estimator)
-        return np.asarray((rows @ rows.T).cpu().numpy())
+    def add_sums(self, batch: BatchSums) -> None:
+        """The sums of one batch; the last bits depend on the order of the batches."""
+        self.sums = self.sums + batch.products
+        self.num_batches += 1
+        for group in batch.groups.tolist():
+            if group >= len(self.changes):
+                new = np.zeros((group + 1 - len(self.changes), *self.sums.shape))
+                self.changes = np.concatenate([self.changes, new])
+            self.changes[group] -= batch.products
+            if group in batch.without:
+                self.changes[group] += batch.without[group]
 
 
 @dataclass(frozen=True)

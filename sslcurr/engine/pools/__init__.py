@@ -1,1 +1,1 @@
-"""Where jobs run: beside others (shared), in processes of this machine (here), on clusters (ray, slurm)."""
+"""Where jobs run: in this process beside others (shared), in processes of this machine (here), on clusters."""

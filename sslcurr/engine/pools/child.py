@@ -19,8 +19,10 @@ from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.threads import VARIABLES
+from sslcurr.errors import TrainingError
 
 END_SECONDS = 10.0
+MOST_STARTS = 3
 SHOWN = 4000  # characters of what a worker that failed has printed
 
 
@@ -28,6 +30,17 @@ def python_path() -> str:
     """PYTHONPATH of processes that import this very package."""
     package = str(Path(sslcurr.__file__).parent.parent)
     return os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+
+
+def never_begins(name: str, reason: str) -> TrainingError:
+    """The error of a worker whose process was started `MOST_STARTS` times and ended each time before its first job.
+
+    Args:
+        name: of the worker.
+        reason: how it ended.
+    """
+    hint = "is there enough memory? each takes about 0.7 GB before it trains: give fewer --jobs"
+    return TrainingError(f"{name} cannot begin: {reason}", hint)
 
 
 class Child:
@@ -97,7 +110,7 @@ class Child:
         self.output.seek(max(0, size - SHOWN))
         said = self.output.read().decode(errors="replace")
         self.output.close()
-        if code > 0 or not self.is_ready:
+        if code > 0:
             raise RuntimeError(f"{name} ended with code {code}\n{said}")
         return "its worker process ended" if code == 0 else f"its worker process was killed by signal {-code}"
 

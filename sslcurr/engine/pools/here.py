@@ -11,7 +11,7 @@ import msgspec
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.pool import num_gpus, num_workers
-from sslcurr.engine.pools.child import Child
+from sslcurr.engine.pools.child import MOST_STARTS, Child, never_begins
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.store import Store
 from sslcurr.engine.threads import threads_of_each
@@ -44,6 +44,7 @@ class HerePool:
             for number in range(count)
         ]
         self.is_cancelled = False
+        self._starts = [1] * count  # of the process at each place, without a job in between
         self.workers: list[Child] = []
         try:
             for number in range(count):
@@ -100,6 +101,9 @@ class HerePool:
         """Start a worker again that has died."""
         worker = self.workers[number]
         reason = worker.ended(self.names[number])
+        self._starts[number] = 1 if worker.is_ready else self._starts[number] + 1
+        if self._starts[number] > MOST_STARTS:
+            raise never_begins(self.names[number], reason)
         self.workers[number] = self._started(number)
         if worker.job is None:
             return []

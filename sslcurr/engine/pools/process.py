@@ -21,6 +21,7 @@ import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event, carry_out
+from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.store import Store
 from sslcurr.engine.threads import use_threads
 from sslcurr.progress import Reporter
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRESS_SECONDS = 0.25
+IDLE_SECONDS = 0.2  # between two looks whether to stop
 
 
 class Beginning(msgspec.Struct, kw_only=True):
@@ -127,27 +129,28 @@ def main(descriptor: int) -> None:
         import torch
 
         torch.cuda.set_per_process_memory_fraction(beginning.memory_share)
-    jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=receive, args=(line, jobs), daemon=True).start()
     store = Store(Path(beginning.root), waits=False, lease=beginning.lease)
     report = Telling(line.tell, beginning.number)
-    line.tell(Event(what="ended", worker=beginning.number))  # of no job: ready for the first
-    while (job := jobs.get()) is not None:
-        report.begin(job)
-        event = carry_out(job, store, beginning.runtime, report, beginning.number)
-        line.tell(event)
-        if event.what == "stopped":
-            break
+    with stop_signals(insists=False) as stop:
+        line.tell(Event(what="ended", worker=beginning.number))  # of no job: ready for the first
+        while not stop.signal:
+            try:
+                job = jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                continue
+            report.begin(job)
+            line.tell(carry_out(job, store, beginning.runtime, report, beginning.number))
 
 
-def receive(line: Line, jobs: queue.SimpleQueue[Job | None]) -> None:
-    """Put jobs into the queue as they come; when the other side is gone, stop as if a signal had asked for it."""
+def receive(line: Line, jobs: queue.SimpleQueue[Job]) -> None:
+    """Put jobs into the queue as they come; when the other side is gone, ask to stop, as a signal does."""
     try:
         while True:
             jobs.put(msgspec.json.decode(line.connection.recv_bytes(), type=Job))
     except (EOFError, OSError):
-        jobs.put(None)
-        os.kill(os.getpid(), signal.SIGTERM)  # saves what is being trained; ends a process that trains nothing
+        os.kill(os.getpid(), signal.SIGTERM)  # saves what is being trained
 
 
 if __name__ == "__main__":

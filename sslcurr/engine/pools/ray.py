@@ -26,7 +26,7 @@ import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
-from sslcurr.engine.pools.child import END_SECONDS, Child, python_path
+from sslcurr.engine.pools.child import END_SECONDS, MOST_STARTS, Child, never_begins, python_path
 from sslcurr.engine.pools.here import visible_gpus
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.store import Store
@@ -82,14 +82,19 @@ class Slot:
             text = f"there is no store {self.beginning.root} on {socket.gethostname()}, a node of the Ray cluster"
             hint = "give --runs on a disk that all nodes see under the same path"
             return _encoded(self._event("error", text=text, hint=hint, kind="StoreError"))
-        if self._child is None:
-            child = Child(self.beginning, {})
+        starts = 0
+        while self._child is None:
+            child, starts = Child(self.beginning, {}), starts + 1
             try:
                 while not child.is_ready:
                     child.receive()
             except (EOFError, OSError):
+                if starts == MOST_STARTS:
+                    error = never_begins(self.name, child.ended(self.name))
+                    return _encoded(self._event("error", text=str(error), hint=error.hint, kind="TrainingError"))
                 child.ended(self.name)
-            self._child = child
+            else:
+                self._child = child
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if self.beginning.runtime.device != "cpu" else ""
         seat = {"node": ray.get_runtime_context().get_node_id(), "host": socket.gethostname(), "gpus": gpus}
         return _encoded(self._event("ended", status=seat))

@@ -70,7 +70,10 @@ def closing_lines(document: QueueDocument | WorkDocument | LiveDocument) -> list
             "--until-idle",
             "then run the same command without --plan-only for the results",
         ]
+    if isinstance(document, WorkDocument) and not document.jobs:
+        return ["nothing is planned on this store: add --plan-only to rank, grid or chain"]
     if isinstance(document, WorkDocument):
-        lines = [f"{counted(document.done_here, 'job')} done here in {duration(document.seconds)}, of {document.jobs}"]
+        done_here, planned = document.done_here, counted(document.jobs, "planned job")
+        lines = [f"{done_here} of {planned} done by this worker, in {duration(document.seconds)}"]
         return lines + [f"failed: {failed.job}: {failed.reason}" for failed in document.failures]
     return []

@@ -1,0 +1,264 @@
+"""Several processes fill a store as one would: the same bytes, each stage once, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sslcurr.engine.fill import MOST_LOSSES, Filling
+from sslcurr.engine.graph import Job
+from sslcurr.engine.jobs import Event
+from sslcurr.engine.store import Store
+from sslcurr.errors import DataError, Interrupted
+from sslcurr.progress import Reporter
+from tests.conftest import QUICK, SMALL, Command
+
+THREADS = ("--threads", "1")
+ASKED = ("rotation", "simclr", "--seeds", "1", "--length", "2", *QUICK, *THREADS)
+RANK = ("rank", *ASKED, "--set", SMALL["simclr"][0], "--set", "rotation.epochs=30", "--save-minutes", "0.0001")
+
+
+def start(runs, *arguments):
+    command = [sys.executable, "-m", "sslcurr", *arguments, "--runs", str(runs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def digests(runs):
+    """Of all weights, by stage."""
+    return {
+        path.parent.name: json.loads(path.read_text())["weights_sha256"] for path in runs.glob("stages/*/done.json")
+    }
+
+
+def plain(document, runs):
+    """A document without the folder of its store and the command line."""
+    text = json.dumps({**document, "invocation": None, "command": None})
+    return json.loads(text.replace(str(runs), "R"))
+
+
+def tables(runs):
+    """Predictions of all tests, by analysis."""
+    return {path.parent.name: path.read_bytes() for path in runs.glob("analyses/*/predictions.csv")}
+
+
+def owners(runs):
+    """Processes that are training, by stage."""
+    found = {}
+    for path in runs.glob("stages/*.owner.json"):
+        try:
+            found[path.name.partition(".")[0]] = json.loads(path.read_bytes())["pid"]
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def log(runs):
+    """The events of all processes in the order of their time."""
+    lines = [json.loads(line) for path in runs.glob("log/*.jsonl") for line in path.read_text().splitlines()]
+    return sorted(lines, key=lambda line: line["time"])
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def serial(folder, tmp_path_factory):
+    """The store and the document of a rank in one process."""
+    run = Command(tmp_path_factory.mktemp("serial") / "runs")
+    return run.runs, run.json(*RANK, "--dataset", str(folder))
+
+
+def same(runs, document, serial):
+    whole, expected = serial
+    assert digests(runs) == digests(whole)
+    assert tables(runs) == tables(whole)
+    assert plain(document, runs) == plain(expected, whole)
+    assert not list(runs.glob("stages/*.part"))
+    assert not list(runs.glob("stages/*.owner.json"))
+
+
+def test_two_jobs_of_which_one_is_killed_give_the_bytes_of_one_process(folder, serial, tmp_path):
+    """Also the same command goes on after the process that started them was killed, and no worker outlives it."""
+    runs, ask = tmp_path / "runs", (*RANK, "--dataset", str(folder), "--jobs", "2", "--json")
+    first = start(runs, *ask)
+    killed = wait_for(lambda: owners(runs), first)
+    os.kill(next(iter(killed.values())), signal.SIGKILL)
+    wait_for(lambda: any(line["event"] == "lost" for line in log(runs)), first)
+    workers = set(wait_for(lambda: owners(runs), first).values())
+    first.kill()
+    first.communicate()
+    end = time.monotonic() + 60
+    while any(is_alive(pid) for pid in workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    second = start(runs, *ask)
+    output, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors
+    same(runs, json.loads(output), serial)
+    ended = Counter(line["job"] for line in log(runs) if line["event"] == "ended")
+    assert set(ended.values()) == {1}  # nothing was done twice
+    assert set(digests(runs)) <= set(ended)
+
+
+def test_two_workers_on_one_store_of_which_one_is_killed_give_the_bytes_of_one_process(folder, serial, tmp_path):
+    run = Command(tmp_path / "runs")
+    ask = (*RANK, "--dataset", str(folder))
+    plan = run.json(*ask, "--plan-only")
+    assert plan["jobs"] == len(digests(serial[0])) + len(tables(serial[0]))
+    assert plan["done"] == 0
+    assert run.json("runs", "remove", "--dry-run")["removed"] == {}
+    work = ("work", "--until-idle", *THREADS, "--save-minutes", "0.0001", "--json")
+    workers = [start(run.runs, *work) for _ in range(2)]
+    wait_for(lambda: set(owners(run.runs).values()) == {worker.pid for worker in workers}, workers[0])
+    live = run.json("runs", "--live")
+    assert {row["pid"] for row in live["active"]} <= {worker.pid for worker in workers}
+    assert [row["jobs"] for row in live["plans"]] == [plan["jobs"]]
+    workers[0].kill()
+    workers[0].communicate()
+    output, errors = workers[1].communicate(timeout=200)
+    assert workers[1].returncode == 0, errors
+    assert json.loads(output)["failures"] == []
+    ended = [line["job"] for line in log(run.runs) if line["event"] == "ended"]
+    assert len(ended) == len(set(ended))
+    moved = Command(run.runs.rename(tmp_path / "moved"))  # a store may be carried elsewhere
+    same(moved.runs, moved.json(*ask), serial)
+    assert not list(moved.runs.glob("plans/*.json"))  # nothing is wanted any more
+
+
+def test_a_signal_ends_all_workers_and_the_same_command_goes_on(folder, serial, tmp_path):
+    runs, ask = tmp_path / "runs", (*RANK, "--dataset", str(folder), "--jobs", "2", "--json")
+    process = start(runs, *ask)
+    workers = set(wait_for(lambda: (found := owners(runs)) and len(found) == 2 and found, process).values())
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130, errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert not any(is_alive(pid) for pid in workers)
+    assert not list(runs.glob("stages/*.owner.json"))
+    run = Command(runs)
+    same(runs, run.json(*RANK, "--dataset", str(folder)), serial)
+
+
+# ---- what pools say
+
+
+class Told(Reporter):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Scripted:
+    """A pool of one worker that answers jobs by a function."""
+
+    names = ("worker",)
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.job = None
+        self.cancelled = False
+
+    def free(self):
+        return self.job is None
+
+    def submit(self, job):
+        self.job = job
+        return 0
+
+    def events(self, timeout):
+        job, self.job = self.job, None
+        return [] if job is None else [self.answer(job)]
+
+    def cancel(self):
+        self.cancelled = True
+        return []
+
+    def close(self):
+        pass
+
+
+def job(name, *needs):
+    return Job(name=name, kind="stage", title=f"title of {name}", needs=needs)
+
+
+def filled(pool, store, *jobs, report=None, **how):
+    """What became of jobs in a pool."""
+    with Filling(lambda: pool, store, report or Reporter(), **how) as filling:
+        filling.add(jobs)
+        filling.wait([each.name for each in jobs])
+    return filling
+
+
+def test_a_worker_that_dies_again_and_again_takes_down_its_job_only(tmp_path):
+    def answer(job):
+        dies = job.name == "a"
+        return Event(what="lost" if dies else "ended", job=job.name, text="killed by signal 9", done_here=not dies)
+
+    told = Told()
+    filling = filled(Scripted(answer), Store(tmp_path), job("a"), job("b", "a"), job("c"), report=told)
+    assert filling.done_here == {"c"}
+    assert filling.failure("b").origin == "a"
+    assert filling.failure("a").reason == f"killed by signal 9, {MOST_LOSSES} times"
+    assert len(told.notes) == MOST_LOSSES
+
+
+def test_a_mistake_ends_the_command_and_saves_the_others(tmp_path):
+    pool = Scripted(lambda job: Event(what="error", job=job.name, text="no pack", hint="make it", kind="DataError"))
+    with pytest.raises(DataError, match="no pack") as error:
+        filled(pool, Store(tmp_path), job("a"))
+    assert error.value.hint == "make it"
+    assert pool.cancelled
+
+
+def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(tmp_path):
+    failing = Scripted(lambda job: Event(what="failed", job=job.name, text="not finite", hint="lower"))
+    store, jobs = Store(tmp_path), (job("a"), job("b", "a"))
+    filled(failing, store, *jobs)
+    other = Scripted(lambda job: pytest.fail(f"{job.name} was tried again"))
+    worker = filled(other, store, *jobs, retries_failed=False)
+    assert (worker.failure("b").reason, worker.failure("b").hint) == ("not finite", "lower")
+    mended = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
+    assert filled(mended, store, *jobs).done_here == {"a", "b"}
+
+
+def test_what_another_process_is_at_is_waited_for_and_tried_again(tmp_path):
+    answers = iter(["taken", "ended", "ended"])
+    asked = []
+
+    def answer(job):
+        asked.append(job.name)
+        return Event(what=next(answers), job=job.name, done_here=True)
+
+    filled(Scripted(answer), Store(tmp_path), job("a"), job("b"))
+    assert asked == ["a", "b", "a"]  # the other one first
+
+
+def test_a_stop_in_this_process_is_a_stop(tmp_path):
+    pool = Scripted(lambda job: Event(what="stopped", job=job.name, text="stopped at step 3", hint="again", signal=15))
+    with pytest.raises(Interrupted, match="at step 3") as stop:
+        filled(pool, Store(tmp_path), job("a"))
+    assert stop.value.signal == signal.SIGTERM
