@@ -10,6 +10,7 @@ import msgspec
 from sslcurr import errors
 from sslcurr.claims import Taken
 from sslcurr.engine.graph import Job
+from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.store import Store
 from sslcurr.errors import Interrupted, SslcurrError, TrainingError
 from sslcurr.progress import Reporter
@@ -108,7 +109,8 @@ def carry_out(job: Job, store: Store, runtime: Runtime, report: Reporter, worker
     try:
         if work.is_done(job, store):
             return Event(what="ended", worker=worker, job=job.name)
-        work.run(job, store, runtime, report)
+        with stop_signals(raises=True):  # a training saves first
+            work.run(job, store, runtime, report)
     except Taken as taken:
         return Event(what="taken", worker=worker, job=job.name, text=str(taken))
     except TrainingError as error:

@@ -107,10 +107,6 @@ class Store:
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         return matches[0]
 
-    def claim(self, spec: StageSpec) -> Claim | None:
-        """A claim on a stage, which holds its part, or None where another process is at work on it."""
-        return claim(self.stages / key_of(spec), lease=self.lease)
-
     def is_at(self, folder: Path) -> bool:
         """Whether this process is at work on a folder."""
         return folder in self._claims

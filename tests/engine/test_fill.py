@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import signal
@@ -12,13 +14,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sslcurr.cli.progress import drawn_pool
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
+from sslcurr.engine.pool import POOLS
+from sslcurr.engine.pools.shared import SharedPool
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, Interrupted
-from sslcurr.progress import Reporter
+from sslcurr.progress import PoolState, Reporter, WorkerState
 from tests.conftest import QUICK, SMALL, Command
 
 THREADS = ("--threads", "1")
@@ -262,3 +268,82 @@ def test_a_stop_in_this_process_is_a_stop(tmp_path):
     with pytest.raises(Interrupted, match="at step 3") as stop:
         filled(pool, Store(tmp_path), job("a"))
     assert stop.value.signal == signal.SIGTERM
+
+
+# ---- from the command line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--jobs", "0"), "'0' is not a number from 1 on, or auto"),
+        (("--jobs", "two"), "'two' is not a number from 1 on, or auto"),
+        (("--per-gpu", "0"), "'--per-gpu'"),
+        (("--pool", "slurm"), "unknown pool 'slurm'"),
+        (("--lease", "0"), "--lease must be above 0, got 0"),
+        (("--search", "--plan-only"), "--search decides what is trained as it goes"),
+    ],
+)
+def test_mistakes_are_one_line_and_train_nothing(folder, sslcurr, options, message):
+    result = sslcurr("rank", "rotation", "simclr", *QUICK, "--dataset", str(folder), *options)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert not list(sslcurr.runs.glob("stages/*"))
+
+
+def test_a_store_whose_locks_do_not_lock_is_refused(folder, sslcurr, monkeypatch):
+    sslcurr.json("data", "prepare", str(folder), "--image-size", "16")
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    for command in (
+        ("work", "--until-idle"),
+        ("pretrain", "rotation", *QUICK, "--dataset", str(folder), "--jobs", "2"),
+    ):
+        result = sslcurr(*command)
+        assert result.exit_code == 1
+        assert "does not keep locks" in result.stderr
+        assert "nolock" in result.stderr
+
+
+def test_a_worker_without_a_plan_says_so(sslcurr):
+    assert "there is no store at" in sslcurr("work", "--until-idle").stderr
+    sslcurr.runs.mkdir()
+    assert "nothing is planned on this store" in sslcurr("work", "--until-idle").stdout
+    assert sslcurr.json("runs", "--live")["active"] == []
+
+
+def test_another_pool_is_taken_by_its_name(folder, sslcurr, monkeypatch):
+    told = []
+
+    class Counting(SharedPool):
+        def submit(self, job):
+            told.append(job.kind)
+            return super().submit(job)
+
+    POOLS["test/counting"] = Counting
+    try:
+        ask = ("chain", "rotation", *QUICK, *THREADS, "--dataset", str(folder))
+        document = sslcurr.json(*ask, "--pool", "test/counting")
+        again = sslcurr.json(*ask, "--pool", "test/counting")
+    finally:
+        del POOLS["test/counting"]
+    assert told == ["stage", "stage", "report"]
+    assert [stage["reused"] for stage in document["stages"]] == [False, False]
+    assert [stage["reused"] for stage in again["stages"]] == [True, True]
+    assert again["downstream"] == document["downstream"]
+
+
+def test_the_display_has_a_line_for_each_worker():
+    state = PoolState(done=3, total=40, failed=1, elsewhere=2, seconds_left=5400)
+    state.workers = [
+        WorkerState("worker 1", "rotation -> mocov2, seed 0", 120, 400, 3, 10, 1180.4),
+        WorkerState("worker 2"),
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(drawn_pool(state))
+    first, *lines = console.export_text().splitlines()
+    assert first == "3 of 40 jobs done, 1 failed, 2 at other processes, about 90 min left"
+    assert [line.split("  ")[0] for line in lines] == ["worker 1", "worker 2"]
+    assert "rotation -> mocov2, seed 0" in lines[0]
+    assert lines[0].rstrip().endswith("epoch 3.0 of 10  1,180 images/s")
+    assert "waits" in lines[1]
+    assert all(len(line) <= 80 for line in lines)
