@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,9 +22,10 @@ from sslcurr.engine.fill import Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.pools import ray as pools
-from sslcurr.engine.pools.ray import RayPool, check_reachable, default_threads, gpu_share, room, uses_gpus
+from sslcurr.engine.pools.process import Beginning
+from sslcurr.engine.pools.ray import RayPool, Slot, check_reachable, default_threads, gpu_share, room, uses_gpus
 from sslcurr.engine.store import Store
-from sslcurr.errors import SpecError
+from sslcurr.errors import SpecError, StoreError
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Pooling, Runtime
 from tests import REPOSITORY
@@ -281,6 +283,17 @@ def test_all_are_killed_at_the_end(pool_on):
     pool.close()
     assert [method for _, _, method, _ in ray.calls].count("end") == 1  # of the one that answered
     assert len(ray.killed) == 3
+
+
+def test_a_node_that_does_not_see_the_store_is_named(tmp_path):
+    beginning = Beginning(
+        root=str(tmp_path / "runs"), lease=1.0, number=0, threads=1, memory_share=1.0, runtime=Runtime()
+    )
+    slot = Slot(msgspec.json.encode(beginning), "worker 1")
+    error = msgspec.json.decode(slot.ready(), type=Event).error()
+    assert isinstance(error, StoreError)
+    assert str(error) == f"there is no store {tmp_path / 'runs'} on {socket.gethostname()}, a node of the Ray cluster"
+    assert error.hint == "give --runs on a disk that all nodes see under the same path"
 
 
 # ---- workers and machines that are lost
