@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
     device: str
     workers: int
     threads: int
-    jobs: int | str
+    jobs: int | str | None
     per_gpu: int
     job_pool: str
     ray_address: str | None

@@ -64,8 +64,8 @@ def _lr_pruner(value: str | None) -> str | None:
     return value
 
 
-def _jobs(value: str) -> str:
-    if value != "auto" and not (value.isdigit() and int(value)):
+def _jobs(value: str | None) -> str | None:
+    if value not in (None, "auto") and not (value.isdigit() and int(value)):
         raise typer.BadParameter(f"{value!r} is not a number from 1 on, or auto")
     return value
 
@@ -216,16 +216,17 @@ class WorkerOptions(MachineOptions):
         ),
     ] = 0
     jobs: Annotated[
-        str,
+        str | None,
         _option(
             SEVERAL,
             "--jobs",
-            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores. "
-            "Results do not depend on it.",
+            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores; "
+            "with --pool ray as many as the cluster has room for. Default: 1, with --pool ray auto. Results do not "
+            "depend on it.",
             callback=_jobs,
             metavar="N|auto",
         ),
-    ] = "1"
+    ] = None
     per_gpu: Annotated[
         int,
         _option(
@@ -425,7 +426,7 @@ def lab_of(options: MachineOptions) -> Lab:
     values["settings"] = tuple(values.get("settings") or ())
     if values.get("lr") not in (None, "search"):
         values["lr"] = float(values["lr"])
-    if values.get("jobs", "auto") != "auto":
+    if values.get("jobs") not in (None, "auto"):
         values["jobs"] = int(values["jobs"])
     if values.get("lr_range") is not None:
         low, _, high = values["lr_range"].partition(",")

@@ -23,6 +23,7 @@ from sslcurr.wording import counted
 TURN_SECONDS = 0.2  # of waiting for something to happen
 RETRY_SECONDS = 1.0  # until a job is tried again that another process is at
 MOST_LOSSES = 3  # workers that may die of one job
+MOST_MACHINES_LOST = 10  # that may be lost with one job: most are switched off by somebody, and do not die of it
 
 
 class Filling:
@@ -56,7 +57,7 @@ class Filling:
         self.state = PoolState()
         self.log = EventLog(store.root / "log")
         self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
-        self._losses: dict[str, int] = {}
+        self._losses: dict[tuple[str, bool], int] = {}
         self._told = 0.0
         self._began = time.monotonic()
         self._cost_done = 0.0
@@ -127,7 +128,7 @@ class Filling:
             if self.pool is None:
                 self.graph.put_back(job.name)
                 self.pool = self.make_pool()
-                self.state.workers = [WorkerState(name) for name in self.pool.names]
+                self._meet_workers()
                 continue
             worker = self.pool.submit(job)
             name = self.pool.names[worker]
@@ -136,9 +137,18 @@ class Filling:
         if self.pool is None:
             time.sleep(TURN_SECONDS)
             return
-        for event in self.pool.events(TURN_SECONDS):
+        events = self.pool.events(TURN_SECONDS)
+        self._meet_workers()
+        for event in events:
             self._hear(event)
         self._tell()
+
+    def _meet_workers(self) -> None:
+        """Know all workers of the pool, and what they are called now."""
+        names = [] if self.pool is None else self.pool.names
+        self.state.workers += [WorkerState(name) for name in names[len(self.state.workers) :]]
+        for state, name in zip(self.state.workers, names, strict=True):
+            state.name = name
 
     def _next(self) -> Job | None:
         """The next job that is not done yet, and that no other process is known to be at."""
@@ -200,17 +210,17 @@ class Filling:
         elif event.what == "stopped":
             raise Interrupted(event.text, event.hint, event.signal)
         else:
-            self._lose(name, event.text)
+            self._lose(name, event.text, by_machine=event.by_machine)
 
-    def _lose(self, name: str, reason: str) -> None:
-        """A worker died: the job is tried again, but not for ever."""
-        title = self.graph.jobs[name].title
-        self._losses[name] = self._losses.get(name, 0) + 1
-        if self._losses[name] < MOST_LOSSES:
+    def _lose(self, name: str, reason: str, *, by_machine: bool) -> None:
+        """A worker died, alone or with its machine: the job is tried again, but not for ever."""
+        title, most = self.graph.jobs[name].title, MOST_MACHINES_LOST if by_machine else MOST_LOSSES
+        losses = self._losses[name, by_machine] = self._losses.get((name, by_machine), 0) + 1
+        if losses < most:
             self.report.note(f"{title}: {reason}; it is tried again")
             self.graph.put_back(name)
             return
-        text = f"{reason}, {counted(MOST_LOSSES, 'time')}"
+        text = f"{reason}, {counted(most, 'time')}"
         self.report.note(f"{title}: {text}; it is given up")
         self.graph.fail(name, text, "was there enough memory? give fewer --jobs, or a smaller batch size")
 

@@ -82,6 +82,7 @@ class Event(msgspec.Struct, kw_only=True):
         kind: the class of an error.
         signal: that asked to stop.
         done_here: whether this worker did it, and did not find it done.
+        by_machine: whether the worker died with its machine.
         status: how far the training is: step, total_steps, epoch, epochs, images_per_second, loss.
     """
 
@@ -93,6 +94,7 @@ class Event(msgspec.Struct, kw_only=True):
     kind: str = ""
     signal: int = 0
     done_here: bool = False
+    by_machine: bool = False
     status: Json = msgspec.field(default_factory=dict)
 
     def error(self) -> SslcurrError:

@@ -19,7 +19,7 @@ class Pool(Protocol):
     """Workers that carry out jobs on one store; made of what the command asks for.
 
     Attributes:
-        names: of the workers, such as `worker 1`; events name them by their place.
+        names: of the workers, such as `worker 1`; events name them by their place. They may change, and more come.
     """
 
     names: Sequence[str]
@@ -83,7 +83,7 @@ def num_workers(pooling: Pooling, device: str) -> int:
 
     With several for each GPU, and no number, it is `auto`.
     """
-    if pooling.jobs != "auto" and (pooling.jobs, pooling.per_gpu > 1) != (1, True):
-        return int(pooling.jobs)
+    if pooling.jobs != "auto" and (pooling.jobs is not None or pooling.per_gpu == 1):
+        return int(pooling.jobs or 1)
     gpus = num_gpus(device)
     return gpus * pooling.per_gpu if gpus else max(1, num_cores() // 2)

@@ -38,7 +38,8 @@ class Pooling:
     """How many stages and analyses run at once, and where: it is no part of any identity.
 
     Attributes:
-        jobs: worker processes; `auto` is one for each GPU, else one for every two cores.
+        jobs: worker processes; `auto` is one for each GPU, else one for every two cores, and on a Ray cluster as many
+            as it has room for. None is `auto` there, and 1 elsewhere.
         per_gpu: workers that share one GPU, each with its part of the memory.
         job_pool: `here` (processes of this machine), `shared` (this process, beside others on the same store), `ray`,
             or one of another package.
@@ -46,14 +47,16 @@ class Pooling:
         lease: minutes without a sign of life after which another process's work is taken over.
     """
 
-    jobs: int | str = 1
+    jobs: int | str | None = None
     per_gpu: int = 1
     job_pool: str = "here"
     ray_address: str | None = None
     lease: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.jobs != "auto" and (not isinstance(self.jobs, int) or self.jobs < 1):
+        if self.jobs not in (None, "auto") and (not isinstance(self.jobs, int) or self.jobs < 1):
             raise SpecError(f"--jobs must be a whole number from 1 on, or auto, got {self.jobs!r}", "give --jobs 2")
+        if self.ray_address is not None and self.job_pool != "ray":
+            raise SpecError(f"--ray-address is not for --pool {self.job_pool}", "give --pool ray too")
         in_range("--per-gpu", self.per_gpu, 1)
         in_range("--lease", self.lease, 0, above=True)
