@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from msgspec import structs
 
-from sslcurr.claims import Claim, claim, owner_of
+from sslcurr.claims import Claim, Lost, claim, owner_of
 from sslcurr.engine import lr_search, train
 from sslcurr.engine.cost import image_passes
 from sslcurr.engine.jobs import carry_out
@@ -338,7 +338,8 @@ def test_a_late_trial_of_a_finished_stage_ends_quietly(searched, tmp_path, monke
     assert len(steps) == 3  # the save after it found no folder
     assert {folder for folder, _ in told} == {store.trial(key_of(spec), 0)}  # where others see how far it is
     assert told[0][1]["tasks"] == "rotation, learning rate 1 of 1"
-    TrialWork.run(job, store, runtime, Reporter())  # found not done just before the stage was published
+    with pytest.raises(Lost):  # found not done just before the stage was published
+        TrialWork.run(job, store, runtime, Reporter())
     assert len(steps) == 3
     assert [path.name for path in store.stages.iterdir()] == [key_of(spec)]
 
