@@ -68,6 +68,7 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
     Raises:
         StoreError: there is no such store, or its file system has no locks that lock.
         Interrupted: a signal asked to stop.
+        SslcurrError: what a job met that this machine cannot do, after all others are done.
     """
     from sslcurr.engine.plans import Plans
 
@@ -90,6 +91,8 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
             if failed.origin == name
         ]
         done_here = len(filling.done_here)
+    if filling.mistakes:  # after all that could be done here
+        raise filling.mistakes[0]
     return session.finished(
         WorkDocument(
             host=socket.gethostname(),

@@ -111,7 +111,7 @@ class Session:
         from sslcurr.engine.pool import POOLS
 
         make = POOLS.find("shared" if self._num_workers() == 1 else "here")
-        with self._filling(store, make, retries_failed=False) as filling:
+        with self._filling(store, make, is_worker=True) as filling:
             yield filling
 
     def carry_out(self, store: Store, jobs: Callable[[], Iterable[Job]]) -> None:

@@ -48,6 +48,7 @@ class Lines(Reporter):
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
         if self.console.is_terminal:
+            self.pool_ends()
             self.bar = _progress_bar(self.console)
             self.task = self.bar.add_task(title, total=total_steps, completed=step, loss="", speed="")
             self.bar.start()
@@ -101,7 +102,7 @@ class Lines(Reporter):
 
     def pool(self, state: PoolState) -> None:
         """Draw how far all jobs are, and a line for each worker, where there is a terminal."""
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.bar is not None:  # a bar: this process trains itself
             return
         if self.live is None:
             from rich.live import Live

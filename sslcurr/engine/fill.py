@@ -16,7 +16,7 @@ from sslcurr.engine.plans import Plan
 from sslcurr.engine.pool import Pool
 from sslcurr.engine.signals import StopSignals, stop_signals
 from sslcurr.engine.store import Store
-from sslcurr.errors import Interrupted
+from sslcurr.errors import Interrupted, SslcurrError
 from sslcurr.progress import PoolState, Reporter, WorkerState
 from sslcurr.wording import counted
 
@@ -34,7 +34,8 @@ class Filling:
         store: holds the results; other processes may fill it too.
         report: hears of the progress.
         plan: by which other processes help.
-        retries_failed: whether jobs that failed in other processes before are tried again.
+        is_worker: whether the jobs are those of other commands. What failed in other processes is then not tried again,
+            and a mistake ends its job only; `mistakes` has them.
     """
 
     def __init__(
@@ -44,14 +45,15 @@ class Filling:
         report: Reporter,
         *,
         plan: Plan | None = None,
-        retries_failed: bool = True,
+        is_worker: bool = False,
     ) -> None:
         self.make_pool = make_pool
         self.pool: Pool | None = None
         self.store = store
         self.report = report
         self.plan = plan
-        self.retries_failed = retries_failed
+        self.is_worker = is_worker
+        self.mistakes: list[SslcurrError] = []
         self.graph = Graph()
         self.done_here: set[str] = set()
         self.state = PoolState()
@@ -81,7 +83,7 @@ class Filling:
     def add(self, jobs: Iterable[Job]) -> None:
         """More jobs, each after those that it needs."""
         added = [job for job in jobs if job.name not in self.graph.jobs]
-        if self.retries_failed:
+        if not self.is_worker:
             self.store.clear_failures(job.name for job in added)
         self.graph.add(added)
         if self.plan is not None:
@@ -205,6 +207,10 @@ class Filling:
         elif event.what == "taken":
             self._elsewhere[name] = time.monotonic() + RETRY_SECONDS
             self.graph.put_back(name)
+        elif event.what == "error" and self.is_worker:  # of this machine, perhaps: others may not meet it
+            self.mistakes.append(event.error())
+            self.graph.fail(name, event.text, event.hint)
+            self.report.note(f"{self.graph.jobs[name].title}: {event.text}")
         elif event.what == "error":
             raise event.error()
         elif event.what == "stopped":

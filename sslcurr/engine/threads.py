@@ -34,8 +34,10 @@ def use_threads(threads: int) -> None:
 
 
 def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, by its affinity and by the limits of its container."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def threads_of_each(threads: int, workers: int) -> int:

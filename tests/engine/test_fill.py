@@ -240,12 +240,26 @@ def test_a_mistake_ends_the_command_and_saves_the_others(tmp_path):
     assert pool.cancelled
 
 
+def test_a_worker_goes_on_with_what_it_can_do(tmp_path):
+    def answer(job):
+        if job.name == "a":
+            return Event(what="error", job=job.name, text="no pack", hint="make it", kind="DataError")
+        return Event(what="ended", job=job.name, done_here=True)
+
+    store, told = Store(tmp_path), Told()
+    worker = filled(Scripted(answer), store, job("a"), job("b", "a"), job("c"), report=told, is_worker=True)
+    assert worker.done_here == {"c"}
+    assert [(type(each), str(each), each.hint) for each in worker.mistakes] == [(DataError, "no pack", "make it")]
+    assert told.notes == ["title of a: no pack"]
+    assert store.failure("a") is None  # another machine may have it
+
+
 def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(tmp_path):
     failing = Scripted(lambda job: Event(what="failed", job=job.name, text="not finite", hint="lower"))
     store, jobs = Store(tmp_path), (job("a"), job("b", "a"))
     filled(failing, store, *jobs)
     other = Scripted(lambda job: pytest.fail(f"{job.name} was tried again"))
-    worker = filled(other, store, *jobs, retries_failed=False)
+    worker = filled(other, store, *jobs, is_worker=True)
     assert (worker.failure("b").reason, worker.failure("b").hint) == ("not finite", "lower")
     mended = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
     assert filled(mended, store, *jobs).done_here == {"a", "b"}

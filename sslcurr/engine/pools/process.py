@@ -5,6 +5,7 @@ Each message is one of msgspec's, over a socket whose number is the only argumen
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import select
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sslcurr.engine.graph import Job
-from sslcurr.engine.jobs import Event, carry_out
+from sslcurr.engine.jobs import Event, carry_out, work_of
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.store import Store
 from sslcurr.engine.threads import use_threads
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRESS_SECONDS = 0.25
+# What stages and tests import, beside torch; so it is there before the first job, whose time it would take.
+PRELOADED = ("timm", "pandas", "sklearn.metrics")
 IDLE_SECONDS = 0.2  # between two looks whether to stop
 
 
@@ -133,6 +136,10 @@ def main(descriptor: int) -> None:
     threading.Thread(target=receive, args=(line, jobs), daemon=True).start()
     store = Store(Path(beginning.root), waits=False, lease=beginning.lease)
     report = Telling(line.tell, beginning.number)
+    for module in PRELOADED:
+        importlib.import_module(module)
+    for kind in ("stage", "report"):
+        work_of(kind)
     with stop_signals(insists=False) as stop:
         line.tell(Event(what="ended", worker=beginning.number))  # of no job: ready for the first
         while not stop.signal:
