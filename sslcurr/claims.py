@@ -129,8 +129,12 @@ class Claim:
     @property
     def is_lost(self) -> bool:
         """Whether another process has taken the folder over."""
-        owner = owner_of(self.folder)
-        return owner is None or owner.uuid != self.owner.uuid
+        own = os.fstat(self._file)
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        return (now.st_dev, now.st_ino) != (own.st_dev, own.st_ino)
 
     def publish(self) -> None:
         """Give the part its final name.

@@ -205,8 +205,9 @@ def rank(
     chains.check_network(ask.tasks)
     record = _rank_record(session, chains, ask, wanted, reference)
     singles = [(task,) for task in ask.tasks]
+    certain = wanted.certain(ask)
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
-    chains.expect([(), *singles], ask.seeds, reference)
+    chains.expect([(), *singles, *certain], ask.seeds, reference)
     note(chains, record)
 
     def show(results: Results) -> None:
@@ -220,7 +221,7 @@ def rank(
 
     ranking = Ranking(chains, ask.tasks, ask.seeds, imagenet=reference, chain_done=chain_done)
     with session.filling(chains.store, run_name(record.asked)) as chains.filling:
-        _fill(chains, ask, [(), *singles, *wanted.certain(ask)], reference)
+        _fill(chains, ask, [(), *singles, *certain], reference)
         try:
             progress.expect([(), *singles], ask.seeds, reference)
             ranking.measure_singles()
