@@ -110,6 +110,7 @@ def carry_out(job: Job, store: Store, runtime: Runtime, report: Reporter, worker
     try:
         if work.is_done(job, store):
             return Event(what="ended", worker=worker, job=job.name)
+        made = store.num_made
         with stop_signals(raises=True):  # a training saves first
             work.run(job, store, runtime, report)
     except Lost:  # another process has done it
@@ -123,4 +124,4 @@ def carry_out(job: Job, store: Store, runtime: Runtime, report: Reporter, worker
     except SslcurrError as error:
         name = type(error).__name__
         return Event(what="error", worker=worker, job=job.name, text=str(error), hint=error.hint, kind=name)
-    return Event(what="ended", worker=worker, job=job.name, done_here=True)
+    return Event(what="ended", worker=worker, job=job.name, done_here=store.num_made > made)

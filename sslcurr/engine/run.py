@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sslcurr.claims import AGAIN, Lost, described_owner
+from sslcurr.claims import described_owner
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store, placed, portable
 from sslcurr.errors import StoreError, TrainingError
@@ -91,8 +91,8 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
         owner = described_owner(store.stages / key)
         report.note(f"another process is training {spec.task} ({key}); waiting for it: {owner}")
 
-    stage = store.run(spec, work, waiting)
-    return stage, store.has_made(stage.folder)
+    made = store.num_made
+    return store.run(spec, work, waiting), store.num_made > made
 
 
 class Status(Relay):
@@ -150,9 +150,7 @@ class StageWork:
     @staticmethod
     def run(job: Job, store: Store, runtime: Any, report: Reporter) -> None:
         """Train it."""
-        stage, trained = train_or_wait(placed(job.arguments, store), store, runtime, report)
-        if not trained:
-            raise Lost(f"{stage.key} was trained by another process", AGAIN)
+        train_or_wait(placed(job.arguments, store), store, runtime, report)
 
 
 class TrialWork:

@@ -63,7 +63,7 @@ class Store:
         self.root = root
         self.waits = waits
         self.lease = lease
-        self._made: set[Path] = set()
+        self._made = 0
         self._claims: dict[Path, Claim] = {}  # what this process is at work on
         self.stages = root / "stages"
         self.analyses = root / "analyses"
@@ -112,9 +112,10 @@ class Store:
         """Whether this process is at work on a folder."""
         return folder in self._claims
 
-    def has_made(self, folder: Path) -> bool:
-        """Whether a folder was published from here, and not by another process."""
-        return folder in self._made
+    @property
+    def num_made(self) -> int:
+        """How many folders were published from here, and not found or left to another process."""
+        return self._made
 
     def tell(self, folder: Path, **status: object) -> None:
         """Note what this process is at in a folder that it works on; others read it, see `claims`."""
@@ -201,7 +202,7 @@ class Store:
                 try:
                     write_json(claim.part / "done.json", work(claim.part))
                     claim.publish()
-                    self._made.add(folder)
+                    self._made += 1
                     return True
                 except (OSError, SslcurrError) as error:
                     if isinstance(error, Interrupted) or not (isinstance(error, Lost) or claim.is_lost):
