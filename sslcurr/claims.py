@@ -307,7 +307,7 @@ def _acquired(lock: Any) -> Any:
     except Timeout:
         return None
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
+        if error.filename is not None:  # the file cannot be opened: a lock that is refused names none
             raise
         place = Path(lock.lock_file).parent
         raise StoreError(f"the file system of {place} cannot lock files ({error.strerror})", LOCK_HINT) from error

@@ -177,7 +177,7 @@ def test_waiting_says_so_once(tmp_path):
 # ---- file systems
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, errno.EPERM])
 def test_a_file_system_that_cannot_lock_is_one_line(tmp_path, monkeypatch, code):
     def refused(descriptor, operation):
         raise OSError(code, os.strerror(code))
