@@ -106,6 +106,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
     def __delitem__(self, name: str) -> None:
         del self._loaded[name]
 
+    def is_installed(self, name: str) -> bool:
+        """Whether other processes know that name too; one that was put into the table is known to this one only."""
+        return name in self.builtins or name in self._others()
+
     # ---- for a person
 
     def find(self, name: str) -> T:

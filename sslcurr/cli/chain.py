@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Baseline, PlanOnlyOption, StartOption
+from sslcurr.cli.choices import Baseline, PlanOnlyOption, StartOption, check_plan_only
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 
@@ -29,6 +29,7 @@ def chain(
     Finished stages in the store are reused.
     Run the same command again to continue after an interruption.
     """
+    check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     with shared.lab() as lab:
         call = lab.queue_chain if plan_only else lab.plan_chain if shared.dry_run else lab.chain
         show_document(call(tasks, finetune=finetune, baseline=bool(baseline), start=start), shared)

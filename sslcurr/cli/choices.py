@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.errors import SpecError
+
 CHECKPOINT = "A backbone.safetensors, a stage's folder or key, a file of another project, a timm name, or random."
 
 
@@ -52,3 +54,9 @@ PlanOnlyOption = Annotated[
         help="Write down what is wanted, and train nothing: sslcurr work carries it out.",
     ),
 ]
+
+
+def check_plan_only(*, plan_only: bool, dry_run: bool) -> None:
+    """Raise SpecError where a plan is to be written and nothing is to be written."""
+    if plan_only and dry_run:
+        raise SpecError("--plan-only writes a plan, and --dry-run writes nothing", "give one of them")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.api.options import GridOptions
-from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption
+from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption, check_plan_only
 from sslcurr.cli.options import TrainingOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -45,6 +45,7 @@ def grid(
     Pretraining never uses fewer images than classification uses labels.
     Each pretraining is done once, for all shares of the labels.
     """
+    check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     options: GridOptions = {
         "seeds": seeds,
         "baseline": bool(baseline),

@@ -220,9 +220,8 @@ class WorkerOptions(MachineOptions):
         _option(
             SEVERAL,
             "--jobs",
-            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores; "
-            "with --pool ray as many as the cluster has room for. Default: 1, with --pool ray auto. Results do not "
-            "depend on it.",
+            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores. "
+            "Default: 1. With equal --threads, results do not depend on it.",
             callback=_jobs,
             metavar="N|auto",
         ),
@@ -352,7 +351,8 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
             SEVERAL,
             "--pool",
             "Where jobs run. here: in --jobs processes of this machine. shared: in this process, beside others that "
-            "work on the same store. ray: on a Ray cluster.",
+            "work on the same store. ray: on a Ray cluster, where --jobs is auto by default: as many as it has room "
+            "for.",
             metavar="here|shared|ray",
         ),
     ] = "here"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import PoolState, Reporter
-from sslcurr.wording import counted, duration
+from sslcurr.wording import counted, duration, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +47,8 @@ class Lines(Reporter):
         self._open_bar(spec.task, total_steps, step)
 
     def _open_bar(self, title: str, total_steps: int, step: int) -> None:
+        self.close()
         if self.console.is_terminal:
-            self.pool_ends()
             self.bar = _progress_bar(self.console)
             self.task = self.bar.add_task(title, total=total_steps, completed=step, loss="", speed="")
             self.bar.start()
@@ -102,14 +102,16 @@ class Lines(Reporter):
 
     def pool(self, state: PoolState) -> None:
         """Draw how far all jobs are, and a line for each worker, where there is a terminal."""
-        if not self.console.is_terminal or self.bar is not None:  # a bar: this process trains itself
+        if not self.console.is_terminal:
             return
+        if self.bar is not None:  # of a job that this process did; it has ended
+            self.close()
         if self.live is None:
             from rich.live import Live
 
             self.live = Live(console=self.console, transient=True, auto_refresh=False)
             self.live.start()
-        self.live.update(drawn_pool(state), refresh=True)
+        self.live.update(drawn_pool(state, self.console.width), refresh=True)
 
     def pool_ends(self) -> None:
         """Wipe what was drawn of several jobs."""
@@ -125,7 +127,8 @@ class Lines(Reporter):
         """Print a table of what is measured so far on stderr."""
         from sslcurr.cli.terminal import print_table
 
-        print_table(table, stderr=True)
+        if table.rows:
+            print_table(table, stderr=True)
 
     @contextmanager
     def counting(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
@@ -149,8 +152,12 @@ class Lines(Reporter):
                 bar.stop()
 
 
-def drawn_pool(state: PoolState) -> Any:
-    """How far all jobs are in a line, and below it a line for each worker."""
+# Characters of a job's title, so that in 80 columns epoch and speed stand beside it and its end is seen.
+MOST_TITLE = 33
+
+
+def drawn_pool(state: PoolState, width: int) -> Any:
+    """How far all jobs are in a line, and below it a line for each worker, in a terminal of that width."""
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text
@@ -159,7 +166,9 @@ def drawn_pool(state: PoolState) -> Any:
     parts += [f"{state.failed} failed"] if state.failed else []
     parts += [f"{state.elsewhere} at other processes"] if state.elsewhere else []
     parts += [f"about {duration(state.seconds_left)} left"] if state.seconds_left is not None else []
+    # A terminal shows ^C at the end of the last line. Without room for it there is one line more than is wiped.
     grid = Grid.grid(padding=(0, 2, 0, 0), expand=True)
+    grid.width = width - 2
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
@@ -168,7 +177,8 @@ def drawn_pool(state: PoolState) -> Any:
         share = worker.step / worker.total_steps if worker.total_steps else 0.0
         epoch = f"epoch {share * worker.epochs:.1f} of {worker.epochs}" if worker.epochs else f"{share:.0%}"
         speed = f"{worker.images_per_second:,.0f} images/s" if worker.images_per_second else ""
-        cells = (worker.name, worker.title or "waits", epoch if worker.total_steps else "", speed)
+        title = shortened(worker.title, MOST_TITLE) or "waits"
+        cells = (worker.name, title, epoch if worker.total_steps else "", speed)
         grid.add_row(*(Text(cell) for cell in cells))
     return Group(Text(", ".join(parts)), grid)
 

@@ -9,7 +9,7 @@ import typer
 
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions
-from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption
+from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption, check_plan_only
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -118,6 +118,7 @@ def rank(
     A stage whose loss is not finite is marked, and the others go on.
     The exit code is then 3.
     """
+    check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     measured: MeasureOptions = {
         "seeds": seeds,
         "measure": measure.value,

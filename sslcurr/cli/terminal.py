@@ -10,6 +10,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +54,12 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
 
 
 def watch(documents: Iterable[Document], seconds: float = 2.0) -> None:
-    """The tables of one document after the other in the same place of a terminal, each for so long."""
+    """The tables of one document after the other in the same place of a terminal, each for so long; until Ctrl-C."""
     from rich.console import Group
     from rich.live import Live
 
     out = console()
-    with Live(console=out, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         for document in documents:
             parts = [part for table in document.tables() for part in _parts(table, out.width)]
             live.update(Group(*parts), refresh=True)

@@ -61,7 +61,7 @@ class Filling:
         self._elsewhere: dict[str, float] = {}  # job -> when it is tried again
         self._losses: dict[tuple[str, bool], int] = {}
         self._told = 0.0
-        self._began = time.monotonic()
+        self._seconds_at_work = 0.0  # without those in which no worker had a job
         self._cost_done = 0.0
 
     def __enter__(self) -> Filling:
@@ -139,11 +139,13 @@ class Filling:
         if self.pool is None:
             time.sleep(TURN_SECONDS)
             return
+        began, at_work = time.monotonic(), bool(self.graph.running)
         events = self.pool.events(TURN_SECONDS)
+        self._seconds_at_work += time.monotonic() - began if at_work else 0.0
         self._meet_workers()
         for event in events:
             self._hear(event)
-        self._tell()
+        self._tell(at_once=any(event.what != "progress" for event in events))
 
     def _meet_workers(self) -> None:
         """Know all workers of the pool, and what they are called now."""
@@ -247,18 +249,18 @@ class Filling:
 
     # ---- progress
 
-    def _tell(self) -> None:
+    def _tell(self, *, at_once: bool) -> None:
         now = time.monotonic()
-        if now - self._told < TURN_SECONDS:
+        if now - self._told < TURN_SECONDS and not at_once:
             return
         self._told = now
         state, graph = self.state, self.graph
         state.done, state.total, state.failed = len(graph.done), len(graph.jobs), len(graph.failures)
         state.elsewhere = len(self._elsewhere)
-        state.seconds_left = self._seconds_left(now)
+        state.seconds_left = self._seconds_left()
         self.report.pool(state)
 
-    def _seconds_left(self, now: float) -> float | None:
+    def _seconds_left(self) -> float | None:
         """By the image passes that were done here a second, running jobs counted as far as they are."""
         done, left = self._cost_done, self.graph.cost_left()
         by_title = {job.title: job.cost for job in (self.graph.jobs[name] for name in self.graph.running)}
@@ -266,7 +268,7 @@ class Filling:
             if state.total_steps:
                 part = by_title.get(state.title, 0.0) * state.step / state.total_steps
                 done, left = done + part, left - part
-        elapsed = now - self._began
+        elapsed = self._seconds_at_work
         return left * elapsed / done if done and elapsed > 1 else None
 
 

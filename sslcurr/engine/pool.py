@@ -82,7 +82,12 @@ def num_workers(pooling: Pooling, device: str) -> int:
     """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores.
 
     With several for each GPU, and no number, it is `auto`.
+
+    Raises:
+        SpecError: workers are to share a GPU, and there is none.
     """
+    if pooling.per_gpu > 1 and not num_gpus(device):
+        raise SpecError(f"--per-gpu {pooling.per_gpu} finds no GPU", "leave it out; --jobs N is for CPUs too")
     if pooling.jobs != "auto" and (pooling.jobs is not None or pooling.per_gpu == 1):
         return int(pooling.jobs or 1)
     gpus = num_gpus(device)

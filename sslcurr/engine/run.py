@@ -12,10 +12,11 @@ import msgspec
 from sslcurr.claims import described_owner
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store, placed, portable
-from sslcurr.errors import StoreError, TrainingError
+from sslcurr.errors import SpecError, StoreError, TrainingError
 from sslcurr.progress import Relay, Reporter
 from sslcurr.spec.record import StageRecord
 from sslcurr.spec.stage import StageSpec, key_of
+from sslcurr.tasks import TASKS
 from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
@@ -184,8 +185,16 @@ def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[Stage
         specs: the stages, a parent before its children.
         store: where they will be.
         passes: image passes that a stage takes.
+
+    Raises:
+        SpecError: a task was put into the table of this process, and others do not know it.
     """
     for spec in specs:
+        if not TASKS.is_installed(spec.task):
+            raise SpecError(
+                f"the task {spec.task} is known to this process only",
+                "install it as a package, as docs/plugins.md says, or train without other processes",
+            )
         cost, arguments = passes(spec), portable(spec, store)
         needs = () if spec.parent is None else (spec.parent,)
         trials = []

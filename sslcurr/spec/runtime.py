@@ -59,4 +59,9 @@ class Pooling:
         if self.ray_address is not None and self.job_pool != "ray":
             raise SpecError(f"--ray-address is not for --pool {self.job_pool}", "give --pool ray too")
         in_range("--per-gpu", self.per_gpu, 1)
+        if self.job_pool == "shared" and (self.jobs not in (None, 1) or self.per_gpu > 1):
+            raise SpecError(
+                "--pool shared does one job after the other in this process",
+                "leave out --jobs and --per-gpu, and start sslcurr work with them beside it",
+            )
         in_range("--lease", self.lease, 0, above=True)

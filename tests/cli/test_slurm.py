@@ -109,7 +109,7 @@ def test_a_dry_run_prints_the_script_and_does_nothing(sslcurr, planned, monkeypa
         (("rank", "rotation", "--seedz", "3"), 2, "No such option: --seedz"),
         (("rank", "rotation", "--seeds", "many"), 2, "Invalid value for '--seeds'"),
         (("grid",), 2, "Missing argument 'TASK...'"),
-        (("rank", "rotation", "--time", "1"), 1, "error: minutes of --time must be at least 10, got 1"),
+        (("rank", "rotation", "--time", "1"), 1, "error: --time must be at least 10, got 1"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_submitted(sslcurr, cluster, planned, words, code, message):

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,15 +17,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sslcurr.cli.progress import drawn_pool
+from sslcurr.api.lab import Lab
+from sslcurr.cli.progress import Lines, drawn_pool
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.shared import SharedPool
 from sslcurr.engine.store import Store
-from sslcurr.errors import DataError, Interrupted
+from sslcurr.errors import DataError, Interrupted, SpecError
 from sslcurr.progress import PoolState, Reporter, WorkerState
+from sslcurr.tasks import TASKS
 from tests.conftest import QUICK, SMALL, Command
 
 THREADS = ("--threads", "1")
@@ -207,8 +210,8 @@ class Scripted:
         pass
 
 
-def job(name, *needs):
-    return Job(name=name, kind="stage", title=f"title of {name}", needs=needs)
+def job(name, *needs, cost=0.0):
+    return Job(name=name, kind="stage", title=f"title of {name}", needs=needs, cost=cost)
 
 
 def filled(pool, store, *jobs, report=None, **how):
@@ -296,6 +299,9 @@ def test_a_stop_in_this_process_is_a_stop(tmp_path):
         (("--pool", "slurm"), "unknown pool 'slurm'"),
         (("--lease", "0"), "--lease must be above 0, got 0"),
         (("--search", "--plan-only"), "--search decides what is trained as it goes"),
+        (("--plan-only", "--dry-run"), "--plan-only writes a plan, and --dry-run writes nothing"),
+        (("--pool", "shared", "--jobs", "2"), "--pool shared does one job after the other"),
+        (("--device", "cpu", "--per-gpu", "2"), "--per-gpu 2 finds no GPU"),
     ],
 )
 def test_mistakes_are_one_line_and_train_nothing(folder, sslcurr, options, message):
@@ -353,11 +359,54 @@ def test_the_display_has_a_line_for_each_worker():
         WorkerState("worker 2"),
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(drawn_pool(state))
+    console.print(drawn_pool(state, 80))
     first, *lines = console.export_text().splitlines()
     assert first == "3 of 40 jobs done, 1 failed, 2 at other processes, about 90 min left"
     assert [line.split("  ")[0] for line in lines] == ["worker 1", "worker 2"]
     assert "rotation -> mocov2, seed 0" in lines[0]
     assert lines[0].rstrip().endswith("epoch 3.0 of 10  1,180 images/s")
     assert "waits" in lines[1]
-    assert all(len(line) <= 80 for line in lines)
+    assert all(len(line) <= 78 for line in lines)  # and ^C
+
+
+def test_the_display_shows_both_ends_of_a_long_title():
+    title = "rotation -> mocov2 -> swav -> classification, seed 2"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(drawn_pool(PoolState(workers=[WorkerState("worker 1", title, 399, 400, 9, 100, 1180.4)]), 80))
+    assert re.search("rotation -> .*….*, seed 2 .* of 100  1,180 images/s", console.export_text())
+
+
+def test_time_left_counts_from_the_first_job(tmp_path):
+    filling = Filling(lambda: Scripted(lambda job: Event(what="taken", job=job.name)), Store(tmp_path), Reporter())
+    filling.add([job("a", cost=30.0), job("b", cost=10.0)])
+    filling.graph.begin()
+    filling.done_here.add("a")
+    filling._end("a")
+    assert filling._seconds_left() is None
+    filling._seconds_at_work = 6.0
+    assert filling._seconds_left() == 2.0
+
+
+def test_a_bar_of_a_job_that_this_process_did_is_wiped():
+    lines = Lines()
+    lines.console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    lines.trial_begins("rotation", 0, 2, 0.1, 10, 0)
+    first = lines.bar
+    lines.trial_begins("rotation", 1, 2, 0.2, 10, 0)
+    assert not first.live.is_started
+    second = lines.bar
+    lines.pool(PoolState(done=1, total=2))
+    assert not second.live.is_started
+    lines.close()
+
+
+def test_a_task_of_this_process_alone_is_no_job(folder, tmp_path):
+    class Own(TASKS["rotation"]):
+        name = "notebook/own"
+
+    TASKS["notebook/own"] = Own
+    try:
+        with pytest.raises(SpecError, match="the task notebook/own is known to this process only"):
+            Lab(tmp_path / "runs", dataset=str(folder), image_size=16).queue_chain(["notebook/own"])
+    finally:
+        del TASKS["notebook/own"]

@@ -169,12 +169,12 @@ def test_the_worker_of_an_allocation(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_workers": 0}, "workers must be at least 1, got 0"),
-        ({"gpus_per_worker": -1}, "GPUs of a worker must be at least 0, got -1"),
-        ({"cpus_per_worker": 0}, "cores of a worker must be at least 1, got 0"),
-        ({"time": 5}, "minutes of --time must be at least 10, got 5"),
-        ({"memory": 0.0}, "memory of a worker must be more than 0 GB, got 0.0"),
-        ({"memory": float("nan")}, "memory of a worker must be more than 0 GB, got nan"),
+        ({"num_workers": 0}, "--workers must be at least 1, got 0"),
+        ({"gpus_per_worker": -1}, "--gpus-per-worker must be at least 0, got -1"),
+        ({"cpus_per_worker": 0}, "--cpus-per-worker must be at least 1, got 0"),
+        ({"time": 5}, "--time must be at least 10, got 5"),
+        ({"memory": 0.0}, "--memory must be above 0, got 0"),
+        ({"memory": float("nan")}, "--memory must be above 0, got nan"),
         ({"setup": "module load cuda"}, "lines of the set-up are several"),
     ],
 )

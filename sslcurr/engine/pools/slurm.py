@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError, TrainingError
+from sslcurr.spec.stage import in_range
 from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
@@ -75,13 +76,12 @@ class Allocation:
     def __post_init__(self) -> None:
         if isinstance(self.setup, str):
             raise SpecError("lines of the set-up are several", f"give setup=[{self.setup!r}]")
-        least = {"workers": (self.num_workers, 1), "GPUs of a worker": (self.gpus_per_worker, 0)}
-        least |= {"cores of a worker": (self.cpus_per_worker, 1), "minutes of --time": (self.time, SHORTEST_TIME)}
-        for name, (value, smallest) in least.items():
-            if value < smallest:
-                raise SpecError(f"{name} must be at least {smallest}, got {value}")
-        if self.memory is not None and not (math.isfinite(self.memory) and self.memory > 0):
-            raise SpecError(f"memory of a worker must be more than 0 GB, got {self.memory}")
+        in_range("--workers", self.num_workers, 1)
+        in_range("--gpus-per-worker", self.gpus_per_worker, 0)
+        in_range("--cpus-per-worker", self.cpus_per_worker, 1)
+        in_range("--time", self.time, SHORTEST_TIME)
+        if self.memory is not None:
+            in_range("--memory", self.memory, 0, above=True)
 
     def parameters(self) -> dict[str, Any]:
         """These values as submitit's `SlurmExecutor` names them; None leaves a directive out."""

@@ -11,16 +11,16 @@ from sslcurr.wording import counted, duration
 
 PLAN_COLUMNS = (
     Column("run", ("run",)),
-    Column("jobs done", ("done",)),
-    Column("time left", ("left",)),
+    Column("jobs done", ("done",), str),
+    Column("time left", ("left",), str),
     Column("command", ("command",)),
 )
 ACTIVE_COLUMNS = (
     Column("at work on", ("title",)),
     Column("host, process", ("where",)),
-    Column("epoch", ("epoch",)),
+    Column("epoch", ("epoch",), str),
     Column("images/s", ("speed",), count),
-    Column("heard of", ("heard",)),
+    Column("heard of", ("heard",), str),
 )
 
 
@@ -49,7 +49,10 @@ def tables(document: QueueDocument | WorkDocument | LiveDocument, title: str) ->
         }
         for job in document.active
     ]
-    yield Table("active", "", ACTIVE_COLUMNS, active)
+    if active:
+        yield Table("active", "", ACTIVE_COLUMNS, active)
+    else:
+        yield Table("active", "no process is at work on this store", (), [])
 
 
 def _epoch(job: ActiveJob) -> str:
@@ -63,8 +66,11 @@ def closing_lines(document: QueueDocument | WorkDocument | LiveDocument) -> list
     """What was planned, and how workers are started; what a worker did."""
     if isinstance(document, QueueDocument):
         left = document.jobs - document.done
+        first = f"run {document.run}: {counted(left, 'job')} to do, {document.done} done"
+        if not left:
+            return [first, "run the same command without --plan-only for the results"]
         return [
-            f"run {document.run}: {counted(left, 'job')} to do, {document.done} done",
+            first,
             f"plan: {document.plan}",
             f"start workers, on any machine that sees the store: sslcurr work --runs {shlex.quote(document.store)} "
             "--until-idle",
