@@ -81,13 +81,32 @@ class Filling:
             self.pool.close()
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """More jobs, each after those that it needs."""
+        """More jobs, each after those that it needs.
+
+        A worker is told of some again: those whose results were removed meanwhile, and those that had failed and that
+        a command wants tried again, are to be done.
+        """
+        jobs = list(jobs)
         added = [job for job in jobs if job.name not in self.graph.jobs]
-        if not self.is_worker:
+        if self.is_worker:
+            self.graph.renew(job.name for job in jobs if self._is_outdated(job))
+        else:
             self.store.clear_failures(job.name for job in added)
         self.graph.add(added)
         if self.plan is not None:
             self.plan.add(added)
+
+    def _is_outdated(self, job: Job) -> bool:
+        """Whether a job has ended for this process and not by the store."""
+        if job.name in self.graph.done:
+            return not work_of(job.kind).is_done(job, self.store)
+        failed = self.graph.failures.get(job.name)
+        return failed is not None and self.store.failure(failed.origin) is None
+
+    def note_mistake(self, error: SslcurrError) -> None:
+        """Keep a mistake that ends nothing but its job or its plan, and say it."""
+        self.mistakes.append(error)
+        self.report.note(str(error))
 
     def knows(self, name: str) -> bool:
         """Whether a job was added."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Store
+from sslcurr.errors import StoreError
 from sslcurr.files import read_as, write_whole
 
 
@@ -62,11 +63,14 @@ class Plans:
         self.store = store
         self._read: dict[str, tuple[float, int]] = {}  # name of the file -> its time and size
 
-    def changed(self) -> list[PlanFile]:
-        """The plans that are new or longer than at the last call.
+    def changed(self, damaged: Callable[[StoreError], None] | None = None) -> list[PlanFile]:
+        """The plans that are new or written again since the last call.
+
+        Args:
+            damaged: is told of each that is damaged, which is then left out.
 
         Raises:
-            StoreError: one is damaged.
+            StoreError: one is damaged, and nobody is told.
         """
         plans = []
         for path in sorted(self.store.plans.glob("*.json")) if self.store.plans.is_dir() else []:
@@ -77,5 +81,12 @@ class Plans:
             stamp = (state.st_mtime, state.st_size)
             if self._read.get(path.name) != stamp:
                 self._read[path.name] = stamp
-                plans.append(read_as(path, PlanFile, "remove this file: the command of that run writes it again"))
+                try:
+                    plans.append(read_as(path, PlanFile, "remove this file: the command of that run writes it again"))
+                except StoreError as error:
+                    if not path.is_file():  # its command has ended just now
+                        continue
+                    if damaged is None:
+                        raise
+                    damaged(error)
         return plans

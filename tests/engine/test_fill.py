@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from sslcurr.cli.progress import drawn_pool
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
+from sslcurr.engine.plans import Plan, Plans
 from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.shared import SharedPool
 from sslcurr.engine.store import Store
@@ -263,6 +265,50 @@ def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(
     assert (worker.failure("b").reason, worker.failure("b").hint) == ("not finite", "lower")
     mended = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
     assert filled(mended, store, *jobs).done_here == {"a", "b"}
+
+
+def test_a_worker_does_again_what_was_removed_or_is_wanted_after_it_failed(tmp_path):
+    store, jobs = Store(tmp_path), (job("a"), job("b", "a"), job("c"))
+    answers = {"a": "ended", "b": "ended", "c": "failed"}
+    asked = []
+
+    def answer(job):
+        asked.append(job.name)
+        if answers[job.name] == "ended":
+            (store.stages / job.name).mkdir(parents=True)
+            (store.stages / job.name / "done.json").touch()
+        return Event(what=answers[job.name], job=job.name, done_here=True)
+
+    with Filling(lambda: Scripted(answer), store, Reporter(), is_worker=True) as worker:
+        worker.add(jobs)
+        worker.wait("abc")
+        worker.add(jobs)
+        worker.wait("abc")
+        assert asked == ["a", "b", "c"]
+        shutil.rmtree(store.stages)
+        answers["c"] = "ended"
+        store.clear_failures("c")  # by a command
+        worker.add(jobs)
+        worker.wait("abc")
+    assert asked == ["a", "b", "c"] * 2
+    assert worker.graph.is_over
+
+
+def test_a_damaged_plan_ends_no_other(sslcurr):
+    store = Store(sslcurr.runs)
+    store.plans.mkdir(parents=True)
+    (store.plan("aaaa")).write_text('{"run"')
+    done = store.stages / "a" / "done.json"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    Plan("bbbb", ["sslcurr"], store).add([job("a")])
+    heard = []
+    assert [plan.run for plan in Plans(store).changed(heard.append)] == ["bbbb"]
+    result = sslcurr("work", "--until-idle")
+    assert result.exit_code == 1
+    assert "aaaa.json" in str(heard[0])
+    assert "aaaa.json" in result.stderr
+    assert "remove this file" in result.stderr
 
 
 def test_what_another_process_is_at_is_waited_for_and_tried_again(tmp_path):
