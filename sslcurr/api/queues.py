@@ -29,7 +29,6 @@ def queued(session: Session, store: Store, plan: Plan) -> QueueDocument:
     """A plan that was written, and how much of it is there."""
     from sslcurr.engine.graph import Graph
 
-    store.clear_failures(plan.jobs)
     graph = Graph(plan.jobs.values())
     mark_ended(graph, store)
     return session.finished(

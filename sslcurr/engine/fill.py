@@ -90,11 +90,11 @@ class Filling:
         added = [job for job in jobs if job.name not in self.graph.jobs]
         if self.is_worker:
             self.graph.renew(job.name for job in jobs if self._is_outdated(job))
+        elif self.plan is not None:
+            self.plan.add(added)
         else:
             self.store.clear_failures(job.name for job in added)
         self.graph.add(added)
-        if self.plan is not None:
-            self.plan.add(added)
 
     def _is_outdated(self, job: Job) -> bool:
         """Whether a job has ended for this process and not by the store."""

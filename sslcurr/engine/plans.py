@@ -42,11 +42,11 @@ class Plan:
         self.jobs: dict[str, Job] = {}
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """More jobs, each after those that it needs."""
-        before = len(self.jobs)
-        for job in jobs:
-            self.jobs.setdefault(job.name, job)
-        if len(self.jobs) > before:
+        """More jobs, each after those that it needs; those that failed once are to be tried again."""
+        added = {job.name: job for job in jobs if job.name not in self.jobs}
+        self.jobs |= added
+        if added:
+            self.store.clear_failures(added)  # first: a worker that reads the plan heeds what is noted
             self.store.plans.mkdir(parents=True, exist_ok=True)
             content = PlanFile(run=self.run, command=self.command, jobs=list(self.jobs.values()))
             write_whole(self.store.plan(self.run), msgspec.json.encode(content))

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from sslcurr.cli.progress import drawn_pool
+from sslcurr.engine import plans
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
@@ -309,6 +310,15 @@ def test_a_damaged_plan_ends_no_other(sslcurr):
     assert "aaaa.json" in str(heard[0])
     assert "aaaa.json" in result.stderr
     assert "remove this file" in result.stderr
+
+
+def test_a_plan_is_written_when_no_failure_of_its_jobs_is_noted_any_more(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.note_failure("a", "not finite", "lower")
+    noted = []
+    monkeypatch.setattr(plans, "write_whole", lambda path, content: noted.append(store.failure("a")))
+    Plan("aaaa", ["sslcurr"], store).add([job("a")])
+    assert noted == [None]
 
 
 def test_what_another_process_is_at_is_waited_for_and_tried_again(tmp_path):
