@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -21,13 +22,15 @@ from sslcurr.cli.progress import drawn_pool
 from sslcurr.engine import plans
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
-from sslcurr.engine.jobs import Event
+from sslcurr.engine.jobs import Event, carry_out
 from sslcurr.engine.plans import Plan, Plans
 from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.shared import SharedPool
+from sslcurr.engine.run import StageWork
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, Interrupted
 from sslcurr.progress import PoolState, Reporter, WorkerState
+from sslcurr.spec.runtime import Runtime
 from tests.conftest import QUICK, SMALL, Command
 
 THREADS = ("--threads", "1")
@@ -255,6 +258,23 @@ def test_a_worker_goes_on_with_what_it_can_do(tmp_path):
     assert [(type(each), str(each), each.hint) for each in worker.mistakes] == [(DataError, "no pack", "make it")]
     assert told.notes == ["title of a: no pack"]
     assert store.failure("a") is None  # another machine may have it
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.ENOSPC, "no space is left"), (errno.EACCES, "cannot read or write"), (errno.ENOENT, "is gone")],
+)
+def test_a_disk_that_is_full_or_a_file_that_is_removed_is_a_mistake_and_no_traceback(tmp_path, monkeypatch, code, said):
+    store = Store(tmp_path)
+
+    def refused(job, store, runtime, report):
+        raise OSError(code, os.strerror(code), str(store.stages / "parent" / "backbone.safetensors"))
+
+    monkeypatch.setattr(StageWork, "run", refused)
+    event = carry_out(job("a"), store, Runtime(), Reporter())
+    assert (event.what, event.kind) == ("error", "StoreError")
+    assert said in event.text
+    assert "run the same command again" in event.hint or "chmod" in event.hint
 
 
 def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(tmp_path):
