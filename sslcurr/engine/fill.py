@@ -99,7 +99,10 @@ class Filling:
     def _is_outdated(self, job: Job) -> bool:
         """Whether a job has ended for this process and not by the store."""
         if job.name in self.graph.done:
-            return not work_of(job.kind).is_done(job, self.store)
+            try:
+                return not work_of(job.kind).is_done(job, self.store)
+            except SslcurrError:  # what it needs was removed
+                return True
         failed = self.graph.failures.get(job.name)
         return failed is not None and self.store.failure(failed.origin) is None
 
@@ -176,13 +179,29 @@ class Filling:
         now = time.monotonic()
         resting = {name for name, again in self._elsewhere.items() if again > now}
         while (job := self.graph.begin(resting)) is not None:
-            if work_of(job.kind).is_done(job, self.store):
+            if self._is_done(job):
                 self._end(job.name)
             elif (failed := self.store.failure(job.name)) is not None:
                 self.graph.fail(job.name, *failed)
-            else:
+            elif not self.graph.has_ended(job.name):
                 return job
         return None
+
+    def _is_done(self, job: Job) -> bool:
+        """Whether the store holds the result of a job; for a worker, a store that is damaged there fails the job."""
+        try:
+            return work_of(job.kind).is_done(job, self.store)
+        except SslcurrError as error:
+            if not self.is_worker:
+                raise
+            self._fail_here(job.name, error)
+            return False
+
+    def _fail_here(self, name: str, error: SslcurrError) -> None:
+        """A job of other commands cannot be done by this process: others may not meet what it met."""
+        self.mistakes.append(error)
+        self.graph.fail(name, str(error), error.hint)
+        self.report.note(f"{self.graph.jobs[name].title}: {error}")
 
     def _look_elsewhere(self) -> None:
         """Note what other processes have done."""
@@ -190,7 +209,7 @@ class Filling:
             job = self.graph.jobs[name]
             if self.graph.has_ended(name):
                 del self._elsewhere[name]
-            elif work_of(job.kind).is_done(job, self.store):
+            elif self._is_done(job):
                 self._end(name)
             elif (failed := self.store.failure(name)) is not None:
                 self.graph.fail(name, *failed)
@@ -226,10 +245,8 @@ class Filling:
         elif event.what == "taken":
             self._elsewhere[name] = time.monotonic() + RETRY_SECONDS
             self.graph.put_back(name)
-        elif event.what == "error" and self.is_worker:  # of this machine, perhaps: others may not meet it
-            self.mistakes.append(event.error())
-            self.graph.fail(name, event.text, event.hint)
-            self.report.note(f"{self.graph.jobs[name].title}: {event.text}")
+        elif event.what == "error" and self.is_worker:
+            self._fail_here(name, event.error())
         elif event.what == "error":
             raise event.error()
         elif event.what == "stopped":

@@ -28,7 +28,7 @@ from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.shared import SharedPool
 from sslcurr.engine.run import StageWork
 from sslcurr.engine.store import Store
-from sslcurr.errors import DataError, Interrupted
+from sslcurr.errors import DataError, Interrupted, StoreError
 from sslcurr.progress import PoolState, Reporter, WorkerState
 from sslcurr.spec.runtime import Runtime
 from tests.conftest import QUICK, SMALL, Command
@@ -286,6 +286,22 @@ def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(
     assert (worker.failure("b").reason, worker.failure("b").hint) == ("not finite", "lower")
     mended = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
     assert filled(mended, store, *jobs).done_here == {"a", "b"}
+
+
+def test_a_worker_goes_on_beside_a_stage_that_was_removed(tmp_path, monkeypatch):
+    def is_done(job, store):
+        if job.name == "a":
+            raise StoreError("cannot read stage.json", "run it again")
+        return False
+
+    monkeypatch.setattr(StageWork, "is_done", is_done)
+    pool = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
+    worker = filled(pool, Store(tmp_path), job("a"), job("b", "a"), job("c"), is_worker=True)
+    assert worker.done_here == {"c"}
+    assert worker.failure("b").origin == "a"
+    assert [str(each) for each in worker.mistakes] == ["cannot read stage.json"]
+    with pytest.raises(StoreError):
+        filled(pool, Store(tmp_path), job("a"))
 
 
 def test_a_worker_does_again_what_was_removed_or_is_wanted_after_it_failed(tmp_path):
