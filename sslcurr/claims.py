@@ -10,6 +10,7 @@ it neither publishes nor deletes anything.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -57,6 +58,7 @@ class Owner(msgspec.Struct, kw_only=True):
         begun: when it was made, ISO 8601.
         lease: minutes without a heartbeat after which others may take it over.
         status: what it is at, as far as it says so.
+        machine: where `pid` counts: a boot of a machine and a container of it; "" where that is not known.
     """
 
     host: str
@@ -65,11 +67,12 @@ class Owner(msgspec.Struct, kw_only=True):
     begun: str
     lease: float = LEASE
     status: dict[str, Any] = msgspec.field(default_factory=dict)
+    machine: str = ""
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was a process of this machine that has ended."""
-        return self.host == socket.gethostname() and not _is_alive(self.pid)
+        """Whether it was a process of this machine, and of this container, that has ended."""
+        return (self.host, self.machine) == (socket.gethostname(), machine()) and not _is_alive(self.pid)
 
 
 class Claim:
@@ -88,6 +91,7 @@ class Claim:
             uuid=uuid.uuid4().hex,
             begun=datetime.now().astimezone().isoformat(timespec="seconds"),
             lease=lease,
+            machine=machine(),
         )
         self._lock = lock
         self._path = _beside(folder, "owner.json")
@@ -337,7 +341,8 @@ def _take_over(folder: Path, lease: float) -> bool:
     if owner is None:
         return False
     if not owner.is_gone:
-        if first is None or time.time() - first < lease * 30:  # not worth asking the disk for its clock
+        # Not worth asking the disk for its clock, unless that of this machine is behind.
+        if first is None or 0 <= time.time() - first < lease * 30:
             return False
         silent = silence(folder)
         if silent is None or silent < lease * 60:
@@ -403,6 +408,16 @@ def _copy(former: Path, part: Path) -> None:
         os.replace(copying, part)
     except (OSError, shutil.Error):  # nothing whole to go on from: from the beginning
         shutil.rmtree(copying, ignore_errors=True)
+
+
+@functools.cache
+def machine() -> str:
+    """What tells apart process ids of machines and containers of one host name; "" where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _is_alive(pid: int) -> bool:

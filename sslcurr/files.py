@@ -124,6 +124,24 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+def mistake_of(error: OSError, folder: Path | None = None) -> StoreError | None:
+    """What a person can do something about: a full disk, a file that may not be read or written, and, where `folder`
+    is given, a file below it that somebody has removed. None for others."""
+    if is_full_disk(error):
+        return StoreError(
+            f"no space is left on the disk ({error})",
+            "free some space, or give --runs on another disk, and run the same command again: "
+            "finished stages and the last saved step are kept",
+        )
+    if is_refused(error):
+        what = error if error.filename is None else f"{error.filename} ({error.strerror})"
+        return StoreError(f"cannot read or write {what}", REFUSED_HINT)
+    is_gone = isinstance(error, FileNotFoundError) and error.filename is not None
+    if is_gone and folder is not None and Path(error.filename).absolute().is_relative_to(folder):
+        return StoreError(f"{error.filename} is gone", "was it removed meanwhile? run the same command again")
+    return None
+
+
 def hint_for(error: BaseException, hint: str) -> str:
     """What to do about a file that cannot be read: `hint`, but for one that may not be read."""
     return REFUSED_HINT if is_refused(error) else hint

@@ -122,6 +122,28 @@ def test_a_silent_holder_is_taken_over_and_comes_back_too_late(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.lock"]
 
 
+def test_a_silent_holder_is_taken_over_where_the_clock_is_hours_behind(tmp_path, monkeypatch):
+    late = claim(tmp_path / "a")
+    silent(late, minutes=5)
+    clock = time.time
+    monkeypatch.setattr(claims.time, "time", lambda: clock() - 3 * 3600)
+    with claim(tmp_path / "a", lease=4) as held:
+        assert late.is_lost
+        assert not held.is_lost
+    late.release()
+
+
+def test_a_process_of_another_container_of_the_same_host_name_is_not_gone(tmp_path, monkeypatch):
+    held = claim(tmp_path / "a")
+    monkeypatch.setattr(claims, "_is_alive", lambda pid: False)  # nobody here has its number
+    assert owner_of(tmp_path / "a").is_gone
+    monkeypatch.setattr(claims, "machine", lambda: "another")
+    assert not owner_of(tmp_path / "a").is_gone
+    assert claim(tmp_path / "a") is None
+    assert not held.is_lost
+    held.release()
+
+
 def test_the_next_after_a_takeover_goes_on_where_that_stopped(tmp_path):
     folder = tmp_path / "a"
     late = claim(folder)

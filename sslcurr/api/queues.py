@@ -29,7 +29,6 @@ def queued(session: Session, store: Store, plan: Plan) -> QueueDocument:
     """A plan that was written, and how much of it is there."""
     from sslcurr.engine.graph import Graph
 
-    store.clear_failures(plan.jobs)
     graph = Graph(plan.jobs.values())
     mark_ended(graph, store)
     return session.finished(
@@ -68,7 +67,7 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
     Raises:
         StoreError: there is no such store, or its file system has no locks that lock.
         Interrupted: a signal asked to stop.
-        SslcurrError: what a job met that this machine cannot do, after all others are done.
+        SslcurrError: what a job met that this machine cannot do, or a damaged plan, after all others are done.
     """
     from sslcurr.engine.plans import Plans
 
@@ -79,7 +78,7 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
     with session.working(store) as filling:
 
         def is_over() -> bool:
-            for plan in plans.changed():
+            for plan in plans.changed(filling.note_mistake):
                 filling.add(plan.jobs)
             return until_idle and filling.graph.is_over
 

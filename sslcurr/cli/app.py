@@ -65,20 +65,12 @@ class App(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
         except OSError as error:
-            from sslcurr.files import REFUSED_HINT, is_full_disk, is_refused
+            from sslcurr.files import mistake_of
 
-            if is_full_disk(error):
-                say(
-                    "error",
-                    f"no space is left on the disk ({error})",
-                    "free some space, or give --runs on another disk, and run the same command again: "
-                    "finished stages and the last saved step are kept",
-                )
-            elif is_refused(error):
-                what = error if error.filename is None else f"{error.filename} ({error.strerror})"
-                say("error", f"cannot read or write {what}", REFUSED_HINT)
-            else:
+            mistake = mistake_of(error)
+            if mistake is None:
                 raise
+            say("error", str(mistake), mistake.hint)
             raise typer.Exit(1) from error
 
 

@@ -81,13 +81,35 @@ class Filling:
             self.pool.close()
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """More jobs, each after those that it needs."""
+        """More jobs, each after those that it needs.
+
+        A worker is told of some again: those whose results were removed meanwhile, and those that had failed and that
+        a command wants tried again, are to be done.
+        """
+        jobs = list(jobs)
         added = [job for job in jobs if job.name not in self.graph.jobs]
-        if not self.is_worker:
+        if self.is_worker:
+            self.graph.renew(job.name for job in jobs if self._is_outdated(job))
+        elif self.plan is not None:
+            self.plan.add(added)
+        else:
             self.store.clear_failures(job.name for job in added)
         self.graph.add(added)
-        if self.plan is not None:
-            self.plan.add(added)
+
+    def _is_outdated(self, job: Job) -> bool:
+        """Whether a job has ended for this process and not by the store."""
+        if job.name in self.graph.done:
+            try:
+                return not work_of(job.kind).is_done(job, self.store)
+            except SslcurrError:  # what it needs was removed
+                return True
+        failed = self.graph.failures.get(job.name)
+        return failed is not None and self.store.failure(failed.origin) is None
+
+    def note_mistake(self, error: SslcurrError) -> None:
+        """Keep a mistake that ends nothing but its job or its plan, and say it."""
+        self.mistakes.append(error)
+        self.report.note(str(error))
 
     def knows(self, name: str) -> bool:
         """Whether a job was added."""
@@ -159,13 +181,29 @@ class Filling:
         now = time.monotonic()
         resting = {name for name, again in self._elsewhere.items() if again > now}
         while (job := self.graph.begin(resting)) is not None:
-            if work_of(job.kind).is_done(job, self.store):
+            if self._is_done(job):
                 self._end(job.name)
             elif (failed := self.store.failure(job.name)) is not None:
                 self.graph.fail(job.name, *failed)
-            else:
+            elif not self.graph.has_ended(job.name):
                 return job
         return None
+
+    def _is_done(self, job: Job) -> bool:
+        """Whether the store holds the result of a job; for a worker, a store that is damaged there fails the job."""
+        try:
+            return work_of(job.kind).is_done(job, self.store)
+        except SslcurrError as error:
+            if not self.is_worker:
+                raise
+            self._fail_here(job.name, error)
+            return False
+
+    def _fail_here(self, name: str, error: SslcurrError) -> None:
+        """A job of other commands cannot be done by this process: others may not meet what it met."""
+        self.mistakes.append(error)
+        self.graph.fail(name, str(error), error.hint)
+        self.report.note(f"{self.graph.jobs[name].title}: {error}")
 
     def _look_elsewhere(self) -> None:
         """Note what other processes have done."""
@@ -173,7 +211,7 @@ class Filling:
             job = self.graph.jobs[name]
             if self.graph.has_ended(name):
                 del self._elsewhere[name]
-            elif work_of(job.kind).is_done(job, self.store):
+            elif self._is_done(job):
                 self._end(name)
             elif (failed := self.store.failure(name)) is not None:
                 self.graph.fail(name, *failed)
@@ -209,10 +247,8 @@ class Filling:
         elif event.what == "taken":
             self._elsewhere[name] = time.monotonic() + RETRY_SECONDS
             self.graph.put_back(name)
-        elif event.what == "error" and self.is_worker:  # of this machine, perhaps: others may not meet it
-            self.mistakes.append(event.error())
-            self.graph.fail(name, event.text, event.hint)
-            self.report.note(f"{self.graph.jobs[name].title}: {event.text}")
+        elif event.what == "error" and self.is_worker:
+            self._fail_here(name, event.error())
         elif event.what == "error":
             raise event.error()
         elif event.what == "stopped":

@@ -147,6 +147,23 @@ class Graph:
             if not self._missing[over] and not self.has_ended(over):
                 self._put(over)
 
+    def renew(self, names: Iterable[str]) -> None:
+        """Jobs that have ended are to be done again; what a job needs comes before it."""
+        names = [name for name in names if name in self.done or name in self.failures]
+        for name in names:
+            self.failures.pop(name, None)
+            if name in self.done:
+                self.done.discard(name)
+                for over in self._over.get(name, ()):
+                    self._missing[over] += 1
+                    self._ready.discard(over)
+        for name in names:
+            failed = next((self.failures[need] for need in self.jobs[name].needs if need in self.failures), None)
+            if failed is not None:
+                self.failures[name] = failed
+            elif not self._missing[name]:
+                self._put(name)
+
     def put_back(self, name: str) -> None:
         """A job that had begun is ready again."""
         self.running.discard(name)

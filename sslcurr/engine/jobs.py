@@ -13,6 +13,7 @@ from sslcurr.engine.graph import Job
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.store import Store
 from sslcurr.errors import Interrupted, SslcurrError, TrainingError
+from sslcurr.files import mistake_of
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import Json
 
@@ -121,7 +122,10 @@ def carry_out(job: Job, store: Store, runtime: Runtime, report: Reporter, worker
         return Event(what="failed", worker=worker, job=job.name, text=str(error), hint=error.hint)
     except Interrupted as stop:
         return Event(what="stopped", worker=worker, job=job.name, text=str(stop), hint=stop.hint, signal=stop.signal)
-    except SslcurrError as error:
-        name = type(error).__name__
-        return Event(what="error", worker=worker, job=job.name, text=str(error), hint=error.hint, kind=name)
+    except (SslcurrError, OSError) as error:
+        mistake = mistake_of(error, store.place) if isinstance(error, OSError) else error
+        if mistake is None:
+            raise
+        name = type(mistake).__name__
+        return Event(what="error", worker=worker, job=job.name, text=str(mistake), hint=mistake.hint, kind=name)
     return Event(what="ended", worker=worker, job=job.name, done_here=store.num_made > made)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Store
+from sslcurr.errors import StoreError
 from sslcurr.files import read_as, write_whole
 
 
@@ -41,11 +42,11 @@ class Plan:
         self.jobs: dict[str, Job] = {}
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """More jobs, each after those that it needs."""
-        before = len(self.jobs)
-        for job in jobs:
-            self.jobs.setdefault(job.name, job)
-        if len(self.jobs) > before:
+        """More jobs, each after those that it needs; those that failed once are to be tried again."""
+        added = {job.name: job for job in jobs if job.name not in self.jobs}
+        self.jobs |= added
+        if added:
+            self.store.clear_failures(added)  # first: a worker that reads the plan heeds what is noted
             self.store.plans.mkdir(parents=True, exist_ok=True)
             content = PlanFile(run=self.run, command=self.command, jobs=list(self.jobs.values()))
             write_whole(self.store.plan(self.run), msgspec.json.encode(content))
@@ -62,11 +63,14 @@ class Plans:
         self.store = store
         self._read: dict[str, tuple[float, int]] = {}  # name of the file -> its time and size
 
-    def changed(self) -> list[PlanFile]:
-        """The plans that are new or longer than at the last call.
+    def changed(self, damaged: Callable[[StoreError], None] | None = None) -> list[PlanFile]:
+        """The plans that are new or written again since the last call.
+
+        Args:
+            damaged: is told of each that is damaged, which is then left out.
 
         Raises:
-            StoreError: one is damaged.
+            StoreError: one is damaged, and nobody is told.
         """
         plans = []
         for path in sorted(self.store.plans.glob("*.json")) if self.store.plans.is_dir() else []:
@@ -77,5 +81,12 @@ class Plans:
             stamp = (state.st_mtime, state.st_size)
             if self._read.get(path.name) != stamp:
                 self._read[path.name] = stamp
-                plans.append(read_as(path, PlanFile, "remove this file: the command of that run writes it again"))
+                try:
+                    plans.append(read_as(path, PlanFile, "remove this file: the command of that run writes it again"))
+                except StoreError as error:
+                    if not path.is_file():  # its command has ended just now
+                        continue
+                    if damaged is None:
+                        raise
+                    damaged(error)
         return plans

@@ -240,7 +240,12 @@ class Store:
         path = self._failure(name)
         if not path.is_file():
             return None
-        reason, hint = read_json(path, "remove this file: the job is then tried again")
+        try:
+            reason, hint = read_json(path, "remove this file: the job is then tried again")
+        except StoreError:
+            if path.is_file():
+                raise
+            return None  # another command has cleared it just now
         return str(reason), str(hint)
 
     def note_failure(self, name: str, reason: str, hint: str) -> None:

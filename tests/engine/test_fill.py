@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +21,18 @@ from rich.console import Console
 
 from sslcurr.api.lab import Lab
 from sslcurr.cli.progress import Lines, drawn_pool
+from sslcurr.engine import plans
 from sslcurr.engine.fill import MOST_LOSSES, Filling
 from sslcurr.engine.graph import Job
-from sslcurr.engine.jobs import Event
+from sslcurr.engine.jobs import Event, carry_out
+from sslcurr.engine.plans import Plan, Plans
 from sslcurr.engine.pool import POOLS
 from sslcurr.engine.pools.shared import SharedPool
+from sslcurr.engine.run import StageWork
 from sslcurr.engine.store import Store
-from sslcurr.errors import DataError, Interrupted, SpecError
+from sslcurr.errors import DataError, Interrupted, SpecError, StoreError
 from sslcurr.progress import PoolState, Reporter, WorkerState
+from sslcurr.spec.runtime import Runtime
 from sslcurr.tasks import TASKS
 from tests.conftest import QUICK, SMALL, Command
 
@@ -257,6 +263,23 @@ def test_a_worker_goes_on_with_what_it_can_do(tmp_path):
     assert store.failure("a") is None  # another machine may have it
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.ENOSPC, "no space is left"), (errno.EACCES, "cannot read or write"), (errno.ENOENT, "is gone")],
+)
+def test_a_disk_that_is_full_or_a_file_that_is_removed_is_a_mistake_and_no_traceback(tmp_path, monkeypatch, code, said):
+    store = Store(tmp_path)
+
+    def refused(job, store, runtime, report):
+        raise OSError(code, os.strerror(code), str(store.stages / "parent" / "backbone.safetensors"))
+
+    monkeypatch.setattr(StageWork, "run", refused)
+    event = carry_out(job("a"), store, Runtime(), Reporter())
+    assert (event.what, event.kind) == ("error", "StoreError")
+    assert said in event.text
+    assert "run the same command again" in event.hint or "chmod" in event.hint
+
+
 def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(tmp_path):
     failing = Scripted(lambda job: Event(what="failed", job=job.name, text="not finite", hint="lower"))
     store, jobs = Store(tmp_path), (job("a"), job("b", "a"))
@@ -266,6 +289,75 @@ def test_a_failure_is_told_to_other_processes_and_forgotten_by_the_next_command(
     assert (worker.failure("b").reason, worker.failure("b").hint) == ("not finite", "lower")
     mended = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
     assert filled(mended, store, *jobs).done_here == {"a", "b"}
+
+
+def test_a_worker_goes_on_beside_a_stage_that_was_removed(tmp_path, monkeypatch):
+    def is_done(job, store):
+        if job.name == "a":
+            raise StoreError("cannot read stage.json", "run it again")
+        return False
+
+    monkeypatch.setattr(StageWork, "is_done", is_done)
+    pool = Scripted(lambda job: Event(what="ended", job=job.name, done_here=True))
+    worker = filled(pool, Store(tmp_path), job("a"), job("b", "a"), job("c"), is_worker=True)
+    assert worker.done_here == {"c"}
+    assert worker.failure("b").origin == "a"
+    assert [str(each) for each in worker.mistakes] == ["cannot read stage.json"]
+    with pytest.raises(StoreError):
+        filled(pool, Store(tmp_path), job("a"))
+
+
+def test_a_worker_does_again_what_was_removed_or_is_wanted_after_it_failed(tmp_path):
+    store, jobs = Store(tmp_path), (job("a"), job("b", "a"), job("c"))
+    answers = {"a": "ended", "b": "ended", "c": "failed"}
+    asked = []
+
+    def answer(job):
+        asked.append(job.name)
+        if answers[job.name] == "ended":
+            (store.stages / job.name).mkdir(parents=True)
+            (store.stages / job.name / "done.json").touch()
+        return Event(what=answers[job.name], job=job.name, done_here=True)
+
+    with Filling(lambda: Scripted(answer), store, Reporter(), is_worker=True) as worker:
+        worker.add(jobs)
+        worker.wait("abc")
+        worker.add(jobs)
+        worker.wait("abc")
+        assert asked == ["a", "b", "c"]
+        shutil.rmtree(store.stages)
+        answers["c"] = "ended"
+        store.clear_failures("c")  # by a command
+        worker.add(jobs)
+        worker.wait("abc")
+    assert asked == ["a", "b", "c"] * 2
+    assert worker.graph.is_over
+
+
+def test_a_damaged_plan_ends_no_other(sslcurr):
+    store = Store(sslcurr.runs)
+    store.plans.mkdir(parents=True)
+    (store.plan("aaaa")).write_text('{"run"')
+    done = store.stages / "a" / "done.json"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    Plan("bbbb", ["sslcurr"], store).add([job("a")])
+    heard = []
+    assert [plan.run for plan in Plans(store).changed(heard.append)] == ["bbbb"]
+    result = sslcurr("work", "--until-idle")
+    assert result.exit_code == 1
+    assert "aaaa.json" in str(heard[0])
+    assert "aaaa.json" in result.stderr
+    assert "remove this file" in result.stderr
+
+
+def test_a_plan_is_written_when_no_failure_of_its_jobs_is_noted_any_more(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.note_failure("a", "not finite", "lower")
+    noted = []
+    monkeypatch.setattr(plans, "write_whole", lambda path, content: noted.append(store.failure("a")))
+    Plan("aaaa", ["sslcurr"], store).add([job("a")])
+    assert noted == [None]
 
 
 def test_what_another_process_is_at_is_waited_for_and_tried_again(tmp_path):

@@ -82,6 +82,33 @@ def test_a_job_that_is_put_back_is_begun_once_more():
     assert graph.cost_left() == 0
 
 
+def test_jobs_that_have_ended_are_done_again_with_those_over_them():
+    graph = Graph([job("a"), job("b", "a"), job("c", "b"), job("d", "a")])
+    for _ in range(2):
+        graph.end(graph.begin().name)  # a, b
+    graph.fail("c", "died")
+    graph.renew(["a", "c", "d"])
+    assert graph.begin().name == "a"
+    assert graph.begin().name == "c"  # b is done still
+    assert graph.begin() is None
+    graph.end("a")
+    assert graph.begin().name == "d"
+    graph.fail("b", "is done")
+    assert not graph.failures
+    graph.end("c")
+    graph.end("d")
+    assert graph.is_over
+
+
+def test_what_failed_by_another_job_fails_until_that_is_done_again():
+    graph = Graph([job("a"), job("b", "a")])
+    graph.fail("a", "died")
+    graph.renew(["b"])
+    assert graph.failures["b"].origin == "a"
+    graph.renew(["a", "b"])
+    assert order(graph) == ["a", "b"]
+
+
 def test_what_is_left_costs_so_much():
     graph = Graph([job("a", cost=2), job("b", "a", cost=3), job("c", cost=4)])
     assert graph.cost_left() == 9
