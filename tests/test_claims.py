@@ -21,6 +21,11 @@ from sslcurr.errors import StoreError
 LEASE = 0.002  # minutes; heartbeats then come every 20 ms
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+
+
 def stopped_beating(held):
     """A process whose machine sleeps: its lock is held, its heart does not beat."""
     held._ended.set()

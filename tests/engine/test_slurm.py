@@ -41,7 +41,8 @@ def worker(folder, begin="", at_signal="pass"):
 @pytest.fixture(autouse=True)
 def _handlers():
     """A job's process has handlers of its own."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

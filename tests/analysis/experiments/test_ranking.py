@@ -322,6 +322,7 @@ def test_ctrl_c_in_a_process_and_the_same_command_again(folder, tmp_path):
     ask = ("rank", "rotation", "simsiam", "--seeds", "1", "--dataset", str(folder), *TINY, *FEWER, "--set",
            "rotation.epochs=300", "--save-minutes", "0.0001", "--json")  # fmt: skip
     process = start(tmp_path / "a", *ask)
+    wait_for("analyses/classification-*/done.json", tmp_path / "a", process)  # something to show
     wait_for("stages/*.part/resume.pt", tmp_path / "a", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
