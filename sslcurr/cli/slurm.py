@@ -32,13 +32,18 @@ def slurm(
         typer.Option(
             "--gpus-per-worker",
             metavar="N",
-            help="GPUs of each; it trains on one. 0: it trains on the CPU.",
+            help="GPUs of each, a process for each GPU. 0: it trains on the CPU.",
             rich_help_panel=CLUSTER,
         ),
     ] = 1,
     cpus_per_worker: Annotated[
         int,
-        typer.Option("--cpus-per-worker", metavar="N", help="Cores of each, and its threads.", rich_help_panel=CLUSTER),
+        typer.Option(
+            "--cpus-per-worker",
+            metavar="N",
+            help="Cores of each, and the threads of its processes.",
+            rich_help_panel=CLUSTER,
+        ),
     ] = 4,
     memory: Annotated[
         float | None,

@@ -39,7 +39,7 @@ from tests.conftest import QUICK, SMALL, Command
 
 THREADS = ("--threads", "1")
 ASKED = ("rotation", "simclr", "--seeds", "1", "--length", "2", *QUICK, *THREADS)
-RANK = ("rank", *ASKED, "--set", SMALL["simclr"][0], "--set", "rotation.epochs=30", "--save-minutes", "0.0001")
+RANK = ("rank", *ASKED, "--set", SMALL["simclr"][0], "--set", "rotation.epochs=20", "--save-minutes", "0.003")
 
 
 def start(runs, *arguments):
@@ -164,7 +164,7 @@ def test_two_workers_on_one_store_of_which_one_is_killed_give_the_bytes_of_one_p
     assert plan["jobs"] == len(digests(serial[0])) + len(tables(serial[0]))
     assert plan["done"] == 0
     assert run.json("runs", "remove", "--dry-run")["removed"] == {}
-    work = ("work", "--until-idle", *THREADS, "--save-minutes", "0.0001", "--json")
+    work = ("work", "--until-idle", *THREADS, "--save-minutes", "0.003", "--json")
     workers = [start(run.runs, *work) for _ in range(2)]
     wait_for(lambda: set(owners(run.runs).values()) == {worker.pid for worker in workers}, workers[0])
     live = run.json("runs", "--live")

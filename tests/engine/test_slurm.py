@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -163,6 +164,8 @@ def test_the_worker_of_an_allocation(tmp_path):
     gpu = Allocation(partition="gpu", num_workers=8, cpus_per_worker=6)
     words = ["-m", "sslcurr", "work", "--runs", str(tmp_path), "--until-idle", "--threads", "6"]
     assert gpu.worker(tmp_path) == [sys.executable, *words]
+    several = dataclasses.replace(gpu, gpus_per_worker=2)
+    assert several.worker(tmp_path) == [sys.executable, *words[:-1], "3", "--jobs", "auto"]
     cpu = Allocation(partition="cpu", num_workers=8, gpus_per_worker=0, cpus_per_worker=6)
     assert cpu.worker(tmp_path) == [sys.executable, *words, "--device", "cpu"]
 

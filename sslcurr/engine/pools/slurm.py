@@ -109,7 +109,9 @@ class Allocation:
     def worker(self, runs: Path) -> list[str]:
         """The command line of each worker, on the store at the absolute path `runs`."""
         words = [sys.executable, "-m", "sslcurr", "work", "--runs", str(runs), "--until-idle"]
-        words += ["--threads", str(self.cpus_per_worker)]
+        words += ["--threads", str(max(1, self.cpus_per_worker // max(1, self.gpus_per_worker)))]
+        if self.gpus_per_worker > 1:
+            return [*words, "--jobs", "auto"]  # a process for each GPU
         return words if self.gpus_per_worker else [*words, "--device", "cpu"]
 
 
