@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # The four of the study's table (https://arxiv.org/abs/2301.10687).
 DEFAULT_TASKS = ("relative-location", "mocov2", "swav", "rotation")
+FROM_RANKING = {"curriculum", "anti"}
 SHARES = (1.0, 0.5, 0.25, 0.125)
 # The options of a command line that trains an ordering, in the order in which they are written.
 OPTIONS = (
@@ -157,11 +158,16 @@ class Wanted:
             raise SpecError("--layers is for probes", "add --measure linear or knn")
         return cls(words=words, imagenet=imagenet)
 
+    @property
+    def follows_from_ranking(self) -> bool:
+        """Whether some orderings are known only once the tasks are ranked."""
+        return any(FROM_RANKING & set(word.split(",")) for word in self.words)
+
     def certain(self, ask: Ask) -> list[Ordering]:
         """The orderings that are wanted however the tasks will rank."""
         from sslcurr.analysis.experiments.orderings import chosen_orderings
 
-        words = [word for word in self.words if not {"curriculum", "anti"} & set(word.split(","))]
+        words = [word for word in self.words if not FROM_RANKING & set(word.split(","))]
         if self.words and not words:
             return []
         return chosen_orderings(words, ask.tasks, ask.length, dict.fromkeys(ask.tasks, 0.0)) or []
@@ -275,8 +281,8 @@ def queue_rank(
     accuracies = known_singles(chains, ask.tasks, ask.seeds)
     if accuracies is None:
         chosen = wanted.certain(ask)
-        if wanted.words and len(chosen) < 1:
-            session.reporter.note("the orderings follow from the ranking: plan again when the single tasks are done")
+        if wanted.follows_from_ranking:
+            session.reporter.note("orderings that follow from the ranking: plan again when the single tasks are done")
     else:
         chosen = chosen_orderings(wanted.words, ask.tasks, ask.length, accuracies) or []
     every = [(), *((task,) for task in ask.tasks), *chosen]
@@ -304,7 +310,6 @@ def plan_rank(
     order = accuracies or dict.fromkeys(ask.tasks, 0.0)
     singles: list[Ordering] = [(task,) for task in ask.tasks]
     chosen = [*singles, *(chosen_orderings(wanted.words, ask.tasks, ask.length, order) or [])]
-    named = {name for word in wanted.words for name in word.split(",")}
     return session.finished(
         forecast_ranking(
             chains,
@@ -312,7 +317,7 @@ def plan_rank(
             ask.seeds,
             session.runtime,
             reference=reference,
-            guessed=accuracies is None and bool(named & {"curriculum", "anti"}),
+            guessed=accuracies is None and wanted.follows_from_ranking,
         )
     )
 

@@ -93,10 +93,10 @@ class Session:
         from sslcurr.engine.plans import Plan
         from sslcurr.engine.pool import POOLS
 
-        make = POOLS.find(self.pooling.job_pool)
         if self._is_alone:
             yield None
             return
+        make = POOLS.find(self.pooling.job_pool)
         plan = Plan(run, self.invocation, store) if self.pooling.job_pool == "shared" and run else None
         with self._filling(store, make, plan=plan) as filling:
             yield filling

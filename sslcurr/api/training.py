@@ -226,8 +226,8 @@ def _record(session: Session, planner: Planner, target: Target, store: Store, sp
 
 def _jobs(planner: Planner, store: Store, chains: Sequence[Sequence[StageSpec]], masks: ImageMasks | None) -> list[Job]:
     """The stages of chains that are not there, and what is measured of their ends, as jobs."""
-    from sslcurr.analysis.evaluation.attention import AttentionSettings, attention_job
-    from sslcurr.analysis.evaluation.classifier import report_job, report_split
+    from sslcurr.analysis.evaluation.attention import AttentionSettings, measuring_jobs
+    from sslcurr.analysis.evaluation.classifier import report_split
     from sslcurr.engine.cost import image_passes
     from sslcurr.engine.run import stage_jobs
     from sslcurr.spec.stage import key_of
@@ -240,9 +240,8 @@ def _jobs(planner: Planner, store: Store, chains: Sequence[Sequence[StageSpec]],
         )
         if specs and specs[-1].task == CLASSIFICATION:
             selection = planner.selection(CLASSIFICATION)
-            jobs.append(report_job(specs[-1], len(selection.rows[report_split(selection)])))
-            attended = None if masks is None else attention_job(specs[-1], masks, AttentionSettings())
-            jobs += [] if attended is None else [attended]
+            num_reported = len(selection.rows[report_split(selection)])
+            jobs += measuring_jobs(specs[-1], num_reported, masks, AttentionSettings())
     return jobs
 
 

@@ -181,13 +181,17 @@ class Filling:
         now = time.monotonic()
         resting = {name for name, again in self._elsewhere.items() if again > now}
         while (job := self.graph.begin(resting)) is not None:
-            if self._is_done(job):
-                self._end(job.name)
-            elif (failed := self.store.failure(job.name)) is not None:
-                self.graph.fail(job.name, *failed)
-            elif not self.graph.has_ended(job.name):
+            self._settle(job)
+            if not self.graph.has_ended(job.name):
                 return job
         return None
+
+    def _settle(self, job: Job) -> None:
+        """Note it where a job is done or has failed, by the store."""
+        if self._is_done(job):
+            self._end(job.name)
+        elif (failed := self.store.failure(job.name)) is not None:
+            self.graph.fail(job.name, *failed)
 
     def _is_done(self, job: Job) -> bool:
         """Whether the store holds the result of a job; for a worker, a store that is damaged there fails the job."""
@@ -208,13 +212,10 @@ class Filling:
     def _look_elsewhere(self) -> None:
         """Note what other processes have done."""
         for name in list(self._elsewhere):
-            job = self.graph.jobs[name]
+            if not self.graph.has_ended(name):
+                self._settle(self.graph.jobs[name])
             if self.graph.has_ended(name):
-                del self._elsewhere[name]
-            elif self._is_done(job):
-                self._end(name)
-            elif (failed := self.store.failure(name)) is not None:
-                self.graph.fail(name, *failed)
+                self._elsewhere.pop(name, None)
 
     def _end(self, name: str) -> None:
         self._cost_done += self.graph.jobs[name].cost if name in self.done_here else 0.0

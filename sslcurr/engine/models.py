@@ -106,7 +106,7 @@ def model_placed(plain: Json, store: Store) -> Model:
             **plain,
             "backbone": part_from_dict(BackboneSpec, plain["backbone"]),
             "weights": Path(weights) if weights else None,
-            "stage": None if key is None else Stage(key, store.stages / key),
+            "stage": None if key is None else store.stage(key),
         }
     )
 

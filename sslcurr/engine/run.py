@@ -208,7 +208,7 @@ def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[Stage
                     Job(
                         name=f"{key_of(spec)} trial {number:02d}",
                         kind="trial",
-                        title=f"{arrow(spec.tasks)}, seed {spec.seed}, {_numbered(number, num_trials)}",
+                        title=f"{spec.title}, {_numbered(number, num_trials)}",
                         arguments={"stage": arguments, "number": number},
                         needs=needs,
                         cost=(cost - alone) / num_trials,
@@ -220,7 +220,7 @@ def stage_jobs(specs: Iterable[StageSpec], store: Store, passes: Callable[[Stage
         yield Job(
             name=key_of(spec),
             kind="stage",
-            title=f"{arrow(spec.tasks)}, seed {spec.seed}",
+            title=spec.title,
             arguments=arguments,
             needs=(*needs, *(trial.name for trial in trials)),
             cost=cost,

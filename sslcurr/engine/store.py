@@ -89,8 +89,12 @@ class Store:
 
     def find(self, key: str) -> Stage | None:
         """The finished stage of that key, or None. A folder without `done.json` is never taken for one."""
-        folder = self.stages / key
-        return Stage(key, folder) if (folder / "done.json").is_file() else None
+        stage = self.stage(key)
+        return stage if (stage.folder / "done.json").is_file() else None
+
+    def stage(self, key: str) -> Stage:
+        """The stage of that key, for those who know that it is finished."""
+        return Stage(key, self.stages / key)
 
     def all(self) -> list[Stage]:
         """All finished stages, oldest first."""

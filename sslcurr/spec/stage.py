@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.wording import arrow
 
 # Plain JSON values whose names are not ours: settings of a task, a document within a document, names of layers.
 Json = dict[str, Any]
@@ -234,6 +235,11 @@ class StageSpec:
     def tasks(self) -> tuple[str, ...]:
         """The tasks its weights have gone through once it is trained."""
         return (*self.lineage, self.task)
+
+    @property
+    def title(self) -> str:
+        """What progress calls it: its tasks and its seed."""
+        return f"{arrow(self.tasks)}, seed {self.seed}"
 
 
 def is_hashed(item: dataclasses.Field[Any], content: Any) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sslcurr.analysis.evaluation.cam import CAM_METHODS, class_maps, enlarged
-from sslcurr.analysis.evaluation.classifier import classes_of, classifier_of, fixed_view_of
+from sslcurr.analysis.evaluation.classifier import classes_of, classifier_of, fixed_view_of, report_job
 from sslcurr.analysis.evaluation.masks import ImageMasks, kept_masks
 from sslcurr.analysis.measures import attention
 from sslcurr.analysis.results.document import Json, Part
@@ -34,7 +34,6 @@ from sslcurr.files import read_as, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec, hash_of, key_of
-from sslcurr.wording import arrow
 
 ATTENTION = "attention"
 # Raised when the same weights, images and masks give other numbers.
@@ -176,7 +175,7 @@ class AttentionWork:
 
 def _arguments(job: Job, store: Store) -> tuple[Stage, ImageMasks, AttentionSettings]:
     values = job.arguments
-    stage = Stage(values["stage"], store.stages / values["stage"])
+    stage = store.stage(values["stage"])
     masks = kept_masks(store.analyses / values["masks"], load_pack(store.packs / values["pack"]))
     return stage, masks, AttentionSettings(**values["settings"])
 
@@ -200,11 +199,26 @@ def attention_job(spec: StageSpec, masks: ImageMasks, settings: AttentionSetting
     return Job(
         name=f"attention {hash_of(arguments)[:16]}",
         kind="attention",
-        title=f"{arrow(spec.tasks)}, seed {spec.seed}: attention",
+        title=f"{spec.title}: attention",
         arguments=arguments,
         needs=(key_of(spec),),
         cost=float(len(masks.rows)),
     )
+
+
+def measuring_jobs(
+    spec: StageSpec, num_images: int, masks: ImageMasks | None, settings: AttentionSettings
+) -> list[Job]:
+    """What is measured of a fine-tuned stage as jobs: its test report, and its attention where masks are known.
+
+    Args:
+        spec: the stage.
+        num_images: that are reported.
+        masks: of these images, in the store.
+        settings: how attention is measured.
+    """
+    attended = None if masks is None else attention_job(spec, masks, settings)
+    return [report_job(spec, num_images), *([] if attended is None else [attended])]
 
 
 def _names_of(spec: StageSpec, masks: ImageMasks) -> tuple[str, ...]:

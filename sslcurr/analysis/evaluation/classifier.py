@@ -24,7 +24,6 @@ from sslcurr.files import read_as, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, key_of, to_dict
 from sslcurr.tasks import config_of, task_class
-from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,13 +63,13 @@ class ReportWork:
     @staticmethod
     def is_done(job: Job, store: Store) -> bool:
         """Whether the report is in the store."""
-        stage = Stage(job.arguments["stage"], store.stages / job.arguments["stage"])
+        stage = store.stage(job.arguments["stage"])
         return store.has_analysis(REPORT, _report_inputs(stage, stage.spec))
 
     @staticmethod
     def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
         """Test it."""
-        stage = Stage(job.arguments["stage"], store.stages / job.arguments["stage"])
+        stage = store.stage(job.arguments["stage"])
         evaluate(stage, stage.spec, store, runtime.device)
 
 
@@ -79,7 +78,7 @@ def report_job(spec: StageSpec, num_images: int) -> Job:
     return Job(
         name=f"report {key_of(spec)}",
         kind="report",
-        title=f"{arrow(spec.tasks)}, seed {spec.seed}: test",
+        title=f"{spec.title}: test",
         arguments={"stage": key_of(spec)},
         needs=(key_of(spec),),
         cost=FORWARD * num_images,
@@ -197,7 +196,7 @@ class ProbeWork:
     def is_done(job: Job, store: Store) -> bool:
         """Whether the probe is in the store."""
         values = job.arguments
-        stage = Stage(values["stage"], store.stages / values["stage"])
+        stage = store.stage(values["stage"])
         digest, backbone = stage.record.weights_sha256, stage.spec.backbone
         data = data_placed(values["data"], store)
         inputs = _probe_inputs(digest, backbone, values["image_size"], data, values["probe"], values["layers"])
@@ -207,7 +206,7 @@ class ProbeWork:
     def run(job: Job, store: Store, runtime: Runtime, report: Reporter) -> None:
         """Probe it."""
         values = job.arguments
-        stage = Stage(values["stage"], store.stages / values["stage"])
+        stage = store.stage(values["stage"])
         digest, backbone = stage.record.weights_sha256, stage.spec.backbone
         data = data_placed(values["data"], store)
         seed, layers = values["seed"], values["layers"]
@@ -240,7 +239,7 @@ def probe_job(
     return Job(
         name=f"{kind} {hash_of(arguments)[:16]}",
         kind="probe",
-        title=f"{arrow(spec.tasks)}, seed {spec.seed}: {kind}",
+        title=f"{spec.title}: {kind}",
         arguments=arguments,
         needs=(key_of(spec),),
         cost=FORWARD * num_images,

@@ -15,8 +15,8 @@ from sslcurr.analysis.evaluation import classifier
 from sslcurr.analysis.evaluation.attention import (
     AttentionSettings,
     ModelAttention,
-    attention_job,
     measure_attention,
+    measuring_jobs,
 )
 from sslcurr.analysis.evaluation.masks import masks_of_report
 from sslcurr.analysis.evaluation.predictions import read_predictions
@@ -320,11 +320,7 @@ class Chains:
         num_reported = len(self.selection.rows[self.split])
         if self.measure != "finetune":
             return [self._probe_job(spec, self.measure, seed, shares)]
-        jobs = [classifier.report_job(spec, num_reported)]
-        if self.masks is not None:
-            attended = attention_job(spec, self.masks, self.attention_settings)
-            jobs += [] if attended is None else [attended]
-        return jobs
+        return measuring_jobs(spec, num_reported, self.masks, self.attention_settings)
 
     def _probe_job(self, spec: StageSpec, kind: str, seed: int, shares: Shares | None) -> Job:
         planner = self._planner_of(seed, shares)
