@@ -223,17 +223,17 @@ class Lab:
 
     def search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchDocument:
         """Find a good ordering without training them all: `sslcurr rank --search`."""
-        from sslcurr.api import orderings
+        from sslcurr.api import search
 
         session, how = self._computing(SearchOptions, options)
-        return orderings.search(session, tasks, **how)
+        return search.search(session, tasks, **how)
 
     def plan_search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchForecastDocument:
         """What `search` would spend at most."""
-        from sslcurr.api import orderings
+        from sslcurr.api import search
 
         session, how = self._plan(SearchOptions, options)
-        return orderings.plan_search(session, tasks, **how)
+        return search.plan_search(session, tasks, **how)
 
     def grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> GridDocument:
         """Train a chain on shares of the images and of the labels."""

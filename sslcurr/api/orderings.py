@@ -1,4 +1,4 @@
-"""Many chains: rankings of tasks, orderings of them, the search for a good one, shares of images and labels."""
+"""Many chains: rankings of tasks, orderings of them, shares of images and labels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
     from sslcurr.analysis.experiments.chains import Chain, Chains
     from sslcurr.analysis.experiments.grid import Grid
     from sslcurr.analysis.experiments.ranking import Results
-    from sslcurr.analysis.experiments.search import Search
     from sslcurr.analysis.results.forecast.document import ForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.queue.document import QueueDocument
     from sslcurr.analysis.results.ranking.document import Ordering, RankDocument
-    from sslcurr.analysis.results.search.document import SearchDocument
-    from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
     from sslcurr.engine.plan import Parent
     from sslcurr.spec.record import RunRecord
 
@@ -207,7 +204,7 @@ def rank(
     from sslcurr.engine.store import run_name
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
-    overlap = _overlap(session, chains, reference)
+    overlap = chains_overlap(session, chains, reference)
     chains.check_network(ask.tasks)
     record = _rank_record(session, chains, ask, wanted, reference)
     singles = [(task,) for task in ask.tasks]
@@ -250,7 +247,7 @@ def rank(
     command = command_of(session, curriculum, ask.start) if curriculum else None
     document = session.finished(structs.replace(ranking.document(command), overlap=overlap))
     best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
-    _keep(session, chains, record, document, best)
+    keep_result(session, chains, record, document, best)
     return document
 
 
@@ -275,7 +272,7 @@ def queue_rank(
     from sslcurr.analysis.experiments.ranking import known_singles
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
-    _overlap(session, chains, reference)
+    chains_overlap(session, chains, reference)
     chains.check_network(ask.tasks)
     record = _rank_record(session, chains, ask, wanted, reference)
     accuracies = known_singles(chains, ask.tasks, ask.seeds)
@@ -305,7 +302,7 @@ def plan_rank(
     from sslcurr.analysis.experiments.ranking import known_singles
 
     ask, wanted, chains, reference = _prepared(session, tasks, orderings, imagenet, measure)
-    _overlap(session, chains, reference)
+    chains_overlap(session, chains, reference)
     accuracies = known_singles(chains, ask.tasks, ask.seeds)
     order = accuracies or dict.fromkeys(ask.tasks, 0.0)
     singles: list[Ordering] = [(task,) for task in ask.tasks]
@@ -349,110 +346,6 @@ def _rank_record(session: Session, chains: Chains, ask: Ask, wanted: Wanted, ref
     )
 
 
-# ---- the search
-
-
-def search(
-    session: Session,
-    tasks: Sequence[str],
-    *,
-    beam: int = 2,
-    budget: float = 0.25,
-    score: str = "knn",
-    penalty: float = 0.0,
-    **measure: Any,
-) -> SearchDocument:
-    """Find a good ordering without training them all; see `SearchOptions`."""
-    from sslcurr.analysis.experiments.chains import note
-    from sslcurr.engine.runs import run_record
-    from sslcurr.engine.store import run_name
-
-    ask = Ask.of(session, tasks, **measure)
-    chains = ask.chains(session)
-    overlap = _overlap(session, chains)
-    records: list[RunRecord] = []
-
-    def note_needs() -> None:
-        note(chains, records[0])
-
-    def candidate_done(text: str) -> None:
-        note_needs()
-        session.reporter.say(text)
-
-    looking = _search(
-        session, chains, ask, beam, budget, score, penalty, candidate_done=candidate_done, need_changed=note_needs
-    )
-    chains.check_network(ask.tasks)
-    settings = looking.settings
-    identity = {
-        "rank search": list(ask.tasks),
-        "seeds": list(ask.seeds),
-        "settings": [settings.length, beam, budget, score, *([penalty] if penalty else [])],
-        "measure": [chains.measure, chains.layers],
-        "stages": [key for task in ask.tasks for key in chains.keys((task,), ask.seeds[0])],
-    }
-    title = f"rank --search {' '.join(ask.tasks)}"
-    records.append(
-        run_record(
-            chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
-        )
-    )
-    begun = run_name(identity) in chains.store.all_runs()
-    note_needs()
-    try:
-        with session.filling(chains.store, run_name(identity)) as chains.filling:
-            looking.run()
-    except SpecError:
-        if not begun:  # a budget that was refused is no run to go on with
-            chains.store.forget({run_name(identity)})
-        raise
-    ordering = looking.ordering()
-    command = command_of(session, ordering, ask.start) if ordering else None
-    document = session.finished(structs.replace(looking.document(command), overlap=overlap))
-    best = next((row.mean for row in document.finalists if row.ordering == document.ordering), None)
-    _keep(session, chains, records[0], document, best)
-    return document
-
-
-def plan_search(
-    session: Session,
-    tasks: Sequence[str],
-    *,
-    beam: int = 2,
-    budget: float = 0.25,
-    score: str = "knn",
-    penalty: float = 0.0,
-    **measure: Any,
-) -> SearchForecastDocument:
-    """What `search` would spend at most."""
-    ask = Ask.of(session, tasks, **measure)
-    chains = ask.chains(session)
-    _overlap(session, chains)
-    looking = _search(session, chains, ask, beam, budget, score, penalty)
-    return session.finished(looking.forecast())
-
-
-def _search(
-    session: Session,
-    chains: Chains,
-    ask: Ask,
-    beam: int,
-    budget: float,
-    score: str,
-    penalty: float,
-    **hooks: Callable[..., None],
-) -> Search:
-    from sslcurr.analysis.evaluation.similarity import dissimilarity
-    from sslcurr.analysis.experiments.search import Search, SearchSettings
-
-    if len(ask.tasks) < 2:
-        raise SpecError("one task has one ordering", "give two tasks or more")
-    length = min(len(ask.tasks), len(ask.tasks) if ask.length is None else ask.length)
-    settings = SearchSettings(length=length, beam=beam, budget=budget, probe=score, penalty=penalty)
-    unlike = dissimilarity(chains.planner.data, chains.store, session.device) if penalty else None
-    return Search(chains, ask.tasks, ask.seeds, settings, dissimilarity=unlike, **hooks)
-
-
 # ---- shares of images and labels
 
 
@@ -478,7 +371,7 @@ def grid(
 
     table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline, chain_done=chain_done)
     chains = table.chains
-    overlap = _overlap(session, chains)
+    overlap = chains_overlap(session, chains)
     chains.check_network(table.tasks)
     chains.need(table.specs())
     record = _grid_record(session, table)
@@ -487,7 +380,7 @@ def grid(
         table.fill()
         table.measure()
     document = session.finished(structs.replace(table.document(), overlap=overlap))
-    _keep(session, chains, record, document, None)
+    keep_result(session, chains, record, document, None)
     return document
 
 
@@ -513,7 +406,7 @@ def queue_grid(
 ) -> QueueDocument:
     """Write down what `grid` would train, for workers."""
     table = _grid(session, tasks, ssl_fractions, label_fractions, seeds, baseline)
-    _overlap(session, table.chains)
+    chains_overlap(session, table.chains)
     table.chains.check_network(table.tasks)
     table.chains.need(table.specs())
     return _queued(session, table.chains, _grid_record(session, table), table.fill)
@@ -564,7 +457,7 @@ def _grid(
 # ---- what they have in common
 
 
-def _overlap(session: Session, chains: Chains, reference: Parent | None = None) -> Overlap | UnsetType:
+def chains_overlap(session: Session, chains: Chains, reference: Parent | None = None) -> Overlap | UnsetType:
     """The reported images that the start of the chains, or weights to compare with, were trained on.
 
     Raises:
@@ -589,7 +482,7 @@ def _queued(session: Session, chains: Chains, record: RunRecord, fill: Callable[
     return queued(session, chains.store, plan)
 
 
-def _keep(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:
+def keep_result(session: Session, chains: Chains, record: RunRecord, document: Any, best: float | None) -> None:
     """Keep what was found, and draw it."""
     from sslcurr.analysis.experiments.chains import note
 

@@ -110,7 +110,7 @@ class Session:
         """
         from sslcurr.engine.pool import POOLS
 
-        make = POOLS.find("shared" if self._num_workers() == 1 else "here")
+        make = POOLS.find("shared" if self.num_workers == 1 else "here")
         with self._filling(store, make, is_worker=True) as filling:
             yield filling
 
@@ -137,9 +137,11 @@ class Session:
     @property
     def _is_alone(self) -> bool:
         """Whether one job after the other is done in this process."""
-        return self.pooling.job_pool == "here" and self._num_workers() == 1
+        return self.pooling.job_pool == "here" and self.num_workers == 1
 
-    def _num_workers(self) -> int:
+    @property
+    def num_workers(self) -> int:
+        """How many processes of this machine work at once."""
         from sslcurr.engine.pool import num_workers
 
         return num_workers(self.pooling, self.device)
@@ -150,7 +152,7 @@ class Session:
         from sslcurr.engine.threads import threads_of_each, use_threads
 
         check_locks(store.root)
-        if self.pooling.job_pool == "here" and (workers := self._num_workers()) > 1:
+        if self.pooling.job_pool == "here" and (workers := self.num_workers) > 1:
             use_threads(threads_of_each(self.runtime.threads, workers))  # so that what is done here has the same bits
         return Filling(lambda: make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
 

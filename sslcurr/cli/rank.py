@@ -8,13 +8,24 @@ from typing import Annotated
 import typer
 
 from sslcurr.analysis.results.document import Document
-from sslcurr.api.options import MeasureOptions
+from sslcurr.api.options import MeasureOptions, SearchOptions
 from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption, check_plan_only
 from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
+DEFAULTS: SearchOptions = {
+    "strategy": "knowledge-gradient",
+    "budget": 0.25,
+    "tolerance": 1.0,
+    "confidence": 0.9,
+    "batch": None,
+    "as_if_empty": False,
+    "beam": 2,
+    "score": "knn",
+    "penalty": 0.0,
+}
 
 
 class Measure(StrEnum):
@@ -25,11 +36,22 @@ class Measure(StrEnum):
     knn = "knn"
 
 
+class SearchStrategy(StrEnum):
+    """How the automatic curriculum looks for an ordering."""
+
+    knowledge_gradient = "knowledge-gradient"
+    beam = "beam"
+    halving = "halving"
+    random = "random"
+    curriculum = "curriculum"
+
+
 class SearchScore(StrEnum):
-    """The cheap probe of the automatic curriculum."""
+    """What a beam search prunes prefixes by."""
 
     knn = "knn"
     linear = "linear"
+    target = "target"
 
 
 TasksArgument = Annotated[
@@ -70,22 +92,62 @@ SearchOption = Annotated[
     bool,
     typer.Option("--search", help="Search for a good ordering without training all.", rich_help_panel=SEARCH),
 ]
+StrategyOption = Annotated[
+    SearchStrategy,
+    typer.Option(
+        "--strategy",
+        help="knowledge-gradient: the run that is expected to teach most for its cost comes next. The others are for "
+        "comparison.",
+        rich_help_panel=SEARCH,
+    ),
+]
+ToleranceOption = Annotated[
+    float,
+    typer.Option("--tolerance", metavar="POINTS", help="How far from the best is good enough.", rich_help_panel=SEARCH),
+]
+ConfidenceOption = Annotated[
+    float,
+    typer.Option(
+        "--confidence",
+        help="End when the ordering that is chosen is good enough with this probability. 1: spend the budget.",
+        rich_help_panel=SEARCH,
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option("--batch", help="Runs that are chosen at a time. Default: as many as --jobs.", rich_help_panel=SEARCH),
+]
+AsIfEmptyOption = Annotated[
+    bool,
+    typer.Option(
+        "--as-if-empty",
+        help="Pay for stages that the store holds, too. Else they cost nothing.",
+        rich_help_panel=SEARCH,
+    ),
+]
 BeamOption = Annotated[
     int,
-    typer.Option("--beam", help="Prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH),
+    typer.Option(
+        "--beam", help="Of beam: prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH
+    ),
 ]
 BudgetOption = Annotated[
     float,
     typer.Option("--budget", help="Most image passes, as a share of those of all orderings.", rich_help_panel=SEARCH),
 ]
 ScoreOption = Annotated[
-    SearchScore, typer.Option("--score", help="Probe by which prefixes are pruned.", rich_help_panel=SEARCH)
+    SearchScore,
+    typer.Option(
+        "--score",
+        help="Of beam: what prefixes are pruned by: a probe of frozen features, or the target measure itself.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 PenaltyOption = Annotated[
     float,
     typer.Option(
         "--penalty",
-        help="Deducted from a stage's accuracy, times 1 - CKA of its features with its parent's, such as 0.05.",
+        help="Of beam: deducted from a stage's accuracy, times 1 - CKA with its parent's features, such as 0.05.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -103,8 +165,13 @@ def rank(
     length: LengthOption = None,
     watch: WatchOption = False,
     search: SearchOption = False,
-    beam: BeamOption = 2,
+    strategy: StrategyOption = SearchStrategy.knowledge_gradient,
     budget: BudgetOption = 0.25,
+    tolerance: ToleranceOption = 1.0,
+    confidence: ConfidenceOption = 0.9,
+    batch: BatchOption = None,
+    as_if_empty: AsIfEmptyOption = False,
+    beam: BeamOption = 2,
     score: ScoreOption = SearchScore.knn,
     penalty: PenaltyOption = 0.0,
     plan_only: PlanOnlyOption = False,
@@ -126,8 +193,21 @@ def rank(
         "length": length,
         "start": start,
     }
-    if not search and (beam, budget, score, penalty) != (2, 0.25, SearchScore.knn, 0.0):
-        raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
+    looking: SearchOptions = {
+        "strategy": strategy.value,
+        "budget": budget,
+        "tolerance": tolerance,
+        "confidence": confidence,
+        "batch": batch,
+        "as_if_empty": as_if_empty,
+        "beam": beam,
+        "score": score.value,
+        "penalty": penalty,
+    }
+    if not search and looking != DEFAULTS:
+        changed = [name for name, value in looking.items() if value != dict(DEFAULTS)[name]]
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise SpecError(f"{names}: for the automatic curriculum only", "add --search")
     if search and (orderings or watch or imagenet):
         raise SpecError("--search finds an ordering itself", "leave out --orderings, --watch and --imagenet")
     if search and plan_only:
@@ -139,9 +219,8 @@ def rank(
     with shared.lab() as lab:
         if search:
             search_call = lab.plan_search if shared.dry_run else lab.search
-            document = search_call(
-                tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured
-            )
+            asked: SearchOptions = {**measured, **looking}
+            document = search_call(tasks or (), **asked)
         else:
             call = lab.queue_rank if plan_only else lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)

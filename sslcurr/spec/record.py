@@ -64,6 +64,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         finished: whether it came to its end.
         command: the command line, word by word; unset where a version before 0.2 prepared a data set.
         created: when it was begun, ISO 8601.
+        held: of a search: keys of the stages that were there when it began, which cost it nothing; unset for others.
     """
 
     asked: Json
@@ -77,6 +78,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = True
     command: list[str] | UnsetType = UNSET
     created: str
+    held: list[str] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.created)  # so that a damaged record is found out where it is read

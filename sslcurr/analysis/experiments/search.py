@@ -1,16 +1,13 @@
 """The automatic curriculum: a good ordering found without training them all.
 
-Chains are grown stage by stage. Of each length a beam of prefixes is kept; candidates are scored by a cheap probe of
-their frozen features on the validation images, and pruned by successive halving (https://arxiv.org/abs/1502.07943) over
-epochs and seeds. A few finalists of any length are fine-tuned, and the validation images choose. Test images choose
-nothing.
+A strategy says which ordering is run next, and at which seed. A run trains what is missing of the chain and measures it
+on the validation images; test images choose nothing. Costs are counted in image passes, and every stage is paid once.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,27 +17,51 @@ from sslcurr.analysis.experiments.chains import (
     Chain,
     Chains,
     FailedChain,
-    FailedStage,
     MeasuredChain,
     accuracies_of,
     figures_of,
 )
+from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
+from sslcurr.analysis.experiments.strategies import (
+    MOST_ORDERINGS,
+    Beam,
+    Curriculum,
+    Halving,
+    Prices,
+    Random,
+    Run,
+    State,
+    Strategy,
+    all_runs,
+    num_orderings,
+)
 from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.measures.comparisons import Comparisons
+from sslcurr.analysis.measures.surrogate import SIDE_PREFIX
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.analysis.results.search.document import Cost, Finalist, Missed, Rung, ScoredCandidate, SearchDocument
+from sslcurr.analysis.results.search.document import (
+    Belief,
+    Cost,
+    Finalist,
+    Missed,
+    Posterior,
+    SearchDocument,
+    Step,
+)
 from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
 from sslcurr.engine.cost import FORWARD
-from sslcurr.engine.plan import parent_of
-from sslcurr.engine.store import Stage
-from sslcurr.errors import SpecError
-from sslcurr.spec.stage import StageSpec, key_of
+from sslcurr.errors import SpecError, did_you_mean
 
-# How unlike (0 to 1) the features of a stage are to those of its parent; None where there is no parent.
-Dissimilarity = Callable[[Stage, Stage], float]
+KNOWLEDGE_GRADIENT, BEAM = "knowledge-gradient", "beam"
+STRATEGIES = (KNOWLEDGE_GRADIENT, BEAM, "halving", "random", "curriculum")
+SCORES = ("knn", "linear", "target")
+# What `further_gain` foretells, as a share of the cost of all orderings.
+FURTHER = 0.1
+# Orderings that are shown as leading.
+LEADING = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,323 +70,251 @@ class SearchSettings:
 
     Attributes:
         length: most tasks in a chain.
-        beam: prefixes of each length that are kept, and finalists that are fine-tuned.
-        budget: most image passes, as a share of what training and fine-tuning all orderings would take.
+        strategy: one of STRATEGIES.
+        budget: most image passes, as a share of what training and measuring all orderings would take.
+        tolerance: how far from the best, in points of balanced accuracy, is good enough.
+        confidence: the knowledge gradient ends when the ordering that it chooses is good enough with this probability.
+        batch: how many runs are chosen at a time.
+        as_if_empty: whether stages that the store holds are paid for as if it did not.
+        beam: of a beam search: prefixes of each length, and finalists, that are kept.
         short: epochs of the first, short training of a candidate, as a share of a stage's.
-        probe: `knn` or `linear`, the score.
+        score: what prefixes are pruned by: `knn` or `linear` (probes), or `target` (the measure itself).
         penalty: balanced accuracy that a stage loses for features wholly unlike its parent's (section 5 of the study
             proposes that a dissimilar task in the middle costs accuracy); needs a measure of dissimilarity.
     """
 
     length: int
-    beam: int = 2
+    strategy: str = KNOWLEDGE_GRADIENT
     budget: float = 0.25
+    tolerance: float = 1.0
+    confidence: float = 0.9
+    batch: int = 1
+    as_if_empty: bool = False
+    beam: int = 2
     short: float = 1 / 3
-    probe: str = "knn"
+    score: str = "knn"
     penalty: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise SpecError(f"there is no strategy {self.strategy!r}", did_you_mean(self.strategy, STRATEGIES))
+        if self.score not in SCORES:
+            raise SpecError(f"there is no score {self.score!r}", did_you_mean(self.score, SCORES))
         if self.beam < 1:
             raise SpecError(f"--beam must be at least 1, got {self.beam}", "give --beam 2")
         if self.penalty < 0:
             raise SpecError(f"--penalty must be at least 0, got {self.penalty:g}", "give --penalty 0.05")
         if not 0 < self.budget <= 1:
             raise SpecError(f"--budget must be above 0 and at most 1, got {self.budget:g}", "give --budget 0.25")
+        if self.tolerance <= 0:
+            raise SpecError(f"--tolerance must be above 0 points, got {self.tolerance:g}", "give --tolerance 1")
+        if not 0 < self.confidence <= 1:
+            raise SpecError(
+                f"--confidence must be above 0 and at most 1, got {self.confidence:g}",
+                "give --confidence 0.9, or 1 to spend the whole budget",
+            )
+        if self.batch < 1:
+            raise SpecError(f"--batch must be at least 1, got {self.batch}", "give --batch 1, or leave it out")
+        if self.penalty and self.score == "target":
+            raise SpecError("--penalty is for probes", "add --score knn or linear")
+        if self.strategy != BEAM and (self.beam, self.score, self.penalty) != (2, "knn", 0.0):
+            raise SpecError(f"--beam, --score and --penalty are not for {self.strategy}", "add --strategy beam")
+        if self.strategy != KNOWLEDGE_GRADIENT and (self.tolerance, self.confidence) != (1.0, 0.9):
+            raise SpecError(
+                f"--tolerance and --confidence are not for {self.strategy}", "leave out --strategy, or these two"
+            )
+
+    @property
+    def by_probes(self) -> bool:
+        """Whether it is a beam search whose prefixes are scored by a probe."""
+        return self.strategy == BEAM and self.score != "target"
+
+    def made(self) -> Strategy:
+        """The strategy."""
+        if self.strategy == KNOWLEDGE_GRADIENT:
+            return KnowledgeGradient(self.tolerance, self.confidence)
+        if self.strategy == BEAM:
+            return Beam(self.beam)
+        return {"halving": Halving, "random": Random, "curriculum": Curriculum}[self.strategy]()
+
+
+# ---- cost
+
+
+def probe_passes(chains: Chains) -> float:
+    """Image passes of a probe of all images."""
+    return FORWARD * sum(len(rows) for rows in chains.selection.rows.values())
+
+
+def prices_of(chains: Chains, tasks: Sequence[str], length: int, seed: int) -> Prices:
+    """What runs cost: a stage's cost goes by its task and by being the first."""
+    planner = chains.planner.requesting(seed=seed)
+    first, later = {}, {}
+    for place, task in enumerate(tasks):
+        first[task] = later[task] = chains.passes(planner.chain([task])[0])
+        if length > 1:
+            later[task] = chains.passes(planner.chain([tasks[place - 1], task])[1])
+    last = chains.specs((tasks[0],), seed)[-1]
+    return Prices(first, later, chains.passes(last) if chains.measure == "finetune" else probe_passes(chains))
+
+
+def held_by(chains: Chains, tasks: Sequence[str], length: int, seeds: Sequence[int]) -> list[str]:
+    """The keys of the stages of orderings that the store holds; of very many orderings those of one task."""
+    there = {stage.key for stage in chains.store.all()}
+    if not there:
+        return []
+    listed = length if num_orderings(len(tasks), length) <= MOST_ORDERINGS else 1
+    runs = all_runs(orderings_of(tasks, range(1, listed + 1)), seeds)
+    keys = dict.fromkeys(key for ordering, seed in runs for key in chains.keys(ordering, seed))
+    return [key for key in keys if key in there]
+
+
+def check_validation(chains: Chains) -> None:
+    """Refuse a search without images to choose by.
+
+    Raises:
+        SpecError: there are no validation images.
+    """
+    if not len(chains.selection.rows["val"]):
+        raise SpecError("the search chooses on validation images, and there are none", "give --set data.val=0.15")
+
+
+def forecast(
+    chains: Chains, tasks: Sequence[str], seeds: Sequence[int], settings: SearchSettings
+) -> SearchForecastDocument:
+    """What all orderings would cost, and what the search may spend; nothing is trained."""
+    check_validation(chains)
+    exhaustive = prices_of(chains, tasks, settings.length, seeds[0]).exhaustive(settings.length, len(seeds))
+    return SearchForecastDocument(
+        orderings=num_orderings(len(tasks), settings.length),
+        exhaustive_image_passes=exhaustive,
+        budget_image_passes=settings.budget * exhaustive,
+        tasks=list(tasks),
+        length=settings.length,
+        dataset=chains.dataset,
+        seeds=list(seeds),
+    )
+
+
+# ---- the search
 
 
 @dataclass
-class Candidate:
-    """A prefix with its scores.
+class _Told:
+    """A run with what the search knew after it."""
 
-    Attributes:
-        ordering: its tasks.
-        scores: seed -> validation balanced accuracy of the probe, penalty taken off, at all epochs.
-        first: the score after the first, short training.
-    """
-
-    ordering: Ordering
-    scores: dict[int, float] = field(default_factory=dict)
-    first: float | None = None
-
-    @property
-    def score(self) -> float:
-        """What it is pruned by."""
-        return mean_accuracy(list(self.scores.values())) if self.scores else self.first or 0.0
+    run: Run
+    value: float | None
+    spent: float
+    best: Ordering
 
 
+@dataclass
 class Search:
     """Looks for a good ordering of `tasks` within a budget.
 
-    Args:
-        chains: trains and measures; its measure is that of the finalists.
+    Attributes:
+        chains: trains and measures.
         tasks: the pretext tasks.
-        seeds: the first alone sorts out, the kept ones and the finalists see all.
+        seeds: those that a chain may be run at; the first ones first.
         settings: see `SearchSettings`.
-        dissimilarity: compares a stage with its parent; None takes nothing off.
-        candidate_done: called with a line for every candidate that was scored.
+        held: keys of stages that cost nothing.
+        run_done: called with a line for every run.
         need_changed: called whenever `chains` knows of more that is needed: stages to come, and reports.
 
     Raises:
         SpecError: there are no validation images to choose by.
     """
 
-    def __init__(
-        self,
-        chains: Chains,
-        tasks: Sequence[str],
-        seeds: Sequence[int],
-        settings: SearchSettings,
-        *,
-        dissimilarity: Dissimilarity | None = None,
-        candidate_done: Callable[[str], None] = lambda text: None,
-        need_changed: Callable[[], None] = lambda: None,
-    ) -> None:
-        if not len(chains.selection.rows["val"]):
-            raise SpecError("the search chooses on validation images, and there are none", "give --set data.val=0.15")
-        self.chains = chains
-        self.tasks = tuple(tasks)
-        self.seeds = tuple(seeds)
-        self.settings = settings
-        self.dissimilarity = dissimilarity
-        self.candidate_done = candidate_done
-        self.need_changed = need_changed
-        self.rungs: list[Rung] = []
-        self.finalists: list[Finalist] = []
-        self.measured: dict[Ordering, list[Chain]] = {}  # the finalists' chains
-        self.spent: dict[str, float] = {}  # stage or probe -> image passes
-        self.failures: list[FailedChain] = []
-        self.probe_passes = FORWARD * sum(len(rows) for rows in chains.selection.rows.values())
-        self.exhaustive = self._exhaustive()
+    chains: Chains
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: SearchSettings
+    held: Sequence[str] = ()
+    run_done: Callable[[str], None] = lambda text: None
+    need_changed: Callable[[], None] = lambda: None
+    measured: dict[Run, Chain] = field(default_factory=dict, init=False)
+    told: list[_Told] = field(default_factory=list, init=False)
 
-    # ---- cost
-
-    def orderings(self) -> list[Ordering]:
-        """All that an exhaustive search would train."""
-        return orderings_of(self.tasks, range(1, self.settings.length + 1))
-
-    def num_orderings(self) -> int:
-        """How many those are; there may be too many to list them."""
-        return sum(math.perm(len(self.tasks), length) for length in range(1, self.settings.length + 1))
-
-    def _exhaustive(self) -> float:
-        """What all orderings cost, counted and not listed: a stage's cost goes by its task and by being the first."""
-        planner, num_tasks = self.chains.planner.requesting(seed=self.seeds[0]), len(self.tasks)
-        total = 0.0
-        for place, task in enumerate(self.tasks):
-            alone = planner.chain([task])
-            total += self.chains.passes(alone[0])
-            if self.settings.length > 1:
-                after = planner.chain([self.tasks[place - 1], task])[1]
-                times = sum(math.perm(num_tasks - 1, depth) for depth in range(1, self.settings.length))
-                total += self.chains.passes(after) * times
-        last = self.chains.specs((self.tasks[0],), self.seeds[0])[-1]
-        measured = self.chains.passes(last) if self.chains.measure == "finetune" else self.probe_passes
-        return (total + measured * self.num_orderings()) * len(self.seeds)
-
-    def _cost(self, specs: Sequence[StageSpec]) -> float:
-        """Image passes of the stages among `specs` that the search has not paid for yet."""
-        return sum(self.chains.passes(spec) for spec in specs if key_of(spec) not in self.spent)
-
-    def _pay(self, specs: Sequence[StageSpec]) -> None:
-        self.spent |= {key_of(spec): self.chains.passes(spec) for spec in specs}
-
-    def _affordable(self, candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
-        """The first candidates that fit into what is left of the budget beside fine-tuning the finalists."""
-        left = self.settings.budget * self.exhaustive - sum(self.spent.values()) - self._reserve()
-        affordable = []
-        for candidate in candidates:
-            left -= cost(candidate)
-            if left < -1e-9 * self.exhaustive:
-                break
-            affordable.append(candidate)
-        return affordable
-
-    def _reserve(self) -> float:
-        if self.chains.measure != "finetune":
-            return 0.0
-        last = self.chains.specs((self.tasks[0],), self.seeds[0])[-1]
-        return self.chains.passes(last) * self.settings.beam * len(self.seeds)
-
-    # ---- scores
-
-    def pretext(self, ordering: Ordering, seed: int, *, short: bool = False) -> list[StageSpec]:
-        """The pretext stages of a prefix; with `short`, the last of them for fewer epochs."""
-        planner = self.chains.planner.requesting(seed=seed)
-        specs = planner.chain(ordering)
-        if short:
-            parent = parent_of(specs[-2]) if len(specs) > 1 else planner.parent
-            epochs = max(1, round(specs[-1].training.epochs * self.settings.short))
-            specs[-1] = planner.stage(ordering[-1], parent, epochs=epochs)
-        return specs
-
-    def _score(self, candidate: Candidate, seed: int, *, short: bool = False) -> float | None:
-        specs = self.pretext(candidate.ordering, seed, short=short)
-        stage = self.chains.stage(specs)
-        self._pay(specs)
-        if isinstance(stage, FailedStage):
-            self.failures.append(FailedChain(candidate.ordering, seed, stage.reason))
-            return None
-        probed = self.chains.probed(stage, self.settings.probe, self.chains.planner.parent, seed)
-        self.spent[probed.folder.name] = self.probe_passes
-        value = float(probed.validation)
-        if self.dissimilarity is not None and len(specs) > 1:
-            before = self.chains.stage(specs[:-1])
-            assert isinstance(before, Stage)
-            value -= self.settings.penalty * self.dissimilarity(before, stage)
-        return value
-
-    def _epochs(self, candidate: Candidate, short: bool) -> int:
-        return self.pretext(candidate.ordering, self.seeds[0], short=short)[-1].training.epochs
-
-    # ---- the search
-
-    def _rung(
-        self, candidates: Sequence[Candidate], seeds: Sequence[int], keep: int, *, short: bool
-    ) -> list[Candidate]:
-        """Score candidates as far as the budget goes, and give the best `keep` of them, best first."""
-
-        def cost(candidate: Candidate) -> float:
-            specs = [spec for seed in seeds for spec in self.pretext(candidate.ordering, seed, short=short)]
-            return self._cost(specs) + self.probe_passes * len(seeds)
-
-        scored = []
-        affordable = self._affordable(candidates, cost)
-        for candidate in affordable:
-            self.chains.need([self.pretext(candidate.ordering, seed, short=short) for seed in seeds])
-        self.need_changed()
-        # The rung is one batch: its candidates are trained at once where several processes are asked for.
-        self.chains.fill_probes(
-            [(self.pretext(each.ordering, seed, short=short), seed) for each in affordable for seed in seeds],
-            self.settings.probe,
-        )
-        for candidate in affordable:
-            values = {seed: self._score(candidate, seed, short=short) for seed in seeds}
-            scores = {seed: value for seed, value in values.items() if value is not None}
-            if len(scores) < len(seeds):
-                continue  # a chain that fails is no candidate
-            if short:
-                candidate.first = scores[seeds[0]]
-            else:
-                candidate.scores |= scores
-            scored.append(candidate)
-            self.candidate_done(
-                f"{' -> '.join(candidate.ordering)}: {100 * candidate.score:.1f} %{' (short)' if short else ''}"
-            )
-        scored.sort(key=lambda candidate: -candidate.score)
-        kept = scored[:keep]
-        self.rungs.append(
-            Rung(
-                length=len(candidates[0].ordering),
-                short=short,
-                seeds=len(seeds) if short else len({*seeds, self.seeds[0]}),
-                candidates=[
-                    ScoredCandidate(
-                        ordering=list(candidate.ordering),
-                        epochs=self._epochs(candidate, short),
-                        score=candidate.score,
-                        kept=candidate in kept,
-                    )
-                    for candidate in scored
-                ],
-                not_afforded=[list(candidate.ordering) for candidate in candidates if candidate not in affordable],
-            )
-        )
-        return kept
-
-    def forecast(self) -> SearchForecastDocument:
-        """What all orderings would cost, and what the search may spend; nothing is trained."""
-        return SearchForecastDocument(
-            orderings=self.num_orderings(),
-            exhaustive_image_passes=self.exhaustive,
-            budget_image_passes=self.settings.budget * self.exhaustive,
-            tasks=list(self.tasks),
+    def __post_init__(self) -> None:
+        check_validation(self.chains)
+        prices = prices_of(self.chains, self.tasks, self.settings.length, self.seeds[0])
+        self.exhaustive = prices.exhaustive(self.settings.length, len(self.seeds))
+        self.strategy = self.settings.made()
+        held, free = self._free()
+        self.state = State(
+            tasks=self.tasks,
             length=self.settings.length,
-            dataset=self.chains.dataset,
-            seeds=list(self.seeds),
+            seeds=self.seeds,
+            prices=prices,
+            budget=self.settings.budget * self.exhaustive,
+            batch=self.settings.batch,
+            held=held,
+            free=free,
         )
+
+    def _free(self) -> tuple[frozenset[Run], frozenset[Run]]:
+        """The stages and the runs that cost nothing, since the store held them when the search began."""
+        there, held, free = set(self.held), set(), set()
+        if there:
+            listed = self.settings.length
+            if num_orderings(len(self.tasks), listed) > MOST_ORDERINGS:
+                listed = 1
+            for run in all_runs(orderings_of(self.tasks, range(1, listed + 1)), self.seeds):
+                keys = self.chains.keys(*run)
+                if keys[len(run[0]) - 1] in there:
+                    held.add(run)
+                if self.chains.measure == "finetune" and keys[-1] in there:
+                    free.add(run)
+        return frozenset(held), frozenset(free)
 
     def run(self) -> None:
-        """Search: grow chains, sort them out, and measure the finalists in full.
+        """Run orderings until the strategy ends.
 
         Raises:
             SpecError: the budget is too small for a single chain.
         """
-        beam: list[Candidate] = [Candidate(())]
-        grown: list[Candidate] = []
-        for _ in range(self.settings.length):
-            candidates = [
-                Candidate((*prefix.ordering, task))
-                for prefix in beam
-                for task in self.tasks
-                if task not in prefix.ordering
-            ]
-            if not candidates:
-                break
-            most = max(self.settings.beam, math.ceil(len(candidates) / 2))
-            if len(candidates) > most:
-                candidates = self._rung(candidates, self.seeds[:1], most, short=True)
-            beam = self._rung(candidates, self.seeds[:1], self.settings.beam, short=False) if candidates else []
-            if len(self.seeds) > 1 and beam:
-                beam = self._rung(beam, self.seeds[1:], self.settings.beam, short=False)
-            if not beam:
-                break
-            grown += beam
-        if not grown and not self.failures:
+        while runs := self.strategy.runs(self.state):
+            self.chains.need([self.chains.specs(*run) for run in runs])
+            self.need_changed()
+            # A batch is trained at once where several processes are asked for. Which runs it has was decided before.
+            self.chains.fill(runs)
+            for run in runs:
+                self._tell(run)
+        if not self.told:
             raise SpecError(
                 f"no chain fits into {self.settings.budget:.0%} of the exhaustive cost",
-                "give a larger --budget, a smaller --beam, or fewer --seeds",
+                "give a larger --budget, or fewer --seeds",
             )
-        self._measure(sorted(grown, key=lambda candidate: -candidate.score)[: self.settings.beam])
 
-    def _measure(self, finalists: Sequence[Candidate]) -> None:
-        for candidate in finalists:
-            self.chains.need([self.chains.specs(candidate.ordering, seed) for seed in self.seeds])
+    def _tell(self, run: Run) -> None:
+        chain = self.chains.run(*run)
+        self.measured[run] = chain
+        value = None
+        if isinstance(chain, MeasuredChain):
+            assert chain.validation is not None
+            value = 100 * chain.validation
+        self.state.tell(run, value)
+        self.told.append(_Told(run, value, self.state.spent, self.strategy.choice(self.state)))
         self.need_changed()
-        self.chains.fill([(candidate.ordering, seed) for candidate in finalists for seed in self.seeds])
-        for candidate in finalists:
-            chains = []
-            for seed in self.seeds:
-                chains.append(self.chains.run(candidate.ordering, seed))
-                self.need_changed()
-            self.failures += [chain for chain in chains if isinstance(chain, FailedChain)]
-            for seed in self.seeds:
-                self._pay(self.chains.specs(candidate.ordering, seed))
-            measured = [chain for chain in chains if isinstance(chain, MeasuredChain)]
-            if self.chains.measure != "finetune":
-                self.spent |= {chain.folder.name: self.probe_passes for chain in measured}
-            if measured:
-                self.measured[candidate.ordering] = chains
-                row = summary(chains)
-                self.finalists.append(
-                    Finalist(
-                        ordering=list(candidate.ordering),
-                        score=candidate.score,
-                        validation=row.validation,
-                        mean=row.mean,
-                        std=row.std,
-                        attention=row.attention,
-                        runs=row.runs,
-                    )
-                )
+        shown = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{value:.1f} % (validation)"
+        share = self.state.spent / self.exhaustive
+        self.run_done(f"{' -> '.join(run[0])}, seed {run[1]}: {shown}; {share:.1%} of the cost of all orderings")
+
+    # ---- what it found
 
     def ordering(self) -> Ordering:
-        """The finalist that the validation images choose; no tasks where every chain failed."""
-        if not self.finalists:
-            return ()
-        return tuple(max(self.finalists, key=lambda row: (row.validation or 0.0, row.score)).ordering)
+        """The ordering that the validation images choose; no tasks where every chain failed."""
+        return self.strategy.choice(self.state)
 
-    def _compared(self, ordering: Ordering) -> list[Finalist]:
-        """The finalists with their intervals, and how they differ from the one that was chosen."""
-        compared = Comparisons(
-            figures_of(self.measured, self.chains.labels, self.chains.groups),
-            lineages={each: each[0] for each in self.measured},
-        )
-        rows = []
-        for row in self.finalists:
-            name = tuple(row.ordering)
-            gain = UNSET if name == ordering else Difference.of(compared.difference(ordering, name))
-            rows.append(structs.replace(row, interval=compared.interval(name), difference=gain))
-        return rows
+    def ended(self) -> str:
+        """Why it ended: `confidence`, `budget` or `all`."""
+        strategy = self.strategy
+        if isinstance(strategy, KnowledgeGradient) and strategy.is_sure(self.state):
+            return "confidence"
+        everything = self.state.everything
+        done = everything is not None and not self.state.pending(all_runs(everything, self.seeds))
+        return "all" if done else "budget"
 
     def document(self, command: str | None = None) -> SearchDocument:
         """What was chosen, how, at what cost, and what that missed.
@@ -373,55 +322,182 @@ class Search:
         Args:
             command: the command line that trains the ordering that was chosen.
         """
-        # The baseline costs the same in both: it is no part of either.
-        spent = sum(self.spent.values())
-        ordering = self.ordering()
+        chains, settings, ordering = self.chains, self.settings, self.ordering()
+        table = known_table(chains, self.tasks, settings.length, self.seeds)
         return SearchDocument(
-            dataset=self.chains.dataset,
-            split=self.chains.split,
-            measure=self.chains.measure,
+            dataset=chains.dataset,
+            split=chains.split,
+            measure=chains.measure,
             seeds=list(self.seeds),
-            rungs=self.rungs,
-            finalists=self._compared(ordering),
+            rungs=[],
+            finalists=self._finalists(ordering),
             ordering=list(ordering),
             cost=Cost(
-                image_passes=spent,
+                image_passes=self.state.spent,
                 exhaustive_image_passes=self.exhaustive,
-                share=spent / self.exhaustive,
-                budget=self.settings.budget,
+                share=self.state.spent / self.exhaustive,
+                budget=settings.budget,
+                held_stages=UNSET if settings.as_if_empty else len(self.state.held),
             ),
-            missed=self.missed(ordering) if ordering else None,
-            failed=[chain.failure() for chain in self.failures],
+            missed=missed(chains, table, ordering) if table and ordering else None,
+            failed=[chain.failure() for chain in self.measured.values() if isinstance(chain, FailedChain)],
             command=command,
+            strategy=settings.strategy,
+            batch=settings.batch,
+            steps=self._steps(table),
+            ended=self.ended(),
+            posterior=self._posterior() if isinstance(self.strategy, KnowledgeGradient) else UNSET,
         )
 
-    def missed(self, ordering: Ordering) -> Missed | None:
-        """How far an ordering is from the best of all, where the store holds all of them."""
-        if any(self.chains.known((task,), seed) is None for task in self.tasks for seed in self.seeds):
-            return None
-        longest = itertools.permutations(self.tasks, self.settings.length)
-        if self.chains.known(next(longest), self.seeds[0]) is None:
-            return None  # before all are listed: there may be too many
-        orderings = self.orderings()
-        measured: list[list[Chain]] = []
-        for each in orderings:
-            chains = [self.chains.known(each, seed) for seed in self.seeds]
-            if None in chains:
-                return None
-            measured.append([chain for chain in chains if chain is not None])
-        means = [mean_accuracy(accuracies_of(chains)) for chains in measured]
-        place, best = orderings.index(ordering), int(np.argmax(means))
-        figures = figures_of(dict(zip(orderings, measured, strict=True)), self.chains.labels, self.chains.groups)
-        gap = Comparisons(figures, lineages={each: each[0] for each in orderings}).difference(ordering, orderings[best])
-        values = accuracies_of(measured[best])
-        return Missed(
-            best=list(orderings[best]),
-            best_mean=means[best],
-            best_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            mean=means[place],
-            gap=means[best] - means[place],
-            gap_interval=None if gap is None or place == best else gap.interval,
-            rank=1 + sum(mean > means[place] for mean in means),
-            num_orderings=len(orderings),
-            median=float(np.median(means)),
+    def _finalists(self, ordering: Ordering) -> list[Finalist]:
+        """All chains that were measured, the best by what chooses first."""
+        runs: dict[Ordering, list[Chain]] = {}
+        for (name, _), chain in self.measured.items():
+            runs.setdefault(name, []).append(chain)
+        runs = {name: each for name, each in runs.items() if any(isinstance(run, MeasuredChain) for run in each)}
+        scores = self._scores()
+        rows = []
+        for name in sorted(runs, key=lambda name: (name != ordering, -scores.get(name, 0.0))):
+            row = summary(runs[name])
+            rows.append(
+                Finalist(
+                    ordering=list(name),
+                    score=scores.get(name, row.validation or 0.0),
+                    validation=row.validation,
+                    mean=row.mean,
+                    std=row.std,
+                    attention=row.attention,
+                    runs=row.runs,
+                )
+            )
+        return compared(rows, runs, self.chains, ordering)
+
+    def _scores(self) -> dict[Ordering, float]:
+        """What chooses, as shares of 1."""
+        if isinstance(self.strategy, KnowledgeGradient) and self.state.values:
+            verdict = self.strategy.verdict(self.state)
+            return dict(zip(verdict.orderings, (verdict.mean / 100).tolist(), strict=True))
+        return {name: mean / 100 for name, mean in self.state.means().items()}
+
+    def _steps(self, table: Mapping[Ordering, Sequence[MeasuredChain]] | None) -> list[Step]:
+        means = {name: mean_accuracy(accuracies_of(each)) for name, each in (table or {}).items()}
+        highest = max(means.values(), default=0.0)
+        return [
+            Step(
+                ordering=list(told.run[0]),
+                seed=told.run[1],
+                validation=None if told.value is None else told.value / 100,
+                share=told.spent / self.exhaustive,
+                best=list(told.best),
+                regret=highest - means[told.best] if told.best in means else UNSET,
+            )
+            for told in self.told
+        ]
+
+    def _posterior(self) -> Posterior:
+        strategy, state = self.strategy, self.state
+        assert isinstance(strategy, KnowledgeGradient)
+        verdict = strategy.verdict(state)
+        usable = np.array([state.usable(ordering) for ordering in verdict.orderings])
+        rank = np.where(usable, verdict.mean, -np.inf)
+        order = sorted(np.flatnonzero(usable).tolist(), key=lambda i: (-verdict.within[i], -rank[i]))[:LEADING]
+        chosen = [i for i, name in enumerate(verdict.orderings) if name == verdict.chosen and i not in order]
+        rows = sorted([*order, *chosen], key=lambda i: -verdict.mean[i])
+        seeds = {name: sum(each == name for each, _ in state.values) for name in state.rows}
+        scales = verdict.scales
+        return Posterior(
+            leading=[
+                Belief(
+                    ordering=list(verdict.orderings[i]),
+                    mean=float(verdict.mean[i]) / 100,
+                    std=float(verdict.std[i]) / 100,
+                    more=float(verdict.behind[0, i]) / 100,
+                    interval=(float(verdict.behind[1, i]) / 100, float(verdict.behind[2, i]) / 100),
+                    best=float(verdict.best[i]),
+                    within=float(verdict.within[i]),
+                    num_seeds=seeds.get(verdict.orderings[i], 0),
+                )
+                for i in rows
+            ],
+            tolerance=strategy.tolerance / 100,
+            probability=verdict.probability,
+            most_missed=verdict.most_missed / 100,
+            most_apart=verdict.most_apart / 100,
+            num_good=int((verdict.within >= 0.5).sum()),
+            further_gain=strategy.further_gain(state, FURTHER * self.exhaustive) / 100,
+            scales={name: scales.typical(name) / 100 for name in scales.names if not name.startswith(SIDE_PREFIX)},
+            side={
+                name.removeprefix(SIDE_PREFIX): scales.included(name)
+                for name in scales.names
+                if name.startswith(SIDE_PREFIX)
+            },
         )
+
+
+# ---- what chains say of a choice
+
+
+def compared(
+    rows: Sequence[Finalist], runs: Mapping[Ordering, Sequence[Chain]], chains: Chains, ordering: Ordering
+) -> list[Finalist]:
+    """Rows with their intervals, and how they differ from the ordering that was chosen.
+
+    Args:
+        rows: of chains.
+        runs: the chains of each row.
+        chains: knows the reported images.
+        ordering: the one that was chosen.
+    """
+    table = Comparisons(figures_of(runs, chains.labels, chains.groups), lineages={each: each[0] for each in runs})
+    filled = []
+    for row in rows:
+        name = tuple(row.ordering)
+        apart = UNSET if name == ordering or ordering not in runs else Difference.of(table.difference(ordering, name))
+        filled.append(structs.replace(row, interval=table.interval(name), difference=apart))
+    return filled
+
+
+def known_table(
+    chains: Chains, tasks: Sequence[str], length: int, seeds: Sequence[int]
+) -> dict[Ordering, list[MeasuredChain]] | None:
+    """All orderings at all seeds, where the store holds every one of them; else None. Nothing is trained."""
+    if num_orderings(len(tasks), length) > MOST_ORDERINGS:
+        return None
+    if any(chains.known((task,), seed) is None for task in tasks for seed in seeds):
+        return None
+    longest = itertools.permutations(tasks, length)
+    if chains.known(next(longest), seeds[0]) is None:
+        return None  # before all are listed: there may be many
+    table = {}
+    for ordering in orderings_of(tasks, range(1, length + 1)):
+        measured = [chains.known(ordering, seed) for seed in seeds]
+        if None in measured:
+            return None
+        table[ordering] = [chain for chain in measured if chain is not None]
+    return table
+
+
+def missed(chains: Chains, table: Mapping[Ordering, Sequence[MeasuredChain]], ordering: Ordering) -> Missed:
+    """How far an ordering is from the best of all.
+
+    Args:
+        chains: knows the reported images.
+        table: all orderings at all seeds.
+        ordering: the one that was chosen.
+    """
+    means = {name: mean_accuracy(accuracies_of(each)) for name, each in table.items()}
+    best = max(means, key=lambda name: means[name])
+    figures = figures_of(table, chains.labels, chains.groups)
+    gap = Comparisons(figures, lineages={each: each[0] for each in table}).difference(ordering, best)
+    values = accuracies_of(table[best])
+    return Missed(
+        best=list(best),
+        best_mean=means[best],
+        best_std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        mean=means[ordering],
+        gap=means[best] - means[ordering],
+        gap_interval=None if gap is None or ordering == best else gap.interval,
+        rank=1 + sum(mean > means[ordering] for mean in means.values()),
+        num_orderings=len(means),
+        median=float(np.median(list(means.values()))),
+    )

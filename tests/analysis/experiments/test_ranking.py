@@ -15,12 +15,14 @@ import pytest
 from scipy.stats import kendalltau
 
 from sslcurr.analysis.experiments import hypothesis
+from sslcurr.analysis.experiments.beam import BeamSearch
 from sslcurr.analysis.experiments.chains import Chains, FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.forecast import forecast
 from sslcurr.analysis.experiments.grid import cells_of, check_fractions
-from sslcurr.analysis.experiments.orderings import classify
+from sslcurr.analysis.experiments.orderings import classify, orderings_of
 from sslcurr.analysis.experiments.ranking import Results, document_of
-from sslcurr.analysis.experiments.search import Search, SearchSettings
+from sslcurr.analysis.experiments.search import SearchSettings
+from sslcurr.analysis.experiments.search import forecast as forecast_search
 from sslcurr.api.orderings import command_of
 from sslcurr.api.session import Session
 from sslcurr.engine import cost, train
@@ -36,6 +38,7 @@ from tests.conftest import Command
 from tests.kill import kill_at
 
 TINY = ("--backbone", "test_resnet", "--stem", "imagenet", "--image-size", "16", "--epochs", "1", "--batch-size", "16")
+BEAM = ("--strategy", "beam")
 TASKS = ("rotation", "relative-location", "simsiam")
 FEWER = ("--set", "simsiam.hidden=16", "--set", "simsiam.dim=16")
 FEW = ("--set", "relative-location.hidden=16", *FEWER)
@@ -354,8 +357,8 @@ def test_watch_shows_the_table_after_every_chain(sslcurr, tiny):
         (("rotation", "--layers", "pooled"), "--layers is for probes"),
         (("rotation", "swav", "--search", "--orderings", "all"), "finds an ordering itself"),
         (("rotation", "--search"), "one task has one ordering"),
-        (("rotation", "swav", "--beam", "3"), "--beam, --budget, --score and --penalty are for the"),
-        (("rotation", "swav", "--search", "--beam", "0"), "--beam must be at least 1"),
+        (("rotation", "swav", "--beam", "3"), "--beam: for the automatic curriculum only"),
+        (("rotation", "swav", "--search", *BEAM, "--beam", "0"), "--beam must be at least 1"),
         (("rotation", "swav", "--search", "--budget", "0"), "--budget must be above 0"),
         (("rotation", "--measure", "knn", "--layers", "nothing"), "no layer of test_resnet is named 'nothing'"),
     ],
@@ -526,7 +529,7 @@ def test_without_validation_or_test_images_nothing_claims_to_be_chosen_by_them(s
 
 
 def test_a_search_in_which_every_candidate_fails_says_why(sslcurr, tiny):
-    result = sslcurr("rank", "rotation", "simsiam", "--seeds", "1", "--search", "--budget", "1", *tiny, *FEWER,
+    result = sslcurr("rank", "rotation", "simsiam", "--seeds", "1", "--search", *BEAM, "--budget", "1", *tiny, *FEWER,
                      "--set", "rotation.lr=1e30", "--set", "simsiam.lr=1e30")  # fmt: skip
     assert result.exit_code == 3
     assert "failed: rotation, seed 0: the loss of rotation is not finite" in result.stdout
@@ -534,7 +537,7 @@ def test_a_search_in_which_every_candidate_fails_says_why(sslcurr, tiny):
 
 
 def test_a_stopped_search_keeps_its_half_done_stage(sslcurr, tiny, monkeypatch):
-    ask = ("rank", "rotation", "simsiam", "--seeds", "1", "--search", "--budget", "1", *tiny, *FEWER)
+    ask = ("rank", "rotation", "simsiam", "--seeds", "1", "--search", *BEAM, "--budget", "1", *tiny, *FEWER)
     for call in (1, 7, 12):
         with monkeypatch.context() as patch:
             kill_at(patch, train, "one_step", call)
@@ -545,8 +548,8 @@ def test_a_stopped_search_keeps_its_half_done_stage(sslcurr, tiny, monkeypatch):
 
 
 def test_the_whole_budget_is_enough_for_everything(sslcurr, tiny):
-    found = sslcurr.json("rank", "rotation", "simsiam", "--seeds", "2", "--search", "--budget", "1", "--measure", "knn",
-                         *tiny, *FEWER)  # fmt: skip
+    found = sslcurr.json("rank", "rotation", "simsiam", "--seeds", "2", "--search", *BEAM, "--budget", "1",
+                         "--measure", "knn", *tiny, *FEWER)  # fmt: skip
     assert not any(rung["not_afforded"] for rung in found["rungs"])
 
 
@@ -556,7 +559,7 @@ def test_a_dry_run_does_not_stumble_over_a_rate_that_will(sslcurr, tiny):
 
 
 def test_the_search_finds_an_ordering_within_its_budget_and_says_what_it_missed(sslcurr, tiny):
-    ask = ("rank", *TASKS, "--seeds", "1", "--search", "--length", "3", "--budget", "0.9", *tiny, *FEW)
+    ask = ("rank", *TASKS, "--seeds", "1", "--search", *BEAM, "--length", "3", "--budget", "0.9", *tiny, *FEW)
     plan = sslcurr.json(*ask, "--dry-run")
     assert plan["orderings"] == 15
     first = sslcurr.json(*ask)
@@ -596,11 +599,11 @@ def test_the_search_finds_an_ordering_within_its_budget_and_says_what_it_missed(
 
 
 def test_a_budget_for_nothing_is_a_mistake_and_a_small_one_looks_at_less(sslcurr, tiny):
-    nothing = sslcurr("rank", *TASKS, "--seeds", "2", "--search", "--budget", "0.01", *tiny, *FEW)
+    nothing = sslcurr("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "0.01", *tiny, *FEW)
     assert nothing.exit_code == 1
     assert "no chain fits into 1% of the exhaustive cost" in nothing.stderr
-    few = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", "--budget", "0.3", *tiny, *FEW)
-    many = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", "--budget", "1", *tiny, *FEW)
+    few = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "0.3", *tiny, *FEW)
+    many = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "1", *tiny, *FEW)
     assert few["cost"]["share"] <= 0.3 < many["cost"]["share"]
     assert any(rung["not_afforded"] for rung in few["rungs"])
     assert not any(rung["not_afforded"] for rung in many["rungs"])
@@ -632,7 +635,7 @@ def laboratory(folder, tmp_path):
 def test_the_search_prunes_first_on_short_stages_and_pays_for_all_it_looked_at(laboratory):
     tasks = ("rotation", "simsiam", "relative-location", "mocov2", "byol")
     chains = laboratory(*tasks)
-    search = Search(chains, tasks, (0,), SearchSettings(length=1, beam=1, budget=1.0, short=0.5))
+    search = BeamSearch(chains, tasks, (0,), SearchSettings(length=1, strategy="beam", beam=1, budget=1.0, short=0.5))
     search.run()
     document = search.document()
     short, full = document.rungs
@@ -652,10 +655,11 @@ def test_the_cost_of_all_orderings_is_counted_as_if_they_were_listed(laboratory)
     tasks = ("rotation", "simsiam", "relative-location")
     for length in (1, 2, 3):
         chains = laboratory(*tasks)
-        search = Search(chains, tasks, (0, 1), SearchSettings(length=length))
-        stages = {key_of(s): s for o in search.orderings() for seed in (0, 1) for s in chains.specs(o, seed)}
-        assert search.exhaustive == pytest.approx(sum(chains.passes(spec) for spec in stages.values()))
-        assert search.num_orderings() == len(search.orderings())
+        planned = forecast_search(chains, tasks, (0, 1), SearchSettings(length=length))
+        listed = orderings_of(tasks, range(1, length + 1))
+        stages = {key_of(s): s for o in listed for seed in (0, 1) for s in chains.specs(o, seed)}
+        assert planned.exhaustive_image_passes == pytest.approx(sum(chains.passes(spec) for spec in stages.values()))
+        assert planned.orderings == len(listed)
 
 
 def test_dissimilar_stages_lose_by_the_penalty(laboratory):
@@ -665,8 +669,8 @@ def test_dissimilar_stages_lose_by_the_penalty(laboratory):
         pairs.append((before.spec.task, after.spec.task))
         return 1.0 if after.spec.task == "rotation" else 0.0
 
-    settings = SearchSettings(length=2, beam=2, budget=1.0, penalty=10.0)
-    searches = [Search(chains, ("rotation", "simsiam"), (0,), settings, dissimilarity=by) for by in (None, unlike)]
+    settings = SearchSettings(length=2, strategy="beam", beam=2, budget=1.0, penalty=10.0)
+    searches = [BeamSearch(chains, ("rotation", "simsiam"), (0,), settings, dissimilarity=by) for by in (None, unlike)]
     for search in searches:
         search.run()
     assert set(pairs) == {("rotation", "simsiam"), ("simsiam", "rotation")}

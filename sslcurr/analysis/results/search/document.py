@@ -1,4 +1,4 @@
-"""The document of `sslcurr rank --search`: candidates of the automatic curriculum, finalists, cost and result."""
+"""The document of `sslcurr rank --search`: its runs, what is believed of orderings, cost and result."""
 
 from __future__ import annotations
 
@@ -46,12 +46,83 @@ class Rung(Part, frozen=True, kw_only=True):
     not_afforded: list[list[str]]
 
 
+class Step(Part, frozen=True, kw_only=True):
+    """A run of the search: an ordering trained and measured at a seed.
+
+    Attributes:
+        ordering: its pretext tasks.
+        seed: of the run.
+        validation: balanced accuracy on the validation images, a share of 1; None where it failed.
+        share: image passes of the search up to its end, as a share of those of all orderings.
+        best: the ordering that would be chosen after it.
+        regret: how far that is from the best of all by the reported images, a share of 1; unset where the store does
+            not hold all orderings.
+    """
+
+    ordering: list[str]
+    seed: int
+    validation: float | None
+    share: float
+    best: list[str]
+    regret: float | UnsetType = UNSET
+
+
+class Belief(Part, frozen=True, kw_only=True):
+    """What the search believes of an ordering after its last run; accuracies are on validation images, shares of 1.
+
+    Attributes:
+        ordering: its pretext tasks.
+        mean, std: of the posterior of its mean accuracy over seeds.
+        more: what it has more than the ordering that was chosen, the median of the posterior.
+        interval: the 95 % credible interval of that.
+        best: the probability that no ordering is better.
+        within: the probability that it is within the tolerance of the best.
+        num_seeds: at how many seeds it was measured.
+    """
+
+    ordering: list[str]
+    mean: float
+    std: float
+    more: float
+    interval: Interval
+    best: float
+    within: float
+    num_seeds: int
+
+
+class Posterior(Part, frozen=True, kw_only=True):
+    """What the measurements of the search say; differences are shares of 1.
+
+    Attributes:
+        leading: the orderings that are most likely to be the best, or that have the highest means.
+        tolerance: how far from the best is good enough.
+        probability: that the ordering that was chosen is good enough.
+        most_missed: with 90 %, no ordering is better than the one that was chosen by more than this.
+        most_apart: with 90 %, no ordering is better than another by more than this.
+        num_good: how many orderings are good enough with a probability of one half or more.
+        further_gain: how much higher the best mean is expected to be after another tenth of the cost of all orderings.
+        scales: standard deviation of each part of the model: of what makes orderings differ, and of luck.
+        side: name of a side figure -> the probability that it helps to foretell accuracies.
+    """
+
+    leading: list[Belief]
+    tolerance: float
+    probability: float
+    most_missed: float
+    most_apart: float
+    num_good: int
+    further_gain: float
+    scales: dict[str, float]
+    side: dict[str, float]
+
+
 class Finalist(Part, frozen=True, kw_only=True):
     """A chain that was measured in full.
 
     Attributes:
         ordering: its pretext tasks.
-        score: what it was pruned by, a share of 1.
+        score: what it was chosen or pruned by, a share of 1: the posterior mean, the mean on the validation images, or
+            that of a probe.
         mean: mean balanced accuracy on the reported images.
         std: its standard deviation over seeds (n - 1); None for fewer than two.
         validation: mean balanced accuracy on the validation images, which choose; None without any.
@@ -81,12 +152,15 @@ class Cost(Part, frozen=True, kw_only=True):
         exhaustive_image_passes: what training and measuring all orderings would take.
         share: the first as a share of the second.
         budget: the most that `share` was allowed to be.
+        held_stages: how many stages cost nothing, since the store held them when the search began; unset where costs
+            are counted as if it were empty.
     """
 
     image_passes: float
     exhaustive_image_passes: float
     share: float
     budget: float
+    held_stages: int | UnsetType = UNSET
 
 
 class Missed(Part, frozen=True, kw_only=True):
@@ -120,9 +194,9 @@ class SearchDocument(Document, frozen=True, kw_only=True):
         dataset: its name.
         split: whose images are reported; they choose nothing.
         measure: how finalists are measured: `finetune`, `linear` or `knn`.
-        seeds: the first alone sorts out, the kept ones and the finalists see all.
-        rungs: what was scored, step by step.
-        finalists: the chains that were measured in full.
+        seeds: those that a chain may be run at.
+        rungs: what a beam search scored by probes, step by step; empty for other strategies.
+        finalists: the chains that were measured in full, the best by `score` first.
         ordering: the one that the validation images choose; empty where every chain failed.
         cost: in image passes.
         missed: how far that is from the best; None where the store does not hold all orderings.
@@ -130,10 +204,16 @@ class SearchDocument(Document, frozen=True, kw_only=True):
         command: the command line that trains the ordering; None where there is none.
         overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
             are reported.
+        strategy: `knowledge-gradient`, `beam`, `halving`, `random` or `curriculum`; unset in documents before 0.2,
+            which are beam searches.
+        batch: how many runs were chosen at a time; unset for a beam search with a probe.
+        steps: the runs, in their order; unset for a beam search with a probe.
+        ended: why it ended: `confidence` (the ordering is good enough), `budget`, or `all` (all was measured).
+        posterior: what is believed; unset where no model is behind the strategy.
     """
 
     kind: ClassVar[str] = "search"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     intervals_since: ClassVar[int | None] = 2
 
     dataset: str
@@ -148,6 +228,11 @@ class SearchDocument(Document, frozen=True, kw_only=True):
     failed: list[Failure]
     command: str | None
     overlap: Overlap | UnsetType = UNSET
+    strategy: str | UnsetType = UNSET
+    batch: int | UnsetType = UNSET
+    steps: list[Step] | UnsetType = UNSET
+    ended: str | UnsetType = UNSET
+    posterior: Posterior | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the finalists."""

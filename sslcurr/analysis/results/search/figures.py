@@ -1,123 +1,91 @@
-"""Charts of the search for an ordering."""
+"""Charts of the search for an ordering: what is believed of orderings, and what was missed for what was spent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.analysis.results.ranking.style import about_chains, accuracy_label, joined_tasks, mark_handle, name_rows
-from sslcurr.analysis.results.search.document import Finalist, ScoredCandidate, SearchDocument
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+from msgspec import UnsetType
 
-# How a candidate was scored: whether for fewer epochs, and at how many seeds.
-Effort = tuple[bool, int]
-Scores = Mapping[Effort, ScoredCandidate]
-POINT_MARKERS = "o^sDvPX"
+from sslcurr.analysis.results.ranking.style import about_chains, draw_whisker, joined_tasks, mark_handle, name_rows
+from sslcurr.analysis.results.search.beam_figures import beam_chart
+from sslcurr.analysis.results.search.document import Belief, SearchDocument, Step
+from sslcurr.analysis.results.style import COLOURS, WIDEST, Chart, percent
+
+SHOWN = 20  # orderings of a search without a model
 
 
 def charts(document: SearchDocument) -> Iterator[Chart]:
-    """What the search scored, by length: a row a candidate, a point a score; and how its finalists did."""
-    blocks = _blocks(document)
-    if not any(blocks.values()):
+    """The leading orderings, a row each; below, how far the choice was from the best, where that is known."""
+    if isinstance(document.steps, UnsetType):
+        if (chart := beam_chart(document)) is not None:
+            yield chart
         return
-    efforts = list(dict.fromkeys((rung.short, rung.seeds) for rung in document.rungs))
-    efforts.sort(key=lambda effort: (not effort[0], effort[1]))  # the short ones, then all epochs with more seeds
-    finalists = [finalist for finalist in document.finalists if finalist.mean is not None]
-    num_rows = sum(map(len, blocks.values())) + 0.6 * len(blocks)
-    heights = [num_rows, len(finalists) + 0.4]
+    steps = [step for step in document.steps if not isinstance(step.regret, UnsetType)]
+    leading = [] if isinstance(document.posterior, UnsetType) else document.posterior.leading
+    rows = len(leading) or min(len(document.finalists), SHOWN)
+    if not rows:
+        return
 
     def paint_one(axes: Any) -> Sequence[Any]:
-        return _paint_candidates(axes, blocks, efforts)
+        return _paint_beliefs(axes, leading, document) if leading else _paint_scores(axes, document)
 
     def paint_both(sheet: Any) -> Sequence[Any]:
-        above, below = sheet.subplots(2, 1, height_ratios=heights)
-        handles = _paint_candidates(above, blocks, efforts)
-        return [*handles, _paint_finalists(below, finalists, document)]
+        above, below = sheet.subplots(2, 1, height_ratios=[rows, 7])
+        return [*paint_one(above), *_paint_regret(below, steps)]
 
     about = about_chains(document.dataset, document.split, None, len(document.seeds), document.measure)
     yield Chart(
         "search",
-        f"The search: {about}; the validation images choose what is found",
+        f"The search by {document.strategy}: {about}; the validation images choose",
         WIDEST,
-        1.0 + 0.2 * sum(heights) + 0.5 * bool(finalists),
-        paint_both if finalists else paint_one,
-        panels=bool(finalists),
+        1.0 + 0.24 * rows + 2.0 * bool(steps),
+        paint_both if steps else paint_one,
+        panels=bool(steps),
     )
 
 
-def _blocks(document: SearchDocument) -> dict[int, dict[Ordering, dict[Effort, ScoredCandidate]]]:
-    """Length -> ordering -> its scores; none for an ordering that the budget left out."""
-    blocks: dict[int, dict[Ordering, dict[Effort, ScoredCandidate]]] = {}
-    for rung in document.rungs:
-        block = blocks.setdefault(rung.length, {})
-        for candidate in rung.candidates:
-            block.setdefault(tuple(candidate.ordering), {})[rung.short, rung.seeds] = candidate
-        for ordering in rung.not_afforded:
-            block.setdefault(tuple(ordering), {})
-    return blocks
+def _paint_beliefs(axes: Any, leading: Sequence[Belief], document: SearchDocument) -> list[Any]:
+    axes.axvline(0, color="black", linewidth=0.8, zorder=1)
+    for place, row in enumerate(leading):
+        draw_whisker(axes, place, row.interval)
+        face = COLOURS[0] if row.num_seeds else "white"
+        axes.plot(percent(row.more), place, "o", markersize=6, color=COLOURS[0], markerfacecolor=face, gid="mean")
+        beside = axes.get_yaxis_transform()
+        axes.text(1.01, place, f"{row.within:.0%}", transform=beside, va="center", fontsize=8, gid="within")
+    _name(axes, [row.ordering for row in leading], document)
+    axes.set(xlabel="points more than the ordering that was found, on validation images")
+    tolerance = 0.0 if isinstance(document.posterior, UnsetType) else 100 * document.posterior.tolerance
+    return [
+        mark_handle("o", COLOURS[0], True, "believed, 95 % interval", 6),
+        mark_handle("o", COLOURS[0], False, "never measured", 6),
+        mark_handle(
+            "", COLOURS[0], True, f"at the right: probability of being within {tolerance:g} points of the best"
+        ),
+    ]
 
 
-def _paint_candidates(
-    axes: Any, blocks: Mapping[int, Mapping[Ordering, Scores]], efforts: Sequence[Effort]
-) -> list[Any]:
+def _paint_scores(axes: Any, document: SearchDocument) -> list[Any]:
+    rows = document.finalists[:SHOWN]
+    for place, row in enumerate(rows):
+        axes.plot(percent(row.score), place, "o", markersize=6, color=COLOURS[0], gid="mean")
+    _name(axes, [row.ordering for row in rows], document)
+    axes.set(xlabel="balanced accuracy on validation images, %")
+    return [mark_handle("o", COLOURS[0], True, "mean over the seeds that were run", 6)]
+
+
+def _name(axes: Any, orderings: Sequence[Sequence[str]], document: SearchDocument) -> None:
+    marks = [" (found)" if list(ordering) == document.ordering else "" for ordering in orderings]
+    name_rows(axes, [joined_tasks(ordering) + mark for ordering, mark in zip(orderings, marks, strict=True)])
+    axes.tick_params(axis="y", labelsize=8)
+
+
+def _paint_regret(axes: Any, steps: Sequence[Step]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    names: list[str] = []
-    places: list[float] = []
-    place = 0.0
-    for number, (_, block) in enumerate(sorted(blocks.items())):
-        if number:
-            axes.axhline(place - 0.3, color="0.7", linewidth=0.8)
-            place += 0.6
-        # Those that came furthest first, among them by the last score.
-        for ordering in sorted(block, key=lambda name: (-len(block[name]), -_last_score(block[name]), name)):
-            for effort, candidate in block[ordering].items():
-                _paint_score(axes, place, efforts.index(effort), candidate)
-            if not block[ordering]:
-                beside = axes.get_yaxis_transform()
-                axes.text(0.02, place, "left out: budget", transform=beside, va="center", color=GREY, fontsize=8)
-            names.append(joined_tasks(ordering))
-            places.append(place)
-            place += 1
-    name_rows(axes, names, places)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set(xlabel="score: balanced accuracy of a probe on validation images, %")
-    handles = []
-    for number, (short, seeds) in enumerate(efforts):
-        label = f"{'short look' if short else 'all epochs'}, {seeds} seed{'s' * (seeds != 1)}"
-        handles.append(mark_handle(POINT_MARKERS[number % 7], COLOURS[number % len(COLOURS)], True, label))
-    return [*handles, Line2D([], [], linestyle="", label="filled: kept; open: dropped")]
-
-
-def _paint_score(axes: Any, place: float, number: int, candidate: ScoredCandidate) -> None:
-    colour = COLOURS[number % len(COLOURS)]
-    axes.plot(
-        percent(candidate.score),
-        place,
-        POINT_MARKERS[number % 7],
-        markersize=5.5,
-        color=colour,
-        markerfacecolor=colour if candidate.kept else "white",
-        gid="kept" if candidate.kept else "dropped",
-    )
-
-
-def _paint_finalists(axes: Any, finalists: Sequence[Finalist], document: SearchDocument) -> Any:
-    """A row for each finalist; gives the entry of the legend."""
-    for place, row in enumerate(finalists):
-        mean = percent(row.mean)
-        axes.plot(mean, place, "P", markersize=7, color="black", gid="finalist")
-        if row.std is not None:
-            axes.hlines(place, mean - 100 * row.std, mean + 100 * row.std, color="black", linewidth=1.2)
-    marks = [" (found)" if row.ordering == document.ordering else "" for row in finalists]
-    name_rows(axes, [joined_tasks(row.ordering) + mark for row, mark in zip(finalists, marks, strict=True)])
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set(xlabel=accuracy_label(document.split))
-    has_std = any(row.std is not None for row in finalists)
-    label = "finalist, fully trained" + (" (± standard deviation over seeds)" if has_std else "")
-    return mark_handle("P", "#000000", True, label, 7)
-
-
-def _last_score(scores: Scores) -> float:
-    return float(list(scores.values())[-1].score) if scores else -1.0
+    shares = [percent(step.share) for step in steps]
+    regrets = [percent(step.regret) if isinstance(step.regret, float) else 0.0 for step in steps]
+    axes.step(shares, regrets, where="post", color=COLOURS[1], linewidth=1.6, gid="regret")
+    axes.set(xlabel="image passes, % of those of all orderings", ylabel="points below the best", ylim=(0, None))
+    axes.grid(linewidth=0.5, alpha=0.5)
+    return [Line2D([], [], color=COLOURS[1], linewidth=1.6, label="choice below the best of the whole table")]

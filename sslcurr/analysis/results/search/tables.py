@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.columns import failures, one_seed, same_columns, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
@@ -27,7 +27,119 @@ COLUMNS = (
 )
 
 
+RUN_COLUMNS = (
+    Column("pretraining", ("ordering",)),
+    Column("seeds", ("num_seeds",), count),
+    Column("believed (points)", ("more", "more_low", "more_high"), points),
+    Column("good (%)", ("within",), share),
+    Column("validation (%)", ("validation",), share),
+    Column("balanced accuracy (%)", ("mean", "std"), lambda mean, std: "-" if mean is None else spread(mean, std)),
+    Column(INTERVAL, ("low", "high"), between),
+    Column("difference (points)", ("d", "d_low", "d_high"), lambda *ends: "" if ends[0] is None else points(*ends)),
+)
+MOST_ROWS = 20
+ENDED = {
+    "confidence": "the ordering is good enough",
+    "budget": "the budget is spent",
+    "all": "all orderings were measured at all seeds",
+}
+
+
 def tables(document: SearchDocument, title: str) -> Iterator[Table]:
+    """The orderings that were measured, and what is believed of them; of a beam search with a probe its rungs."""
+    yield _rungs(document) if isinstance(document.steps, UnsetType) else _runs(document)
+
+
+def _runs(document: SearchDocument) -> Table:
+    beliefs = [] if isinstance(document.posterior, UnsetType) else document.posterior.leading
+    finalists = {tuple(row.ordering): row for row in document.finalists}
+    believed = {tuple(row.ordering): row for row in beliefs}
+    order = sorted(
+        {**finalists, **believed},
+        key=lambda name: -(believed[name].mean if name in believed else finalists[name].score),
+    )
+    rows: list[Row] = []
+    for name in order[:MOST_ROWS]:
+        belief, finalist = believed.get(name), finalists.get(name)
+        rows.append(
+            {
+                "ordering": arrow(name),
+                "num_seeds": 0 if finalist is None else len(finalist.runs),
+                "more": belief.more if belief and list(name) != document.ordering else None,
+                **ends_of(belief.interval if belief and list(name) != document.ordering else None, "more_"),
+                "within": belief.within if belief else None,
+                "validation": None if finalist is None else finalist.validation,
+                **(
+                    {"mean": None, "std": None, **ends_of(None), "d": None, **ends_of(None, "d_")}
+                    if finalist is None
+                    else {
+                        "mean": finalist.mean,
+                        "std": finalist.std,
+                        **ends_of(None if isinstance(finalist.interval, UnsetType) else finalist.interval),
+                        **_difference(finalist),
+                    }
+                ),
+            }
+        )
+    columns = RUN_COLUMNS if beliefs else tuple(c for c in RUN_COLUMNS if c.fields[0] not in ("more", "within"))
+    notes = [*_run_notes(document), *_notes(document)]
+    if len(order) > MOST_ROWS:
+        notes.insert(0, f"{len(order) - MOST_ROWS} more orderings were measured (--json has them).")
+    return Table(
+        "search",
+        f"{_title(document)}, {document.strategy}",
+        columns,
+        rows,
+        (*notes, *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
+        best=frozenset(i for i, name in enumerate(order[:MOST_ROWS]) if list(name) == document.ordering),
+    )
+
+
+def _run_notes(document: SearchDocument) -> list[str]:
+    """How the search ended, and what it says of orderings, in sentences."""
+    steps = [] if isinstance(document.steps, UnsetType) else document.steps
+    batch = "one at a time" if document.batch in (1, UNSET) else f"{document.batch} at a time"
+    ended = "" if isinstance(document.ended, UnsetType) else f"; it ended since {ENDED[document.ended]}"
+    notes = [f"{counted(len(steps), 'run')}, {batch}{ended}."]
+    posterior = document.posterior
+    if isinstance(posterior, UnsetType):
+        return notes
+    tolerance = counted_points(posterior.tolerance)
+    return [
+        *notes,
+        "believed: what an ordering has more than the one that was found, on the validation images over seeds "
+        f"(posterior, 95 %); good: the probability of being within {tolerance} of the best.",
+        f"{arrow(document.ordering)} is within {tolerance} of the best with probability {posterior.probability:.2f}.",
+        f"No ordering is better than it by more than {counted_points(posterior.most_missed)}, and none is better than "
+        f"another by more than {counted_points(posterior.most_apart)} (each with probability 0.90).",
+        f"{counted(posterior.num_good, 'ordering')} are good with probability 0.5 or more."
+        if posterior.num_good != 1
+        else "1 ordering is good with probability 0.5 or more.",
+        "Another tenth of the cost of all orderings is expected to raise the best mean by "
+        f"{counted_points(posterior.further_gain)}.",
+        *(_side_line(name, value) for name, value in posterior.side.items()),
+    ]
+
+
+def counted_points(value: float) -> str:
+    """A difference of shares in points, in words."""
+    text = f"{100 * value:.1f}"
+    return f"{text} point{'' if text == '1.0' else 's'}"
+
+
+def _side_line(name: str, probability: float) -> str:
+    verdict = "used" if probability >= 0.5 else "left out"
+    return f"{name}: helps to foretell accuracies with probability {probability:.2f}, so it is {verdict}."
+
+
+def _title(document: SearchDocument) -> str:
+    return (
+        f"Automatic curriculum: {document.dataset}, {document.split} images, "
+        f"{counted(len(document.seeds), 'seed')}, {document.measure}"
+    )
+
+
+def _rungs(document: SearchDocument) -> Table:
     """What was scored, rung by rung, and below it the finalists."""
     rows: list[Row] = []
     breaks = set()
@@ -62,13 +174,13 @@ def tables(document: SearchDocument, title: str) -> Iterator[Table]:
             }
         )
     filled = same_columns(rows)
-    yield Table(
+    about = "Candidates are scored by a probe on the validation images; the last rows are fine-tuned."
+    return Table(
         "search",
-        f"Automatic curriculum: {document.dataset}, {document.split} images, "
-        f"{counted(len(document.seeds), 'seed')}, {document.measure}",
+        _title(document),
         COLUMNS,
         filled,
-        (*_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
+        (about, *_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
         best=frozenset(i for i, row in enumerate(filled) if row["state"] == "found"),
         breaks=frozenset(breaks - {0}),
     )
@@ -88,15 +200,16 @@ def _difference(finalist: Finalist) -> Row:
 def _notes(document: SearchDocument) -> list[str]:
     cost = document.cost
     notes = [
-        "Candidates are scored by a probe on the validation images; the last rows are fine-tuned.",
         f"{cost.image_passes:,.0f} image passes, {cost.share:.1%} of the {cost.exhaustive_image_passes:,.0f} of all "
         "orderings",
         _missed_line(document.missed),
     ]
+    if not isinstance(cost.held_stages, UnsetType) and cost.held_stages:
+        notes.append(f"{counted(cost.held_stages, 'stage')} cost nothing: the store held them when the search began")
     if document.ordering:
         notes.append(f"found: {arrow(document.ordering)}")
     if any(isinstance(row.difference, Difference) for row in document.finalists):
-        notes.append("difference: of a finalist from the one that was found, paired by seed and image")
+        notes.append("difference: from the one that was found, paired by seed and image")
     if len(document.seeds) == 1:
         notes.append(one_seed(document.split))
     return notes + too_good(document.split)

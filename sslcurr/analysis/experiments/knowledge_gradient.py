@@ -1,0 +1,278 @@
+"""The correlated knowledge gradient over orderings: the run that teaches most for what it costs comes next.
+
+Frazier, Powell and Dayanik 2009 (https://doi.org/10.1287/ijoc.1080.0314), on the model of
+`sslcurr.analysis.measures.surrogate`. docs/curriculum.md has it in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslcurr.analysis.experiments.strategies import Run, State, Strategy, all_runs
+from sslcurr.analysis.measures.surrogate import (
+    Belief,
+    Floats,
+    Measured,
+    Runs,
+    Scales,
+    Space,
+    beliefs_of,
+    drawn,
+    expected_gains,
+    fitted,
+    mean_and_std,
+)
+from sslcurr.analysis.results.ranking.document import Ordering
+
+# Beliefs that stand for all scales: fewer where there are many orderings.
+MANY, BELIEFS, FEW_BELIEFS = 300, 8, 4
+# Orderings that can still be best: their mean plus so many standard deviations reaches the highest mean.
+REACH = 4.0
+MOST_LEADING = 200
+DRAWS = 2000
+LEVEL = 0.9  # of what is said of how far orderings may be apart
+# Runs that are compared in each step: the cheapest seed of each ordering where there are more.
+MOST_RUNS = 400
+FORETOLD = 40  # comparisons by which the gain of a further budget is foretold
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the measurements so far say.
+
+    Attributes:
+        orderings: C of them.
+        mean, std: [C] of the posterior, in points.
+        best: [C] the probability that an ordering is the best.
+        within: [C] the probability that it is within the tolerance of the best.
+        chosen: the ordering that is chosen.
+        behind: [3, C] median and ends of the 95 % interval of what an ordering has more than that, in points; NaN where
+            it is far behind.
+        most_missed: with 90 %, the best is not better than it by more than this, in points.
+        most_apart: the same of any ordering and any other.
+        scales: draws of the standard deviations of parts and luck.
+    """
+
+    orderings: list[Ordering]
+    chosen: Ordering
+    mean: Floats
+    std: Floats
+    best: Floats
+    within: Floats
+    behind: Floats
+    most_missed: float
+    most_apart: float
+    scales: Scales
+
+    @property
+    def probability(self) -> float:
+        """That the ordering that is chosen is within the tolerance of the best."""
+        return float(self.within[self.orderings.index(self.chosen)]) if self.chosen else 0.0
+
+
+class KnowledgeGradient(Strategy):
+    """All tasks alone first, then the runs whose expected gain for each image pass is highest.
+
+    Args:
+        tolerance: how far from the best, in points, is good enough.
+        confidence: it ends when the ordering that is chosen is good enough with this probability; 1 spends the budget.
+        side: name -> figure of an ordering that may help to foretell it.
+    """
+
+    def __init__(
+        self,
+        tolerance: float = 1.0,
+        confidence: float = 0.9,
+        side: Mapping[str, Mapping[Ordering, float]] | None = None,
+    ) -> None:
+        self.tolerance = tolerance
+        self.confidence = confidence
+        self.side = dict(side or {})
+        self._kept: tuple[object, tuple[Space, list[Belief], Scales]] | None = None
+
+    # ---- what is believed
+
+    def believed(self, state: State) -> tuple[Space, list[Belief], Scales]:
+        """The orderings that are looked at, and beliefs of them."""
+        known = (len(state.values), len(state.failed), len(state.paid))
+        if self._kept is not None and self._kept[0] == known:
+            return self._kept[1]
+        candidates = state.candidates()
+        number = {task: place for place, task in enumerate(state.tasks)}
+        side = {
+            name: np.array([values.get(ordering, np.nan) for ordering in candidates])
+            for name, values in self.side.items()
+        }
+        side = {name: np.where(np.isnan(each), np.nanmean(each), each) for name, each in side.items()}
+        space = Space.of([[number[task] for task in each] for each in candidates], len(number), side)
+        measured = Measured(space, _runs(candidates, list(state.values)), np.array(list(state.values.values())))
+        scales = fitted(measured)
+        beliefs = beliefs_of(measured, scales, BELIEFS if len(space) <= MANY else FEW_BELIEFS)
+        self._kept = (known, (space, beliefs, scales))
+        return self._kept[1]
+
+    def choice(self, state: State) -> Ordering:
+        """The measured ordering with the highest posterior mean."""
+        measured = [ordering for ordering in state.rows if state.usable(ordering)]
+        if not measured:
+            return ()
+        _, beliefs, _ = self.believed(state)
+        mean, _ = mean_and_std(beliefs)
+        place = {ordering: row for row, ordering in enumerate(state.candidates())}
+        return max(measured, key=lambda ordering: mean[place[ordering]])
+
+    def verdict(self, state: State) -> Verdict:
+        """What the measurements so far say of the orderings that are looked at."""
+        space, beliefs, scales = self.believed(state)
+        candidates, chosen = state.candidates(), self.choice(state)
+        mean, std = mean_and_std(beliefs)
+        rows = self._rows(state, beliefs)
+        # Of very many orderings some stand for those that cannot be best.
+        others = np.setdiff1d(np.flatnonzero(_usable(state, candidates)), rows)
+        rows = np.union1d(rows, others[:: 1 + len(others) // MOST_LEADING])
+        draws = drawn(beliefs, rows, DRAWS)
+        highest = draws.max(axis=1)
+        ours = draws[:, rows == candidates.index(chosen)] if chosen else highest[:, None]
+        behind = np.full((3, len(space)), np.nan)
+        behind[:, rows] = np.quantile(draws - ours, [0.5, 0.025, 0.975], axis=0)
+        best, within = np.zeros(len(space)), np.zeros(len(space))
+        best[rows] = (draws >= highest[:, None]).mean(axis=0)
+        within[rows] = (draws >= highest[:, None] - self.tolerance).mean(axis=0)
+        return Verdict(
+            orderings=candidates,
+            chosen=chosen,
+            mean=mean,
+            std=std,
+            best=best,
+            within=within,
+            behind=behind,
+            most_missed=float(np.quantile(highest - ours[:, 0], LEVEL)),
+            most_apart=float(np.quantile(highest - draws.min(axis=1), LEVEL)),
+            scales=scales,
+        )
+
+    def probability(self, state: State) -> float:
+        """That the ordering that is chosen is good enough."""
+        chosen = self.choice(state)
+        if not chosen:
+            return 0.0
+        _, beliefs, _ = self.believed(state)
+        rows, place = self._rows(state, beliefs), state.candidates().index(chosen)
+        draws = drawn(beliefs, rows, DRAWS)
+        return float(np.mean(draws[:, rows == place][:, 0] >= draws.max(axis=1) - self.tolerance))
+
+    def _rows(self, state: State, beliefs: Sequence[Belief]) -> NDArray[np.intp]:
+        """The orderings that can be best, and the one that is chosen."""
+        candidates, chosen = state.candidates(), self.choice(state)
+        leading = _leading(*mean_and_std(beliefs), _usable(state, candidates))
+        return np.union1d(leading, [candidates.index(chosen)] if chosen else []).astype(np.intp)
+
+    def is_sure(self, state: State) -> bool:
+        """Whether that is probable enough to end."""
+        return self.confidence < 1 and self.probability(state) >= self.confidence
+
+    # ---- what comes next
+
+    def runs(self, state: State) -> list[Run]:
+        """All runs that cost nothing, then the single tasks, then a batch of those that teach most; none at the end."""
+        free = state.pending(sorted(state.free, key=lambda run: (run[1], len(run[0]), run[0])))
+        if free:
+            return free
+        singles = state.first_of(state.pending([((task,), state.seeds[0]) for task in state.tasks]))
+        if singles:
+            return singles
+        if self.is_sure(state):
+            return []
+        return self._batch(state, state.batch)[0]
+
+    def further_gain(self, state: State, budget: float) -> float:
+        """How much higher the best mean is expected to be, in points, after more image passes."""
+        if not state.values:
+            return 0.0
+        more = replace(state, budget=state.spent + budget)
+        cheapest = state.prices.measure + min(state.prices.later.values())
+        planned, after = self._batch(more, math.inf, at_once=1 + int(budget / cheapest / FORETOLD))
+        if not planned:
+            return 0.0
+        _, before, _ = self.believed(state)
+        normals = np.random.default_rng(1).standard_normal((512, len(planned)))
+        gains = []
+        for now, later in zip(before, after, strict=True):
+            moved = later.cross[len(now.factor) :]  # [runs, C] what each run will move, one after the other
+            gains.append((now.mean + normals @ moved).max(axis=1).mean() - now.mean.max())
+        return max(float(np.mean(gains)), 0.0)
+
+    def _batch(self, state: State, number: float, at_once: int = 1) -> tuple[list[Run], list[Belief]]:
+        """The next runs by falling gain for their cost, each as if those before had shown what was expected of them.
+
+        Args:
+            state: what was measured, and what may be spent.
+            number: most runs.
+            at_once: how many are taken of each comparison.
+
+        Returns:
+            The runs, and what is believed after them.
+        """
+        _, beliefs, _ = self.believed(state)
+        candidates = state.candidates()
+        place = {ordering: row for row, ordering in enumerate(candidates)}
+        usable = _usable(state, candidates)
+        ahead, chosen = state.fork(), list[Run]()
+        while len(chosen) < number:
+            runs = [run for run in ahead.pending(all_runs(candidates, state.seeds)) if run not in ahead.free]
+            costs = np.array([ahead.cost(run) for run in runs])
+            kept = _cheapest(runs, costs, np.flatnonzero(costs <= ahead.left + 1e-9 * ahead.budget))
+            if not len(kept):
+                break
+            asked = Runs.of([(place[runs[i][0]], runs[i][1]) for i in kept])
+            value = _gains(beliefs, asked, usable) / costs[kept]
+            for i in np.argsort(-value, kind="stable")[: min(at_once, int(min(number, 1e9)) - len(chosen))]:
+                run = runs[kept[i]]
+                if ahead.is_affordable(run):
+                    beliefs = [belief.after(place[run[0]], run[1]) for belief in beliefs]
+                    ahead.tell(run, 0.0)
+                    chosen.append(run)
+        return chosen, beliefs
+
+
+def _gains(beliefs: Sequence[Belief], runs: Runs, usable: NDArray[np.bool_]) -> Floats:
+    """[A] how much each run is expected to raise the highest mean."""
+    mean, std = mean_and_std(beliefs)
+    leading = _leading(mean, std, usable)
+    gains = sum(expected_gains(belief.mean[leading], belief.slopes(runs, leading)) for belief in beliefs)
+    if not np.any(gains):  # nothing can change the choice: the run of which least is known
+        return std[runs.rows]
+    return np.asarray(gains / len(beliefs))
+
+
+def _usable(state: State, candidates: Sequence[Ordering]) -> NDArray[np.bool_]:
+    return np.array([state.usable(ordering) for ordering in candidates])
+
+
+def _runs(candidates: Sequence[Ordering], runs: Sequence[Run]) -> Runs:
+    place = {ordering: row for row, ordering in enumerate(candidates)}
+    return Runs.of([(place[ordering], seed) for ordering, seed in runs])
+
+
+def _leading(mean: Floats, std: Floats, usable: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The orderings that can still be best."""
+    reach = np.where(usable, mean + REACH * std, -np.inf)
+    leading = np.flatnonzero(reach >= np.max(np.where(usable, mean, -np.inf)))
+    if len(leading) > MOST_LEADING:
+        leading = np.sort(leading[np.argsort(-reach[leading], kind="stable")[:MOST_LEADING]])
+    return leading
+
+
+def _cheapest(runs: Sequence[Run], costs: Floats, kept: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of many runs, of each ordering that at the cheapest seed; of equal ones the first."""
+    if len(kept) <= MOST_RUNS:
+        return kept
+    cheapest: dict[Ordering, int] = {}
+    for number in kept[np.argsort(costs[kept], kind="stable")]:
+        cheapest.setdefault(runs[number][0], int(number))
+    return np.array(sorted(cheapest.values()), dtype=np.intp)
