@@ -14,7 +14,7 @@ from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
-ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
+ORDERINGS, SEARCH, SETTINGS = "Orderings", "Automatic curriculum", "Several settings"
 
 
 class Measure(StrEnum):
@@ -91,6 +91,27 @@ PenaltyOption = Annotated[
 ]
 
 
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="NAME=A,B",
+        help="Repeat the ranking with each value of an option, such as backbone=resnet18,resnet50, epochs=5,10 or "
+        "mocov2.temperature=0.1,0.2, and compare. May be repeated: all combinations are ranked.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="RATE|default",
+        help="Compare --lr with another learning rate; default is the recipe's.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+
+
 @shared_options
 def rank(
     tasks: TasksArgument = None,
@@ -102,6 +123,8 @@ def rank(
     orderings: OrderingsOption = None,
     length: LengthOption = None,
     watch: WatchOption = False,
+    over: OverOption = None,
+    against: AgainstOption = None,
     search: SearchOption = False,
     beam: BeamOption = 2,
     budget: BudgetOption = 0.25,
@@ -135,9 +158,14 @@ def rank(
             "--search decides what is trained as it goes: there is no plan of all",
             "leave out --plan-only; --pool shared lets sslcurr work help with each batch of candidates",
         )
+    if over or against is not None:
+        _check_over(search=search, watch=watch, imagenet=imagenet)
     document: Document
     with shared.lab() as lab:
-        if search:
+        if over or against is not None:
+            over_call = lab.queue_rank_over if plan_only else lab.plan_rank_over if shared.dry_run else lab.rank_over
+            document = over_call(tasks or (), over=over or (), against=against, orderings=orderings or (), **measured)
+        elif search:
             search_call = lab.plan_search if shared.dry_run else lab.search
             document = search_call(
                 tasks or (), beam=beam, budget=budget, score=score.value, penalty=penalty, **measured
@@ -146,3 +174,19 @@ def rank(
             call = lab.queue_rank if plan_only else lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)
         show_document(document, shared)
+
+
+def _check_over(*, search: bool, watch: bool, imagenet: str | None) -> None:
+    """Raise SpecError for what one ranking has and several together have not."""
+    if search:
+        raise SpecError(
+            "--over and --against compare rankings, and --search makes none",
+            "leave out --search, or run rank --search once for each setting",
+        )
+    if watch:
+        raise SpecError("--watch shows one ranking, and --over and --against make several", "leave out --watch")
+    if imagenet is not None:
+        raise SpecError(
+            "--imagenet is of one network, and --over and --against compare each setting with its own start",
+            "leave out --imagenet, or run rank --imagenet for the setting whose network it is",
+        )
