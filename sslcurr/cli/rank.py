@@ -149,6 +149,9 @@ def rank(
         "length": length,
         "start": start,
     }
+    several = bool(over) or against is not None
+    if several:
+        _check_over(search=search, watch=watch, imagenet=imagenet)
     if not search and (beam, budget, score, penalty) != (2, 0.25, SearchScore.knn, 0.0):
         raise SpecError("--beam, --budget, --score and --penalty are for the automatic curriculum", "add --search")
     if search and (orderings or watch or imagenet):
@@ -158,11 +161,9 @@ def rank(
             "--search decides what is trained as it goes: there is no plan of all",
             "leave out --plan-only; --pool shared lets sslcurr work help with each batch of candidates",
         )
-    if over or against is not None:
-        _check_over(search=search, watch=watch, imagenet=imagenet)
     document: Document
     with shared.lab() as lab:
-        if over or against is not None:
+        if several:
             over_call = lab.queue_rank_over if plan_only else lab.plan_rank_over if shared.dry_run else lab.rank_over
             document = over_call(tasks or (), over=over or (), against=against, orderings=orderings or (), **measured)
         elif search:
