@@ -92,7 +92,7 @@ def _parted(text: str) -> tuple[str, list[str]]:
     """NAME=A,B as its name and values; commas in brackets part nothing."""
     name, equals, values = text.partition("=")
     if not equals or not name.strip():
-        raise SpecError(f"--over {text!r} is not NAME=VALUE,VALUE", EXAMPLE.capitalize())
+        raise SpecError(f"--over {text!r} is not NAME=VALUE,VALUE", "for example --over epochs=5,10")
     return name, re.split(r",(?![^(\[]*[)\]])", values)
 
 

@@ -60,7 +60,7 @@ def test_against_is_an_axis_of_learning_rates_whose_reference_comes_first():
         (("rotation.lrr=1,2",), {}, "rotation has no setting 'lrr'", "did you mean lr?"),
         (("rotation.lr=0.1,high",), {}, "rotation.lr takes a number", "for example"),
         (("data.test=0.1,0.2",), {}, "compared on the same images", "run rank for each"),
-        (("epochs",), {}, "'epochs' is not NAME=VALUE,VALUE", "Such as --over epochs=5,10"),
+        (("epochs",), {}, "'epochs' is not NAME=VALUE,VALUE", "for example --over epochs=5,10"),
         (("epochs=5",), {}, "--over epochs=5 has one value", "give two or more"),
         (("epochs=5,",), {}, "--over epochs=5, has an empty value", "give two or more"),
         (("epochs=5,ten",), {}, "--over epochs takes a whole number, got 'ten'", "for example"),
