@@ -20,6 +20,7 @@ from sslcurr.api.options import (
     GridOptions,
     ImportOptions,
     Options,
+    OverOptions,
     ProbeOptions,
     RankOptions,
     SampleOptions,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.slurm.document import SlurmDocument
     from sslcurr.analysis.results.tasks.document import TaskDocument, TasksDocument
     from sslcurr.analysis.results.training.document import TrainDocument
+    from sslcurr.analysis.results.variants.document import VariantsDocument
     from sslcurr.analysis.results.weights.document import ExportDocument, ImportDocument
 
 
@@ -221,6 +223,20 @@ class Lab:
         session, how = self._plan(RankOptions, options)
         return orderings.plan_rank(session, tasks, **how)
 
+    def rank_over(self, tasks: Sequence[str] = (), **options: Unpack[OverOptions]) -> VariantsDocument:
+        """Rank the tasks under every combination of settings: `sslcurr rank --over`."""
+        from sslcurr.api import over
+
+        session, how = self._computing(OverOptions, options)
+        return over.rank_over(session, tasks, **how)
+
+    def plan_rank_over(self, tasks: Sequence[str] = (), **options: Unpack[OverOptions]) -> ForecastDocument:
+        """What `rank_over` would train, all settings together, and how long it would take."""
+        from sslcurr.api import over
+
+        session, how = self._plan(OverOptions, options)
+        return over.plan_rank_over(session, tasks, **how)
+
     def search(self, tasks: Sequence[str] = (), **options: Unpack[SearchOptions]) -> SearchDocument:
         """Find a good ordering without training them all: `sslcurr rank --search`."""
         from sslcurr.api import search
@@ -264,6 +280,13 @@ class Lab:
 
         session, how = self._plan(RankOptions, options)
         return orderings.queue_rank(session, tasks, **how)
+
+    def queue_rank_over(self, tasks: Sequence[str] = (), **options: Unpack[OverOptions]) -> QueueDocument:
+        """Write down what `rank_over` would do, as far as that is known, so that workers do it."""
+        from sslcurr.api import over
+
+        session, how = self._plan(OverOptions, options)
+        return over.queue_rank_over(session, tasks, **how)
 
     def queue_grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> QueueDocument:
         """Write down what `grid` would do, so that workers do it."""
@@ -403,7 +426,7 @@ class Lab:
         """A table for a paper, of the newest run that has it or of the run that is named.
 
         Args:
-            name: rank, orderings, search, grid, cka, fid, probe, attend, train or stages.
+            name: rank, orderings, variants, agreement, rates, search, grid, cka, fid, probe, attend, train or stages.
             names: runs.
             form: md, latex or csv.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Required, TypedDict
 
@@ -96,6 +96,19 @@ class RankOptions(MeasureOptions, total=False):
     orderings: str | Sequence[str]
     imagenet: str | None
     watch: bool
+
+
+class OverOptions(MeasureOptions, total=False):
+    """The settings that a ranking is repeated over.
+
+    `over`: setting -> two values or more, such as `{"epochs": [5, 10], "mocov2.temperature": [0.1, 0.2]}`, or words
+    such as `["epochs=5,10"]`; None and `"default"` are the recipe's. `against`: a learning rate, or `"default"`, to
+    compare that of the option `lr` with. `orderings`: as of `rank`.
+    """
+
+    over: Mapping[str, Sequence[object]] | Sequence[str]
+    against: str | float | None
+    orderings: str | Sequence[str]
 
 
 class SearchOptions(MeasureOptions, total=False):

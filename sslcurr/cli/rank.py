@@ -14,7 +14,7 @@ from sslcurr.cli.options import TargetOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
-ORDERINGS, SEARCH = "Orderings", "Automatic curriculum"
+ORDERINGS, SEARCH, SETTINGS = "Orderings", "Automatic curriculum", "Several settings"
 DEFAULTS: SearchOptions = {
     "strategy": "knowledge-gradient",
     "budget": 0.25,
@@ -153,6 +153,27 @@ PenaltyOption = Annotated[
 ]
 
 
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="NAME=A,B",
+        help="Repeat the ranking with each value of an option, such as backbone=resnet18,resnet50, epochs=5,10 or "
+        "mocov2.temperature=0.1,0.2, and compare. May be repeated: all combinations are ranked.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="RATE|default",
+        help="Compare --lr with another learning rate; default is the recipe's.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+
+
 @shared_options
 def rank(
     tasks: TasksArgument = None,
@@ -164,6 +185,8 @@ def rank(
     orderings: OrderingsOption = None,
     length: LengthOption = None,
     watch: WatchOption = False,
+    over: OverOption = None,
+    against: AgainstOption = None,
     search: SearchOption = False,
     strategy: StrategyOption = SearchStrategy.knowledge_gradient,
     budget: BudgetOption = 0.25,
@@ -193,6 +216,9 @@ def rank(
         "length": length,
         "start": start,
     }
+    several = bool(over) or against is not None
+    if several:
+        _check_over(search=search, watch=watch, imagenet=imagenet)
     looking: SearchOptions = {
         "strategy": strategy.value,
         "budget": budget,
@@ -217,7 +243,10 @@ def rank(
         )
     document: Document
     with shared.lab() as lab:
-        if search:
+        if several:
+            over_call = lab.queue_rank_over if plan_only else lab.plan_rank_over if shared.dry_run else lab.rank_over
+            document = over_call(tasks or (), over=over or (), against=against, orderings=orderings or (), **measured)
+        elif search:
             search_call = lab.plan_search if shared.dry_run else lab.search
             asked: SearchOptions = {**measured, **looking}
             document = search_call(tasks or (), **asked)
@@ -225,3 +254,19 @@ def rank(
             call = lab.queue_rank if plan_only else lab.plan_rank if shared.dry_run else lab.rank
             document = call(tasks or (), orderings=orderings or (), imagenet=imagenet, watch=watch, **measured)
         show_document(document, shared)
+
+
+def _check_over(*, search: bool, watch: bool, imagenet: str | None) -> None:
+    """Raise SpecError for what one ranking has and several together have not."""
+    if search:
+        raise SpecError(
+            "--over and --against compare rankings, and --search makes none",
+            "leave out --search, or run rank --search once for each setting",
+        )
+    if watch:
+        raise SpecError("--watch shows one ranking, and --over and --against make several", "leave out --watch")
+    if imagenet is not None:
+        raise SpecError(
+            "--imagenet is of one network, and --over and --against compare each setting with its own start",
+            "leave out --imagenet, or run rank --imagenet for the setting whose network it is",
+        )

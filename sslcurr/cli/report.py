@@ -19,6 +19,9 @@ class TableName(StrEnum):
 
     rank = "rank"
     orderings = "orderings"
+    variants = "variants"
+    agreement = "agreement"
+    rates = "rates"
     search = "search"
     grid = "grid"
     cka = "cka"

@@ -33,9 +33,15 @@ class ChainsProgress:
         self.num_trained = 0
         self.last = time.monotonic()
 
-    def expect(self, orderings: Sequence[Ordering], seeds: Sequence[int], reference: Parent | None = None) -> None:
-        """These chains are to come."""
-        specs = [self.chains.specs(ordering, seed) for seed in seeds for ordering in orderings]
+    def expect(
+        self,
+        orderings: Sequence[Ordering],
+        seeds: Sequence[int],
+        reference: Parent | None = None,
+        chains: Chains | None = None,
+    ) -> None:
+        """These chains are to come; `chains` are those of another setting, which share their store."""
+        specs = [(chains or self.chains).specs(ordering, seed) for seed in seeds for ordering in orderings]
         if reference is not None:
             specs += [self.chains.specs((), seed, reference) for seed in seeds]
         self.total += len(specs)
@@ -43,14 +49,14 @@ class ChainsProgress:
         self.num_trained = len(self.chains.trained)
         self.last = time.monotonic()
 
-    def chain_done(self, chain: Chain, results: Results) -> None:
-        """A chain was measured, or failed."""
+    def chain_done(self, chain: Chain, results: Results, setting: str = "") -> None:
+        """A chain was measured, or failed; `setting` says under which one, where there are several."""
         self.done += 1
         if len(self.chains.trained) > self.num_trained:
             self.durations.append(time.monotonic() - self.last)
             self.missing -= 1
         self.num_trained, self.last = len(self.chains.trained), time.monotonic()
-        name = arrow(chain.ordering) or "no pretext task"
+        name = f"{setting}: " * bool(setting) + (arrow(chain.ordering) or "no pretext task")
         result = (
             f"{100 * chain.balanced_accuracy:.1f} %" if isinstance(chain, MeasuredChain) else f"failed: {chain.reason}"
         )

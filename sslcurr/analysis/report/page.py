@@ -43,6 +43,7 @@ FOLDED = ("matrix", "alike", "confusion")
 
 SECTIONS = {
     "rank": "Rankings and orderings",
+    "variants": "Rankings over settings",
     "search": "Automatic curricula",
     "grid": "Shares of images and labels",
     "train": "Chains",

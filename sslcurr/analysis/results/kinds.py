@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KINDS = {
     "train": "sslcurr.analysis.results.training.document:TrainDocument",
     "rank": "sslcurr.analysis.results.ranking.document:RankDocument",
+    "variants": "sslcurr.analysis.results.variants.document:VariantsDocument",
     "search": "sslcurr.analysis.results.search.document:SearchDocument",
     "grid": "sslcurr.analysis.results.grid.document:GridDocument",
     "cka": "sslcurr.analysis.results.similarity.document:SimilarityDocument",
@@ -54,6 +55,9 @@ KINDS = {
 TABLE_NAMES = {
     "rank": "rank",
     "orderings": "rank",
+    "variants": "variants",
+    "agreement": "variants",
+    "rates": "variants",
     "search": "search",
     "grid": "grid",
     "cka": "cka",

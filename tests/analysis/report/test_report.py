@@ -35,6 +35,7 @@ from tests import REPOSITORY
 from tests.conftest import QUICK, Command
 
 RESULTS = REPOSITORY / "docs" / "results"
+DOCUMENTS = REPOSITORY / "tests" / "documents"
 HOSTILE = "<script>alert(1)</script>"
 TINY = ("--backbone", "test_resnet", *QUICK[2:])
 LATEX_HOSTILE = r"a_b%&$#{}~^\ <|>"
@@ -136,7 +137,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> tuple[Path, 
     documents["search"] = json.loads((RESULTS / "cxr-search.json").read_text())
     documents["attend"] = attend_document(str(root / "sheet.png"))
     store = Store(root / "runs")
-    for kind in ("search", "attend"):
+    documents["variants"] = json.loads((DOCUMENTS / "variants-rates.json").read_text())
+    for kind in ("search", "attend", "variants"):
         record = replace(
             next(iter(store.all_runs().values())),
             asked={"test": kind},
@@ -333,7 +335,7 @@ def test_a_store_from_before_results_were_kept(copied, tmp_path):
     out = tmp_path / "old.html"
     assert Command(copied)("report", "--out", str(out)).exit_code == 0
     text = Reader(out.read_text()).text
-    assert text.count("What this command found is not kept: run its command again to see its results.") == 8
+    assert text.count("What this command found is not kept: run its command again to see its results.") == 9
     result = Command(copied)("report", "--table", "rank")
     assert result.exit_code == 1
     assert "has a table 'rank'" in result.stderr

@@ -24,7 +24,14 @@ from sslcurr.analysis.results.columns import (
 )
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, signed, spread
 from sslcurr.analysis.results.overlap import overlap_lines
-from sslcurr.analysis.results.ranking.document import Choice, Kendall, OrderingRow, PermutationTest, RankDocument
+from sslcurr.analysis.results.ranking.document import (
+    Choice,
+    Hypothesis,
+    Kendall,
+    OrderingRow,
+    PermutationTest,
+    RankDocument,
+)
 from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.wording import arrow, counted
 
@@ -149,7 +156,7 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
         f"Orderings: {_about(document)}",
         tuple(columns),
         same_columns(rows),
-        (*notes, *choices(document), *tests(document), *overlap_lines(document.overlap, document.dataset)),
+        (*notes, *choices(document), *tests(document.hypothesis), *overlap_lines(document.overlap, document.dataset)),
         best=frozenset(i for i, row in enumerate(orderings) if row.best),
         breaks=frozenset(i for i in range(1, len(rows)) if rows[i]["length"] != rows[i - 1]["length"]),
     )
@@ -183,9 +190,8 @@ def _figure(choice: Choice) -> str:
     return f"{spread(choice.mean, choice.std)} % ({INTERVAL}: {interval})"
 
 
-def tests(document: RankDocument) -> list[str]:
+def tests(hypothesis: Hypothesis | UnsetType) -> list[str]:
     """The test of the hypothesis in sentences."""
-    hypothesis = document.hypothesis
     if isinstance(hypothesis, UnsetType):
         return []
     return [
