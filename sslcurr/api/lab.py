@@ -235,6 +235,12 @@ class Lab:
         session, how = self._plan(SearchOptions, options)
         return orderings.plan_search(session, tasks, **how)
 
+    def join(self, documents: Sequence[str | Path], **options: Unpack[Options]) -> RankDocument:
+        """Documents of `rank` over different seeds, files or names of runs, as one over all of them."""
+        from sslcurr.api import tables
+
+        return tables.join(self._call(Options, options)[0], documents)
+
     def grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> GridDocument:
         """Train a chain on shares of the images and of the labels."""
         from sslcurr.api import orderings

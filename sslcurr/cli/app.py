@@ -18,6 +18,7 @@ from sslcurr.cli import (
     fid,
     finetune,
     grid,
+    join,
     pretrain,
     probe,
     rank,
@@ -107,6 +108,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("rank")(rank.rank)
+app.command("join")(join.join)
 app.command("grid")(grid.grid)
 app.command("slurm", context_settings=slurm.CONTEXT)(slurm.slurm)
 app.command("cka")(cka.cka)
