@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from sslcurr.analysis.results.document import Document
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError, SpecError, StoreError
 
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sslcurr.analysis.experiments.join import Given
-    from sslcurr.analysis.results.document import Document
+    from sslcurr.analysis.results.explanation.document import ExplanationDocument
     from sslcurr.analysis.results.ranking.document import RankDocument
+
+Kept = TypeVar("Kept", bound=Document)
 
 JOIN = "join"
 # Raised when the same documents give other numbers.
@@ -44,7 +47,7 @@ def join(session: Session, documents: Sequence[str | Path]) -> RankDocument:
     from sslcurr.spec.stage import hash_of
 
     session.plots()
-    read = [ranking(session, str(text)) for text in documents]
+    read = [read_ranking(session, str(text)) for text in documents]
     given = [each.given for each in read]
     check_alike(given)
     rankings = [each.document for each in given]
@@ -90,10 +93,50 @@ def _one_table(read: Sequence[Read]) -> pd.DataFrame:
     return as_table(tables, read[0].given.reported.classes)
 
 
+def explain(
+    session: Session,
+    ranking: str | Path,
+    *,
+    similarity: Sequence[str | Path] = (),
+    distances: Sequence[str | Path] = (),
+) -> ExplanationDocument:
+    """What lies behind the differences between the chains of a ranking; see `ExplainOptions`.
+
+    Raises:
+        SpecError: there is no such ranking, or a task is missing in what is known of them.
+        DataError: predictions are missing, or not those of the ranking.
+    """
+    from sslcurr.analysis.experiments.explain import Known, explained
+    from sslcurr.analysis.experiments.join import identity_of
+    from sslcurr.analysis.results.distances.document import DistancesDocument
+    from sslcurr.analysis.results.similarity.document import SimilarityDocument
+    from sslcurr.engine.runs import record_result
+    from sslcurr.spec.stage import hash_of
+
+    session.plots()
+    given = read_ranking(session, str(ranking)).given
+    known = Known(
+        similarity={str(text): kept(session, str(text), SimilarityDocument) for text in similarity},
+        distances={str(text): kept(session, str(text), DistancesDocument) for text in distances},
+    )
+    document = session.finished(explained(given, known))
+    others = [each.to_json() for each in (*known.similarity.values(), *known.distances.values())]
+    record_result(
+        session.store(),
+        document,
+        identity={"explain": hash_of(identity_of([given.document])), "by": [hash_of(plain) for plain in others]},
+        title=f"explain {' '.join(document.tasks)}",
+        dataset=document.dataset,
+        invocation=session.invocation,
+    )
+    session.draw(document)
+    return document
+
+
 # ---- results that were kept
 
 
-def ranking(session: Session, text: str) -> Read:
+def read_ranking(session: Session, text: str) -> Read:
     """A document of `rank`, from a file or by the name of its run, with its predictions.
 
     Raises:
@@ -104,8 +147,7 @@ def ranking(session: Session, text: str) -> Read:
     from sslcurr.analysis.experiments.join import Given
     from sslcurr.analysis.results.ranking.document import RankDocument
 
-    document = kept(session, text, "rank")
-    assert isinstance(document, RankDocument)
+    document = kept(session, text, RankDocument)
     path = Path(text).expanduser()
     runs = document.predicted()
     if not any(runs.values()):
@@ -117,7 +159,7 @@ def ranking(session: Session, text: str) -> Read:
         raise DataError(f"{text}: {error}", error.hint) from error
 
 
-def kept(session: Session, text: str, kind: str) -> Document:
+def kept(session: Session, text: str, kind: type[Kept]) -> Kept:
     """A result of a kind, from a file or by the name of its run in the store.
 
     Raises:
@@ -125,18 +167,18 @@ def kept(session: Session, text: str, kind: str) -> Document:
     """
     from sslcurr.analysis.results.kinds import decode, load_result
 
-    path = Path(text).expanduser()
-    hint = f"give a file that sslcurr {kind} --json printed or --plot wrote, or the name of a run (sslcurr runs)"
+    path, word = Path(text).expanduser(), kind.kind
+    hint = f"give a file that sslcurr {word} --json printed or --plot wrote, or the name of a run (sslcurr runs)"
     if path.is_file():
         try:
-            document = load_result(path, kind)
+            document = load_result(path, word)
         except StoreError as error:
-            raise SpecError(f"{text} is no document of sslcurr {kind} ({error})", hint) from error
+            raise SpecError(f"{text} is no document of sslcurr {word} ({error})", hint) from error
     else:
         result = session.existing_store().result(text) if session.runs.is_dir() else None
         if result is None:
             raise SpecError(f"there is no file {text}, and no result of a run {text} in {session.runs}", hint)
         document = decode(*result)
-    if document.kind != kind:
-        raise SpecError(f"{text} is a document of sslcurr {document.kind}, not of sslcurr {kind}", hint)
+    if not isinstance(document, kind):
+        raise SpecError(f"{text} is a document of sslcurr {document.kind}, not of sslcurr {word}", hint)
     return document

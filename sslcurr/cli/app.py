@@ -15,6 +15,7 @@ from sslcurr.cli import (
     chain,
     cka,
     data,
+    explain,
     fid,
     finetune,
     grid,
@@ -109,6 +110,7 @@ app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("rank")(rank.rank)
 app.command("join")(join.join)
+app.command("explain")(explain.explain)
 app.command("grid")(grid.grid)
 app.command("slurm", context_settings=slurm.CONTEXT)(slurm.slurm)
 app.command("cka")(cka.cka)

@@ -43,6 +43,7 @@ FOLDED = ("matrix", "alike", "confusion")
 
 SECTIONS = {
     "rank": "Rankings and orderings",
+    "explain": "What lies behind the differences",
     "search": "Automatic curricula",
     "grid": "Shares of images and labels",
     "train": "Chains",

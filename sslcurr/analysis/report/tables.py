@@ -77,4 +77,6 @@ def _without(document: ReportDocument, name: str) -> StoreError:
 
 
 def _command_word(name: str) -> str:
-    return {"orderings": "rank --length 2", "search": "rank --search", "train": "chain"}.get(name, name)
+    words = {"orderings": "rank --length 2", "search": "rank --search", "train": "chain"}
+    explained = TABLE_NAMES[name] == "explain"
+    return words.get(name, "explain RANKING" if explained else name)
