@@ -114,11 +114,11 @@ def explain(
     from sslcurr.spec.stage import hash_of
 
     session.plots()
-    given = read_ranking(session, str(ranking)).given
     known = Known(
         similarity={str(text): kept(session, str(text), SimilarityDocument) for text in similarity},
         distances={str(text): kept(session, str(text), DistancesDocument) for text in distances},
     )
+    given = read_ranking(session, str(ranking)).given
     document = session.finished(explained(given, known))
     others = [each.to_json() for each in (*known.similarity.values(), *known.distances.values())]
     record_result(

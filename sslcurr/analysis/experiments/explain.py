@@ -88,6 +88,9 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
         DataError: predictions are missing, or not those of the ranking.
     """
     document, reported = given.document, given.reported
+    tasks = [row.task for row in document.tasks]
+    similarities = similarities_of(list(known.similarity.values()), tasks) if known.similarity else None
+    distances = distances_of(list(known.distances.values()), tasks) if known.distances else None
     results = results_of([given])
     compared = compared_of(results, reported.labels, reported.groups)
     seeds = tuple(results.seeds)
@@ -96,9 +99,6 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
         for name in results.chains
         if name in compared.samples and compared.samples[name].seeds == seeds
     }
-    tasks = [name[0] for name in results.chains if len(name) == 1]
-    similarities = similarities_of(list(known.similarity.values()), tasks) if known.similarity else None
-    distances = distances_of(list(known.distances.values()), tasks) if known.distances else None
     judged = _judged(samples, len(seeds))
     images = Images.of(len(reported.labels), classes=reported.labels, groups=reported.groups)
     return ExplanationDocument(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from sslcurr.analysis.experiments.chains import Chain, FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.orderings import orderings_of
@@ -27,11 +28,11 @@ def images_of(num_images: int) -> tuple[np.ndarray, np.ndarray]:
 def measured(
     ordering: Ordering, seed: int, folder: Path, *, name: str, worth: float, num_images: int, groups: bool = True
 ) -> MeasuredChain:
-    """A chain whose predictions are written as a report has them; `worth` is about its accuracy."""
+    """A chain whose predictions are written as a report has them; `worth` is its accuracy on many."""
     labels, units = images_of(num_images)
     generator = numpy_generator(seed, "images", name)
-    shared = numpy_generator(0, "difficulty").random(num_images)
-    right = 0.5 * shared + 0.5 * generator.random(num_images) < worth
+    shared = numpy_generator(0, "difficulty").normal(size=num_images)
+    right = (shared + generator.normal(size=num_images)) / 2**0.5 < ndtri(worth)
     predictions = np.where(right, labels, (labels + 1) % len(CLASSES))
     place = folder / f"{name}-{seed}"
     place.mkdir(parents=True, exist_ok=True)
