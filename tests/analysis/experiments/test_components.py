@@ -170,4 +170,4 @@ def test_known_components_are_recovered(name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", WORLDS)
 def test_components_of_every_kind_of_table(name):
-    check(WORLDS[name], 2000)
+    check(WORLDS[name], 500)
