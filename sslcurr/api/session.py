@@ -257,12 +257,12 @@ class Session:
                 self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
                 self.wrote(chart.save(folder))
-            written = write_predictions(document.predicted(), folder)
-            if written is not None:
-                self.reporter.wrote(written)
             path = folder / f"{document.kind}.json"
             write_json(path, document.to_json())
             self.reporter.wrote(path)
+            written = write_predictions(document.predicted(), folder)
+            if written is not None:
+                self.reporter.wrote(written)
 
     def draw_stages(self, stages: Sequence[Stage]) -> None:
         """Draw the curves of stages into the folder for charts, if there is one."""

@@ -25,6 +25,8 @@ from sslcurr.seeds import numpy_generator
 
 # What a slope is shrunk by: as much as one chain that lies a standard deviation from the mean.
 RIDGE = 1.0
+# CKA values of middle tasks that differ by less have no slope.
+LEAST_RANGE = 0.02
 NEIGHBOURS, LEAST, MEAN, LAST = "neighbours", "least", "mean", "last"
 # What tells models of one title apart (engine/models.py: seeds, keys, numbers).
 DISTINCTION = re.compile(r" \((?:seed \d+|[0-9a-f]{6}|\d+)\)$")
@@ -290,8 +292,10 @@ def gain_weights(triples: Sequence[Triple], weights: Sequence[float]) -> dict[Or
 
 
 def slope_weights(triples: Sequence[Triple]) -> list[float] | None:
-    """The weights of gains whose sum is the least-squares slope of the gain by `unlike`; None where all are alike."""
+    """The weights of gains whose sum is the least-squares slope of the gain by `unlike`; None where all are about as
+    unlike: a slope would only be noise, multiplied."""
     unlike = np.array([triple.unlike for triple in triples])
+    if np.ptp(unlike) < LEAST_RANGE:
+        return None
     centred = unlike - unlike.mean()
-    total = float(np.square(centred).sum())
-    return (centred / total).tolist() if total > 1e-12 else None
+    return (centred / np.square(centred).sum()).tolist()

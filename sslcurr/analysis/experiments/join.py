@@ -343,8 +343,8 @@ def _overlap(documents: Sequence[RankDocument]) -> Overlap | UnsetType:
 
 
 def _command(documents: Sequence[RankDocument], curriculum: Sequence[str]) -> str | None:
-    """The command line that trains the curriculum: that of the first document with these tasks, in their new order."""
-    for document in documents:
+    """The command line that trains the curriculum: that of the lowest seeds with these tasks, in their new order."""
+    for document in sorted(documents, key=lambda document: min(document.seeds)):
         words = shlex.split(document.command or "")
         end = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
         if curriculum and sorted(words[2:end]) == sorted(curriculum):

@@ -269,7 +269,8 @@ def test_mistakes_of_explaining(tmp_path):
     assert "is no document of sslcurr cka" in str(mistake(ranking, similarity=[ranking]))
     write_json(tmp_path / "cka.json", similarity(tasks=TASKS[:3]).to_json())
     found = mistake(ranking, similarity=[tmp_path / "cka.json"])
-    assert "no similarity of the models of odc alone and swav alone" in str(found)
+    assert "no similarity of the models of" in str(found)
+    assert "swav alone" in str(found)
     assert "sslcurr cka KEY KEY" in found.hint
     write_json(tmp_path / "fid.json", distances(tasks=TASKS[1:]).to_json())
     assert "features of odc alone" in str(mistake(ranking, distances=[tmp_path / "fid.json"]))

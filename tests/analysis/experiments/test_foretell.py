@@ -160,6 +160,7 @@ def test_triples_and_their_weights_by_hand():
         ("a", "b"): pytest.approx(0.0),
     }
     assert slope_weights(triples[:1]) is None
+    assert slope_weights([Triple(("a", "b", "c"), 0.27), Triple(("c", "b", "a"), 0.28)]) is None
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_three_rankings_of_a_seed_equal_one_of_three_seeds(tmp_path, groups):
     words = joined.command.split()
     assert words[:2] + sorted(words[2:5]) == ["sslcurr", "chain", *sorted(TASKS)]
     assert words[2:5] == joined.curriculum
+    assert words[5:] == ["--epochs", "2", "--seed", "0"]
 
 
 def test_it_is_kept_with_all_predictions(tmp_path):

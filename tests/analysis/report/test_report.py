@@ -135,8 +135,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> tuple[Path, 
     )
     documents["search"] = json.loads((RESULTS / "cxr-search.json").read_text())
     documents["attend"] = attend_document(str(root / "sheet.png"))
+    documents["explain"] = json.loads((REPOSITORY / "tests" / "documents" / "explain.json").read_text())
     store = Store(root / "runs")
-    for kind in ("search", "attend"):
+    for kind in ("search", "attend", "explain"):
         record = replace(
             next(iter(store.all_runs().values())),
             asked={"test": kind},
@@ -333,7 +334,7 @@ def test_a_store_from_before_results_were_kept(copied, tmp_path):
     out = tmp_path / "old.html"
     assert Command(copied)("report", "--out", str(out)).exit_code == 0
     text = Reader(out.read_text()).text
-    assert text.count("What this command found is not kept: run its command again to see its results.") == 8
+    assert text.count("What this command found is not kept: run its command again to see its results.") == 9
     result = Command(copied)("report", "--table", "rank")
     assert result.exit_code == 1
     assert "has a table 'rank'" in result.stderr

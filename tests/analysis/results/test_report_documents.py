@@ -15,7 +15,7 @@ from sslcurr.analysis.report import page
 from sslcurr.analysis.report.gather import gather
 from sslcurr.analysis.report.pictures import drawn_stages, last_stages
 from sslcurr.analysis.report.tables import printed_table
-from sslcurr.analysis.results.kinds import decode
+from sslcurr.analysis.results.kinds import TABLE_NAMES, decode
 from sslcurr.analysis.results.report import tables
 from sslcurr.analysis.results.report.document import ReportDocument
 from sslcurr.engine.store import Store
@@ -81,7 +81,7 @@ def test_the_stages_that_are_drawn_are_those_of_the_chains():
 def store_in(root: Path) -> Store:
     """Runs that nobody carried out, with a document of each kind."""
     store = Store(root)
-    for number, kind in enumerate(("train", "rank", "search", "grid", "cka", "fid", "probe", "attend")):
+    for number, kind in enumerate(("train", "rank", "search", "grid", "cka", "fid", "probe", "attend", "explain")):
         store.keep_result(noted(store, kind, number), kind, plain(kind))
     return store
 
@@ -123,7 +123,7 @@ def test_every_kind_has_its_tables_and_charts_on_the_page(store, whole):
     assert "cannot be shown" not in made.html
     for section in (title for kind, title in page.SECTIONS.items() if kind):
         assert f"<h2>{section}</h2>" in made.html
-    for name in ("rank", "orderings", "search", "grid", "cka", "fid", "probe", "attend", "train"):
+    for name in (name for name in TABLE_NAMES if name != "stages"):
         table, command = printed_table(document, name)
         assert table.name == name
         assert command[0] == "sslcurr"
@@ -140,7 +140,7 @@ def test_a_record_without_a_command_is_read(store):
     html = page.page(document, store).html
     assert "data prepare, 24 px" in html
     assert html.count("Its command line is not known") == 1
-    assert html.count('class="command"') == 1 + 8 + 2  # the page's, those of the runs, those of chains that were chosen
+    assert html.count('class="command"') == 1 + 9 + 2  # the page's, those of the runs, those of chains that were chosen
     with pytest.raises(StoreError, match="the run old has no kept result"):
         printed_table(gather(store, ["old"]), "rank")
 

@@ -148,7 +148,7 @@ class Insertion(Part, frozen=True, kw_only=True):
 
     Attributes:
         gain: the mean over all triples.
-        slope: change of the gain as `unlike` rises from 0 to 1.
+        slope: change of the gain as `unlike` rises from 0 to 1; without a mean where all are about as unlike.
         p_value: one-sided: share of the ways to rename the tasks whose slope falls as steeply; None without a test.
         smallest_p_value: what it could have been at least; None without a test.
         rows: each triple, the most unlike first.

@@ -271,7 +271,12 @@ def insertion_lines(insertion: Insertion) -> list[str]:
     gain, slope = insertion.gain, insertion.slope
     lines = [f"inserting a task: {points(gain.mean, *(gain.interval or (None, None)))} points, mean of all"]
     if slope.mean is None:
-        return [*lines, "all middle tasks are as unlike their neighbours: how that matters cannot be seen"]
+        ends = [row.unlike for row in insertion.rows]
+        return [
+            *lines,
+            f"all middle tasks are about as unlike their neighbours (1 - CKA from {min(ends):.3f} on, up to "
+            f"{max(ends):.3f}): how that matters cannot be seen",
+        ]
     low, high = slope.interval or (None, None)
     tenth = points(slope.mean / 10, *(None if end is None else end / 10 for end in (low, high)))
     line = f"for each 0.1 that the middle task is less alike to both neighbours (CKA): {tenth} points"
