@@ -164,7 +164,7 @@ def check(world: World, repeats: int) -> None:
 
 @pytest.mark.parametrize("name", ["as it may be", "no stages shared"])
 def test_known_components_are_recovered(name):
-    check(WORLDS[name], 300)
+    check(WORLDS[name], 200)
 
 
 @pytest.mark.long

@@ -58,6 +58,7 @@ def test_three_rankings_of_a_seed_equal_one_of_three_seeds(tmp_path, groups):
     kwargs = {
         "worth": lambda ordering: 0.3 + 0.1 * len(ordering),
         "groups": groups,
+        "lengths": (2, 3) if groups else (2,),
         "failing": [(("swav", "rotation"), 1)],
     }
     whole = ranking_of(store, SEEDS, **kwargs)
@@ -156,7 +157,7 @@ def mistake(tmp_path: Path, *documents: object, kind: type[Exception] = SpecErro
 
 def test_mistakes_of_joining(tmp_path):
     store = tmp_path / "store"
-    first = ranking_of(store, [0], lengths=(2,))
+    first = ranking_of(store, [0], lengths=())
     path = written(first, tmp_path / "a" / "rank.json")
     assert "nothing to join it with" in mistake(tmp_path, path)
     assert "there is no file" in mistake(tmp_path, path, "nowhere.json")
@@ -166,7 +167,7 @@ def test_mistakes_of_joining(tmp_path):
     other.write_text("{")
     assert "is no document of sslcurr rank" in mistake(tmp_path, path, other)
 
-    second = ranking_of(store, [1], lengths=(2,))
+    second = ranking_of(store, [1], lengths=())
     for changed, words in (
         (replace(second, dataset="birds"), "is of another data set: birds, not fish"),
         (replace(second, measure="knn"), "is of another measure: knn"),
@@ -175,14 +176,14 @@ def test_mistakes_of_joining(tmp_path):
             replace(second, command=second.command.replace("2", "3")),
             "is of another training: --epochs 3, not --epochs 2",
         ),
-        (ranking_of(store, [1], tasks=TASKS[:2], lengths=(2,)), "is of another choice of tasks"),
-        (ranking_of(store / "more", [1], lengths=(2,), num_images=60), "is of another number of images: 60"),
-        (ranking_of(store / "plain", [1], lengths=(2,), groups=False), "the groups that"),
+        (ranking_of(store, [1], tasks=TASKS[:2], lengths=()), "is of another choice of tasks"),
+        (ranking_of(store / "more", [1], lengths=(), num_images=60), "is of another number of images: 60"),
+        (ranking_of(store / "plain", [1], lengths=(), groups=False), "the groups that"),
     ):
         assert words in mistake(tmp_path, path, written(changed, tmp_path / "b" / "rank.json"))
 
     # The same seed with other values, and the same values twice.
-    rival = ranking_of(store / "rival", [0], lengths=(2,), worth=lambda ordering: 0.9)
+    rival = ranking_of(store / "rival", [0], lengths=(), worth=lambda ordering: 0.9)
     rival = written(rival, tmp_path / "rival" / "rank.json")
     assert "both have scratch at seed 0, with other results" in mistake(tmp_path, path, rival)
     assert Lab(tmp_path / "runs").join([path, path]).seeds == [0]
@@ -190,7 +191,7 @@ def test_mistakes_of_joining(tmp_path):
 
 def test_mistakes_of_predictions(tmp_path):
     store = tmp_path / "store"
-    paths = [written(ranking_of(store, [seed]), tmp_path / str(seed) / "rank.json") for seed in (0, 1)]
+    paths = [written(ranking_of(store, [seed], lengths=()), tmp_path / str(seed) / "rank.json") for seed in (0, 1)]
     store.rename(tmp_path / "gone")
     table = tmp_path / "1" / "predictions.parquet"
     whole = pd.read_parquet(table)
@@ -214,7 +215,7 @@ def test_mistakes_of_predictions(tmp_path):
 
 def test_a_person_ranks_a_seed_at_a_time_and_joins(sslcurr, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ask = ("rank", "rotation", "--dataset", str(folder), *QUICK)
+    ask = ("rank", "rotation", "--measure", "knn", "--dataset", str(folder), *QUICK)
     drawn = sslcurr.json(*ask, "--seeds", "1", "--plot", "charts")
     assert {Path(path).name for path in drawn["files"]} >= {"rank.json", "predictions.parquet", "singles.png"}
     Path("second.json").write_text(sslcurr(*ask, "--seeds", "1", "--seed", "1", "--json").stdout)
@@ -223,6 +224,4 @@ def test_a_person_ranks_a_seed_at_a_time_and_joins(sslcurr, folder, tmp_path, mo
     assert joined["tasks"][0]["interval"] == whole["tasks"][0]["interval"]
     assert joined["baselines"]["scratch"]["interval"] == whole["baselines"]["scratch"]["interval"]
     assert joined["command"] == whole["command"]
-    table = sslcurr("join", "charts/rank.json", "second.json").stdout
-    assert "2 seeds" in table
-    assert sslcurr("report", "--table", "rank").stdout.count("rotation") >= 1
+    assert "2 seeds" in sslcurr("report", "--table", "rank").stdout
