@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError, SpecError, StoreError
+from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +174,8 @@ def kept(session: Session, text: str, kind: type[Kept]) -> Kept:
         try:
             document = load_result(path, word)
         except StoreError as error:
-            raise SpecError(f"{text} is no document of sslcurr {word} ({error})", hint) from error
+            reason = reason_of(error.__cause__ or error)
+            raise SpecError(f"{text} is no document of sslcurr {word} ({reason})", hint) from error
     else:
         result = session.existing_store().result(text) if session.runs.is_dir() else None
         if result is None:

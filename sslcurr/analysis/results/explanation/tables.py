@@ -98,19 +98,24 @@ def _components(document: ExplanationDocument) -> Table:
         Column("images (%)", ("images_share",), share),
     ]
     rows = [_component_row(block) for block in document.blocks]
-    reasons = dict.fromkeys(f"{length_name(block.length)}: {block.reason}" for block in document.blocks if block.reason)
-    notes = [
+    notes = [*_about_components(document), *_test_lines(document), *_left_out(document)]
+    about = f"What the differences between chains consist of: {_about(document)}"
+    return Table("components", about, tuple(columns), rows, tuple(notes))
+
+
+def _about_components(document: ExplanationDocument) -> list[str]:
+    """What the columns are, and why blocks have no values."""
+    reasons = [block.reason for block in document.blocks]
+    if None not in reasons and len(set(reasons)) == 1:
+        return [str(reasons[0])]
+    return [
         "Standard deviations in points: real differences between chains; what a seed does to all; the luck of a first "
         "stage at a seed, which all chains over it share; the luck of one run; the choice of images, in a chain's "
         "mean. 0.0 stands for a variance that was estimated as 0 or below.",
         f"Shares are of the variance between the chains' means over {counted(len(document.seeds), 'seed')}. A share "
         "below 0 is none: the means differ less than luck and images explain.",
-        *reasons,
-        *_test_lines(document),
-        *_left_out(document),
+        *(f"{length_name(block.length)}: {block.reason}" for block in document.blocks if block.reason),
     ]
-    about = f"What the differences between chains consist of: {_about(document)}"
-    return Table("components", about, tuple(columns), rows, tuple(notes))
 
 
 def _component_row(block: Block) -> Row:
