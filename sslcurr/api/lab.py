@@ -14,6 +14,7 @@ from sslcurr.api.options import (
     ChainOptions,
     CheckOptions,
     CkaOptions,
+    ExplainOptions,
     ExportOptions,
     FidOptions,
     FinetuneOptions,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from sslcurr.analysis.results.distances.document import DistancesDocument
     from sslcurr.analysis.results.document import Document
+    from sslcurr.analysis.results.explanation.document import ExplanationDocument
     from sslcurr.analysis.results.forecast.document import ForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.inventory.document import (
@@ -251,6 +253,19 @@ class Lab:
         session, how = self._plan(SearchOptions, options)
         return search.plan_search(session, tasks, **how)
 
+    def join(self, documents: Sequence[str | Path], **options: Unpack[Options]) -> RankDocument:
+        """Documents of `rank` over different seeds, files or names of runs, as one over all of them."""
+        from sslcurr.api import tables
+
+        return tables.join(self._call(Options, options)[0], documents)
+
+    def explain(self, ranking: str | Path, **options: Unpack[ExplainOptions]) -> ExplanationDocument:
+        """What lies behind the differences between the chains of a ranking, a file or the name of a run."""
+        from sslcurr.api import tables
+
+        session, how = self._call(ExplainOptions, options)
+        return tables.explain(session, ranking, **how)
+
     def grid(self, tasks: Sequence[str], **options: Unpack[GridOptions]) -> GridDocument:
         """Train a chain on shares of the images and of the labels."""
         from sslcurr.api import orderings
@@ -426,7 +441,8 @@ class Lab:
         """A table for a paper, of the newest run that has it or of the run that is named.
 
         Args:
-            name: rank, orderings, variants, agreement, rates, search, grid, cka, fid, probe, attend, train or stages.
+            name: rank, orderings, variants, agreement, rates, search, components, predictors, models, insertions, grid,
+                cka, fid, probe, attend, train or stages.
             names: runs.
             form: md, latex or csv.
         """

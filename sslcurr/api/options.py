@@ -133,6 +133,14 @@ class SearchOptions(MeasureOptions, total=False):
     penalty: float
 
 
+class ExplainOptions(Options, total=False):
+    """What is known of the tasks of a ranking: `similarity`, results of `cka` between the models of single tasks, and
+    `distances`, results of `fid` in their features; files or names of runs."""
+
+    similarity: Sequence[str | Path]
+    distances: Sequence[str | Path]
+
+
 class GridOptions(Options, total=False):
     """`ssl_fractions`, `label_fractions`: shares of the images and of the labels. `seeds`: how many (3). `baseline`:
     also train each share of the labels from scratch."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sslcurr.analysis.results.document import Document
-from sslcurr.files import writable_folder
+from sslcurr.files import writable_folder, write_json
 from sslcurr.progress import Reporter
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
@@ -248,7 +248,8 @@ class Session:
         return models
 
     def draw(self, document: Document) -> None:
-        """Draw the charts of a document, and write its tables and predictions, into the folder for charts, if any."""
+        """Draw the charts of a document, and write it with its tables and predictions, into the folder for charts, if
+        any."""
         from sslcurr.analysis.evaluation.predictions import write_predictions
         from sslcurr.analysis.results.formats import write_csv
 
@@ -258,6 +259,9 @@ class Session:
                 self.reporter.wrote(write_csv(table, folder))
             for chart in document.figures().values():
                 self.wrote(chart.save(folder))
+            path = folder / f"{document.kind}.json"
+            write_json(path, document.to_json())
+            self.reporter.wrote(path)
             written = write_predictions(document.predicted(), folder)
             if written is not None:
                 self.reporter.wrote(written)

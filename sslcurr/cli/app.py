@@ -15,9 +15,11 @@ from sslcurr.cli import (
     chain,
     cka,
     data,
+    explain,
     fid,
     finetune,
     grid,
+    join,
     pretrain,
     probe,
     rank,
@@ -107,6 +109,8 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("rank")(rank.rank)
+app.command("join")(join.join)
+app.command("explain")(explain.explain)
 app.command("grid")(grid.grid)
 app.command("slurm", context_settings=slurm.CONTEXT)(slurm.slurm)
 app.command("cka")(cka.cka)

@@ -46,6 +46,10 @@ ProbeLayersOption = Annotated[
 ]
 OWN_IMAGES = "Default: those that the stages were trained on."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FOLDER", help="Write charts (PNG, SVG), tables (CSV) and JSON to this folder."),
+]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option(

@@ -192,7 +192,7 @@ class DrawingOptions(MachineOptions):
 
     plot: Annotated[
         Path | None,
-        _option(MACHINE, "--plot", "Write charts (PNG, SVG) and tables (CSV) to this folder.", metavar="FOLDER"),
+        _option(MACHINE, "--plot", "Write charts (PNG, SVG), tables (CSV) and JSON to this folder.", metavar="FOLDER"),
     ] = None
 
     @property

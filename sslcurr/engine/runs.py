@@ -100,6 +100,45 @@ def record_analysis(
     store.keep_result(record, document.kind, document.to_json())
 
 
+def record_result(
+    store: Store,
+    document: ResultDocument,
+    *,
+    identity: Json,
+    title: str,
+    dataset: str,
+    invocation: Sequence[str],
+    analyses: Sequence[str] = (),
+    balanced_accuracy: float | None = None,
+    finished: bool = True,
+) -> None:
+    """Record a result that was made of other results, and keep it; it needs no stages.
+
+    Args:
+        store: where it is kept.
+        document: the result.
+        identity: what identifies the run; equal values are the same run.
+        title: what it is about.
+        dataset: its name.
+        invocation: the command line.
+        analyses: names of those that it needs.
+        balanced_accuracy: of its best chain.
+        finished: whether all of it was measured.
+    """
+    record = RunRecord(
+        asked=identity,
+        title=title,
+        dataset=dataset,
+        analyses=list(analyses),
+        balanced_accuracy=balanced_accuracy,
+        finished=finished,
+        command=list(invocation),
+        created=now(),
+    )
+    store.note_run(record)
+    store.keep_result(record, document.kind, document.to_json())
+
+
 def record_pack(store: Store, pack: Pack, image_size: int, invocation: Sequence[str]) -> None:
     """Record that a pack is needed; it would be removed otherwise."""
     store.note_run(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sslcurr.analysis.experiments.orderings import classify
 from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.measures.correlation import kendall_tau as kendall_tau
-from sslcurr.analysis.measures.intervals import Floats
+from sslcurr.analysis.measures.intervals import Floats, Interval, interval_of, jackknifed
 from sslcurr.analysis.results.ranking.document import CURRICULUM, Ordering, PermutationTest
 from sslcurr.seeds import numpy_generator
 
@@ -214,7 +214,30 @@ def renamed(orderings: Sequence[Ordering], seed: int = 0) -> tuple[NDArray[np.in
     return np.array(rows, dtype=np.intp), exact
 
 
+def rank_correlation(
+    predictions: Floats, accuracies: Floats, deleted: Floats | None
+) -> tuple[float, Interval | None] | None:
+    """Kendall's tau-b of predictions and accuracies of K orderings, a mean over seeds, and its 95 % interval.
+
+    Args:
+        predictions, accuracies: [S, K].
+        deleted: [K, G, S] accuracies without each of G groups of images; None gives no interval.
+
+    Returns:
+        None where at some seed all orderings are equal in one of the two.
+    """
+    taus = kendall_tau(predictions, accuracies)
+    if np.isnan(taus).any():
+        return None
+    interval = None
+    if deleted is not None:
+        each = [kendall_tau(row, deleted[:, :, seed].T) for seed, row in enumerate(predictions)]
+        interval = interval_of(jackknifed(taus, np.array(each).T), within=(-1.0, 1.0))
+    return float(taus.mean()), interval
+
+
 PREDICTIONS = ("order", "mean", "last")
+BEST = "best"
 
 
 def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.floating] | float], by: str) -> Floats:
@@ -222,10 +245,10 @@ def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.fl
 
     `order`: Kendall's tau-a of places in the ordering and accuracies, 1 for a curriculum, -1 for its reverse, 0 for one
     task;
-    `mean`: the mean accuracy of its tasks; `last`: the accuracy of its last task.
+    `mean`: the mean accuracy of its tasks; `last`: the accuracy of its last task; `best`: that of its best task.
     """
-    if by not in PREDICTIONS:
-        raise ValueError(f"predictions are by {', '.join(PREDICTIONS)}, not {by!r}")
+    if by not in (*PREDICTIONS, BEST):
+        raise ValueError(f"predictions are by {', '.join((*PREDICTIONS, BEST))}, not {by!r}")
     columns = []
     for ordering in orderings:
         values = np.stack([np.asarray(singles[task], dtype=float) for task in ordering], axis=-1)
@@ -233,6 +256,8 @@ def predicted(orderings: Sequence[Ordering], singles: Mapping[str, NDArray[np.fl
             columns.append(values.mean(axis=-1))
         elif by == "last":
             columns.append(values[..., -1])
+        elif by == BEST:
+            columns.append(values.max(axis=-1))
         else:
             signs = [
                 np.sign(values[..., j] - values[..., i]) for i, j in itertools.combinations(range(len(ordering)), 2)

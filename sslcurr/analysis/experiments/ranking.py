@@ -28,9 +28,9 @@ from sslcurr.analysis.experiments.chains import (
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
     Judged,
-    kendall_tau,
     permutation_test,
     predicted,
+    rank_correlation,
 )
 from sslcurr.analysis.experiments.orderings import classify, curriculum_of, tie_groups
 from sslcurr.analysis.measures.attention import sample_of
@@ -43,7 +43,6 @@ from sslcurr.analysis.measures.intervals import (
     combined,
     interval_of,
     jackknife_groups,
-    jackknifed,
     without_groups,
 )
 from sslcurr.analysis.results.columns import ACCURACY
@@ -469,6 +468,20 @@ def hypothesis(
     return Hypothesis(permutation=tests, kendall=kendall)
 
 
+def without_groups_of(runs: Sequence[Sequence[Chain]], images: Images) -> Floats | None:
+    """[K, G, S] accuracies of chains without each of G groups of images; None where there are too few images.
+
+    Args:
+        runs: of each of K chains at all S seeds.
+        images: the layout of the reported images.
+    """
+    num_groups = jackknife_groups(len(images.cell))
+    if not num_groups:
+        return None
+    correct = [np.stack([run.correct for run in each if isinstance(run, MeasuredChain)]) for each in runs]
+    return np.stack([without_groups(each, images, num_groups) for each in correct])
+
+
 def _kendall(
     names: Sequence[Ordering],
     runs: Sequence[Sequence[Chain]],
@@ -485,21 +498,12 @@ def _kendall(
         judged: what the other seeds say of tasks.
         images: the layout of the reported images.
     """
-    num_groups = jackknife_groups(len(images.cell))
-    correct = [np.stack([run.correct for run in each if isinstance(run, MeasuredChain)]) for each in runs]
-    deleted = np.stack([without_groups(each, images, num_groups) for each in correct]) if num_groups else None
+    deleted = without_groups_of(runs, images)
     entries = []
     for by in PREDICTIONS:
-        predictions = [predicted(names, ranking, by) for ranking in judged.rankings]
-        taus = np.array([kendall_tau(p, column) for p, column in zip(predictions, accuracies.T, strict=True)])
-        entry = Kendall(length=len(names[0]), by=by, tau=None, interval=None, num_orderings=len(names))
-        if not np.isnan(taus).any():
-            interval = None
-            if deleted is not None:  # [K, G, S]
-                each = [kendall_tau(p, deleted[:, :, s].T) for s, p in enumerate(predictions)]
-                interval = interval_of(jackknifed(taus, np.array(each).T), within=(-1.0, 1.0))
-            entry = msgspec.structs.replace(entry, tau=float(taus.mean()), interval=interval)
-        entries.append(entry)
+        predictions = np.stack([predicted(names, ranking, by) for ranking in judged.rankings])
+        tau, interval = rank_correlation(predictions, accuracies.T, deleted) or (None, None)
+        entries.append(Kendall(length=len(names[0]), by=by, tau=tau, interval=interval, num_orderings=len(names)))
     return entries
 
 

@@ -44,6 +44,7 @@ FOLDED = ("matrix", "alike", "confusion")
 SECTIONS = {
     "rank": "Rankings and orderings",
     "variants": "Rankings over settings",
+    "explain": "What lies behind the differences",
     "search": "Automatic curricula",
     "grid": "Shares of images and labels",
     "train": "Chains",

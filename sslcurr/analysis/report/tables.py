@@ -79,4 +79,6 @@ def _without(document: ReportDocument, name: str) -> StoreError:
 def _command_word(name: str) -> str:
     over = dict.fromkeys(("variants", "agreement"), "rank --over epochs=5,10")
     words = {"orderings": "rank --length 2", "search": "rank --search", "train": "chain", **over}
-    return (words | {"rates": "rank --lr search --against default"}).get(name, name)
+    words |= {"rates": "rank --lr search --against default"}
+    explained = TABLE_NAMES[name] == "explain"
+    return words.get(name, "explain RANKING" if explained else name)

@@ -152,6 +152,13 @@ def measured(value: float | None, low: float | None = None, high: float | None =
     return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
 
 
+def correlated(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A correlation with its interval."""
+    if value is None:
+        return "-"
+    return signed(value, 2) + ("" if low is None or high is None else f" ({signed(low, 2)} to {signed(high, 2)})")
+
+
 def plus_minus(digits: int, factor: float = 1.0) -> Callable[..., str]:
     """Shows a mean with a standard deviation."""
 

@@ -136,9 +136,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> tuple[Path, 
     )
     documents["search"] = json.loads((RESULTS / "cxr-search.json").read_text())
     documents["attend"] = attend_document(str(root / "sheet.png"))
+    documents["explain"] = json.loads((REPOSITORY / "tests" / "documents" / "explain.json").read_text())
     store = Store(root / "runs")
     documents["variants"] = json.loads((DOCUMENTS / "variants-rates.json").read_text())
-    for kind in ("search", "attend", "variants"):
+    for kind in ("search", "attend", "variants", "explain"):
         record = replace(
             next(iter(store.all_runs().values())),
             asked={"test": kind},

@@ -81,7 +81,9 @@ def test_the_stages_that_are_drawn_are_those_of_the_chains():
 def store_in(root: Path) -> Store:
     """Runs that nobody carried out, with a document of each kind."""
     store = Store(root)
-    for number, kind in enumerate(("train", "rank", "variants", "search", "grid", "cka", "fid", "probe", "attend")):
+    for number, kind in enumerate(
+        ("train", "rank", "variants", "search", "grid", "cka", "fid", "probe", "attend", "explain")
+    ):
         store.keep_result(noted(store, kind, number), kind, plain(kind))
     return store
 

@@ -22,7 +22,17 @@ from sslcurr.analysis.results.columns import (
     summary_of,
     too_good,
 )
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, signed, spread
+from sslcurr.analysis.results.estimate import (
+    INTERVAL,
+    Difference,
+    Estimate,
+    between,
+    ends_of,
+    points,
+    share,
+    signed,
+    spread,
+)
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.ranking.document import (
     Choice,
@@ -125,6 +135,12 @@ def _notes(document: RankDocument) -> list[str]:
             f"(AIL), {counted(facts.num_images, 'image')}; a map without preference has {share(facts.coverage)} %, "
             "which is what the masks cover of what the network sees"
         )
+        attended = [row.attention for row in document.tasks if isinstance(row.attention, Estimate)]
+        if attended and all(each.interval is None for each in attended):
+            notes.append(
+                "attention has no intervals: rankings were joined, without the maps of each image, so that the luck of "
+                "images is not known"
+            )
     return notes
 
 

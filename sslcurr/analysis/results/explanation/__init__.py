@@ -1,0 +1,1 @@
+"""The document, tables and chart of what lies behind the differences between chains."""

@@ -1,0 +1,125 @@
+"""The chart of what lies behind the differences between chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sslcurr.analysis.results.charts import labelled
+from sslcurr.analysis.results.explanation.document import (
+    ACCURACY,
+    DISTANCE,
+    SIMILARITY,
+    Block,
+    ExplanationDocument,
+    Fit,
+    Insertion,
+    Shares,
+)
+from sslcurr.analysis.results.explanation.tables import length_name
+from sslcurr.analysis.results.ranking.style import about_chains, draw_whisker, name_rows
+from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+
+PARTS = (
+    ("real", "real", COLOURS[0], ""),
+    ("luck", "luck of seeds", COLOURS[5], "///"),
+    ("images", "images", "0.75", ".."),
+)
+
+SHORT = {ACCURACY: "accuracies", SIMILARITY: "CKA", DISTANCE: "distances"}
+
+
+def charts(document: ExplanationDocument) -> Iterator[Chart]:
+    """Shares of the variance and the models that foretell chains; with similarities, what inserting a task gives."""
+    about = about_chains(document.dataset, document.split, document.num_images, len(document.seeds), document.measure)
+    blocks = [block for block in document.blocks if block.shares is not None]
+    fits = [fit for fit in document.foretelling.fits if fit.r_squared is not None]
+    sizes = [len(part) for part in (blocks, fits) if part]
+    if sizes:
+
+        def paint(sheet: Any) -> Sequence[Any]:
+            places = list(np.atleast_1d(sheet.subplots(len(sizes), 1, height_ratios=sizes)))
+            handles = _paint_shares(places.pop(0), blocks) if blocks else []
+            return [*handles, *(_paint_models(places.pop(0), fits, document.foretelling.most) if fits else [])]
+
+        high = 0.4 + 0.8 * len(sizes) + 0.3 * sum(sizes)
+        yield Chart("explanation", f"What lies behind the differences: {about}", WIDEST, high, paint, panels=True)
+    if isinstance(document.insertion, Insertion):
+        yield _insertion_chart(document.insertion, about)
+
+
+def _paint_shares(axes: Any, blocks: Sequence[Block]) -> list[Any]:
+    """A bar a block: what the variance between the chains' means consists of."""
+    from matplotlib.lines import Line2D
+
+    for place, block in enumerate(blocks):
+        shares = block.shares
+        assert isinstance(shares, Shares)
+        left = 0.0
+        for name, label, colour, hatch in PARTS:
+            width = max(percent(getattr(shares, name)), 0.0)
+            axes.barh(
+                place,
+                width,
+                left=left,
+                height=0.5,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=label if not place else None,
+            )
+            left += width
+        draw_whisker(axes, place, shares.interval)
+    name_rows(axes, [f"{length_name(block.length)} ({block.num_chains})" for block in blocks])
+    axes.set(xlabel="variance between the chains' means, %", xlim=(0, 102))
+    whisker = Line2D([], [], color="0.45", linewidth=1.2, label="95 % interval of the real share")
+    return [*labelled(axes), whisker]
+
+
+def _paint_models(axes: Any, fits: Sequence[Fit], most: float | None) -> list[Any]:
+    """A bar a model: how well it foretells chains of sets of tasks that it has not seen."""
+    axes.barh(range(len(fits)), [fit.r_squared for fit in fits], height=0.5, color=COLOURS[2])
+    axes.axvline(0, color="black", linewidth=0.8)
+    texts = ["" if fit.p_value is None else f", p = {fit.p_value:.3f}" for fit in fits]
+    name_rows(axes, [f"{_short_name(fit)}{text}" for fit, text in zip(fits, texts, strict=True)])
+    if most is not None:
+        label = "R² of a perfect model"
+        axes.axvline(most, color="black", linestyle="--", linewidth=1, label=label)
+    axes.set(xlabel="R² of chains of tasks that were not seen together")
+    return labelled(axes)
+
+
+def _short_name(fit: Fit) -> str:
+    """A model by its groups of predictors, which all have the length with them."""
+    return "all of them" if len(fit.groups) > 1 else " + ".join(["length", *(SHORT[group] for group in fit.groups)])
+
+
+def _insertion_chart(insertion: Insertion, about: str) -> Chart:
+    """The gain of inserting a task by how unlike it is to both neighbours."""
+
+    def paint(axes: Any) -> Sequence[Any]:
+        for row in insertion.rows:
+            if row.gain.mean is None:
+                continue
+            if row.gain.interval is not None:
+                ends = [100 * end for end in row.gain.interval]
+                axes.plot([row.unlike] * 2, ends, color=GREY, linewidth=0.7, alpha=0.6)
+            axes.plot(row.unlike, percent(row.gain.mean), "o", color=COLOURS[0], markersize=4)
+        axes.axhline(0, color="black", linewidth=0.8)
+        gain, slope = insertion.gain.mean, insertion.slope.mean
+        if gain is not None and slope is not None:
+            unlike = [row.unlike for row in insertion.rows]
+            middle = sum(unlike) / len(unlike)
+            ends = [min(unlike), max(unlike)]
+            line = [100 * (gain + slope * (end - middle)) for end in ends]
+            axes.plot(ends, line, color=COLOURS[1], label="least squares")
+        axes.set(
+            xlabel="how unlike the middle task is to both neighbours (1 - CKA)",
+            ylabel="gain over the two alone, points",
+        )
+        axes.grid(linewidth=0.5, alpha=0.5)
+        return labelled(axes)
+
+    return Chart("insertion", f"Inserting a task between two others: {about}", 5.2, 3.6, paint)
