@@ -336,7 +336,7 @@ def test_a_store_from_before_results_were_kept(copied, tmp_path):
     out = tmp_path / "old.html"
     assert Command(copied)("report", "--out", str(out)).exit_code == 0
     text = Reader(out.read_text()).text
-    assert text.count("What this command found is not kept: run its command again to see its results.") == 9
+    assert text.count("What this command found is not kept: run its command again to see its results.") == 10
     result = Command(copied)("report", "--table", "rank")
     assert result.exit_code == 1
     assert "has a table 'rank'" in result.stderr
