@@ -117,9 +117,10 @@ class SearchOptions(MeasureOptions, total=False):
     `strategy`: `knowledge-gradient`, `beam`, `halving`, `random` or `curriculum`. `budget`: most image passes, as a
     share of all orderings' (0.25). `tolerance`: points from the best that are good enough (1). `confidence`: it ends
     when the ordering that it chooses is good enough with this probability (0.9). `batch`: runs that are chosen at a
-    time (as many as `jobs`). `as_if_empty`: stages that the store holds cost something, too. Of a beam search: `beam`,
-    prefixes of each length, and finalists, that are kept (2); `score`, what prunes, `knn`, `linear` or `target`;
-    `penalty`, what a stage loses for features wholly unlike its parent's (0).
+    time (as many as `jobs`). `as_if_empty`: stages that the store holds cost something, too. `side`: figures that may
+    help to foretell orderings, `cka` and `probe`. Of a beam search: `beam`, prefixes of each length, and finalists,
+    that are kept (2); `score`, what prunes, `knn`, `linear` or `target`; `penalty`, what a stage loses for features
+    wholly unlike its parent's (0).
     """
 
     strategy: str
@@ -128,6 +129,7 @@ class SearchOptions(MeasureOptions, total=False):
     confidence: float
     batch: int | None
     as_if_empty: bool
+    side: Sequence[str]
     beam: int
     score: str
     penalty: float

@@ -73,6 +73,7 @@ def _asked(session: Session, tasks: Sequence[str], how: Json) -> tuple[Ask, Sear
     ask = Ask.of(session, tasks, **how)
     if len(ask.tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")
+    own["side"] = tuple(dict.fromkeys(own.get("side", ())))
     if own.get("batch") is None:
         own["batch"] = session.num_workers
     length = len(ask.tasks) if ask.length is None else min(len(ask.tasks), ask.length)
@@ -90,7 +91,7 @@ def _record(session: Session, chains: Chains, ask: Ask, settings: SearchSettings
         how += [settings.penalty] if settings.penalty else []
     else:
         how = [settings.strategy, settings.length, settings.budget, settings.tolerance, settings.confidence]
-        how += [settings.batch, settings.as_if_empty, settings.beam]
+        how += [settings.batch, settings.as_if_empty, settings.beam, *settings.side]
     identity = {
         "rank search": list(ask.tasks),
         "seeds": list(ask.seeds),

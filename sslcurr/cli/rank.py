@@ -22,6 +22,7 @@ DEFAULTS: SearchOptions = {
     "confidence": 0.9,
     "batch": None,
     "as_if_empty": False,
+    "side": [],
     "beam": 2,
     "score": "knn",
     "penalty": 0.0,
@@ -44,6 +45,13 @@ class SearchStrategy(StrEnum):
     halving = "halving"
     random = "random"
     curriculum = "curriculum"
+
+
+class SearchSide(StrEnum):
+    """What may help to foretell orderings."""
+
+    cka = "cka"
+    probe = "probe"
 
 
 class SearchScore(StrEnum):
@@ -125,6 +133,15 @@ AsIfEmptyOption = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+SideOption = Annotated[
+    list[SearchSide] | None,
+    typer.Option(
+        "--side",
+        help="A figure that may help to foretell orderings: how unlike neighbouring tasks are (cka), or the kNN accuracy "
+        "of the last task's features (probe). It counts with the probability that it helps. May be repeated.",
+        rich_help_panel=SEARCH,
+    ),
+]
 BeamOption = Annotated[
     int,
     typer.Option(
@@ -194,6 +211,7 @@ def rank(
     confidence: ConfidenceOption = 0.9,
     batch: BatchOption = None,
     as_if_empty: AsIfEmptyOption = False,
+    side: SideOption = None,
     beam: BeamOption = 2,
     score: ScoreOption = SearchScore.knn,
     penalty: PenaltyOption = 0.0,
@@ -226,6 +244,7 @@ def rank(
         "confidence": confidence,
         "batch": batch,
         "as_if_empty": as_if_empty,
+        "side": [each.value for each in side or ()],
         "beam": beam,
         "score": score.value,
         "penalty": penalty,

@@ -7,7 +7,7 @@ Frazier, Powell and Dayanik 2009 (https://doi.org/10.1287/ijoc.1080.0314), on th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,14 +81,14 @@ class KnowledgeGradient(Strategy):
     Args:
         tolerance: how far from the best, in points, is good enough.
         confidence: it ends when the ordering that is chosen is good enough with this probability; 1 spends the budget.
-        side: name -> figure of an ordering that may help to foretell it.
+        side: name -> a figure of orderings that may help to foretell them.
     """
 
     def __init__(
         self,
         tolerance: float = 1.0,
         confidence: float = 0.9,
-        side: Mapping[str, Mapping[Ordering, float]] | None = None,
+        side: Mapping[str, Callable[[Ordering], float]] | None = None,
     ) -> None:
         self.tolerance = tolerance
         self.confidence = confidence
@@ -99,16 +99,12 @@ class KnowledgeGradient(Strategy):
 
     def believed(self, state: State) -> tuple[Space, list[Belief], Scales]:
         """The orderings that are looked at, and beliefs of them."""
-        known = (len(state.values), len(state.failed), len(state.paid))
+        known = (len(state.values), len(state.failed), len(state.paid), len(self.side))
         if self._kept is not None and self._kept[0] == known:
             return self._kept[1]
         candidates = state.candidates()
         number = {task: place for place, task in enumerate(state.tasks)}
-        side = {
-            name: np.array([values.get(ordering, np.nan) for ordering in candidates])
-            for name, values in self.side.items()
-        }
-        side = {name: np.where(np.isnan(each), np.nanmean(each), each) for name, each in side.items()}
+        side = {name: np.array([figure(ordering) for ordering in candidates]) for name, figure in self.side.items()}
         space = Space.of([[number[task] for task in each] for each in candidates], len(number), side)
         measured = Measured(space, _runs(candidates, list(state.values)), np.array(list(state.values.values())))
         scales = fitted(measured)

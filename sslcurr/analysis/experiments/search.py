@@ -24,6 +24,7 @@ from sslcurr.analysis.experiments.chains import (
 from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
+from sslcurr.analysis.experiments.side import SIDES, side_of
 from sslcurr.analysis.experiments.strategies import (
     MOST_ORDERINGS,
     Beam,
@@ -76,6 +77,7 @@ class SearchSettings:
         confidence: the knowledge gradient ends when the ordering that it chooses is good enough with this probability.
         batch: how many runs are chosen at a time.
         as_if_empty: whether stages that the store holds are paid for as if it did not.
+        side: figures that may help the knowledge gradient to foretell orderings: some of SIDES.
         beam: of a beam search: prefixes of each length, and finalists, that are kept.
         short: epochs of the first, short training of a candidate, as a share of a stage's.
         score: what prefixes are pruned by: `knn` or `linear` (probes), or `target` (the measure itself).
@@ -90,6 +92,7 @@ class SearchSettings:
     confidence: float = 0.9
     batch: int = 1
     as_if_empty: bool = False
+    side: tuple[str, ...] = ()
     beam: int = 2
     short: float = 1 / 3
     score: str = "knn"
@@ -100,6 +103,11 @@ class SearchSettings:
             raise SpecError(f"there is no strategy {self.strategy!r}", did_you_mean(self.strategy, STRATEGIES))
         if self.score not in SCORES:
             raise SpecError(f"there is no score {self.score!r}", did_you_mean(self.score, SCORES))
+        for name in self.side:
+            if name not in SIDES:
+                raise SpecError(f"there is no side figure {name!r}", did_you_mean(name, SIDES))
+        if self.side and self.strategy != KNOWLEDGE_GRADIENT:
+            raise SpecError(f"--side is not for {self.strategy}", "leave out --strategy, or --side")
         if self.beam < 1:
             raise SpecError(f"--beam must be at least 1, got {self.beam}", "give --beam 2")
         if self.penalty < 0:
@@ -274,7 +282,7 @@ class Search:
         Raises:
             SpecError: the budget is too small for a single chain.
         """
-        while runs := self.strategy.runs(self.state):
+        while runs := self._next():
             self.chains.need([self.chains.specs(*run) for run in runs])
             self.need_changed()
             # A batch is trained at once where several processes are asked for. Which runs it has was decided before.
@@ -286,6 +294,17 @@ class Search:
                 f"no chain fits into {self.settings.budget:.0%} of the exhaustive cost",
                 "give a larger --budget, or fewer --seeds",
             )
+
+    def _next(self) -> list[Run]:
+        """The next runs; side figures are made as soon as every task was trained alone."""
+        state, strategy = self.state, self.strategy
+        singles = [((task,), self.seeds[0]) for task in self.tasks]
+        if isinstance(strategy, KnowledgeGradient) and all(run in state.values for run in singles):
+            for name in self.settings.side:
+                if name not in strategy.side:
+                    strategy.side[name], cost = side_of(name, self.chains, self.tasks, self.seeds[0])
+                    state.spend(cost)
+        return strategy.runs(state)
 
     def _tell(self, run: Run) -> None:
         chain = self.chains.run(*run)

@@ -107,6 +107,21 @@ def test_what_the_store_holds_costs_nothing_unless_that_is_asked(sslcurr, ask, f
     assert paid["missed"]["median"] == pytest.approx(np.median(list(means.values())))
 
 
+def test_side_figures_are_tried_and_paid_for(sslcurr, ask):
+    sides = ("--side", "cka", "--side", "probe")
+    found = sslcurr.json(*ask("--seeds", "1", "--budget", "1", "--confidence", "1", *sides))
+    assert set(found["posterior"]["side"]) == {"cka", "probe"}
+    plain = sslcurr.json(*ask("--seeds", "1", "--budget", "1", "--confidence", "1", "--as-if-empty"))
+    assert plain["posterior"]["side"] == {}
+    # A forward pass of the validation images (cka) and of all images (probe) by the models of two tasks.
+    extra = found["steps"][2]["share"] - found["steps"][1]["share"]
+    extra -= plain["steps"][2]["share"] - plain["steps"][1]["share"]
+    passes = (9 + 63) * 2 / 3
+    assert extra * plain["cost"]["exhaustive_image_passes"] == pytest.approx(passes, rel=0.2)
+    text = sslcurr(*ask("--seeds", "1", "--budget", "1", "--confidence", "1", *sides)).stdout
+    assert "cka: helps to foretell accuracies with probability" in text
+
+
 @pytest.mark.parametrize("strategy", ["random", "halving", "curriculum", "beam"])
 def test_other_strategies_are_there_to_compare_with(sslcurr, ask, strategy):
     score = ("--score", "target") if strategy == "beam" else ()
@@ -145,6 +160,7 @@ def test_a_chain_that_fails_is_left_out_and_said(sslcurr, ask):
         (("--strategy", "random", "--tolerance", "2"), "--tolerance and --confidence are not for random"),
         (("--strategy", "beam", "--score", "target", "--penalty", "0.1"), "--penalty is for probes"),
         (("--strategy", "bream"), "'bream' is not one of"),
+        (("--strategy", "random", "--side", "cka"), "--side is not for random"),
     ],
 )
 def test_mistakes(sslcurr, ask, arguments, message):

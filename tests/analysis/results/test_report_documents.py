@@ -142,7 +142,9 @@ def test_a_record_without_a_command_is_read(store):
     html = page.page(document, store).html
     assert "data prepare, 24 px" in html
     assert html.count("Its command line is not known") == 1
-    assert html.count('class="command"') == 1 + 10 + 2  # the page's, those of the runs, those of chains that were chosen
+    assert (
+        html.count('class="command"') == 1 + 10 + 2
+    )  # the page's, those of the runs, those of chains that were chosen
     with pytest.raises(StoreError, match="the run old has no kept result"):
         printed_table(gather(store, ["old"]), "rank")
 

@@ -128,8 +128,7 @@ def counted_points(value: float) -> str:
 
 
 def _side_line(name: str, probability: float) -> str:
-    verdict = "used" if probability >= 0.5 else "left out"
-    return f"{name}: helps to foretell accuracies with probability {probability:.2f}, so it is {verdict}."
+    return f"{name}: helps to foretell accuracies with probability {probability:.2f}, and counts that much."
 
 
 def _title(document: SearchDocument) -> str:
