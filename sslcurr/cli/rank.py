@@ -137,8 +137,8 @@ SideOption = Annotated[
     list[SearchSide] | None,
     typer.Option(
         "--side",
-        help="A figure that may help to foretell orderings: how unlike neighbouring tasks are (cka), or the kNN accuracy "
-        "of the last task's features (probe). It counts with the probability that it helps. May be repeated.",
+        help="A figure that may help to foretell orderings: how unlike neighbouring tasks are (cka), or the kNN "
+        "accuracy of the last task's features (probe). It counts with the probability that it helps. May be repeated.",
         rich_help_panel=SEARCH,
     ),
 ]
