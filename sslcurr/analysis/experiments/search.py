@@ -24,7 +24,7 @@ from sslcurr.analysis.experiments.chains import (
 from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
-from sslcurr.analysis.experiments.side import SIDES, side_of
+from sslcurr.analysis.experiments.side import SIDES, side_of, side_passes
 from sslcurr.analysis.experiments.strategies import (
     MOST_ORDERINGS,
     Beam,
@@ -243,6 +243,7 @@ class Search:
     need_changed: Callable[[], None] = lambda: None
     measured: dict[Run, Chain] = field(default_factory=dict, init=False)
     told: list[_Told] = field(default_factory=list, init=False)
+    sides: set[str] = field(default_factory=set, init=False)  # side figures that were made, or left out
 
     def __post_init__(self) -> None:
         check_validation(self.chains)
@@ -301,9 +302,15 @@ class Search:
         singles = [((task,), self.seeds[0]) for task in self.tasks]
         if isinstance(strategy, KnowledgeGradient) and all(run in state.values for run in singles):
             for name in self.settings.side:
-                if name not in strategy.side:
-                    strategy.side[name], cost = side_of(name, self.chains, self.tasks, self.seeds[0])
-                    state.spend(cost)
+                passes = side_passes(name, self.chains, len(self.tasks))
+                if name in self.sides:
+                    continue
+                self.sides.add(name)
+                if passes <= state.left:
+                    strategy.side[name] = side_of(name, self.chains, self.tasks, self.seeds[0])
+                    state.spend(passes)
+                else:
+                    self.run_done(f"{name} is left out: it does not fit into the budget")
         return strategy.runs(state)
 
     def _tell(self, run: Run) -> None:

@@ -24,8 +24,15 @@ SIDES = ("cka", "probe")
 Side = Callable[[Ordering], float]
 
 
-def side_of(name: str, chains: Chains, tasks: Sequence[str], seed: int) -> tuple[Side, float]:
-    """A side figure, and the image passes that it took.
+def side_passes(name: str, chains: Chains, num_tasks: int) -> float:
+    """What a side figure takes, in image passes: forward ones of the validation images (`cka`) or of all (`probe`)."""
+    rows = chains.selection.rows
+    images = len(rows["val"]) if name == "cka" else sum(len(each) for each in rows.values())
+    return FORWARD * images * num_tasks
+
+
+def side_of(name: str, chains: Chains, tasks: Sequence[str], seed: int) -> Side:
+    """A side figure.
 
     Args:
         name: `cka` (how unlike neighbouring tasks are: one minus the CKA of their models, a mean over the neighbours
@@ -41,8 +48,7 @@ def side_of(name: str, chains: Chains, tasks: Sequence[str], seed: int) -> tuple
         stages[task] = stage
     if name == "probe":
         values = {task: chains.probed(stage, "knn", chains.planner.parent, seed) for task, stage in stages.items()}
-        images = sum(len(rows) for rows in chains.selection.rows.values())
-        return (lambda ordering: values[ordering[-1]].validation), FORWARD * images * len(tasks)
+        return lambda ordering: values[ordering[-1]].validation
     from sslcurr.analysis.evaluation.similarity import dissimilarity
 
     between = dissimilarity(chains.planner.data, chains.store, chains.device)
@@ -52,4 +58,4 @@ def side_of(name: str, chains: Chains, tasks: Sequence[str], seed: int) -> tuple
         pairs = [unlike[frozenset(pair)] for pair in itertools.pairwise(ordering)]
         return float(np.mean(pairs)) if pairs else 0.0
 
-    return of_neighbours, FORWARD * len(chains.selection.rows["val"]) * len(tasks)
+    return of_neighbours

@@ -132,6 +132,12 @@ def between(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
+def in_points(value: float) -> str:
+    """A difference of shares in points, in words."""
+    text = f"{100 * value:.1f}".removesuffix(".0")
+    return f"{text} point{'' if text == '1' else 's'}"
+
+
 def points(mean: float | None, low: float | None, high: float | None) -> str:
     """A difference of shares in points, with its interval."""
     if mean is None:

@@ -118,6 +118,8 @@ def test_side_figures_are_tried_and_paid_for(sslcurr, ask):
     extra -= plain["steps"][2]["share"] - plain["steps"][1]["share"]
     passes = (9 + 63) * 2 / 3
     assert extra * plain["cost"]["exhaustive_image_passes"] == pytest.approx(passes, rel=0.2)
+    small = sslcurr(*ask("--seeds", "1", "--budget", "0.52", "--confidence", "1", "--as-if-empty", *sides))
+    assert "probe is left out: it does not fit into the budget" in small.stderr
     text = sslcurr(*ask("--seeds", "1", "--budget", "1", "--confidence", "1", *sides)).stdout
     assert "cka: helps to foretell accuracies with probability" in text
 

@@ -215,6 +215,23 @@ def test_the_search_shows_every_look(drawn, tmp_path):
     assert ticks(above.yaxis)[:4] == ["swav", "mocov2", "relative-location", "rotation"]
 
 
+def test_the_search_by_a_model_shows_beliefs_and_what_was_missed(drawn, tmp_path):
+    document = json.loads((REPOSITORY / "tests" / "documents" / "search-gradient.json").read_text())
+    kinds.draw("search", document, tmp_path)
+    above, below = drawn["search"].axes
+    leading = document["posterior"]["leading"]
+    assert [x for x, _ in marks(above, "mean")] == pytest.approx([100 * row["more"] for row in leading])
+    assert [text.get_text() for text in above.texts] == [f"{row['within']:.0%}" for row in leading]
+    found = [name for name in ticks(above.yaxis) if name.endswith(" (found)")]
+    assert found == [" → ".join(document["ordering"]) + " (found)"]
+    (line,) = [line for line in below.lines if line.get_gid() == "regret"]
+    assert line.get_xdata() == pytest.approx([100 * step["share"] for step in document["steps"]])
+    assert line.get_ydata() == pytest.approx([100 * step["regret"] for step in document["steps"]])
+    unknown = {**document, "steps": [{k: v for k, v in step.items() if k != "regret"} for step in document["steps"]]}
+    kinds.draw("search", unknown, tmp_path)
+    assert len(drawn["search"].axes) == 1
+
+
 def cell(labels: float, images: float | None, mean: float | None, std: float | None = None) -> dict[str, Any]:
     shares = {"label_fraction": labels, "ssl_fraction": images}
     return {**shares, "mean": mean, "std": std, "interval": None, "validation": None, "runs": []}

@@ -32,7 +32,12 @@ KEPT = REPOSITORY / "tests" / "documents"
 MEASURED = REPOSITORY / "docs" / "results"
 FILES = {
     "rank": [KEPT / "rank.json", MEASURED / "cxr-orderings.json", MEASURED / "ham-orderings.json"],
-    "search": [KEPT / "search.json", MEASURED / "cxr-search.json", MEASURED / "ham-search.json"],
+    "search": [
+        KEPT / "search.json",
+        KEPT / "search-gradient.json",
+        MEASURED / "cxr-search.json",
+        MEASURED / "ham-search.json",
+    ],
     "grid": [KEPT / "grid.json", MEASURED / "cxr-grid.json"],
     "forecast": [KEPT / "forecast.json"],
     "search-forecast": [KEPT / "search-forecast.json"],
@@ -157,6 +162,41 @@ def test_a_search_ends_with_the_command_of_what_it_chose():
     nothing = decode("search", search.to_json() | {"finalists": [], "ordering": [], "command": None})
     assert nothing.closing_lines() == []
     assert not nothing.figures()["search"].panels
+
+
+def gradient() -> SearchDocument:
+    document = decode("search", plain(KEPT / "search-gradient.json"))
+    assert isinstance(document, SearchDocument)
+    return document
+
+
+def test_a_search_run_by_run_says_what_it_believes():
+    document = gradient()
+    (table,) = document.tables()
+    assert [column.title for column in table.columns][2:4] == ["believed (points)", "good (%)"]
+    (best,) = table.best
+    assert table.rows[best]["ordering"] == " -> ".join(document.ordering)
+    assert table.rows[best]["more"] is None
+    beliefs = {" -> ".join(row.ordering): row for row in document.posterior.leading}
+    for row in table.rows:
+        belief = beliefs.get(row["ordering"])
+        assert row["within"] == (belief.within if belief else None)
+    text = "\n".join(table.notes)
+    assert "3 runs, one at a time; it ended since the budget is spent." in text
+    assert "is within 1 point of the best with probability" in text
+    assert "probe: helps to foretell accuracies with probability" in text
+    many = decode("search", document.to_json() | {"batch": 4, "ended": "confidence"})
+    assert "3 runs, 4 at a time; it ended since the ordering is good enough." in many.tables()[0].notes
+
+
+def test_a_search_without_a_model_has_no_beliefs():
+    plain_document = gradient().to_json()
+    plain_document.pop("posterior")
+    document = decode("search", plain_document | {"strategy": "random"})
+    titles = [column.title for column in document.tables()[0].columns]
+    assert "good (%)" not in titles
+    assert "validation (%)" in titles
+    assert document.figures()["search"].panels
 
 
 # ---- forecasts

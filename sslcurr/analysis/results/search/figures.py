@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
+from sslcurr.analysis.results.estimate import in_points
 from sslcurr.analysis.results.ranking.style import about_chains, draw_whisker, joined_tasks, mark_handle, name_rows
 from sslcurr.analysis.results.search.beam_figures import beam_chart
 from sslcurr.analysis.results.search.document import Belief, SearchDocument, Step
@@ -55,13 +56,11 @@ def _paint_beliefs(axes: Any, leading: Sequence[Belief], document: SearchDocumen
         axes.text(1.01, place, f"{row.within:.0%}", transform=beside, va="center", fontsize=8, gid="within")
     _name(axes, [row.ordering for row in leading], document)
     axes.set(xlabel="points more than the ordering that was found, on validation images")
-    tolerance = 0.0 if isinstance(document.posterior, UnsetType) else 100 * document.posterior.tolerance
+    tolerance = in_points(0.0 if isinstance(document.posterior, UnsetType) else document.posterior.tolerance)
     return [
         mark_handle("o", COLOURS[0], True, "believed, 95 % interval", 6),
         mark_handle("o", COLOURS[0], False, "never measured", 6),
-        mark_handle(
-            "", COLOURS[0], True, f"at the right: probability of being within {tolerance:g} points of the best"
-        ),
+        mark_handle("", COLOURS[0], True, f"at the right: probability of being within {tolerance} of the best"),
     ]
 
 

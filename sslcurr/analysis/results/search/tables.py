@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.columns import failures, one_seed, same_columns, too_good
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, share, spread
+from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, in_points, points, share, spread
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.search.document import Finalist, Missed, SearchDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
@@ -84,7 +84,7 @@ def _runs(document: SearchDocument) -> Table:
     columns = RUN_COLUMNS if beliefs else tuple(c for c in RUN_COLUMNS if c.fields[0] not in ("more", "within"))
     notes = [*_run_notes(document), *_notes(document)]
     if len(order) > MOST_ROWS:
-        notes.insert(0, f"{len(order) - MOST_ROWS} more orderings were measured (--json has them).")
+        notes.insert(0, f"{len(order) - MOST_ROWS} more orderings are left out here (--json has them).")
     return Table(
         "search",
         f"{_title(document)}, {document.strategy}",
@@ -104,27 +104,21 @@ def _run_notes(document: SearchDocument) -> list[str]:
     posterior = document.posterior
     if isinstance(posterior, UnsetType):
         return notes
-    tolerance = counted_points(posterior.tolerance)
+    tolerance = in_points(posterior.tolerance)
     return [
         *notes,
         "believed: what an ordering has more than the one that was found, on the validation images over seeds "
         f"(posterior, 95 %); good: the probability of being within {tolerance} of the best.",
         f"{arrow(document.ordering)} is within {tolerance} of the best with probability {posterior.probability:.2f}.",
-        f"No ordering is better than it by more than {counted_points(posterior.most_missed)}, and none is better than "
-        f"another by more than {counted_points(posterior.most_apart)} (each with probability 0.90).",
+        f"No ordering is better than it by more than {in_points(posterior.most_missed)}, and none is better than "
+        f"another by more than {in_points(posterior.most_apart)} (each with probability 0.90).",
         f"{counted(posterior.num_good, 'ordering')} are good with probability 0.5 or more."
         if posterior.num_good != 1
         else "1 ordering is good with probability 0.5 or more.",
         "Another tenth of the cost of all orderings is expected to raise the best mean by "
-        f"{counted_points(posterior.further_gain)}.",
+        f"{in_points(posterior.further_gain)}.",
         *(_side_line(name, value) for name, value in posterior.side.items()),
     ]
-
-
-def counted_points(value: float) -> str:
-    """A difference of shares in points, in words."""
-    text = f"{100 * value:.1f}"
-    return f"{text} point{'' if text == '1.0' else 's'}"
 
 
 def _side_line(name: str, probability: float) -> str:
