@@ -24,6 +24,7 @@ from sslcurr.analysis.measures.surrogate import (
     beliefs_of,
     drawn,
     expected_gains,
+    fenced,
     fitted,
     mean_and_std,
 )
@@ -106,7 +107,8 @@ class KnowledgeGradient(Strategy):
         number = {task: place for place, task in enumerate(state.tasks)}
         side = {name: np.array([figure(ordering) for ordering in candidates]) for name, figure in self.side.items()}
         space = Space.of([[number[task] for task in each] for each in candidates], len(number), side)
-        measured = Measured(space, _runs(candidates, list(state.values)), np.array(list(state.values.values())))
+        values = fenced(np.array(list(state.values.values())))
+        measured = Measured(space, _runs(candidates, list(state.values)), values)
         scales = fitted(measured)
         beliefs = beliefs_of(measured, scales, BELIEFS if len(space) <= MANY else FEW_BELIEFS)
         self._kept = (known, (space, beliefs, scales))

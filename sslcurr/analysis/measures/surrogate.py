@@ -30,6 +30,8 @@ Ints = NDArray[np.intp]
 
 # A task counts this much less for each task that comes after it; so does what its stage had of luck.
 DECAY = 0.6
+# Values further below the median are raised: in robust standard deviations, of which one has so many points at least.
+FENCE, LEAST_STD, FEWEST_FENCED = 3.0, 0.5, 4
 # How far the level may lie from the mean of what was measured, in points.
 LEVEL = 30.0
 # Draws of the scales in the first and in the second round, and how many of them are used with equal weights.
@@ -64,6 +66,20 @@ LUCK = {
 }
 SIDE = Scale(0.8, 1.0)
 SIDE_PREFIX = "side "
+
+
+def fenced(values: Floats) -> Floats:
+    """[N] values, of which those far below the rest are raised to a fence.
+
+    A training that collapsed, to chance or to one class, is no draw of a normal distribution. How bad it is does not
+    matter for which ordering is best, and must not make all others look alike. The fence is FENCE standard deviations
+    below the median; the standard deviation is that of a normal distribution with the median absolute deviation.
+    """
+    if len(values) < FEWEST_FENCED:
+        return values
+    middle = float(np.median(values))
+    std = 1.4826 * float(np.median(np.abs(values - middle)))
+    return np.maximum(values, middle - FENCE * max(std, LEAST_STD))
 
 
 # ---- orderings as arrays

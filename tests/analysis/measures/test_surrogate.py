@@ -24,6 +24,7 @@ from sslcurr.analysis.measures.surrogate import (
     beliefs_of,
     drawn,
     expected_gains,
+    fenced,
     fitted,
     luck_covariances,
     mean_and_std,
@@ -195,6 +196,14 @@ def test_a_side_figure_is_kept_where_it_helps_and_left_out_where_not():
     space = Space.of(orderings, 4, {"cka": figure})
     assert fitted(Measured(space, runs, helpful)).included("side cka") > 0.95
     assert fitted(Measured(space, runs, useless)).included("side cka") < 0.5
+
+
+def test_values_far_below_the_rest_are_raised_to_a_fence():
+    values = np.array([60.0, 61.0, 62.0, 63.0, 64.0, 10.0])
+    middle, std = 61.5, 1.4826 * 1.5
+    assert fenced(values) == pytest.approx([60, 61, 62, 63, 64, middle - 3 * std])
+    assert fenced(values[-3:]).tolist() == values[-3:].tolist()  # of three nobody knows which is odd
+    assert fenced(np.array([60.0, 60.0, 60.0, 60.0, 50.0])).min() == pytest.approx(58.5)
 
 
 def test_resampled_scales_stand_for_their_weights():
