@@ -62,7 +62,7 @@ SCORES = ("knn", "linear", "target")
 # What `further_gain` foretells, as a share of the cost of all orderings.
 FURTHER = 0.1
 # Orderings that are shown as leading.
-LEADING = 12
+LEADING = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,10 +425,8 @@ class Search:
         assert isinstance(strategy, KnowledgeGradient)
         verdict = strategy.verdict(state)
         usable = np.array([state.usable(ordering) for ordering in verdict.orderings])
-        rank = np.where(usable, verdict.mean, -np.inf)
-        order = sorted(np.flatnonzero(usable).tolist(), key=lambda i: (-verdict.within[i], -rank[i]))[:LEADING]
-        chosen = [i for i, name in enumerate(verdict.orderings) if name == verdict.chosen and i not in order]
-        rows = sorted([*order, *chosen], key=lambda i: -verdict.mean[i])
+        shown = usable & ~np.isnan(verdict.behind[0])
+        rows = sorted(np.flatnonzero(shown).tolist(), key=lambda i: -verdict.mean[i])[:LEADING]
         seeds = {name: sum(each == name for each, _ in state.values) for name in state.rows}
         scales = verdict.scales
         return Posterior(

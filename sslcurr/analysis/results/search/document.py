@@ -94,7 +94,7 @@ class Posterior(Part, frozen=True, kw_only=True):
     """What the measurements of the search say; differences are shares of 1.
 
     Attributes:
-        leading: the orderings that are most likely to be the best, or that have the highest means.
+        leading: the orderings with the highest means.
         tolerance: how far from the best is good enough.
         probability: that the ordering that was chosen is good enough.
         most_missed: with 90 %, no ordering is better than the one that was chosen by more than this.

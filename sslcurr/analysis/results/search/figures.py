@@ -13,7 +13,7 @@ from sslcurr.analysis.results.search.beam_figures import beam_chart
 from sslcurr.analysis.results.search.document import Belief, SearchDocument, Step
 from sslcurr.analysis.results.style import COLOURS, WIDEST, Chart, percent
 
-SHOWN = 20  # orderings of a search without a model
+SHOWN = 15  # orderings
 
 
 def charts(document: SearchDocument) -> Iterator[Chart]:
@@ -23,7 +23,7 @@ def charts(document: SearchDocument) -> Iterator[Chart]:
             yield chart
         return
     steps = [step for step in document.steps if not isinstance(step.regret, UnsetType)]
-    leading = [] if isinstance(document.posterior, UnsetType) else document.posterior.leading
+    leading = [] if isinstance(document.posterior, UnsetType) else document.posterior.leading[:SHOWN]
     rows = len(leading) or min(len(document.finalists), SHOWN)
     if not rows:
         return

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from sslcurr.analysis.results.columns import failures, one_seed, same_columns, too_good
 from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, in_points, points, share, spread
 from sslcurr.analysis.results.overlap import overlap_lines
-from sslcurr.analysis.results.search.document import Finalist, Missed, SearchDocument
+from sslcurr.analysis.results.search.document import Finalist, Missed, Posterior, SearchDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import arrow, counted
 
@@ -112,13 +112,17 @@ def _run_notes(document: SearchDocument) -> list[str]:
         f"{arrow(document.ordering)} is within {tolerance} of the best with probability {posterior.probability:.2f}.",
         f"No ordering is better than it by more than {in_points(posterior.most_missed)}, and none is better than "
         f"another by more than {in_points(posterior.most_apart)} (each with probability 0.90).",
-        f"{counted(posterior.num_good, 'ordering')} are good with probability 0.5 or more."
-        if posterior.num_good != 1
-        else "1 ordering is good with probability 0.5 or more.",
+        *_any_of_them(posterior),
         "Another tenth of the cost of all orderings is expected to raise the best mean by "
         f"{in_points(posterior.further_gain)}.",
         *(_side_line(name, value) for name, value in posterior.side.items()),
     ]
+
+
+def _any_of_them(posterior: Posterior) -> list[str]:
+    if posterior.num_good < 2:
+        return []
+    return [f"{posterior.num_good} orderings are good with probability 0.50 or more: any of them will do."]
 
 
 def _side_line(name: str, probability: float) -> str:
