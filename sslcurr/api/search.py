@@ -14,7 +14,8 @@ from sslcurr.errors import SpecError
 if TYPE_CHECKING:
     from sslcurr.analysis.experiments.beam import BeamSearch
     from sslcurr.analysis.experiments.chains import Chains
-    from sslcurr.analysis.experiments.search import Search, SearchSettings
+    from sslcurr.analysis.experiments.search import Search
+    from sslcurr.analysis.experiments.search_settings import SearchSettings
     from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
     from sslcurr.spec.record import RunRecord
@@ -51,7 +52,7 @@ def search(session: Session, tasks: Sequence[str], **how: Any) -> SearchDocument
 
 def plan_search(session: Session, tasks: Sequence[str], **how: Any) -> SearchForecastDocument:
     """What `search` would spend at most."""
-    from sslcurr.analysis.experiments.search import forecast
+    from sslcurr.analysis.experiments.search_settings import forecast
 
     ask, settings = _asked(session, tasks, how)
     chains = ask.chains(session)
@@ -65,7 +66,7 @@ def _asked(session: Session, tasks: Sequence[str], how: Json) -> tuple[Ask, Sear
     Raises:
         SpecError: there is one task only, or a setting cannot be.
     """
-    from sslcurr.analysis.experiments.search import SearchSettings
+    from sslcurr.analysis.experiments.search_settings import SearchSettings
 
     own = {
         name: how.pop(name) for name in list(how) if name in SearchSettings.__dataclass_fields__ and name != "length"
@@ -82,7 +83,7 @@ def _asked(session: Session, tasks: Sequence[str], how: Json) -> tuple[Ask, Sear
 
 def _record(session: Session, chains: Chains, ask: Ask, settings: SearchSettings) -> RunRecord:
     """The record of a search; it says which stages the store held when the search began."""
-    from sslcurr.analysis.experiments.search import held_by
+    from sslcurr.analysis.experiments.search_settings import held_by
     from sslcurr.engine.runs import run_record
     from sslcurr.engine.store import run_name
 

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 
 from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, FailedStage, MeasuredChain
 from sslcurr.analysis.experiments.ranking import summary
-from sslcurr.analysis.experiments.search import (
+from sslcurr.analysis.experiments.search_results import compared, known_table, missed
+from sslcurr.analysis.experiments.search_settings import (
     BEAM,
     SearchSettings,
     check_validation,
-    compared,
-    known_table,
-    missed,
     prices_of,
     probe_passes,
 )

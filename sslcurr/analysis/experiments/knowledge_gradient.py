@@ -14,20 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.experiments.strategies import Run, State, Strategy, all_runs
-from sslcurr.analysis.measures.surrogate import (
-    Belief,
-    Floats,
-    Measured,
-    Runs,
-    Scales,
-    Space,
-    beliefs_of,
-    drawn,
-    expected_gains,
-    fenced,
-    fitted,
-    mean_and_std,
-)
+from sslcurr.analysis.measures.beliefs import Belief, beliefs_of, drawn, expected_gains, mean_and_std
+from sslcurr.analysis.measures.surrogate import Floats, Measured, Runs, Scales, Space, fenced, fitted
 from sslcurr.analysis.results.ranking.document import Ordering
 
 # Beliefs that stand for all scales: fewer where there are many orderings.

@@ -21,8 +21,8 @@ from sslcurr.analysis.experiments.forecast import forecast
 from sslcurr.analysis.experiments.grid import cells_of, check_fractions
 from sslcurr.analysis.experiments.orderings import classify, orderings_of
 from sslcurr.analysis.experiments.ranking import Results, document_of
-from sslcurr.analysis.experiments.search import SearchSettings
-from sslcurr.analysis.experiments.search import forecast as forecast_search
+from sslcurr.analysis.experiments.search_settings import SearchSettings
+from sslcurr.analysis.experiments.search_settings import forecast as forecast_search
 from sslcurr.api.orderings import command_of
 from sslcurr.api.session import Session
 from sslcurr.engine import cost, train

@@ -10,24 +10,20 @@ from scipy import integrate, stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
+from sslcurr.analysis.measures.beliefs import Belief, beliefs_of, drawn, expected_gains, mean_and_std
 from sslcurr.analysis.measures.surrogate import (
     DECAY,
     JITTER,
     LEVEL,
     LUCK,
     PARTS,
-    Belief,
     Measured,
     Runs,
     Scales,
     Space,
-    beliefs_of,
-    drawn,
-    expected_gains,
     fenced,
     fitted,
     luck_covariances,
-    mean_and_std,
     shared_stages,
 )
 
