@@ -8,6 +8,8 @@ of its seeds (`--seen`), and is judged by the test accuracies of the others: its
 simulation the truth is known. Budgets are shares of what training and measuring all orderings at the seeds that are
 seen would cost.
 
+Replays of one table share its seeds, so their intervals are over the ways to divide the seeds, not over replays.
+
 Regret: points between the ordering that is chosen and the best. Within: the share of replays in which that is at most
 the standard deviation of a single run. Place: among all orderings, 1 for the best. Gain: over the mean of all.
 """
@@ -72,6 +74,7 @@ class World:
         values: run -> what the search sees, in points.
         truth: ordering -> its accuracy in points.
         noise: standard deviation of a run.
+        group: worlds of one group are not independent.
     """
 
     tasks: tuple[str, ...]
@@ -81,6 +84,7 @@ class World:
     values: Mapping[Run, float]
     truth: Mapping[Ordering, float]
     noise: float
+    group: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Outcome:
     place: int
     gain: float
     share: float
+    group: int
     stated: float | None = None
     right: bool | None = None
 
@@ -114,6 +119,7 @@ def replay(strategy: Strategy, world: World, budget: float, tolerance: float = 1
         place=1 + int((truths > value).sum()),
         gain=float(value - truths.mean()),
         share=state.spent / exhaustive,
+        group=world.group,
         stated=stated,
         right=None if stated is None else regret <= tolerance,
     )
@@ -150,7 +156,7 @@ def simulated(repeat: int, spread: float, noise: float, weights: Sequence[float]
             own = math.sqrt(INHERITED) * inherited + math.sqrt(1 - INHERITED) * luck.normal()
             values[ordering, seed] = true + of_seed[seed] + noise * own
     prices = Prices(dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0), 0.5)
-    return World(names, 3, seeds, prices, values, dict(zip(orderings, truth.tolist(), strict=True)), noise)
+    return World(names, 3, seeds, prices, values, dict(zip(orderings, truth.tolist(), strict=True)), noise, repeat)
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,8 @@ class Table:
         truth = {name: float(np.mean([self.judged[name, seed] for seed in others])) for name in orderings}
         values = {(name, at): self.seen[name, seed] for name in orderings for at, seed in enumerate(shown)}
         prices = Prices(dict.fromkeys(self.tasks, 1.0), dict.fromkeys(self.tasks, 1.0), measure)
-        return World(self.tasks, self.length, tuple(range(num_seen)), prices, values, truth, self.noise)
+        group = list(itertools.combinations(self.seeds, num_seen)).index(tuple(sorted(shown)))
+        return World(self.tasks, self.length, tuple(range(num_seen)), prices, values, truth, self.noise, group)
 
 
 # ---- many replays
@@ -230,7 +237,8 @@ def table_of(
             row = {"strategy": name, "budget": budget, **summary(each)}
             if KNOWLEDGE_GRADIENT in outcomes and name != KNOWLEDGE_GRADIENT:
                 ours = [outcome.regret for outcome in outcomes[KNOWLEDGE_GRADIENT]]
-                row["more_regret"] = mean_and_ends([o.regret - r for o, r in zip(each, ours, strict=True)])
+                more = [outcome.regret - other for outcome, other in zip(each, ours, strict=True)]
+                row["more_regret"] = mean_and_ends(more, [outcome.group for outcome in each])
             rows.append(row)
             print(*(f"{key} {_shown(value)}" for key, value in row.items()), flush=True)
     return rows
@@ -252,9 +260,12 @@ def stopping(how: dict[str, Any], repeats: int, pool: Any) -> dict[str, Any]:
 
 def summary(each: Sequence[Outcome]) -> dict[str, Any]:
     """Means over replays, with 95 % intervals."""
+    groups = [outcome.group for outcome in each]
+    alone = len(set(groups)) == len(groups)
+    within = [outcome.within for outcome in each]
     row: dict[str, Any] = {
-        "regret": mean_and_ends([outcome.regret for outcome in each]),
-        "within": share_and_ends([outcome.within for outcome in each]),
+        "regret": mean_and_ends([outcome.regret for outcome in each], groups),
+        "within": share_and_ends(within) if alone else mean_and_ends(within, groups),
         "place": float(np.mean([outcome.place for outcome in each])),
         "gain": float(np.mean([outcome.gain for outcome in each])),
         "share": float(np.mean([outcome.share for outcome in each])),
@@ -265,10 +276,12 @@ def summary(each: Sequence[Outcome]) -> dict[str, Any]:
     return row
 
 
-def mean_and_ends(values: Sequence[float]) -> list[float]:
-    """Mean and ends of its 95 % interval by Student's t."""
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf(0.975, max(len(values) - 1, 1)) * np.std(values, ddof=1) / math.sqrt(len(values)))
+def mean_and_ends(values: Sequence[float], groups: Sequence[int]) -> list[float]:
+    """Mean and ends of its 95 % interval, by Student's t over the means of groups."""
+    numbers = np.array(groups)
+    means = [float(np.mean(np.array(values)[numbers == group])) for group in sorted(set(groups))]
+    mean, num = float(np.mean(means)), len(means)
+    half = float(stats.t.ppf(0.975, num - 1) * np.std(means, ddof=1) / math.sqrt(num)) if num > 1 else math.nan
     return [mean, mean - half, mean + half]
 
 

@@ -58,7 +58,7 @@ def test_a_table_is_judged_by_the_seeds_that_the_search_does_not_see(benchmark, 
     path.write_text(json.dumps(document))
     table = benchmark.Table.read(path, "test")
     assert table.noise == pytest.approx(np.std([0, 1, 2, 3], ddof=1))
-    shown = set()
+    shown, divided = set(), {}
     for repeat in range(24):
         world = table.world(repeat, 2, 0.5)
         first, second = (round(50 - world.values[("a",), seed]) for seed in (0, 1))
@@ -66,7 +66,13 @@ def test_a_table_is_judged_by_the_seeds_that_the_search_does_not_see(benchmark, 
         others = {0, 1, 2, 3} - {first, second}
         assert world.truth[("a",)] == pytest.approx(50 + np.mean(list(others)))
         assert world.seeds == (0, 1)
+        divided.setdefault(world.group, set()).add(frozenset((first, second)))
     assert len(shown) == 12  # every way to show two of four seeds in order
+    assert len(divided) == 6
+    assert all(len(pairs) == 1 for pairs in divided.values())
+    # Two replays of each of two divisions: the interval is over the divisions.
+    mean, _, high = benchmark.mean_and_ends([1.0, 3.0, 4.0, 4.0], [0, 0, 1, 1])
+    assert (mean, high - mean) == pytest.approx((3.0, 12.706 * np.sqrt(2) / np.sqrt(2)), abs=0.001)
     ended = benchmark.replay(benchmark.STRATEGIES["knowledge-gradient"](0), table.world(0, 2, 0.5), 1.0)
     assert (ended.regret, ended.place) == (0, 1)
 
