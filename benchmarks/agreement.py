@@ -88,7 +88,7 @@ def judged(setup: Setup, repeats: int, rng: np.random.Generator) -> dict[str, fl
         change, entries = levels[1] - levels[0], []
         for _ in range(repeats):
             measured = drawn(levels, setup, rng)
-            changes = changes_between(*measured, chains)
+            changes = changes_between(measured[0], measured[1], chains)
             for place in range(1, setup.chains + 1):
                 paired = changes.weighted({(f"task {place}",): 1.0}, ends=(-1.0, 1.0))
                 counts["change"] += holds(None if paired is None else paired.interval, change[place])
