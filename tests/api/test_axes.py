@@ -33,6 +33,7 @@ def test_a_library_gives_values():
     assert [each.lr for _, each in found[::2]] == [None, 0.1, "search"] * 2
     assert found[0][0] == {"image-size": "16", "lr": "default", "rotation.lr": "default"}
     assert [each.settings for _, each in found[:2]] == [(), ("rotation.lr=0.3",)]
+    assert axes_of({"epochs": "5,10"}, None, Request(), TASKS) == axes_of("epochs=5,10", None, Request(), TASKS)
 
 
 def test_brackets_hold_a_value_together():

@@ -162,13 +162,12 @@ def changes_between(reference: Results, results: Results, chains: Chains) -> Com
     first, second = (
         figures_of({(): _baseline(each), **each.chains}, chains.labels, chains.groups) for each in (reference, results)
     )
-    changes = {name: difference(first[name], second[name]) for name in second if name in first}
-    return Comparisons(
-        # Each is one figure of its table, not two.
-        {name: replace(each, squares=1.0, total=1.0) for name, each in changes.items() if each is not None},
-        baselines={()},
-        lineages={name: name[:1] for name in changes},
-    )
+    pairs = {name: difference(first[name], second[name]) for name in second if name in first}
+    # Each is one figure of its table, not two.
+    changes = {name: replace(each, squares=1.0, total=1.0) for name, each in pairs.items() if each is not None}
+    # Chains that a setting does not touch are the same stages: they say nothing of the luck of others.
+    untouched = {name for name, each in changes.items() if not each.values.any() and not each.influence.any()}
+    return Comparisons(changes, baselines={(), *untouched}, lineages={name: name[:1] for name in changes})
 
 
 def _baseline(results: Results) -> list[Chain]:

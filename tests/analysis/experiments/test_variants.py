@@ -119,6 +119,21 @@ def test_changes_know_that_chains_share_luck(common):
     assert changes / repeats >= 0.92
 
 
+def test_chains_that_a_setting_does_not_touch_say_nothing_of_the_luck_of_others():
+    first, second = (
+        variant(value, lift, noise=noise).ranking.results for value, lift, noise in (("5", 0, 0), ("9", 0, 1))
+    )
+    second.chains["c",] = first.chains["c",]
+    images = SimpleNamespace(labels=LABELS, groups=None)
+    table = changes_between(first, second, images)
+    del first.chains["c",], second.chains["c",]
+    alone = changes_between(first, second, images)
+    for name in alone.samples:
+        assert table.weighted({name: 1.0}, ends=(-1.0, 1.0)) == alone.weighted({name: 1.0}, ends=(-1.0, 1.0))
+    same = table.weighted({("c",): 1.0}, ends=(-1.0, 1.0))
+    assert (same.mean, same.told_apart) == (0.0, False)
+
+
 def test_each_setting_is_as_its_own_ranking():
     variants = variant("5", 0.0), variant("10", 0.1, noise=1)
     for each, own in zip(document(*variants).variants, variants, strict=True):
