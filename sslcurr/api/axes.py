@@ -73,6 +73,10 @@ def axes_of(over: Over, against: str | float | None, request: Request, tasks: Se
     if against is not None:
         if request.lr is None:
             raise SpecError("--against compares with --lr, and none is given", "add --lr search, or --lr RATE")
+        if any(name.strip() == "lr" for name, _ in given):
+            raise SpecError("--over lr is given, and --against, which compares two of it", "leave out one of the two")
+        if against not in (DEFAULT, SEARCH):
+            settings.convert_text(str(against), float, "--against")
         given.append(("lr", [against, request.lr]))
         request = replace(request, lr=None)
     axes: list[Axis] = []

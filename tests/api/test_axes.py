@@ -89,7 +89,9 @@ def test_mistakes(over, request_, message, hint):
 def test_mistakes_of_against():
     with pytest.raises(SpecError, match="--against compares with --lr, and none is given"):
         requests(against="default")
-    with pytest.raises(SpecError, match="--over gives lr twice"):
+    with pytest.raises(SpecError, match="--over lr is given, and --against"):
         requests("lr=0.1,0.2", against="default", lr="search")
+    with pytest.raises(SpecError, match="--against takes a number, got 'abc'"):
+        requests(against="abc", lr="search")
     with pytest.raises(SpecError, match="has the value search twice"):
         requests(against="search", lr="search")
