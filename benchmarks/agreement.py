@@ -4,7 +4,8 @@
 
 A world has a true accuracy for every chain under both settings. In each repeat images and seeds are drawn. An image has
 a difficulty that all chains share. A seed brings luck of its own under each setting and, as with one pretraining for
-both settings, luck in common. The true change is that of the accuracies. The true tau is the mean over the repeats.
+both settings, luck in common. It may do something to all chains under a setting. The true change is that of the
+accuracies. The true tau is the mean over the repeats.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scipy.stats import norm
 
 from sslcurr.analysis.experiments.chains import MeasuredChain
 from sslcurr.analysis.experiments.ranking import Results
-from sslcurr.analysis.experiments.variants import RankedVariant, agreements, compared_between, mean_change
+from sslcurr.analysis.experiments.variants import RankedVariant, agreements, changes_between, mean_change
 from sslcurr.analysis.results.estimate import Difference
 
 WORLDS = 4  # of each row
@@ -31,13 +32,14 @@ COLUMNS = ("change", "mean change", "tau", "width of tau", "no interval of tau")
 
 
 class Setup(NamedTuple):
-    """Chains, seeds, images, the luck (in shares of 1) of a seed under each setting, and that in common."""
+    """Chains, seeds, images, the luck (in shares of 1) of a seed under each setting, under both, and of all chains."""
 
     chains: int
     seeds: int
     images: int
     luck: tuple[float, float]
     common: float
+    shared: float = 0.0
 
 
 SETUPS = (
@@ -47,6 +49,7 @@ SETUPS = (
     Setup(8, 5, 1000, (0.02, 0.03), 0.0),
     Setup(8, 2, 1000, (0.02, 0.03), 0.02),
     Setup(20, 3, 1000, (0.02, 0.02), 0.01),
+    Setup(8, 3, 1000, (0.01, 0.01), 0.0, 0.02),
 )
 
 
@@ -57,7 +60,8 @@ def drawn(levels: NDArray[np.float64], setup: Setup, rng: np.random.Generator) -
     labels = np.arange(setup.images) % 2
     measured = []
     for level, luck in zip(levels, setup.luck, strict=True):
-        shares = np.clip(level[:, None] + common + luck * rng.normal(size=shape), 0.02, 0.98)
+        own = luck * rng.normal(size=shape) + setup.shared * rng.normal(size=setup.seeds)
+        shares = np.clip(level[:, None] + common + own, 0.02, 0.98)
         apart = norm.ppf(shares)[:, :, None] * np.sqrt(2) + difficulty + rng.normal(size=(*shape, setup.images))
         results = Results(range(setup.seeds))
         for place, correct in enumerate((apart > 0).astype(float)):
@@ -84,12 +88,11 @@ def judged(setup: Setup, repeats: int, rng: np.random.Generator) -> dict[str, fl
         change, entries = levels[1] - levels[0], []
         for _ in range(repeats):
             measured = drawn(levels, setup, rng)
-            compared = compared_between(measured, chains)
+            changes = changes_between(measured[0], measured[1], chains)
             for place in range(1, setup.chains + 1):
-                name = (f"task {place}",)
-                paired = compared.difference((0, name), (1, name))
+                paired = changes.weighted({(f"task {place}",): 1.0}, ends=(-1.0, 1.0))
                 counts["change"] += holds(None if paired is None else paired.interval, change[place])
-            mean = mean_change(compared, 1)
+            mean = mean_change(changes)
             counts["mean change"] += holds(mean.interval if isinstance(mean, Difference) else None, change[1:].mean())
             entries += agreements([variant(name, chains, each) for name, each in zip("ab", measured, strict=True)])
         truth = float(np.mean([entry.tau for entry in entries if entry.tau is not None]))
@@ -125,7 +128,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = []
-    print("| chains, seeds, images, luck, common |", " | ".join(COLUMNS), "|")
+    print("| chains, seeds, images, luck, common, shared |", " | ".join(COLUMNS), "|")
     print("|", " | ".join(["---"] * (len(COLUMNS) + 1)), "|")
     for number, setup in enumerate(SETUPS):
         found = judged(setup, arguments.repeats, np.random.default_rng([0, number]))

@@ -66,10 +66,17 @@ def axes_of(over: Over, against: str | float | None, request: Request, tasks: Se
         SpecError: a setting or a value that cannot be, one value only, or one that is given twice.
     """
     given: list[tuple[str, Sequence[object]]]
-    given = list(over.items()) if isinstance(over, Mapping) else [_parted(text) for text in _listed(over)]
+    if isinstance(over, Mapping):  # {"epochs": "5,10"} is meant as it is typed, and not as its letters
+        given = [_parted(f"{name}={each}") if isinstance(each, str) else (name, each) for name, each in over.items()]
+    else:
+        given = [_parted(text) for text in _listed(over)]
     if against is not None:
         if request.lr is None:
             raise SpecError("--against compares with --lr, and none is given", "add --lr search, or --lr RATE")
+        if any(name.strip() == "lr" for name, _ in given):
+            raise SpecError("--over lr is given, and --against, which compares two of it", "leave out one of the two")
+        if against not in (DEFAULT, SEARCH):
+            settings.convert_text(str(against), float, "--against")
         given.append(("lr", [against, request.lr]))
         request = replace(request, lr=None)
     axes: list[Axis] = []

@@ -33,6 +33,7 @@ def test_a_library_gives_values():
     assert [each.lr for _, each in found[::2]] == [None, 0.1, "search"] * 2
     assert found[0][0] == {"image-size": "16", "lr": "default", "rotation.lr": "default"}
     assert [each.settings for _, each in found[:2]] == [(), ("rotation.lr=0.3",)]
+    assert axes_of({"epochs": "5,10"}, None, Request(), TASKS) == axes_of("epochs=5,10", None, Request(), TASKS)
 
 
 def test_brackets_hold_a_value_together():
@@ -88,7 +89,9 @@ def test_mistakes(over, request_, message, hint):
 def test_mistakes_of_against():
     with pytest.raises(SpecError, match="--against compares with --lr, and none is given"):
         requests(against="default")
-    with pytest.raises(SpecError, match="--over gives lr twice"):
+    with pytest.raises(SpecError, match="--over lr is given, and --against"):
         requests("lr=0.1,0.2", against="default", lr="search")
+    with pytest.raises(SpecError, match="--against takes a number, got 'abc'"):
+        requests(against="abc", lr="search")
     with pytest.raises(SpecError, match="has the value search twice"):
         requests(against="search", lr="search")

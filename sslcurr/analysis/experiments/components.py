@@ -199,8 +199,10 @@ def _real_share(
     by Satterthwaite's rule (1946, https://doi.org/10.2307/3002019).
     """
     chains = measured.chains / degrees.chains
-    residual, of_images = measured.residual / degrees.residual, images.chains / degrees.chains
-    beyond = of_images - images.residual / degrees.residual
+    # What images alone make of the residual is its least: a luck below none would leave no noise, and prove anything.
+    least = images.residual / degrees.residual
+    residual = max(measured.residual / degrees.residual, least)
+    beyond = images.chains / degrees.chains - least
     noise = residual + beyond
     if chains <= TINY:
         return None, None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from msgspec import UNSET, UnsetType, structs
 from msgspec.structs import asdict
 
-from sslcurr.analysis.experiments.chains import Chains, MeasuredChain, figures_of
+from sslcurr.analysis.experiments.chains import Chain, Chains, MeasuredChain, figures_of
 from sslcurr.analysis.experiments.forecast import forecast, tree_lines
 from sslcurr.analysis.experiments.ranking import Ranking, Results, best_of, compared_of
 from sslcurr.analysis.measures.agreement import agreement
 from sslcurr.analysis.measures.comparisons import Comparisons
-from sslcurr.analysis.measures.intervals import Floats, Images, jackknife_groups, without_groups
+from sslcurr.analysis.measures.intervals import Floats, Images, difference, jackknife_groups, without_groups
 from sslcurr.analysis.results.estimate import Difference, Summary
 from sslcurr.analysis.results.forecast.document import ForecastDocument, PretrainingStages
 from sslcurr.analysis.results.ranking.document import SINGLE, Best, Ordering, RankDocument
@@ -109,11 +109,11 @@ def document_of(
         commands: the command lines that train their curricula.
     """
     chains, ranking = variants[0].chains, variants[0].ranking
-    compared = compared_between([each.ranking.results for each in variants], chains)
     entries, failed = [], []
     for place, (each, command) in enumerate(zip(variants, commands, strict=True)):
         ranked = each.ranking.document(command)
-        rows = _rows(each.ranking, ranked, compared, place)
+        changes = changes_between(ranking.results, each.ranking.results, chains) if place else None
+        rows = _rows(each.ranking, ranked, changes)
         orderings = [] if isinstance(ranked.orderings, UnsetType) else ranked.orderings
         planner = each.chains.planner
         entries.append(
@@ -128,7 +128,7 @@ def document_of(
                 best=best,
                 hypothesis=ranked.hypothesis,
                 attention=ranked.attention,
-                mean_change=mean_change(compared, place),
+                mean_change=UNSET if changes is None else mean_change(changes),
                 rates=found_rates(each.ranking),
                 command=ranked.command,
             )
@@ -149,29 +149,32 @@ def document_of(
     )
 
 
-def compared_between(results: Sequence[Results], chains: Chains) -> Comparisons[tuple[int, Ordering]]:
-    """The accuracies of all chains under all settings, by the place of the setting and the ordering, () the baseline.
+def changes_between(reference: Results, results: Results, chains: Chains) -> Comparisons[Ordering]:
+    """What a setting changes: for every chain its accuracies minus those under the reference; () is the baseline.
+
+    The changes are a table of their own. So what a seed does to all chains under one of the two settings is known as
+    luck that the changes share, and luck that both settings share is none.
 
     Args:
-        results: of each setting, on the same images.
+        reference, results: under the reference and under the setting, on the same images.
         chains: says which images these are.
     """
-    runs = {
-        (place, ordering): each
-        for place, result in enumerate(results)
-        for ordering, each in [*(((), each) for each in result.baselines.values()), *result.chains.items()]
-    }
-    figures = figures_of(runs, chains.labels, chains.groups)
-    return Comparisons(
-        figures,
-        baselines={name for name in figures if not name[1]},
-        lineages={name: (name[0], name[1][:1]) for name in figures},
+    first, second = (
+        figures_of({(): _baseline(each), **each.chains}, chains.labels, chains.groups) for each in (reference, results)
     )
+    pairs = {name: difference(first[name], second[name]) for name in second if name in first}
+    # Each is one figure of its table, not two.
+    changes = {name: replace(each, squares=1.0, total=1.0) for name, each in pairs.items() if each is not None}
+    # Chains that a setting does not touch are the same stages: they say nothing of the luck of others.
+    untouched = {name for name, each in changes.items() if not each.values.any() and not each.influence.any()}
+    return Comparisons(changes, baselines={(), *untouched}, lineages={name: name[:1] for name in changes})
 
 
-def _rows(
-    ranking: Ranking, ranked: RankDocument, between: Comparisons[tuple[int, Ordering]], place: int
-) -> list[ChainRow]:
+def _baseline(results: Results) -> list[Chain]:
+    return next(iter(results.baselines.values()), [])
+
+
+def _rows(ranking: Ranking, ranked: RankDocument, changes: Comparisons[Ordering] | None) -> list[ChainRow]:
     """The chains under one setting: accuracies and gains as its own ranking has them, and what the setting changes."""
     chains = ranking.chains
     within = compared_of(ranking.results, chains.labels, chains.groups)
@@ -187,32 +190,30 @@ def _rows(
             best=False,
             **{field: getattr(row, field) for field in Summary.__struct_fields__},
             gain=Difference.of(within.difference((ranking.start,), name)) if name else UNSET,
-            change=_change(between, {(place, name): 1.0, (0, name): -1.0}) if place else UNSET,
-            gain_change=_change(between, {(place, name): 1.0, (place, ()): -1.0, (0, name): -1.0, (0, ()): 1.0})
-            if place and name
-            else UNSET,
+            change=_change(changes, {name: 1.0}),
+            gain_change=_change(changes, {name: 1.0, (): -1.0}) if name else UNSET,
         )
         for name, kind, uncertain, row in rows
     ]
 
 
 def _change(
-    compared: Comparisons[tuple[int, Ordering]], weights: Mapping[tuple[int, Ordering], float]
+    changes: Comparisons[Ordering] | None, weights: Mapping[Ordering, float], *, borrow: bool = True
 ) -> Difference | UnsetType:
-    """A weighted sum of chains; unset where one of them was not measured."""
-    if not weights.keys() <= compared.samples.keys():
+    """A weighted sum of changes; unset under the reference, and where one of them was not measured."""
+    if changes is None or not weights.keys() <= changes.samples.keys():
         return UNSET
-    most = sum(abs(weight) for weight in weights.values()) / 2
-    return Difference.of(compared.weighted(weights, ends=(-most, most)))
+    most = sum(abs(weight) for weight in weights.values())
+    return Difference.of(changes.weighted(weights, ends=(-most, most), borrow=borrow))
 
 
-def mean_change(compared: Comparisons[tuple[int, Ordering]], place: int) -> Difference | UnsetType:
-    """The mean over the chains of what a setting changes; the baseline is left out."""
-    common = [name for at, name in compared.samples if at == place and name and (0, name) in compared.samples]
-    if not place or not common:
-        return UNSET
-    share = 1 / len(common)
-    return _change(compared, {(place, name): share for name in common} | {(0, name): -share for name in common})
+def mean_change(changes: Comparisons[Ordering]) -> Difference | UnsetType:
+    """The mean over the chains of what a setting changes; the baseline is left out.
+
+    Chains that share a first stage share its luck, so the luck of the mean is known from its own seeds only.
+    """
+    names = [name for name in changes.samples if name]
+    return _change(changes, dict.fromkeys(names, 1 / len(names)), borrow=False) if names else UNSET
 
 
 def _marked(rows: Sequence[ChainRow], best: Best | None) -> list[ChainRow]:

@@ -69,12 +69,19 @@ class Comparisons(Generic[Name]):
             return None
         return self.weighted({a: -1.0, b: 1.0}, ends=(-1.0, 1.0))
 
-    def weighted(self, weights: Mapping[Name, float], *, ends: Interval) -> Paired | None:
-        """A weighted sum of chains; None where they have no seed in common."""
+    def weighted(self, weights: Mapping[Name, float], *, ends: Interval, borrow: bool = True) -> Paired | None:
+        """A weighted sum of chains; None where they have no seed in common.
+
+        Args:
+            weights: of the chains.
+            ends: what the sum can be.
+            borrow: whether its luck may be that of the table. That takes the chains' luck as independent: False for
+                sums of many chains with weights of one sign, whose luck does not cancel where they share it.
+        """
         figure = combined([self.samples[name] for name in weights], list(weights.values()))
         if figure is None:
             return None
-        luck = self._luck_for(list(weights))
+        luck = self._luck_for(list(weights)) if borrow else None
         interval = interval_of(figure, luck, within=ends)
         assert interval is not None  # it has a seed
         known = len(figure.values) > 1 or luck is not None

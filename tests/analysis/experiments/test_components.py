@@ -167,6 +167,16 @@ def test_known_components_are_recovered(name):
     check(WORLDS[name], 200)
 
 
+@pytest.mark.parametrize("num_chains", [2, 3])
+def test_few_equal_chains_are_not_called_different(num_chains):
+    """The residual of few chains may fall short of what images alone make of it: that is no certainty."""
+    world = World(num_chains=num_chains, num_seeds=2, per=1, chain=0.0, seed=0.0, stage=0.0, run=0.0, image=0.0)
+    rng = np.random.default_rng(4)
+    tables = [world.draw(rng) for _ in range(300)]
+    assert np.mean([table.p_value <= 0.05 for table in tables]) <= 0.05
+    assert np.mean([table.interval[0] > 0 for table in tables]) <= 0.05
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", WORLDS)
 def test_components_of_every_kind_of_table(name):

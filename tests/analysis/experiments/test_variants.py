@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,15 @@ from scipy.stats import kendalltau
 
 from sslcurr.analysis.experiments import ranking
 from sslcurr.analysis.experiments.chains import FailedChain, MeasuredChain
-from sslcurr.analysis.experiments.ranking import Ranking
-from sslcurr.analysis.experiments.variants import RankedVariant, check_images, document_of, share_store
+from sslcurr.analysis.experiments.ranking import Ranking, Results
+from sslcurr.analysis.experiments.variants import (
+    RankedVariant,
+    changes_between,
+    check_images,
+    document_of,
+    mean_change,
+    share_store,
+)
 from sslcurr.analysis.measures.agreement import NO_WIDTH
 from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.variants.document import Axis
@@ -81,6 +89,49 @@ def test_changes_are_differences_of_the_same_chain_at_the_same_seeds():
     assert mean.mean == pytest.approx(np.mean([second[name].change.mean for name in ORDERINGS]))
     assert mean.told_apart
     assert found.variants[0].mean_change is UNSET
+
+
+@pytest.mark.parametrize("common", ["stage", "setting"])
+def test_changes_know_that_chains_share_luck(common):
+    """All is luck of a seed: of a first stage under a setting, or of a setting. Nothing is changed."""
+    names = [*ORDERINGS[:3], *itertools.permutations("abc", 2)]
+    labels, rng = np.arange(400) % 2, np.random.default_rng(5)
+    means, changes, repeats = 0, 0, 80
+    for _ in range(repeats):
+        settings = []
+        for _ in range(2):
+            luck = rng.normal(size=(4, 3)) if common == "stage" else np.tile(rng.normal(size=3), (4, 1))
+            results = Results(range(3))
+            for name in [(), *names]:
+                shares = 0.6 + 0.04 * luck["abc".index(name[0]) if name else 3]
+                correct = (rng.uniform(size=(3, 400)) < shares[:, None]).astype(float)
+                runs = [
+                    MeasuredChain(name, seed, row.mean(), 0.5, row, "key", Path()) for seed, row in enumerate(correct)
+                ]
+                (results.chains if name else results.baselines)[name or "scratch"] = runs
+            settings.append(results)
+        table = changes_between(*settings, SimpleNamespace(labels=labels, groups=None))
+        low, high = mean_change(table).interval
+        means += low <= 0 <= high
+        paired = [table.weighted({name: 1.0}, ends=(-1.0, 1.0)).interval for name in names]
+        changes += sum(low <= 0 <= high for low, high in paired) / len(names)
+    assert means / repeats >= 0.95 - 2 * (0.95 * 0.05 / repeats) ** 0.5
+    assert changes / repeats >= 0.92
+
+
+def test_chains_that_a_setting_does_not_touch_say_nothing_of_the_luck_of_others():
+    first, second = (
+        variant(value, lift, noise=noise).ranking.results for value, lift, noise in (("5", 0, 0), ("9", 0, 1))
+    )
+    second.chains["c",] = first.chains["c",]
+    images = SimpleNamespace(labels=LABELS, groups=None)
+    table = changes_between(first, second, images)
+    del first.chains["c",], second.chains["c",]
+    alone = changes_between(first, second, images)
+    for name in alone.samples:
+        assert table.weighted({name: 1.0}, ends=(-1.0, 1.0)) == alone.weighted({name: 1.0}, ends=(-1.0, 1.0))
+    same = table.weighted({("c",): 1.0}, ends=(-1.0, 1.0))
+    assert (same.mean, same.told_apart) == (0.0, False)
 
 
 def test_each_setting_is_as_its_own_ranking():

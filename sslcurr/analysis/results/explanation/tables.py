@@ -113,7 +113,7 @@ def _about_components(document: ExplanationDocument) -> list[str]:
         "stage at a seed, which all chains over it share; the luck of one run; the choice of images, in a chain's "
         "mean. 0.0 stands for a variance that was estimated as 0 or below.",
         f"Shares are of the variance between the chains' means over {counted(len(document.seeds), 'seed')}. A share "
-        "below 0 is none: the means differ less than luck and images explain.",
+        "below 0 is an estimate of one near 0, and those beside it are too large by as much.",
         *(f"{length_name(block.length)}: {block.reason}" for block in document.blocks if block.reason),
     ]
 
@@ -287,8 +287,9 @@ def insertion_lines(insertion: Insertion) -> list[str]:
     line = f"for each 0.1 that the middle task is less alike to both neighbours (CKA): {tenth} points"
     if insertion.p_value is None:
         return [*lines, line]
-    smallest = "" if insertion.smallest_p_value is None else f"; it could be {insertion.smallest_p_value:.3f} at least"
-    return [*lines, f"{line}, p = {insertion.p_value:.3f} that it falls by chance (renamed tasks, one-sided{smallest})"]
+    smallest = _thousandths(insertion.smallest_p_value)
+    test = f"share of the ways to rename the tasks with as steep a fall: p = {insertion.p_value:.3f}"
+    return [*lines, line, f"{test}; the smallest that it could be is {smallest}"]
 
 
 def closing_lines(document: ExplanationDocument) -> list[str]:
