@@ -27,12 +27,12 @@ from sslcurr.errors import SpecError
 
 @dataclass
 class _Told:
-    """A run with what the search knew after it."""
+    """A run with what was spent after it, and what would be chosen after its batch."""
 
     run: Run
     value: float | None
     spent: float
-    best: Ordering
+    best: Ordering = ()
 
 
 @dataclass
@@ -106,8 +106,12 @@ class Search:
             self.need_changed()
             # A batch is trained at once where several processes are asked for. Which runs it has was decided before.
             self.chains.fill(runs)
+            begun = len(self.told)
             for run in runs:
                 self._tell(run)
+            best = self.strategy.choice(self.state)
+            for told in self.told[begun:]:
+                told.best = best
         if not self.told:
             raise SpecError(
                 f"no chain fits into {self.settings.budget:.0%} of the exhaustive cost",
@@ -139,7 +143,7 @@ class Search:
             assert chain.validation is not None
             value = 100 * chain.validation
         self.state.tell(run, value)
-        self.told.append(_Told(run, value, self.state.spent, self.strategy.choice(self.state)))
+        self.told.append(_Told(run, value, self.state.spent))
         self.need_changed()
         shown = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{value:.1f} % (validation)"
         share = self.state.spent / self.exhaustive

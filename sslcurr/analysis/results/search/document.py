@@ -54,7 +54,7 @@ class Step(Part, frozen=True, kw_only=True):
         seed: of the run.
         validation: balanced accuracy on the validation images, a share of 1; None where it failed.
         share: image passes of the search up to its end, as a share of those of all orderings.
-        best: the ordering that would be chosen after it.
+        best: the ordering that would be chosen after it and those of its batch.
         regret: how far that is from the best of all by the reported images, a share of 1; unset where the store does
             not hold all orderings.
     """
