@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +169,13 @@ class Wanted:
             return []
         return chosen_orderings(words, ask.tasks, ask.length, dict.fromkeys(ask.tasks, 0.0)) or []
 
+    def chosen(self, ask: Ask, accuracies: Mapping[str, float]) -> list[Ordering]:
+        """The orderings of the tasks whose accuracies are known; those with another task are left out."""
+        from sslcurr.analysis.experiments.orderings import chosen_orderings
+
+        chosen = chosen_orderings(self.words, list(accuracies), ask.length, accuracies) or []
+        return [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
+
     def reference(self, session: Session, chains: Chains) -> Parent | None:
         """The weights to compare with.
 
@@ -198,7 +205,6 @@ def rank(
 ) -> RankDocument:
     """Train each task alone, rank the tasks, and measure orderings of them; see `RankOptions`."""
     from sslcurr.analysis.experiments.chains import note
-    from sslcurr.analysis.experiments.orderings import chosen_orderings
     from sslcurr.analysis.experiments.progress import ChainsProgress
     from sslcurr.analysis.experiments.ranking import Ranking, table_so_far
     from sslcurr.engine.store import run_name
@@ -232,8 +238,7 @@ def rank(
             for task in ask.tasks:
                 if task not in accuracies and (wanted.words or ask.length):
                     session.reporter.note(f"orderings with {task} are left out: alone it failed at every seed")
-            chosen = chosen_orderings(wanted.words, list(accuracies), ask.length, accuracies) or []
-            chosen = [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
+            chosen = wanted.chosen(ask, accuracies)
             progress.expect(chosen, ask.seeds)
             chains.expect(chosen, ask.seeds)
             note(chains, record)
@@ -284,7 +289,7 @@ def queue_rank(
         chosen = chosen_orderings(wanted.words, ask.tasks, ask.length, accuracies) or []
     every = [(), *((task,) for task in ask.tasks), *chosen]
     chains.expect(every, ask.seeds, reference)
-    return _queued(session, chains, record, lambda: _fill(chains, ask, every, reference))
+    return queued_run(session, chains, record, lambda: _fill(chains, ask, every, reference))
 
 
 def plan_rank(
@@ -409,7 +414,7 @@ def queue_grid(
     chains_overlap(session, table.chains)
     table.chains.check_network(table.tasks)
     table.chains.need(table.specs())
-    return _queued(session, table.chains, _grid_record(session, table), table.fill)
+    return queued_run(session, table.chains, _grid_record(session, table), table.fill)
 
 
 def plan_grid(
@@ -469,7 +474,7 @@ def chains_overlap(session: Session, chains: Chains, reference: Parent | None = 
     return checked_overlap(session, weights, planner.data.spec(1.0), chains.selection, chains.store, chains.split)
 
 
-def _queued(session: Session, chains: Chains, record: RunRecord, fill: Callable[[], None]) -> QueueDocument:
+def queued_run(session: Session, chains: Chains, record: RunRecord, fill: Callable[[], None]) -> QueueDocument:
     """Write the plan of a run whose jobs `fill` tells."""
     from sslcurr.analysis.experiments.chains import note
     from sslcurr.api.queues import queued

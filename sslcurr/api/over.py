@@ -10,8 +10,7 @@ from msgspec import UnsetType, structs
 
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.axes import Axis, Over, axes_of, combinations
-from sslcurr.api.orderings import Ask, Wanted, command_of
-from sslcurr.api.overlap import checked_overlap
+from sslcurr.api.orderings import Ask, Wanted, chains_overlap, command_of, keep_result, queued_run
 from sslcurr.api.session import Session
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.progress import Relay
@@ -62,13 +61,6 @@ class Asked:
     def certain(self) -> list[Ordering]:
         """The chains that are wanted however the tasks will rank."""
         return [(), *((task,) for task in self.ask.tasks), *self.wanted.certain(self.ask)]
-
-    def chosen(self, accuracies: dict[str, float]) -> list[Ordering]:
-        """The orderings of tasks whose accuracies are known."""
-        from sslcurr.analysis.experiments.orderings import chosen_orderings
-
-        chosen = chosen_orderings(self.wanted.words, list(accuracies), self.ask.length, accuracies) or []
-        return [ordering for ordering in chosen if set(ordering) <= set(accuracies)]
 
     def record(self, session: Session) -> RunRecord:
         """The record of the call."""
@@ -154,7 +146,7 @@ def _prepared(
         variants.append(RankedVariant(words, Ranking(chains, ask.tasks, ask.seeds)))
     share_store([each.chains for each in variants])
     _check_different(variants, ask)
-    return Asked(ask, wanted, axes, sessions, variants, _overlap(session, variants[0].chains))
+    return Asked(ask, wanted, axes, sessions, variants, chains_overlap(session, variants[0].chains))
 
 
 def _check_different(variants: Sequence[RankedVariant], ask: Ask) -> None:
@@ -173,12 +165,6 @@ def _check_different(variants: Sequence[RankedVariant], ask: Ask) -> None:
                 "leave one of them out; sslcurr chain --dry-run shows what the recipes give",
             )
         seen[name] = each.title
-
-
-def _overlap(session: Session, chains: Chains) -> Overlap | UnsetType:
-    planner = chains.planner
-    weights, data = [planner.parent.named_weights], planner.data.spec(1.0)
-    return checked_overlap(session, weights, data, chains.selection, chains.store, chains.split)
 
 
 def rank_over(
@@ -241,7 +227,7 @@ def _measure(session: Session, asked: Asked, record: RunRecord, progress: Any) -
                 session.reporter.note(
                     f"{each.title}: orderings with {task} are left out: alone it failed at every seed"
                 )
-        orderings = asked.chosen(accuracies)
+        orderings = asked.wanted.chosen(asked.ask, accuracies)
         each.chains.expect(orderings, ask.seeds)
         note(asked.chains, record)
         each.chains.fill([(ordering, seed) for seed in ask.seeds for ordering in orderings])
@@ -270,7 +256,6 @@ def _show_so_far(session: Session, asked: Asked) -> None:
 
 def _document(session: Session, asked: Asked, record: RunRecord) -> VariantsDocument:
     """What was measured, which the store keeps, and its charts."""
-    from sslcurr.analysis.experiments.chains import note
     from sslcurr.analysis.experiments.variants import document_of
     from sslcurr.analysis.results.variants import document as results
 
@@ -282,10 +267,7 @@ def _document(session: Session, asked: Asked, record: RunRecord) -> VariantsDocu
     document = document_of(axes, asked.variants, commands)
     document = session.finished(structs.replace(document, overlap=asked.overlap))
     means = [row.mean for each in document.variants for row in each.chains if row.ordering and row.mean is not None]
-    best = max(means, default=None)
-    note(asked.chains, structs.replace(record, finished=not document.failed, balanced_accuracy=best))
-    asked.store.keep_result(record, document.kind, document.to_json())
-    session.draw(document)
+    keep_result(session, asked.chains, record, document, max(means, default=None))
     return document
 
 
@@ -305,7 +287,7 @@ def plan_rank_over(
     known, chosen = _known(asked), []
     for accuracies in known:
         order = accuracies or dict.fromkeys(asked.ask.tasks, 0.0)
-        chosen.append([*((task,) for task in asked.ask.tasks), *asked.chosen(order)])
+        chosen.append([*((task,) for task in asked.ask.tasks), *asked.wanted.chosen(asked.ask, order)])
     guessed = None in known and asked.wanted.follows_from_ranking
     return session.finished(forecast_variants(asked.variants, chosen, session.runtime, guessed=guessed))
 
@@ -327,23 +309,20 @@ def queue_rank_over(
     **measure: Any,
 ) -> QueueDocument:
     """Write down what `rank_over` would train, for workers."""
-    from sslcurr.analysis.experiments.chains import note
-    from sslcurr.api.queues import queued
-    from sslcurr.engine.plans import Plan
-    from sslcurr.engine.store import run_name
-
     asked = _prepared(session, tasks, over, against, orderings, measure)
     known, wanted = _known(asked), []
     for each, accuracies in zip(asked.variants, known, strict=True):
-        names = asked.certain() if accuracies is None else [*asked.certain(), *asked.chosen(accuracies)]
+        names = (
+            asked.certain() if accuracies is None else [*asked.certain(), *asked.wanted.chosen(asked.ask, accuracies)]
+        )
         wanted.append(list(dict.fromkeys(names)))
         each.chains.expect(wanted[-1], asked.ask.seeds)
     if None in known and asked.wanted.follows_from_ranking:
         session.reporter.note("orderings that follow from the ranking: plan again when the single tasks are done")
-    record = asked.record(session)
-    note(asked.chains, record)
-    plan = Plan(run_name(record.asked), session.invocation, asked.store)
-    for each in asked.variants:
-        each.chains.filling = plan
-    _fill(asked, wanted)
-    return queued(session, asked.store, plan)
+
+    def fill() -> None:
+        for each in asked.variants:
+            each.chains.filling = asked.chains.filling
+        _fill(asked, wanted)
+
+    return queued_run(session, asked.chains, asked.record(session), fill)

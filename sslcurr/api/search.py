@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType, structs
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.experiments.chains import Chains
     from sslcurr.analysis.experiments.search import Search
     from sslcurr.analysis.experiments.search_settings import SearchSettings
+    from sslcurr.analysis.experiments.strategies import Run
     from sslcurr.analysis.results.search.document import SearchDocument
     from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
     from sslcurr.spec.record import RunRecord
@@ -30,9 +31,9 @@ def search(session: Session, tasks: Sequence[str], **how: Any) -> SearchDocument
     ask, settings = _asked(session, tasks, how)
     chains = ask.chains(session)
     overlap = chains_overlap(session, chains)
-    record = _record(session, chains, ask, settings)
+    record, by_run = _record(session, chains, ask, settings)
     begun = run_name(record.asked) in chains.store.all_runs()
-    looking: Search | BeamSearch = _search(session, chains, ask, settings, record)
+    looking: Search | BeamSearch = _search(session, chains, ask, settings, record, by_run)
     chains.check_network(ask.tasks)
     note(chains, record)
     try:
@@ -81,9 +82,11 @@ def _asked(session: Session, tasks: Sequence[str], how: Json) -> tuple[Ask, Sear
     return ask, SearchSettings(length=length, **own)
 
 
-def _record(session: Session, chains: Chains, ask: Ask, settings: SearchSettings) -> RunRecord:
-    """The record of a search; it says which stages the store held when the search began."""
-    from sslcurr.analysis.experiments.search_settings import held_by
+def _record(
+    session: Session, chains: Chains, ask: Ask, settings: SearchSettings
+) -> tuple[RunRecord, Mapping[Run, list[str]]]:
+    """The record of a search, which says which stages the store held when it began; and the keys of runs, if any."""
+    from sslcurr.analysis.experiments.search_settings import held_by, keys_by_run
     from sslcurr.engine.runs import run_record
     from sslcurr.engine.store import run_name
 
@@ -105,22 +108,30 @@ def _record(session: Session, chains: Chains, ask: Ask, settings: SearchSettings
         chains.planner, chains.store, identity=identity, title=title, stages=[], invocation=session.invocation
     )
     if settings.by_probes or settings.as_if_empty:
-        return record
+        return record, {}
     earlier = chains.store.all_runs().get(run_name(identity))
     # A search that goes on counts costs as when it began: else it would decide otherwise.
     held: list[str] | UnsetType = UNSET if earlier is None else earlier.held
-    if isinstance(held, UnsetType):
-        held = held_by(chains, ask.tasks, settings.length, ask.seeds)
-    return structs.replace(record, held=held)
+    begins = isinstance(held, UnsetType)
+    by_run = (
+        keys_by_run(chains, ask.tasks, settings.length, ask.seeds) if held or (begins and chains.store.all()) else {}
+    )
+    return structs.replace(record, held=held_by(chains.store, by_run) if begins else held), by_run
 
 
 def _search(
-    session: Session, chains: Chains, ask: Ask, settings: SearchSettings, record: RunRecord
+    session: Session,
+    chains: Chains,
+    ask: Ask,
+    settings: SearchSettings,
+    record: RunRecord,
+    by_run: Mapping[Run, list[str]],
 ) -> Search | BeamSearch:
     from sslcurr.analysis.evaluation.similarity import dissimilarity
     from sslcurr.analysis.experiments.beam import BeamSearch
     from sslcurr.analysis.experiments.chains import note
     from sslcurr.analysis.experiments.search import Search
+    from sslcurr.analysis.experiments.search_settings import costing_nothing
 
     def need_changed() -> None:
         note(chains, record)
@@ -140,5 +151,5 @@ def _search(
             candidate_done=said,
             need_changed=need_changed,
         )
-    held = () if isinstance(record.held, UnsetType) else record.held
-    return Search(chains, ask.tasks, tuple(ask.seeds), settings, held, said, need_changed)
+    held, free = costing_nothing(by_run, record.held or (), chains.measure)
+    return Search(chains, ask.tasks, tuple(ask.seeds), settings, held, free, said, need_changed)

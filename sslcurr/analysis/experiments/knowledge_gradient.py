@@ -32,6 +32,32 @@ FORETOLD = 40  # comparisons by which the gain of a further budget is foretold
 
 
 @dataclass(frozen=True)
+class Believed:
+    """What is believed after some runs.
+
+    Attributes:
+        orderings: C that are looked at.
+        place: ordering -> where it stands among them.
+        usable: [C] whether neither it nor what it builds on has failed.
+        beliefs: of all of them, for draws of the scales.
+        mean, std: [C] of the posterior, in points.
+        scales: draws of the standard deviations of parts and luck.
+    """
+
+    orderings: list[Ordering]
+    place: Mapping[Ordering, int]
+    usable: NDArray[np.bool_]
+    beliefs: list[Belief]
+    mean: Floats
+    std: Floats
+    scales: Scales
+
+    def runs(self, runs: Sequence[Run]) -> Runs:
+        """Runs as arrays."""
+        return Runs.of([(self.place[ordering], seed) for ordering, seed in runs])
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the measurements so far say.
 
@@ -45,6 +71,7 @@ class Verdict:
             it is far behind.
         most_missed: with 90 %, the best is not better than it by more than this, in points.
         most_apart: the same of any ordering and any other.
+        probability: that the ordering that is chosen is within the tolerance of the best.
         scales: draws of the standard deviations of parts and luck.
     """
 
@@ -57,12 +84,8 @@ class Verdict:
     behind: Floats
     most_missed: float
     most_apart: float
+    probability: float
     scales: Scales
-
-    @property
-    def probability(self) -> float:
-        """That the ordering that is chosen is within the tolerance of the best."""
-        return float(self.within[self.orderings.index(self.chosen)]) if self.chosen else 0.0
 
 
 class KnowledgeGradient(Strategy):
@@ -83,64 +106,71 @@ class KnowledgeGradient(Strategy):
         self.tolerance = tolerance
         self.confidence = confidence
         self.side = dict(side or {})
-        self._kept: tuple[object, tuple[Space, list[Belief], Scales]] | None = None
+        self._kept: tuple[object, Believed] | None = None
 
     # ---- what is believed
 
-    def believed(self, state: State) -> tuple[Space, list[Belief], Scales]:
-        """The orderings that are looked at, and beliefs of them."""
-        known = (len(state.values), len(state.failed), len(state.paid), len(self.side))
+    def believed(self, state: State) -> Believed:
+        """What is believed of the orderings that are looked at."""
+        known = (tuple(state.values.items()), tuple(state.failed), len(state.paid), tuple(self.side))
         if self._kept is not None and self._kept[0] == known:
             return self._kept[1]
-        candidates = state.candidates()
+        orderings = state.candidates()
+        place = {ordering: row for row, ordering in enumerate(orderings)}
         number = {task: place for place, task in enumerate(state.tasks)}
-        side = {name: np.array([figure(ordering) for ordering in candidates]) for name, figure in self.side.items()}
-        space = Space.of([[number[task] for task in each] for each in candidates], len(number), side)
-        values = fenced(np.array(list(state.values.values())))
-        measured = Measured(space, _runs(candidates, list(state.values)), values)
+        side = {name: np.array([figure(ordering) for ordering in orderings]) for name, figure in self.side.items()}
+        space = Space.of([[number[task] for task in each] for each in orderings], len(number), side)
+        runs = Runs.of([(place[ordering], seed) for ordering, seed in state.values])
+        measured = Measured(space, runs, fenced(np.array(list(state.values.values()))))
         scales = fitted(measured)
         beliefs = beliefs_of(measured, scales, BELIEFS if len(space) <= MANY else FEW_BELIEFS)
-        self._kept = (known, (space, beliefs, scales))
+        usable = np.array([state.usable(ordering) for ordering in orderings])
+        self._kept = (known, Believed(orderings, place, usable, beliefs, *mean_and_std(beliefs), scales))
         return self._kept[1]
+
+    def means(self, state: State) -> dict[Ordering, float]:
+        """Ordering -> posterior mean in points, of those that are looked at; none before anything was measured."""
+        if not state.values:
+            return {}
+        known = self.believed(state)
+        return dict(zip(known.orderings, known.mean.tolist(), strict=True))
 
     def choice(self, state: State) -> Ordering:
         """The measured ordering with the highest posterior mean."""
         measured = [ordering for ordering in state.rows if state.usable(ordering)]
         if not measured:
             return ()
-        _, beliefs, _ = self.believed(state)
-        mean, _ = mean_and_std(beliefs)
-        place = {ordering: row for row, ordering in enumerate(state.candidates())}
-        return max(measured, key=lambda ordering: mean[place[ordering]])
+        known = self.believed(state)
+        return max(measured, key=lambda ordering: known.mean[known.place[ordering]])
 
     def verdict(self, state: State) -> Verdict:
         """What the measurements so far say of the orderings that are looked at."""
-        space, beliefs, scales = self.believed(state)
-        candidates, chosen = state.candidates(), self.choice(state)
-        mean, std = mean_and_std(beliefs)
-        rows = self._rows(state, beliefs)
+        known, chosen = self.believed(state), self.choice(state)
+        rows = self._rows(known, chosen)
         # Of very many orderings some stand for those that cannot be best.
-        others = np.setdiff1d(np.flatnonzero(_usable(state, candidates)), rows)
+        others = np.setdiff1d(np.flatnonzero(known.usable), rows)
         rows = np.union1d(rows, others[:: 1 + len(others) // MOST_LEADING])
-        draws = drawn(beliefs, rows, DRAWS)
+        draws = drawn(known.beliefs, rows, DRAWS)
         highest = draws.max(axis=1)
-        ours = draws[:, rows == candidates.index(chosen)] if chosen else highest[:, None]
-        behind = np.full((3, len(space)), np.nan)
+        ours = draws[:, rows == known.place[chosen]] if chosen else highest[:, None]
+        num = len(known.orderings)
+        behind = np.full((3, num), np.nan)
         behind[:, rows] = np.quantile(draws - ours, [0.5, 0.025, 0.975], axis=0)
-        best, within = np.zeros(len(space)), np.zeros(len(space))
+        best, within = np.zeros(num), np.zeros(num)
         best[rows] = (draws >= highest[:, None]).mean(axis=0)
         within[rows] = (draws >= highest[:, None] - self.tolerance).mean(axis=0)
         return Verdict(
-            orderings=candidates,
+            orderings=known.orderings,
             chosen=chosen,
-            mean=mean,
-            std=std,
+            mean=known.mean,
+            std=known.std,
             best=best,
             within=within,
             behind=behind,
             most_missed=float(np.quantile(highest - ours[:, 0], LEVEL)),
             most_apart=float(np.quantile(highest - draws.min(axis=1), LEVEL)),
-            scales=scales,
+            probability=self.probability(state),
+            scales=known.scales,
         )
 
     def probability(self, state: State) -> float:
@@ -148,16 +178,16 @@ class KnowledgeGradient(Strategy):
         chosen = self.choice(state)
         if not chosen:
             return 0.0
-        _, beliefs, _ = self.believed(state)
-        rows, place = self._rows(state, beliefs), state.candidates().index(chosen)
-        draws = drawn(beliefs, rows, DRAWS)
-        return float(np.mean(draws[:, rows == place][:, 0] >= draws.max(axis=1) - self.tolerance))
+        known = self.believed(state)
+        rows = self._rows(known, chosen)
+        draws = drawn(known.beliefs, rows, DRAWS)
+        return float(np.mean(draws[:, rows == known.place[chosen]][:, 0] >= draws.max(axis=1) - self.tolerance))
 
-    def _rows(self, state: State, beliefs: Sequence[Belief]) -> NDArray[np.intp]:
+    @staticmethod
+    def _rows(known: Believed, chosen: Ordering) -> NDArray[np.intp]:
         """The orderings that can be best, and the one that is chosen."""
-        candidates, chosen = state.candidates(), self.choice(state)
-        leading = _leading(*mean_and_std(beliefs), _usable(state, candidates))
-        return np.union1d(leading, [candidates.index(chosen)] if chosen else []).astype(np.intp)
+        leading = _leading(known.mean, known.std, known.usable)
+        return np.union1d(leading, [known.place[chosen]] if chosen else []).astype(np.intp)
 
     def is_sure(self, state: State) -> bool:
         """Whether that is probable enough to end."""
@@ -186,8 +216,8 @@ class KnowledgeGradient(Strategy):
         planned, after = self._batch(more, math.inf, at_once=1 + int(budget / cheapest / FORETOLD))
         if not planned:
             return 0.0
-        _, before, _ = self.believed(state)
-        return _gain_of(before, after, np.arange(len(state.candidates())))
+        known = self.believed(state)
+        return _gain_of(known.beliefs, after, np.arange(len(known.orderings)))
 
     def _batch(self, state: State, number: float, at_once: int = 1) -> tuple[list[Run], list[Belief]]:
         """The next runs by falling gain for their cost, each as if those before had shown what was expected of them.
@@ -200,62 +230,59 @@ class KnowledgeGradient(Strategy):
         Returns:
             The runs, and what is believed after them.
         """
-        _, beliefs, _ = self.believed(state)
-        candidates = state.candidates()
-        place = {ordering: row for row, ordering in enumerate(candidates)}
-        usable = _usable(state, candidates)
-        ahead, chosen = state.fork(), list[Run]()
+        known = self.believed(state)
+        beliefs, ahead, chosen = known.beliefs, state.fork(), list[Run]()
         while len(chosen) < number:
-            runs = [run for run in ahead.pending(all_runs(candidates, state.seeds)) if run not in ahead.free]
+            runs = [run for run in ahead.pending(all_runs(known.orderings, state.seeds)) if run not in ahead.free]
             costs = np.array([ahead.cost(run) for run in runs])
             kept = _cheapest(runs, costs, np.flatnonzero(costs <= ahead.left + 1e-9 * ahead.budget))
             if not len(kept):
                 break
-            asked = Runs.of([(place[runs[i][0]], runs[i][1]) for i in kept])
-            value = _gains(beliefs, asked, usable) / costs[kept]
-            together, gain = self._best_package(ahead, beliefs, usable)
-            if at_once == 1 and together and gain > value.max():
-                together = together[: int(min(number - len(chosen), len(together)))]
-                for run in together:
-                    beliefs = [belief.after(place[run[0]], run[1]) for belief in beliefs]
+            value = _gains(beliefs, known.runs([runs[i] for i in kept]), known.usable) / costs[kept]
+            together, gain = self._best_package(known, ahead, beliefs) if at_once == 1 else ([], 0.0)
+            if gain > value.max():
+                for run in together[: int(min(number - len(chosen), len(together)))]:
+                    beliefs = _after(beliefs, known, run)
                     ahead.tell(run, 0.0)
-                chosen += together
+                    chosen.append(run)
                 continue
             for i in np.argsort(-value, kind="stable")[: min(at_once, int(min(number, 1e9)) - len(chosen))]:
                 run = runs[kept[i]]
                 if ahead.is_affordable(run):
-                    beliefs = [belief.after(place[run[0]], run[1]) for belief in beliefs]
+                    beliefs = _after(beliefs, known, run)
                     ahead.tell(run, 0.0)
                     chosen.append(run)
         return chosen, beliefs
 
-    def _best_package(
-        self, state: State, beliefs: Sequence[Belief], usable: NDArray[np.bool_]
-    ) -> tuple[list[Run], float]:
+    @staticmethod
+    def _best_package(known: Believed, state: State, beliefs: Sequence[Belief]) -> tuple[list[Run], float]:
         """The leading orderings, run together at another seed: as many as gain most for their cost, and how much.
 
         One run at a seed of which little is known says little, since the luck of the seed is unknown: only several
         together compare orderings. Looking one run ahead, no search would ever begin a second seed.
         """
-        candidates = state.candidates()
         mean, std = mean_and_std(beliefs)
-        leading = _leading(mean, std, usable)
+        leading = _leading(mean, std, known.usable)
         order = leading[np.argsort(-mean[leading], kind="stable")]
         best, highest = list[Run](), 0.0
         for seed in state.seeds:
-            runs = state.pending([(candidates[row], seed) for row in order[: 2 * PACKAGE]])[:PACKAGE]
-            rows = [candidates.index(ordering) for ordering, _ in runs]
+            runs = state.pending([(known.orderings[row], seed) for row in order[: 2 * PACKAGE]])[:PACKAGE]
             later, ahead = list(beliefs), state.fork()
-            for size, (run, row) in enumerate(zip(runs, rows, strict=True), 1):
+            for size, run in enumerate(runs, 1):
                 if not ahead.is_affordable(run):
                     break
                 ahead.tell(run, 0.0)
-                later = [belief.after(row, seed) for belief in later]
+                later = _after(later, known, run)
                 if size > 1:
                     gain = _gain_of(beliefs, later, leading) / (ahead.spent - state.spent)
                     if gain > highest:
                         best, highest = runs[:size], gain
         return best, highest
+
+
+def _after(beliefs: Sequence[Belief], known: Believed, run: Run) -> list[Belief]:
+    """What is believed once a run has shown just what was expected of it."""
+    return [belief.after(known.place[run[0]], run[1]) for belief in beliefs]
 
 
 def _gain_of(before: Sequence[Belief], after: Sequence[Belief], leading: NDArray[np.intp]) -> float:
@@ -276,15 +303,6 @@ def _gains(beliefs: Sequence[Belief], runs: Runs, usable: NDArray[np.bool_]) -> 
     if not np.any(gains):  # nothing can change the choice: the run of which least is known
         return std[runs.rows]
     return np.asarray(gains / len(beliefs))
-
-
-def _usable(state: State, candidates: Sequence[Ordering]) -> NDArray[np.bool_]:
-    return np.array([state.usable(ordering) for ordering in candidates])
-
-
-def _runs(candidates: Sequence[Ordering], runs: Sequence[Run]) -> Runs:
-    place = {ordering: row for row, ordering in enumerate(candidates)}
-    return Runs.of([(place[ordering], seed) for ordering, seed in runs])
 
 
 def _leading(mean: Floats, std: Floats, usable: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -13,12 +13,11 @@ from msgspec import UNSET
 
 from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, MeasuredChain, accuracies_of
 from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
-from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import summary
 from sslcurr.analysis.experiments.search_results import compared, known_table, missed, posterior_of
 from sslcurr.analysis.experiments.search_settings import SearchSettings, check_validation, prices_of
 from sslcurr.analysis.experiments.side import side_of, side_passes
-from sslcurr.analysis.experiments.strategies import MOST_ORDERINGS, Run, State, all_runs, num_orderings
+from sslcurr.analysis.experiments.strategies import Run, State, all_runs
 from sslcurr.analysis.measures.classification import mean_accuracy
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.search.document import Cost, Finalist, SearchDocument, Step
@@ -44,7 +43,7 @@ class Search:
         tasks: the pretext tasks.
         seeds: those that a chain may be run at; the first ones first.
         settings: see `SearchSettings`.
-        held: keys of stages that cost nothing.
+        held, free: stages and whole runs that cost nothing.
         run_done: called with a line for every run.
         need_changed: called whenever `chains` knows of more that is needed: stages to come, and reports.
 
@@ -56,7 +55,8 @@ class Search:
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: SearchSettings
-    held: Sequence[str] = ()
+    held: frozenset[Run] = frozenset()
+    free: frozenset[Run] = frozenset()
     run_done: Callable[[str], None] = lambda text: None
     need_changed: Callable[[], None] = lambda: None
     measured: dict[Run, Chain] = field(default_factory=dict, init=False)
@@ -68,7 +68,6 @@ class Search:
         prices = prices_of(self.chains, self.tasks, self.settings.length, self.seeds[0])
         self.exhaustive = prices.exhaustive(self.settings.length, len(self.seeds))
         self.strategy = self.settings.made()
-        held, free = self._free()
         self.state = State(
             tasks=self.tasks,
             length=self.settings.length,
@@ -76,24 +75,9 @@ class Search:
             prices=prices,
             budget=self.settings.budget * self.exhaustive,
             batch=self.settings.batch,
-            held=held,
-            free=free,
+            held=self.held,
+            free=self.free,
         )
-
-    def _free(self) -> tuple[frozenset[Run], frozenset[Run]]:
-        """The stages and the runs that cost nothing, since the store held them when the search began."""
-        there, held, free = set(self.held), set(), set()
-        if there:
-            listed = self.settings.length
-            if num_orderings(len(self.tasks), listed) > MOST_ORDERINGS:
-                listed = 1
-            for run in all_runs(orderings_of(self.tasks, range(1, listed + 1)), self.seeds):
-                keys = self.chains.keys(*run)
-                if keys[len(run[0]) - 1] in there:
-                    held.add(run)
-                if self.chains.measure == "finetune" and keys[-1] in there:
-                    free.add(run)
-        return frozenset(held), frozenset(free)
 
     def run(self) -> None:
         """Run orderings until the strategy ends.
@@ -130,7 +114,7 @@ class Search:
                 self.sides.add(name)
                 if passes <= state.left:
                     strategy.side[name] = side_of(name, self.chains, self.tasks, self.seeds[0])
-                    state.spend(passes)
+                    state.spent += passes
                 else:
                     self.run_done(f"{name} is left out: it does not fit into the budget")
         return strategy.runs(state)
@@ -224,10 +208,9 @@ class Search:
 
     def _scores(self) -> dict[Ordering, float]:
         """What chooses, as shares of 1."""
-        if isinstance(self.strategy, KnowledgeGradient) and self.state.values:
-            verdict = self.strategy.verdict(self.state)
-            return dict(zip(verdict.orderings, (verdict.mean / 100).tolist(), strict=True))
-        return {name: mean / 100 for name, mean in self.state.means().items()}
+        state, strategy = self.state, self.strategy
+        means = strategy.means(state) if isinstance(strategy, KnowledgeGradient) else state.means()
+        return {name: mean / 100 for name, mean in means.items()}
 
     def _steps(self, table: Mapping[Ordering, Sequence[MeasuredChain]] | None) -> list[Step]:
         means = {name: mean_accuracy(accuracies_of(each)) for name, each in (table or {}).items()}

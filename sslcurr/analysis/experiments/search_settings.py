@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sslcurr.analysis.experiments.chains import Chains
@@ -16,12 +16,14 @@ from sslcurr.analysis.experiments.strategies import (
     Halving,
     Prices,
     Random,
+    Run,
     Strategy,
     all_runs,
     num_orderings,
 )
 from sslcurr.analysis.results.search_forecast.document import SearchForecastDocument
 from sslcurr.engine.cost import FORWARD
+from sslcurr.engine.store import Store
 from sslcurr.errors import SpecError, did_you_mean
 
 KNOWLEDGE_GRADIENT, BEAM = "knowledge-gradient", "beam"
@@ -130,15 +132,33 @@ def prices_of(chains: Chains, tasks: Sequence[str], length: int, seed: int) -> P
     return Prices(first, later, chains.passes(last) if chains.measure == "finetune" else probe_passes(chains))
 
 
-def held_by(chains: Chains, tasks: Sequence[str], length: int, seeds: Sequence[int]) -> list[str]:
-    """The keys of the stages of orderings that the store holds; of very many orderings those of one task."""
-    there = {stage.key for stage in chains.store.all()}
-    if not there:
-        return []
+def keys_by_run(chains: Chains, tasks: Sequence[str], length: int, seeds: Sequence[int]) -> dict[Run, list[str]]:
+    """The keys of the stages of all runs; of very many orderings those of one task."""
     listed = length if num_orderings(len(tasks), length) <= MOST_ORDERINGS else 1
     runs = all_runs(orderings_of(tasks, range(1, listed + 1)), seeds)
-    keys = dict.fromkeys(key for ordering, seed in runs for key in chains.keys(ordering, seed))
-    return [key for key in keys if key in there]
+    return {run: chains.keys(*run) for run in runs}
+
+
+def held_by(store: Store, by_run: Mapping[Run, Sequence[str]]) -> list[str]:
+    """Of the keys of runs those of stages that the store holds."""
+    there = {stage.key for stage in store.all()}
+    return [key for key in dict.fromkeys(key for keys in by_run.values() for key in keys) if key in there]
+
+
+def costing_nothing(
+    by_run: Mapping[Run, Sequence[str]], held: Collection[str], measure: str
+) -> tuple[frozenset[Run], frozenset[Run]]:
+    """The stages and the whole runs that cost nothing.
+
+    Args:
+        by_run: the keys of runs.
+        held: keys of stages that were there when the search began.
+        measure: of the chains; only a fine-tuning is a stage.
+    """
+    there = set(held)
+    stages = frozenset(run for run, keys in by_run.items() if keys[len(run[0]) - 1] in there)
+    runs = (run for run, keys in by_run.items() if measure == "finetune" and keys[-1] in there)
+    return stages, frozenset(runs)
 
 
 def check_validation(chains: Chains) -> None:

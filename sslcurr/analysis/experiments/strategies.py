@@ -167,10 +167,6 @@ class State:
         """The state before anything was done."""
         return replace(self, values={}, failed=[], spent=0.0, paid=set())
 
-    def spend(self, image_passes: float) -> None:
-        """Something else was paid for."""
-        self.spent += image_passes
-
     def pay(self, run: Run) -> None:
         """A run is carried out: its image passes are spent, and its stages are there."""
         self.spent += self.cost(run)
