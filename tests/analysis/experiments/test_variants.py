@@ -212,8 +212,13 @@ def test_tables_and_the_chart_of_few_and_of_many_chains(tmp_path):
     assert [line.get_label() for line in axes.lines][:2] == ["scratch", "a"]
     assert len(axes.lines) == 6
     many = [tuple(name) for name in ("a", "b", "c", "d", "e", "f", "g", "h")]
+    many += [("relative-location",), ("rotation",), ("simsiam",)]
+    many += [("relative-location", "rotation"), ("relative-location", "simsiam")]
     (chart,) = document(variant("5", 0.0, orderings=many), variant("10", 0.1, orderings=many)).figures().values()
-    assert chart.draw().images  # a heat map
+    axes = chart.draw()
+    assert axes.images  # a heat map
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert {"relative-location → rotation", "relative-location → simsiam"} <= set(names)  # none is cut
     plain = found.made_by(["sslcurr"]).to_json()
     assert decode("variants", plain).to_json() == plain
 

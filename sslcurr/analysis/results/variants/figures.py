@@ -90,7 +90,9 @@ def _heat_map(
             texts=[["" if math.isnan(value) else f"{value:.1f}" for value in line] for line in values],
             text_size=8,
         )
+        # Of names that were cut, orderings of the same tasks would look alike.
+        axes.set_yticks(range(len(kept)), [_title(document, name) for name in kept], fontsize=8)
         return ()
 
-    width = max(4.6, min(WIDEST, 3.0 + 0.9 * len(rows)))
+    width = max(5.6, min(WIDEST, 4.4 + 0.9 * len(rows)))
     return Chart("variants", title, width, 1.4 + 0.22 * len(kept), paint)
