@@ -95,7 +95,7 @@ class Belief:
         solved = _solved(self.factor, again.T)  # [N, A]
         moved = moved - solved.T @ self.cross[:, columns]
         prior = np.square(ours).sum(axis=1) + self.own + self.luck["seed"] + self.luck["run"]
-        prior += self.luck["stages"] * self.space.stage_luck[runs.rows]
+        prior += self.luck["stages"] * np.square(self.space.stages[runs.rows]).sum(axis=1)
         std = np.sqrt(np.maximum(prior - np.square(solved).sum(axis=0), JITTER))
         return moved / std[:, None], solved, std
 

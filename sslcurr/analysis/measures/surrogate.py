@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,10 +92,12 @@ class Space:
     Attributes:
         orderings: C tuples of task numbers.
         features: part -> [C, F] features, scaled so that the mean variance of what they add is 1.
+        stages: [C, number of prefixes] how much of the luck of each stage an ordering has: DECAY for each that follows.
     """
 
     orderings: tuple[tuple[int, ...], ...]
     features: Mapping[str, Floats]
+    stages: Floats
 
     @classmethod
     def of(cls, orderings: Sequence[Sequence[int]], num_tasks: int, side: Mapping[str, Floats] | None = None) -> Space:
@@ -110,10 +112,14 @@ class Space:
         tasks = np.zeros((len(orderings), 2 * num_tasks))
         pairs = np.zeros((len(orderings), num_tasks * num_tasks))
         length = np.zeros((len(orderings), longest + 1))
+        prefixes = {tuple(each[:end]) for each in orderings for end in range(1, len(each) + 1)}
+        number = {prefix: place for place, prefix in enumerate(sorted(prefixes))}
+        stages = np.zeros((len(orderings), len(number)))
         for row, each in enumerate(orderings):
             last = len(each) - 1
             length[row, len(each)] = 1
             for place, task in enumerate(each):
+                stages[row, number[tuple(each[: place + 1])]] = DECAY ** (last - place)
                 tasks[row, task] += DECAY ** (last - place)
                 if place:
                     pairs[row, each[place - 1] * num_tasks + task] += DECAY ** (last - place)
@@ -122,7 +128,7 @@ class Space:
         features = {"task": _scaled(tasks), "pair": _scaled(pairs), "length": _scaled(length)}
         for name, values in (side or {}).items():
             features[f"{SIDE_PREFIX}{name}"] = _scaled((values - values.mean())[:, None])
-        return cls(tuple(tuple(each) for each in orderings), features)
+        return cls(tuple(tuple(each) for each in orderings), features, stages)
 
     def __len__(self) -> int:
         return len(self.orderings)
@@ -131,11 +137,6 @@ class Space:
     def parts(self) -> tuple[str, ...]:
         """Names of the parts, the own one last."""
         return (*self.features, "own")
-
-    @cached_property
-    def stage_luck(self) -> Floats:
-        """[C] the variance of the luck of an ordering's stages, at a scale of 1."""
-        return np.array([sum(DECAY ** (2 * place) for place in range(len(each))) for each in self.orderings])
 
     def covariance(self, part: str, rows: Ints, columns: Ints) -> Floats:
         """[R, C] prior covariance of a part of scale 1, of some orderings with some."""
@@ -171,31 +172,9 @@ class Runs(NamedTuple):
 def luck_covariances(space: Space, a: Runs, b: Runs) -> dict[str, Floats]:
     """Kind of luck -> [A, B] prior covariance of scale 1 between runs."""
     same = (a.seeds[:, None] == b.seeds[None, :]).astype(float)
-    shared = shared_stages([space.orderings[i] for i in a.rows], [space.orderings[i] for i in b.rows])
+    shared = space.stages[a.rows] @ space.stages[b.rows].T
     again = same * (a.rows[:, None] == b.rows[None, :])
     return {"seed": same, "stages": same * shared, "run": again}
-
-
-def shared_stages(a: Sequence[tuple[int, ...]], b: Sequence[tuple[int, ...]]) -> Floats:
-    """[A, B] how much luck of stages two orderings have in common: for each shared prefix DECAY to what follows it."""
-    longest = max((len(each) for each in (*a, *b)), default=0)
-    left, right = (_padded(each, longest) for each in (a, b))
-    shared = np.ones((len(a), len(b)), dtype=bool)
-    total = np.zeros((len(a), len(b)))
-    lengths = [np.array([len(each) for each in orderings]) for orderings in (a, b)]
-    for end in range(longest):
-        # Places after the end are -1 on the left and -2 on the right: never alike.
-        shared &= left[:, end][:, None] == np.where(right[:, end] < 0, -2, right[:, end])[None, :]
-        after = lengths[0][:, None] + lengths[1][None, :] - 2 * (end + 1)
-        total += np.where(shared, DECAY ** np.maximum(after, 0), 0.0)
-    return total
-
-
-def _padded(orderings: Sequence[tuple[int, ...]], longest: int) -> Ints:
-    padded = np.full((len(orderings), longest), -1, dtype=np.intp)
-    for row, each in enumerate(orderings):
-        padded[row, : len(each)] = each
-    return padded
 
 
 # ---- the scales

@@ -24,7 +24,6 @@ from sslcurr.analysis.measures.surrogate import (
     fenced,
     fitted,
     luck_covariances,
-    shared_stages,
 )
 
 ORDERINGS = [order for length in (1, 2, 3) for order in itertools.permutations(range(3), length)]
@@ -51,13 +50,12 @@ def test_features_by_hand():
 
 def test_shared_luck_by_hand():
     a, b, c = (0,), (0, 1), (1, 0)
-    shared = shared_stages([a, b, c], [a, b, c])
+    space = Space.of([a, b, c], 2)
+    shared = space.stages @ space.stages.T
     # Prefix (0,) is in both a and b, where one task follows it; b with itself has two stages.
     assert shared[0].tolist() == pytest.approx([1, DECAY, 0])
     assert shared[1, 1] == pytest.approx(1 + DECAY**2)
     assert shared[1, 2] == 0
-    space = Space.of([a, b, c], 2)
-    assert space.stage_luck == pytest.approx(np.diag(shared))
     luck = luck_covariances(space, Runs.of([(0, 0), (1, 1)]), Runs.of([(0, 0), (1, 0), (0, 1)]))
     assert luck["seed"].tolist() == [[1, 1, 0], [0, 0, 1]]
     assert luck["run"].tolist() == [[1, 0, 0], [0, 0, 0]]
