@@ -8,7 +8,7 @@ The balanced accuracy of ordering c at seed s, in points, is taken to be
 with normal terms of unknown scale. The parts are linear in features of the ordering: its tasks, weighted by their
 distance from the end, and its last task; its neighbouring pairs, weighted alike; its length. So what one ordering shows
 says something of others. Orderings that share stages share their luck at the same seed, which is how runs of one seed
-are compared. The scales have weak priors and are integrated over: they are drawn by importance, in two rounds, and
+are compared. The scales have weak priors and are integrated over: they are drawn by adaptive importance sampling, and
 weighted by the marginal likelihood of all that was measured.
 """
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import linalg, special
 from scipy.stats import qmc
 
 Floats = NDArray[np.float64]
@@ -34,8 +34,11 @@ DECAY = 0.6
 FENCE, LEAST_STD, FEWEST_FENCED = 3.0, 0.5, 4
 # How far the level may lie from the mean of what was measured, in points.
 LEVEL = 30.0
-# Draws of the scales in the first and in the second round, and how many of them are used with equal weights.
-DRAWN, REFINED = 256, 128
+# Draws of the scales: from the prior, then round by round from normal distributions that are fitted to all draws before,
+# until they are worth so many independent ones.
+DRAWN, REFINED, ENOUGH, MOST_ROUNDS = 128, 64, 64.0, 10
+# A proposal is fitted to draws that count as at least so many for each scale, its covariance this much wider.
+FEWEST_EFFECTIVE, WIDER, SHRUNK, LEAST_VARIANCE = 3.0, 1.2, 0.1, 0.02
 JITTER = 1e-6
 # Of more measurements so many, evenly spaced, say what the scales are.
 MOST_FITTED = 160
@@ -276,7 +279,7 @@ class Measured:
 
 
 def fitted(measured: Measured) -> Scales:
-    """The posterior of the scales: drawn from the prior, then around where the likelihood is high.
+    """The posterior of the scales: drawn from the prior, then, round by round, around where the posterior is high.
 
     A side figure is left out of half of the draws, so that the data say whether it helps.
     """
@@ -291,34 +294,63 @@ def fitted(measured: Measured) -> Scales:
     switched = np.array([name.startswith(SIDE_PREFIX) for name in names])
     dimensions = len(names) + int(switched.sum())
 
-    def scales(normals: Floats) -> tuple[Floats, Floats]:
+    def scales(normals: Floats) -> Floats:
         on = np.ones((len(normals), len(names)))
         on[:, switched] = normals[:, len(names) :] > 0
-        logs = normals[:, : len(names)]
-        return logs, np.exp(centre + widths * logs) * on
+        return np.asarray(np.exp(centre + widths * normals[:, : len(names)]) * on)
 
+    # In units of the prior: [H, D] normal numbers, what each says of the data, and the distributions they came from.
     normals = _normals(DRAWN, dimensions, 1)
-    _, values = scales(normals)
-    first = measured.log_likelihoods(values)
-    weights = _normalised(first)
-    if not len(measured.values):
-        return Scales(names, values, weights)
-    # The second round: a normal distribution of the weighted draws, made wider; both rounds together are weighted by
-    # prior over mixture.
-    middle = weights @ normals
-    spread = 1.25 * np.sqrt(np.maximum(weights @ np.square(normals - middle), 0.15**2))
-    refined = middle + spread * _normals(REFINED, dimensions, 2)
-    _, more = scales(refined)
-    second = measured.log_likelihoods(more)
-    everything = np.concatenate([normals, refined])
-    share = DRAWN / (DRAWN + REFINED)
-    ratio = _log_normal(everything, middle, spread) - _log_normal(everything, np.zeros(dimensions), np.ones(dimensions))
-    log_weights = np.concatenate([first, second]) - np.logaddexp(math.log(share), math.log(1 - share) + ratio)
-    return Scales(names, np.concatenate([values, more]), _normalised(log_weights))
+    likelihoods = measured.log_likelihoods(scales(normals))
+    proposals = [_Proposal(np.zeros(dimensions), np.eye(dimensions), DRAWN)]
+    log_weights = _log_weights(normals, likelihoods, proposals)
+    while len(measured.values) and len(proposals) <= MOST_ROUNDS and _effective(_normalised(log_weights)) < ENOUGH:
+        proposals.append(_Proposal.fitted(normals, log_weights, REFINED))
+        drawn = proposals[-1].middle + _normals(REFINED, dimensions, len(proposals)) @ proposals[-1].root.T
+        normals = np.concatenate([normals, drawn])
+        likelihoods = np.append(likelihoods, measured.log_likelihoods(scales(drawn)))
+        log_weights = _log_weights(normals, likelihoods, proposals)
+    return Scales(names, scales(normals), _normalised(log_weights))
 
 
-def _log_normal(points: Floats, middle: Floats, spread: Floats) -> Floats:
-    return np.asarray(-0.5 * np.square((points - middle) / spread).sum(axis=1) - np.log(spread).sum())
+class _Proposal(NamedTuple):
+    """A normal distribution that `number` draws came from: its mean and the Cholesky factor of its covariance."""
+
+    middle: Floats
+    root: Floats
+    number: int
+
+    @classmethod
+    def fitted(cls, normals: Floats, log_weights: Floats, number: int) -> _Proposal:
+        """Where the weighted draws are; flattened until enough of them count."""
+        weights, power = _normalised(log_weights), 1.0
+        while _effective(weights) < FEWEST_EFFECTIVE * normals.shape[1] and power > 0.01:
+            power *= 0.8
+            weights = _normalised(power * log_weights)
+        middle = weights @ normals
+        away = normals - middle
+        covariance = (away * weights[:, None]).T @ away
+        covariance = WIDER * ((1 - SHRUNK) * covariance + SHRUNK * np.diag(np.diag(covariance)))
+        covariance += LEAST_VARIANCE * np.eye(len(middle))
+        return cls(middle, np.linalg.cholesky(covariance), number)
+
+    def log_density(self, normals: Floats) -> Floats:
+        """[H] but for a constant that all proposals have."""
+        solved = linalg.solve_triangular(self.root, (normals - self.middle).T, lower=True)
+        return np.asarray(-0.5 * np.square(solved).sum(axis=0) - np.log(np.diag(self.root)).sum())
+
+
+def _log_weights(normals: Floats, likelihoods: Floats, proposals: Sequence[_Proposal]) -> Floats:
+    """[H] posterior over the mixture of all proposals (https://doi.org/10.1111/j.1467-9469.2011.00756.x)."""
+    total = sum(proposal.number for proposal in proposals)
+    mixture = [math.log(each.number / total) + each.log_density(normals) for each in proposals]
+    prior = -0.5 * np.square(normals).sum(axis=1)
+    return np.asarray(likelihoods + prior - np.logaddexp.reduce(mixture))
+
+
+def _effective(weights: Floats) -> float:
+    """How many independent draws of equal weight are worth as much."""
+    return 1 / float(np.sum(np.square(weights)))
 
 
 def _normalised(log_weights: Floats) -> Floats:
