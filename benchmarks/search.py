@@ -70,7 +70,7 @@ SETTINGS = [
 SEEDS = 3  # of the exhaustive search
 INHERITED = 0.5  # share of the variance of a run that is luck of its stages, which chains over them share
 DECAY = 0.6
-STOPPED_AT = 0.9
+STOPPED_AT, STOPPED_BY = 0.9, 0.5  # probability, and share of the exhaustive cost
 
 
 class Everything(KnowledgeGradient):
@@ -273,8 +273,9 @@ def _less(each: Sequence[Outcome], other: Sequence[Outcome]) -> list[float]:
 
 
 def stopping(how: dict[str, Any], repeats: int, pool: Any) -> dict[str, Any]:
-    """The search that ends when it is sure: how often it is right, and what it spends."""
-    each = pool.map(_outcome, [("simulation", how, repeat, "stopping", 1.0) for repeat in range(repeats)], chunksize=4)
+    """The search that ends when it is sure, or at half of the cost: how often it is right, and what it spends."""
+    work = [("simulation", how, repeat, "stopping", STOPPED_BY) for repeat in range(repeats)]
+    each = pool.map(_outcome, work, chunksize=4)
     sure = [outcome for outcome in each if (outcome.stated or 0) >= STOPPED_AT]
     row = {
         "sure": len(sure) / len(each),
