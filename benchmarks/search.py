@@ -13,10 +13,10 @@ Replays of one table share its seeds, so their intervals are over the ways to di
 Regret: points between the ordering that is chosen and the best. Within: the share of replays in which that is at most
 the standard deviation of a single run. Place: among all orderings, 1 for the best. Gain: over the mean of all.
 
-Nobody who sees only some seeds knows the best of the others, and the best of two seeds was lucky. So the first rows are
-of those who measured everything at the seeds that are seen: "all, means" takes the highest mean, "all, model" the
-highest mean of the search's own model. `more_than_all` is the regret beyond that of "all, means", paired by replay: what
-searching loses. It has no bias from the luck of the seeds that judge, since both orderings were chosen without them.
+Nobody who sees only some seeds knows the best of the others, and the best of two seeds was lucky. So the first rows
+measure everything at the seeds that are seen: "all, means" takes the highest mean, "all, model" the highest of the
+search's own model. `more_than_all` is the regret beyond that of "all, means", paired by replay: what searching loses.
+It has no bias from the luck of the seeds that judge, since both orderings were chosen without them.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ DECAY = 0.6
 FENCE, LEAST_STD, FEWEST_FENCED = 3.0, 0.5, 4
 # How far the level may lie from the mean of what was measured, in points.
 LEVEL = 30.0
-# Draws of the scales: from the prior, then round by round from normal distributions that are fitted to all draws before,
-# until they are worth so many independent ones.
+# Draws of the scales: from the prior, then round by round from normal distributions that are fitted to all draws
+# before, until they are worth so many independent ones.
 DRAWN, REFINED, ENOUGH, MOST_ROUNDS = 128, 64, 64.0, 10
 # A proposal is fitted to draws that count as at least so many for each scale, its covariance this much wider.
 FEWEST_EFFECTIVE, WIDER, SHRUNK, LEAST_VARIANCE = 3.0, 1.2, 0.1, 0.02
