@@ -329,10 +329,10 @@ class _Proposal(NamedTuple):
             weights = _normalised(power * log_weights)
         middle = weights @ normals
         away = normals - middle
-        covariance = (away * weights[:, None]).T @ away
+        covariance: Floats = (away * weights[:, None]).T @ away
         covariance = WIDER * ((1 - SHRUNK) * covariance + SHRUNK * np.diag(np.diag(covariance)))
         covariance += LEAST_VARIANCE * np.eye(len(middle))
-        return cls(middle, np.linalg.cholesky(covariance), number)
+        return cls(np.asarray(middle), np.asarray(np.linalg.cholesky(covariance), dtype=np.float64), number)
 
     def log_density(self, normals: Floats) -> Floats:
         """[H] but for a constant that all proposals have."""
