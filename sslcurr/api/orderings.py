@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import UnsetType, structs
+from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.overlap import checked_overlap
@@ -250,7 +250,8 @@ def rank(
             raise
     curriculum = ranking.curriculum()
     command = command_of(session, curriculum, ask.start) if curriculum else None
-    document = session.finished(structs.replace(ranking.document(command), overlap=overlap))
+    start = UNSET if chains.planner.parent.key is None else chains.planner.parent.key
+    document = session.finished(structs.replace(ranking.document(command), overlap=overlap, start=start))
     best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
     keep_result(session, chains, record, document, best)
     return document

@@ -132,6 +132,7 @@ def test_overlap_that_is_allowed_is_in_the_document_the_table_and_the_report(
     ranked = command.json("rank", "simsiam", "--seeds", "1", "--measure", "knn", "--from", key, "--dataset", target,
                           *QUICK, "--allow-overlap")  # fmt: skip
     assert ranked["overlap"] == document["overlap"]
+    assert ranked["start"] == key
     assert "--allow-overlap" in ranked["command"]
 
 

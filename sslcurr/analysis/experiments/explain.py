@@ -89,8 +89,11 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
     """
     document, reported = given.document, given.reported
     tasks = [row.task for row in document.tasks]
-    similarities = similarities_of(list(known.similarity.values()), tasks) if known.similarity else None
-    distances = distances_of(list(known.distances.values()), tasks) if known.distances else None
+    started = not isinstance(document.start, UnsetType)
+    similarities = (
+        similarities_of(list(known.similarity.values()), tasks, started=started) if known.similarity else None
+    )
+    distances = distances_of(list(known.distances.values()), tasks, started=started) if known.distances else None
     results = results_of([given])
     compared = compared_of(results, reported.labels, reported.groups)
     seeds = tuple(results.seeds)

@@ -37,13 +37,26 @@ Similarities = Mapping[frozenset[str], float]
 # ---- what is known of tasks
 
 
-def task_of(title: str) -> str:
-    """The chain that a model of that title went through, without what tells equal ones apart."""
-    return DISTINCTION.sub("", title)
+def task_of(title: str, *, started: bool = False) -> str:
+    """The chain that a model of that title went through, without what tells equal ones apart.
+
+    Args:
+        title: what tables call the model.
+        started: it went on from weights, whose chain is left out but for its last task.
+    """
+    chain = DISTINCTION.sub("", title)
+    return chain.rpartition(" -> ")[2] if started else chain
 
 
-def similarities_of(documents: Sequence[SimilarityDocument], tasks: Sequence[str]) -> dict[frozenset[str], float]:
+def similarities_of(
+    documents: Sequence[SimilarityDocument], tasks: Sequence[str], *, started: bool = False
+) -> dict[frozenset[str], float]:
     """Two tasks -> CKA of the models that each alone made: the mean over layers, over models of several seeds.
+
+    Args:
+        documents: of `cka`.
+        tasks: those of the ranking.
+        started: its chains start from weights.
 
     Raises:
         SpecError: two of the tasks are not compared.
@@ -51,7 +64,7 @@ def similarities_of(documents: Sequence[SimilarityDocument], tasks: Sequence[str
     values: dict[frozenset[str], list[float]] = {}
     for document in documents:
         for pair in document.pairs:
-            names = frozenset((task_of(pair.a), task_of(pair.b)))
+            names = frozenset((task_of(pair.a, started=started), task_of(pair.b, started=started)))
             layers = [layer.cka for layer in pair.layers if layer.cka is not None]
             if len(names) == 2 and names <= set(tasks) and layers:
                 values.setdefault(names, []).append(float(np.mean(layers)))
@@ -64,8 +77,15 @@ def similarities_of(documents: Sequence[SimilarityDocument], tasks: Sequence[str
     return {names: float(np.mean(each)) for names, each in values.items()}
 
 
-def distances_of(documents: Sequence[DistancesDocument], tasks: Sequence[str]) -> dict[str, float]:
+def distances_of(
+    documents: Sequence[DistancesDocument], tasks: Sequence[str], *, started: bool = False
+) -> dict[str, float]:
     """Task -> normalised Fréchet distance in the features of the model that it alone made: the mean over data sets.
+
+    Args:
+        documents: of `fid`.
+        tasks: those of the ranking.
+        started: its chains start from weights.
 
     Raises:
         SpecError: there is none of a task.
@@ -75,7 +95,8 @@ def distances_of(documents: Sequence[DistancesDocument], tasks: Sequence[str]) -
         for model in document.models:
             found = [entry.normalised.mean for entry in model.datasets if entry.normalised is not None]
             if found:
-                values.setdefault(task_of(model.model), []).append(float(np.mean(found)))
+                task = task_of(model.model, started=started)
+                values.setdefault(task, []).append(float(np.mean(found)))
     for task in tasks:
         if task not in values:
             raise SpecError(

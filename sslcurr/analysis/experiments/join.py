@@ -205,7 +205,7 @@ def check_alike(given: Sequence[Given]) -> None:
             ("measure", a.measure, b.measure),
             ("number of images", a.num_images, b.num_images),
             ("choice of tasks", sorted(tasks_in([a])), sorted(tasks_in([b]))),
-            ("start", _starts(a), _starts(b)),
+            ("start", _start(a), _start(b)),
         ]
         for what, theirs, ours in facts:
             if ours != theirs:
@@ -230,9 +230,10 @@ def _shown(value: Any) -> str:
     return " ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
-def _starts(document: RankDocument) -> list[str]:
-    """What the chains begin with: `scratch` or `start`."""
-    return [name for name in document.baselines if name != "ImageNet"]
+def _start(document: RankDocument) -> list[str]:
+    """What the chains begin with: `scratch`, or `start` and the key of its weights."""
+    names = [name for name in document.baselines if name != "ImageNet"]
+    return names if isinstance(document.start, UnsetType) else [*names, document.start]
 
 
 def _check_images(first: Given, other: Given) -> None:
@@ -290,7 +291,8 @@ def joined(given: Sequence[Given], predictions: str) -> RankDocument:
     )
     facts = attention_of_all(documents)
     command = _command(documents, document.curriculum)
-    document = replace(document, command=command, attention=facts, overlap=_overlap(documents))
+    overlap = _overlap(documents)
+    document = replace(document, command=command, attention=facts, overlap=overlap, start=first.start)
     return _with_rows(document, lambda row: _row(row, predictions, has_attention=not isinstance(facts, UnsetType)))
 
 

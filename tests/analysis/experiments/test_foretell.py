@@ -176,3 +176,4 @@ def test_triples_and_their_weights_by_hand():
 )
 def test_the_task_of_a_model(title, task):
     assert task_of(title) == task
+    assert task_of(f"birds -> {title}", started=True) == task.rpartition(" -> ")[2]

@@ -171,6 +171,7 @@ def test_mistakes_of_joining(tmp_path):
     for changed, words in (
         (replace(second, dataset="birds"), "is of another data set: birds, not fish"),
         (replace(second, measure="knn"), "is of another measure: knn"),
+        (replace(second, start="0ab3f9"), "is of another start: scratch 0ab3f9, not scratch"),
         (replace(second, split="val"), "is of another split: val"),
         (
             replace(second, command=second.command.replace("2", "3")),

@@ -58,8 +58,11 @@ def _paint_shares(axes: Any, blocks: Sequence[Block]) -> list[Any]:
         shares = block.shares
         assert isinstance(shares, Shares)
         left = 0.0
+        widths = {name: max(percent(getattr(shares, name)), 0.0) for name, *_ in PARTS}
+        # An estimate below 0 is not drawn, and what it took from 100 % is taken from the others.
+        too_much = max(sum(widths.values()) / 100, 1.0)
         for name, label, colour, hatch in PARTS:
-            width = max(percent(getattr(shares, name)), 0.0)
+            width = widths[name] / too_much
             axes.barh(
                 place,
                 width,

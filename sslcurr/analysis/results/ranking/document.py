@@ -201,6 +201,7 @@ class RankDocument(Document, frozen=True, kw_only=True):
         command: the command line that trains the curriculum; None where there is none.
         overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
             are reported.
+        start: key of the weights that every chain starts from; unset where they start from scratch.
     """
 
     kind: ClassVar[str] = "rank"
@@ -223,6 +224,7 @@ class RankDocument(Document, frozen=True, kw_only=True):
     attention: AttentionFacts | UnsetType = UNSET
     command: str | None
     overlap: Overlap | UnsetType = UNSET
+    start: str | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the baselines, the single tasks and the orderings."""
