@@ -7,6 +7,7 @@ Every task is trained on the training images for the same number of passes over 
 "untrained-norms-set" is such a network, and gains are counted from it. `--lightly` adds MoCo v2, SwAV, SimCLR and BYOL
 trained with lightly's heads, losses and transforms (`lightly_tasks.py`), at the same rates and batches. Probes see
 every stage of the network; the best layer is chosen on the validation images and all numbers are of the test images.
+The network with its norms set is kept in the store (`norms-set/SEED-*.safetensors`), and `sslcurr finetune` takes it.
 Stages and probes lie in the store (`--runs`): the same command goes on where it stopped, and two can share the work.
 """
 
@@ -52,15 +53,15 @@ def plan(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> S
     """The stage of a task, its recipe's values but for the backbone, the epochs and the batch size."""
     request = Request(
         dataset=str(arguments.dataset),
-        backbone="resnet18",
-        stem="imagenet",
-        image_size=arguments.image_size,
+        backbone=arguments.backbone,
+        stem=arguments.stem or None,
+        image_size=arguments.image_size or None,
         epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or None,
         seed=seed,
         settings=(
             *([f"data.channels={arguments.channels}"] if arguments.channels else []),
-            *(given for given in arguments.set if given.startswith(f"{task}.")),
+            *(given for given in arguments.set if given.startswith((f"{task}.", "data."))),
         ),
     )
     return Planner(request, store, [task]).chain([task])[0]
@@ -121,7 +122,7 @@ def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -
         return {"task": task, "seed": seed, **probes(None, f"untrained {seed}", spec, store, arguments.device)}
     if task == CALIBRATED:
         spec = plan("rotation", seed, arguments, store)
-        weights = store.root / "norms-set" / f"{hash_of(spec)[:16]}.safetensors"
+        weights = store.root / "norms-set" / f"{seed}-{hash_of(spec)[:16]}.safetensors"
         if not weights.exists():
             set_norms(spec, weights)
         return {"task": task, "seed": seed, **probes(weights, f"{CALIBRATED} {seed}", spec, store, arguments.device)}
@@ -183,10 +184,12 @@ def main() -> None:
     parser.add_argument("--lightly", nargs="*", default=[], choices=LIGHTLY)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32, help="0: as the recipes have it")
+    parser.add_argument("--image-size", type=int, default=64, help="0: as the images have it")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--stem", default="imagenet", help="empty: the usual one of the backbone at this size")
     parser.add_argument("--channels", type=int, default=0, help="1 makes a grey network of colour images")
-    parser.add_argument("--set", nargs="*", default=[], help="TASK.NAME=VALUE")
+    parser.add_argument("--set", nargs="*", default=[], help="TASK.NAME=VALUE, data.NAME=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=Path("runs-learning"))
     parser.add_argument("--json", type=Path, help="also write the results here")
@@ -206,7 +209,7 @@ def main() -> None:
         print(f"{line['task']:22} " + " ".join(f"{cell['mean']:7.3f} ({cell['std']:.3f})" for cell in cells))
     records.write(
         arguments.json,
-        "balanced accuracy of probes on the test images, ResNet-18, ImageNet stem",
+        f"balanced accuracy of probes on the test images, {arguments.backbone}",
         rows,
         packages=("torch", "torchvision", "lightly", "timm"),
         device="cuda" if torch.cuda.is_available() else "cpu",
