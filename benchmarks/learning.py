@@ -135,13 +135,12 @@ def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -
         weights = store.root / "lightly" / f"{key}.safetensors"
         if not weights.exists():
             train_with_lightly(spec, weights)
-        record = {"weights_sha256": f"lightly {key}"}
-    else:
-        stage = train_stage(spec, store, Runtime(device=arguments.device), Reporter())
-        weights, record = stage.weights, stage.record
-    found = probes(weights, record["weights_sha256"], spec, store, arguments.device)
-    seconds = record.get("seconds", time.monotonic() - began)
-    return {"task": task, "seed": seed, "seconds": round(seconds, 1), "stage": record.get("metrics", {}), **found}
+        found = probes(weights, f"lightly {key}", spec, store, arguments.device)
+        return {"task": task, "seed": seed, "seconds": round(time.monotonic() - began, 1), "stage": {}, **found}
+    stage = train_stage(spec, store, Runtime(device=arguments.device), Reporter())
+    record = stage.record
+    found = probes(stage.weights, record.weights_sha256, spec, store, arguments.device)
+    return {"task": task, "seed": seed, "seconds": round(record.seconds, 1), "stage": record.metrics, **found}
 
 
 def summary(values: list[float]) -> dict[str, float]:
