@@ -93,12 +93,3 @@ def load_pack(folder: Path) -> Pack:
         skipped=about["skipped"],
         traits=arrays.get("traits"),
     )
-
-
-# --- what goes in
-
-
-# --- making it
-
-
-# --- files
