@@ -154,9 +154,6 @@ class KnowledgeGradient(Strategy):
         """What the measurements so far say of the orderings that are looked at."""
         known, chosen = self.believed(state), self.choice(state)
         rows = self._rows(known, chosen)
-        # Of very many orderings some stand for those that cannot be best.
-        others = np.setdiff1d(np.flatnonzero(known.usable), rows)
-        rows = np.union1d(rows, others[:: 1 + len(others) // MOST_LEADING])
         draws = drawn(known.beliefs, rows, DRAWS)
         highest = draws.max(axis=1)
         ours = draws[:, rows == known.place[chosen]] if chosen else highest[:, None]
@@ -166,6 +163,9 @@ class KnowledgeGradient(Strategy):
         best, within = np.zeros(num), np.zeros(num)
         best[rows] = (draws >= highest[:, None]).mean(axis=0)
         within[rows] = (draws >= highest[:, None] - self.tolerance).mean(axis=0)
+        # Of very many orderings some stand for those that cannot be best.
+        others = np.setdiff1d(np.flatnonzero(known.usable), rows)
+        every = drawn(known.beliefs, np.union1d(rows, others[:: 1 + len(others) // MOST_LEADING]), DRAWS)
         return Verdict(
             orderings=known.orderings,
             chosen=chosen,
@@ -175,7 +175,7 @@ class KnowledgeGradient(Strategy):
             within=within,
             behind=behind,
             most_missed=float(np.quantile(highest - ours[:, 0], LEVEL)),
-            most_apart=float(np.quantile(highest - draws.min(axis=1), LEVEL)),
+            most_apart=float(np.quantile(np.ptp(every, axis=1), LEVEL)),
             probability=self.probability(state),
             scales=known.scales,
         )

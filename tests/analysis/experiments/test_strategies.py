@@ -203,6 +203,7 @@ def test_it_ends_when_it_is_sure_and_says_so():
     assert 0 <= verdict.most_missed <= verdict.most_apart
     place = verdict.orderings.index(verdict.chosen)
     assert verdict.behind[:, place].tolist() == [0, 0, 0]
+    assert verdict.within[place] == pytest.approx(verdict.probability, abs=1e-12)
 
 
 def test_where_order_does_not_matter_it_says_that_any_will_do():
