@@ -216,6 +216,7 @@ def main() -> None:
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         image_size=arguments.image_size,
+        settings=arguments.set,
         table=lines,
     )
 
