@@ -116,7 +116,6 @@ def set_norms(spec: StageSpec, path: Path) -> None:
 
 def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
     """Train (or find) one task from one seed, and probe it."""
-    began = time.monotonic()
     if task == UNTRAINED:
         spec = plan("rotation", seed, arguments, store)
         return {"task": task, "seed": seed, **probes(None, f"untrained {seed}", spec, store, arguments.device)}
@@ -131,6 +130,7 @@ def measure(task: str, seed: int, arguments: argparse.Namespace, store: Store) -
     if library:
         from lightly_tasks import train_with_lightly
 
+        began = time.monotonic()
         key = hash_of({"spec": spec, "library": importlib.metadata.version("lightly")})[:16]
         weights = store.root / "lightly" / f"{key}.safetensors"
         if not weights.exists():

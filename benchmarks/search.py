@@ -1,7 +1,7 @@
 """How well does the search for an ordering do, for what it costs? Replays on measured tables, and a simulation.
 
     python benchmarks/search.py --simulation --repeats 200 --json benchmarks/results/search-simulation.json
-    python benchmarks/search.py --tables docs/results/fashion-orderings.json --repeats 500 --json FILE
+    python benchmarks/search.py --tables charts/fashion/rank.json --repeats 500 --json FILE
 
 A table is a document of `sslcurr rank --length N` with several seeds. A search sees the validation accuracies of some
 of its seeds (`--seen`), and is judged by the test accuracies of the others: its own luck is not its truth. In the
@@ -60,8 +60,10 @@ STRATEGIES: dict[str, Callable[[int], Strategy]] = {
     "curriculum": lambda seed: Curriculum(),
 }
 # Bounds rather than strategies: they measure all runs, whatever that costs.
-ALL = "all, means"
-BOUNDS: dict[str, Callable[[int], Strategy]] = {ALL: Random, "all, model": lambda seed: Everything(confidence=1.0)}
+BOUNDS: dict[str, Callable[[int], Strategy]] = {
+    "all, means": Random,
+    "all, model": lambda seed: Everything(confidence=1.0),
+}
 # Of the truth: standard deviation over orderings, of a run (points), and the weights of tasks, pairs and chance.
 STRUCTURES = {"structured": (1.0, 0.7, 0.3), "unstructured": (0.3, 0.3, 1.0)}
 SETTINGS = [
@@ -255,10 +257,9 @@ def table_of(
         print(*(f"{key} {_shown(value)}" for key, value in row.items()), flush=True)
         return each
 
-    everything = {"more_than_all": add(ALL, 1.0, {})}
+    everything: dict[str, list[Outcome]] = {}
     for name in BOUNDS:
-        if name != ALL:
-            add(name, 1.0, everything)
+        everything.setdefault("more_than_all", add(name, 1.0, everything))
     for budget in budgets:
         known = dict(everything)
         for name in sorted(strategies, key=lambda name: name != KNOWLEDGE_GRADIENT):

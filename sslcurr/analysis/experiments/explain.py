@@ -89,7 +89,7 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
     """
     document, reported = given.document, given.reported
     tasks = [row.task for row in document.tasks]
-    started = not isinstance(document.start, UnsetType)
+    started = "start" in document.baselines
     similarities = (
         similarities_of(list(known.similarity.values()), tasks, started=started) if known.similarity else None
     )

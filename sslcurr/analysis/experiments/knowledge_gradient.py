@@ -78,7 +78,6 @@ class Verdict:
             it is far behind.
         most_missed: with 90 %, the best is not better than it by more than this, in points.
         most_apart: the same of any ordering and any other.
-        probability: that the ordering that is chosen is within the tolerance of the best.
         scales: draws of the standard deviations of parts and luck.
     """
 
@@ -91,8 +90,12 @@ class Verdict:
     behind: Floats
     most_missed: float
     most_apart: float
-    probability: float
     scales: Scales
+
+    @property
+    def probability(self) -> float:
+        """That the ordering that is chosen is within the tolerance of the best."""
+        return float(self.within[self.orderings.index(self.chosen)]) if self.chosen else 0.0
 
 
 class KnowledgeGradient(Strategy):
@@ -176,7 +179,6 @@ class KnowledgeGradient(Strategy):
             behind=behind,
             most_missed=float(np.quantile(highest - ours[:, 0], LEVEL)),
             most_apart=float(np.quantile(np.ptp(every, axis=1), LEVEL)),
-            probability=self.probability(state),
             scales=known.scales,
         )
 
@@ -245,8 +247,14 @@ class KnowledgeGradient(Strategy):
             kept = _cheapest(runs, costs, np.flatnonzero(costs <= ahead.left + 1e-9 * ahead.budget))
             if not len(kept):
                 break
-            value = _gains(beliefs, known.runs([runs[i] for i in kept]), known.usable) / costs[kept]
-            together, gain = self._best_package(known, ahead, beliefs) if at_once == 1 else ([], 0.0)
+            mean, std = mean_and_std(beliefs)
+            leading = _leading(mean, std, known.usable)
+            asked = known.runs([runs[i] for i in kept])
+            gains = _gains(beliefs, asked, leading)
+            # Where nothing can change the choice, the run of which least is known.
+            value = (gains if np.any(gains) else std[asked.rows]) / costs[kept]
+            falling = leading[np.argsort(-mean[leading], kind="stable")]
+            together, gain = self._best_package(known, ahead, beliefs, falling) if at_once == 1 else ([], 0.0)
             if gain > value.max():
                 for run in together[: int(min(number - len(chosen), len(together)))]:
                     beliefs = _after(beliefs, known, run)
@@ -262,18 +270,22 @@ class KnowledgeGradient(Strategy):
         return chosen, beliefs
 
     @staticmethod
-    def _best_package(known: Believed, state: State, beliefs: Sequence[Belief]) -> tuple[list[Run], float]:
+    def _best_package(
+        known: Believed, state: State, beliefs: Sequence[Belief], leading: NDArray[np.intp]
+    ) -> tuple[list[Run], float]:
         """The leading orderings, run together at another seed: as many as gain most for their cost, and how much.
 
         One run at a seed of which little is known says little, since the luck of the seed is unknown: only several
         together compare orderings. Looking one run ahead, no search would ever begin a second seed.
+
+        Args:
+            known, state: what is believed and was done.
+            beliefs: what is believed once the runs that were chosen before have shown what was expected of them.
+            leading: the orderings that can still be best, by falling mean.
         """
-        mean, std = mean_and_std(beliefs)
-        leading = _leading(mean, std, known.usable)
-        order = leading[np.argsort(-mean[leading], kind="stable")]
         best, highest = list[Run](), 0.0
         for seed in state.seeds:
-            runs = state.pending([(known.orderings[row], seed) for row in order[: 2 * PACKAGE]])[:PACKAGE]
+            runs = state.pending([(known.orderings[row], seed) for row in leading[: 2 * PACKAGE]])[:PACKAGE]
             later, ahead = list(beliefs), state.fork()
             for size, run in enumerate(runs, 1):
                 if not ahead.is_affordable(run):
@@ -296,20 +308,17 @@ def _gain_of(before: Sequence[Belief], after: Sequence[Belief], leading: NDArray
     """How much several runs together are expected to raise the highest mean: a mean over draws, always the same."""
     normals = np.random.default_rng(1).standard_normal((512, len(after[0].factor) - len(before[0].factor)))
     gains = []
-    for now, later in zip(before, after, strict=True):
-        moved = later.cross[len(now.factor) :, leading]  # what each run will move, one after the other
-        gains.append((now.mean[leading] + normals @ moved).max(axis=1).mean() - now.mean[leading].max())
+    for earlier, later in zip(before, after, strict=True):
+        moved = later.cross[len(earlier.factor) :, leading]  # what each run will move, one after the other
+        mean = earlier.mean[leading]
+        gains.append((mean + normals @ moved).max(axis=1).mean() - mean.max())
     return max(float(np.mean(gains)), 0.0)
 
 
-def _gains(beliefs: Sequence[Belief], runs: Runs, usable: NDArray[np.bool_]) -> Floats:
+def _gains(beliefs: Sequence[Belief], runs: Runs, leading: NDArray[np.intp]) -> Floats:
     """[A] how much each run is expected to raise the highest mean."""
-    mean, std = mean_and_std(beliefs)
-    leading = _leading(mean, std, usable)
-    gains = sum(expected_gains(belief.mean[leading], belief.slopes(runs, leading)) for belief in beliefs)
-    if not np.any(gains):  # nothing can change the choice: the run of which least is known
-        return std[runs.rows]
-    return np.asarray(gains / len(beliefs))
+    gains = [expected_gains(belief.mean[leading], belief.slopes(runs, leading)) for belief in beliefs]
+    return np.asarray(sum(gains) / len(beliefs))
 
 
 def _leading(mean: Floats, std: Floats, usable: NDArray[np.bool_]) -> NDArray[np.intp]:
