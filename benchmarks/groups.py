@@ -63,7 +63,7 @@ def accuracies(task: str, group: int, seed: int, data: str, arguments: argparse.
     for kind in ("linear", "knn"):
         best, results = probe_layers(layers, kind, len(selection.pack.classes), split)
         for title, layer in (("best", best), ("pooled", "pooled")):
-            predicted = results[layer].probabilities.argmax(axis=1)
+            predicted = results[layer].predictions.argmax(axis=1)
             found[f"{kind} {title}"] = round(float(balanced_accuracy(labels, predicted)), 4)
     return found
 

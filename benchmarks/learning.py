@@ -78,7 +78,7 @@ def probes(weights: Path | None, sha256: str, spec: StageSpec, store: Store, dev
         for kind in ("knn", "linear"):
             best, results = probe_layers(layers, kind, len(selection.pack.classes), split)
             labels = selection.labels(split)
-            test = {name: balanced_accuracy(labels, r.probabilities.argmax(axis=1)) for name, r in results.items()}
+            test = {name: balanced_accuracy(labels, r.predictions.argmax(axis=1)) for name, r in results.items()}
             found[kind] = {"layers": test, "layer": best, "best": test[best]}
         return found
 

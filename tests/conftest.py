@@ -15,7 +15,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import StageSpec
-from sslcurr.testing.subject import write_images
+from sslcurr.testing.subject import dataset_for, write_images
 
 # One thread: the numbers of a run then do not depend on how many cores the machine has.
 torch.set_num_threads(1)
@@ -42,6 +42,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "barlow-twins": ("barlow-twins.hidden=32", "barlow-twins.dim=32"),
     "vicreg": ("vicreg.hidden=32", "vicreg.dim=32"),
     "classification": (),
+    "multilabel": (),
+    "regression": (),
 }
 
 
@@ -58,7 +60,7 @@ def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
 
     def make(task: str, image_size: int = 16, **changes: object) -> StageSpec:
         request = Request(
-            dataset=str(folder),
+            **dataset_for(task, folder),
             backbone="test_resnet",
             stem="imagenet",
             image_size=image_size,

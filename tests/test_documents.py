@@ -9,7 +9,6 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from msgspec import UNSET
 from PIL import Image
 
 from sslcurr.analysis.results import kinds
@@ -21,6 +20,7 @@ from sslcurr.errors import SpecError, StoreError
 from tests import REPOSITORY
 
 DOCUMENTS = REPOSITORY / "tests" / "documents"
+STUDY = DOCUMENTS / "0.1.0"
 RESULTS = REPOSITORY / "docs" / "results"
 KIND_OF = {"grid": "grid", "orderings": "rank", "search": "search", "attention": "attend"}
 
@@ -29,7 +29,7 @@ def old_documents():
     """(kind, file): a document of every kind as commands printed them before documents were typed, and the study's."""
     for path in sorted(DOCUMENTS.glob("*.json")):
         yield path.stem if path.stem in KINDS else path.stem.partition("-")[0], path
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in sorted(STUDY.glob("*.json")):
         yield KIND_OF[path.stem.rpartition("-")[2]], path
 
 
@@ -65,13 +65,15 @@ def test_intervals_of_an_older_version_are_said_to_be_too_narrow():
     assert not decode("run", json.loads((DOCUMENTS / "run.json").read_text())).has_old_intervals
 
 
-def test_newer_results_have_every_prediction_beside_them():
-    """So that a later rule can judge them again; those of 0.1.0, which name no version, have none."""
-    for path in RESULTS.glob("*.json"):
-        document = decode(KIND_OF[path.stem.rpartition("-")[2]], json.loads(path.read_text()))
-        if document.schema is not UNSET and (runs := document.predicted()):
-            table = pd.read_parquet(path.with_name(f"{path.stem}-predictions.parquet"))
-            assert set(table["chain"]) == set(runs)
+def test_results_have_every_prediction_beside_them():
+    """So that a later rule can judge them again."""
+    kinds_of = {"seed": "rank", "long": "rank", "grid": "grid"}
+    found = [path for path in sorted(RESULTS.glob("*/*.json")) if path.stem.partition("-")[0] in kinds_of]
+    assert found
+    for path in found:
+        document = decode(kinds_of[path.stem.partition("-")[0]], json.loads(path.read_text()))
+        table = pd.read_parquet(path.with_suffix(".parquet"))
+        assert set(table["chain"]) == set(document.predicted())
 
 
 def test_there_is_an_old_document_of_every_kind_that_there_was():

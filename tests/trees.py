@@ -418,6 +418,7 @@ TREES = {
     "covid": covid,
     "covid-4": covid,
     "chestxray14": chestxray14,
+    "chestxray14-findings": chestxray14,
     "cifar10": cifar10,
     "imagenet": imagenet,
     "places365": places365,

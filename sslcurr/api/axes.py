@@ -13,6 +13,7 @@ from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import Training
+from sslcurr.spec.target import TARGET_TASKS
 
 Over = Mapping[str, Sequence[object]] | Sequence[str]
 
@@ -113,7 +114,7 @@ def _axis(name: str, words: Sequence[str], tasks: Sequence[str]) -> Axis:
     if "." in name:
         _check_section(name, tasks)
     elif name not in OPTIONS:
-        known = [*OPTIONS, *(f"{task}.NAME" for task in (*tasks, "classification"))]
+        known = [*OPTIONS, *(f"{task}.NAME" for task in (*tasks, *TARGET_TASKS))]
         raise SpecError(
             f"--over {name}: there is no setting {name!r} to rank over",
             ELSEWHERE.get(name) or did_you_mean(name, known),
@@ -130,7 +131,7 @@ def _axis(name: str, words: Sequence[str], tasks: Sequence[str]) -> Axis:
 
 def _check_section(name: str, tasks: Sequence[str]) -> None:
     section, _, setting = name.partition(".")
-    sections = [*tasks, "classification", SEARCH, "data"]
+    sections = [*tasks, *TARGET_TASKS, SEARCH, "data"]
     if section not in sections:
         raise SpecError(f"--over {name}: {section!r} is no task of this ranking", did_you_mean(section, sections))
     if section == "data" and setting not in OF_DATA:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from sslcurr.analysis.results.catalog.document import (
     CheckDocument,
     DatasetDocument,
@@ -20,6 +22,7 @@ from sslcurr.analysis.results.catalog.document import (
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError
 from sslcurr.files import check_picture, check_writable
+from sslcurr.spec.target import CLASSES
 from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
@@ -122,13 +125,12 @@ def check(session: Session, name: str, *, out: Path | None = None, duplicates: P
 
 def _checked(source: Source, findings: Findings) -> CheckDocument:
     counts = {name: dict(each) for name, each in findings.counts.items()}
-    splits = sorted({split for each in counts.values() for split in each} - {""})
     shortest, median, longest = findings.sides
     return CheckDocument(
         dataset=source.name,
         images=findings.num_images,
         classes={name: sum(each.values()) for name, each in counts.items()},
-        splits={split: sum(each.get(split, 0) for each in counts.values()) for split in splits},
+        splits={split: findings.given[split] for split in sorted(findings.given) if split},
         groups=findings.num_groups,
         grey=findings.num_grey,
         sides=Sides(shortest=shortest, median=median, longest=longest),
@@ -151,6 +153,7 @@ def _checked(source: Source, findings: Findings) -> CheckDocument:
         narrow_range=list(findings.flaws.narrow),
         frames_left_out=list(findings.flaws.left_out),
         without_data=list(findings.flaws.without_data),
+        target=UNSET if findings.target == CLASSES.name else findings.target,
     )
 
 

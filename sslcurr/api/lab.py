@@ -14,6 +14,7 @@ from sslcurr.api.options import (
     ChainOptions,
     CheckOptions,
     CkaOptions,
+    EmbedOptions,
     ExplainOptions,
     ExportOptions,
     FidOptions,
@@ -22,6 +23,7 @@ from sslcurr.api.options import (
     ImportOptions,
     Options,
     OverOptions,
+    PredictOptions,
     ProbeOptions,
     RankOptions,
     SampleOptions,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         StagesDocument,
     )
     from sslcurr.analysis.results.plan.document import PlanDocument
+    from sslcurr.analysis.results.prediction.document import EmbedDocument, PredictDocument
     from sslcurr.analysis.results.probing.document import ProbeDocument
     from sslcurr.analysis.results.queue.document import LiveDocument, QueueDocument, WorkDocument
     from sslcurr.analysis.results.ranking.document import RankDocument
@@ -145,6 +148,9 @@ class Lab:
                 options[name] = Path(options[name]).expanduser()
         if options.get("dataset") is not None:
             options["dataset"] = str(options["dataset"])
+        if isinstance(options.get("unlabelled"), (str, Path)):
+            raise SpecError("unlabelled data sets are several", f"give unlabelled=[{str(options['unlabelled'])!r}]")
+        options["unlabelled"] = tuple(str(name) for name in options.get("unlabelled") or ())
         if isinstance(options.get("settings"), str):
             raise SpecError("settings are several", f"give settings=[{options['settings']!r}]")
         options["settings"] = tuple(options.get("settings") or ())
@@ -378,6 +384,28 @@ class Lab:
 
         session, how = self._computing(AttendOptions, options)
         return models.attend(session, names, **how)
+
+    # ---- finished models
+
+    def predict(self, model: str, inputs: Sequence[str] = (), **options: Unpack[PredictOptions]) -> PredictDocument:
+        """What a fine-tuned model says of images.
+
+        Args:
+            model: the key of a stage, its folder, a run with one, or a file that `export` wrote.
+            inputs: folders, tables, data sets with a name, single files; none are the stage's own images.
+            options: see `PredictOptions`.
+        """
+        from sslcurr.api import inference
+
+        session, how = self._computing(PredictOptions, options)
+        return inference.predict(session, model, inputs, **how)
+
+    def embed(self, model: str, inputs: Sequence[str], **options: Unpack[EmbedOptions]) -> EmbedDocument:
+        """Features of images by any checkpoint, into a file."""
+        from sslcurr.api import inference
+
+        session, how = self._computing(EmbedOptions, options)
+        return inference.embed(session, model, inputs, **how)
 
     # ---- weights
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.results.distances.document import INCEPTION
+from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
+from sslcurr.spec.target import TARGETS
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.features import FeatureExtractor
@@ -232,6 +234,7 @@ def probe(
         structs.replace(
             document_of(rows, planes, dataset=packs[0].pack.name, label_fraction=fraction, seed=request.seed),
             overlap=overlap,
+            target=target_name(TARGETS[packs[0].pack.target]),
         )
     )
     record_analysis(store, document, models, packs, folders, invocation=session.invocation)
@@ -253,7 +256,7 @@ def _overlap_of_probes(session: Session, models: Sequence[Model], data: Data, st
     from sslcurr.analysis.evaluation.classifier import report_split
     from sslcurr.engine.selection import select
 
-    if not len(data.pack.classes):
+    if not data.pack.is_labelled:
         return UNSET
     target = data.spec(1.0)
     selection = select(target, labelled=True, pack=data.pack)

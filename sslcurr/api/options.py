@@ -10,8 +10,8 @@ from typing import Required, TypedDict
 class Options(TypedDict, total=False):
     """What can be asked for, of a `Lab` or of one call: the options of the command line, under the same names.
 
-    docs/commands.md explains them. `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder
-    for charts.
+    docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
+    `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
     """
 
     dataset: str | Path | None
@@ -23,6 +23,8 @@ class Options(TypedDict, total=False):
     label_column: str | None
     group_column: str | None
     split_column: str | None
+    target_kind: str | None
+    unlabelled: Sequence[str | Path]
     masks: str | Path | None
     allow_overlap: bool
     fraction: float
@@ -195,6 +197,27 @@ class AttendOptions(Options, total=False):
     split: str
     method: str
     target: str
+    layer: str
+
+
+class PredictOptions(Options, total=False):
+    """`out`: a file for all predictions, CSV, Parquet or JSON; without one they are in the document. `top`: the
+    likeliest classes only. `ensemble`: other models that are averaged with the first; `"seeds"` is its chain at the
+    other seeds of the store. `flips`: average mirror images, too. `calibrated`: divide outputs by the temperature.
+    `split`: of the stage's own images, where no others are named."""
+
+    out: str | Path | None
+    top: int | None
+    ensemble: Sequence[str]
+    flips: bool
+    calibrated: bool
+    split: str
+
+
+class EmbedOptions(Options, total=False):
+    """`out`: a file for the features, `.npz` or Parquet. `layer`: whose (pooled)."""
+
+    out: Required[str | Path]
     layer: str
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType, structs
 
+from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.overlap import checked_overlap
 from sslcurr.api.session import Session
@@ -18,6 +19,7 @@ from sslcurr.errors import Interrupted, SpecError
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import Json
+from sslcurr.spec.target import TARGET, TARGET_TASKS
 
 if TYPE_CHECKING:
     from sslcurr.analysis.experiments.chains import Chain, Chains
@@ -36,11 +38,13 @@ FROM_RANKING = {"curriculum", "anti"}
 SHARES = (1.0, 0.5, 0.25, 0.125)
 # The options of a command line that trains an ordering, in the order in which they are written.
 OPTIONS = (
-    *("data_root", "path_column", "label_column", "group_column", "split_column"),
+    *("data_root", "path_column", "label_column", "group_column", "split_column", "target_kind", "unlabelled"),
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "settings"),
     *("precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
 )
+
+WRITTEN = {"settings": "--set", "target_kind": "--target"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ class Ask:
         """Trains and measures the chains; the data is packed."""
         from sslcurr.analysis.experiments.chains import Chains
 
-        planner = session.planner([*self.tasks, "classification"], self.start)
+        planner = session.planner([*self.tasks, TARGET], self.start)
         chains = Chains(
             planner,
             session.store(),
@@ -220,7 +224,7 @@ def rank(
     note(chains, record)
 
     def show(results: Results) -> None:
-        session.reporter.results_so_far(table_so_far(results))
+        session.reporter.results_so_far(table_so_far(results, target_name(chains.target)))
 
     progress = ChainsProgress(session.reporter, chains, show if watch else None)
 
@@ -370,7 +374,7 @@ def grid(
     from sslcurr.engine.store import run_name
 
     def chain_done(chain: Chain, cell: Shares) -> None:
-        result = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{share(chain.balanced_accuracy)} %"
+        result = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{share(chain.score)} %"
         images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
         note(chains, record)  # whatever ends this call, its reports are needed by the next
         session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
@@ -454,7 +458,7 @@ def _grid(
     if (request.fraction, request.label_fraction) != (1.0, 1.0):
         raise SpecError("grid has shares of its own", "give --ssl-fractions and --label-fractions instead")
     cells_of(label_fractions, ssl_fractions, baseline=baseline)  # a mistake is heard of before images are decoded
-    planner = session.planner([*tasks, "classification"])
+    planner = session.planner([*tasks, TARGET])
     chains = Chains(planner, session.store(), lambda: session.runtime, session.reporter, device=session.device)
     numbers = range(request.seed, request.seed + seeds)
     return Grid(chains, tasks, numbers, label_fractions, ssl_fractions, baseline=baseline, **hooks)
@@ -492,7 +496,7 @@ def keep_result(session: Session, chains: Chains, record: RunRecord, document: A
     """Keep what was found, and draw it."""
     from sslcurr.analysis.experiments.chains import note
 
-    note(chains, structs.replace(record, finished=not document.failed, balanced_accuracy=best))
+    note(chains, structs.replace(record, finished=not document.failed).scored(best, chains.target))
     chains.store.keep_result(record, document.kind, document.to_json())
     session.draw(document)
 
@@ -504,7 +508,7 @@ def command_of(session: Session, ordering: Sequence[str], start: str | None) -> 
     values["runs"] = session.runs
     defaults = {item.name: item.default for kind in (Request, Runtime) for item in fields(kind)}
     defaults["runs"] = Path("runs")
-    parts = {*ordering, "classification", "data", "search"}
+    parts = {*ordering, *TARGET_TASKS, "data", "search"}
     settings = [setting for setting in values["settings"] if setting.partition(".")[0] in parts]
     if values["lr"] != "search" and not any(setting.endswith(".lr=search") for setting in settings):
         settings = [setting for setting in settings if not setting.startswith("search.")]
@@ -513,7 +517,10 @@ def command_of(session: Session, ordering: Sequence[str], start: str | None) -> 
     arguments = ["--from", start] if start is not None else []
     for name in OPTIONS:
         value = values[name]
-        option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+        if name == "unlabelled":
+            arguments += [part for each in value for part in ("--unlabelled", each)]
+            continue
+        option = WRITTEN.get(name) or f"--{name.replace('_', '-')}"
         if name == "settings":
             arguments += [part for setting in settings for part in (option, setting)]
         elif value is True:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UnsetType, structs
 
+from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.axes import Axis, Over, axes_of, combinations
 from sslcurr.api.orderings import Ask, Wanted, chains_overlap, command_of, keep_result, queued_run
@@ -89,7 +90,7 @@ class Asked:
             stages=[],
             invocation=session.invocation,
         )
-        packs = [each.chains.planner.data.pack.folder.name for each in self.variants]
+        packs = [name for each in self.variants for name in each.chains.planner.data.packs]
         return structs.replace(record, packs=list(dict.fromkeys(packs)))
 
 
@@ -250,7 +251,7 @@ def _show_so_far(session: Session, asked: Asked) -> None:
 
     for each in asked.variants:
         if each.ranking.results.all():
-            table = table_so_far(each.ranking.results)
+            table = table_so_far(each.ranking.results, target_name(each.chains.target))
             session.reporter.results_so_far(replace(table, title=f"{table.title}: {each.title}"))
 
 

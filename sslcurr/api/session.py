@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sslcurr.analysis.results.document import Document
+from sslcurr.errors import SpecError
 from sslcurr.files import writable_folder, write_json
 from sslcurr.progress import Reporter
 from sslcurr.spec import settings
@@ -173,6 +174,11 @@ class Session:
         from sslcurr.engine.models import parent_from
         from sslcurr.engine.plan import Planner
 
+        if self.request.unlabelled and self.request.dataset is None and start is None:
+            raise SpecError(
+                "--unlabelled adds to the training images of a data set, and none is named",
+                "give --dataset too; to pretrain on these images alone, name them as --dataset",
+            )
         store = self.store()
         self.plots()  # a folder that cannot be written is heard of now
         parent = parent_from(start, store, self.request.backbone, self.request.stem)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sslcurr.analysis.results.document import Document
+from sslcurr.analysis.results.estimate import target_of
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError, SpecError, StoreError
 from sslcurr.wording import reason_of
@@ -72,7 +73,8 @@ def join(session: Session, documents: Sequence[str | Path]) -> RankDocument:
         title=f"join {' '.join(tasks_in(rankings))}",
         dataset=document.dataset,
         analyses=[folder.name],
-        balanced_accuracy=max((row.mean for row in document.tasks if row.mean is not None), default=None),
+        score=max((row.mean for row in document.tasks if row.mean is not None), default=None),
+        target=target_of(document.target),
         finished=not document.failed,
         invocation=session.invocation,
     )

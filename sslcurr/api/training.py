@@ -13,11 +13,12 @@ from msgspec import UNSET, UnsetType
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
-from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument, TrainedStage
+from sslcurr.analysis.results.training.document import TargetReport, TrainDocument, TrainedStage
 from sslcurr.api.overlap import checked_overlap
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Json
+from sslcurr.spec.target import TARGET, TARGET_TASKS
 from sslcurr.wording import arrow
 
 if TYPE_CHECKING:
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from sslcurr.spec.record import RunRecord
     from sslcurr.spec.stage import StageSpec
 
-CLASSIFICATION = "classification"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """What a command trains and reports.
 
     Attributes:
-        tasks: the stages; the last may be `classification`, which is then reported on the test split.
+        tasks: the stages; the last may be `TARGET`, that of the data set, which is then reported on the test split.
         start: a checkpoint file, a stage's folder or the beginning of its key; None is from scratch.
         baseline: train classification from scratch too, to compare.
         probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
@@ -73,7 +72,7 @@ def chain(
     check_pretext(tasks)
     if not finetune:
         refuse_masks(session, "--no-finetune")
-    return Target(tasks=(*tasks, *([CLASSIFICATION] if finetune else [])), start=start, baseline=finetune and baseline)
+    return Target(tasks=(*tasks, *([TARGET] if finetune else [])), start=start, baseline=finetune and baseline)
 
 
 def finetuning(
@@ -84,10 +83,12 @@ def finetuning(
     Raises:
         SpecError: layers of a probe without one, masks with one.
     """
+    if session.request.unlabelled:
+        raise SpecError("--unlabelled is for pretext tasks, and fine-tuning has none", "leave it out")
     if probe is None:
         if layers != "*":
             raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
-        return Target(tasks=(CLASSIFICATION,), start=checkpoint, baseline=baseline and checkpoint is not None)
+        return Target(tasks=(TARGET,), start=checkpoint, baseline=baseline and checkpoint is not None)
     refuse_masks(session, f"--probe {probe}")
     return Target(tasks=(), start=checkpoint, baseline=baseline, probe=probe, layers=layers)
 
@@ -135,7 +136,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     # From scratch with the same backbone and images: what the pretraining is compared with.
     scratch = Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
     compared = target.baseline and target.probe is None
-    baseline = planner.chain([CLASSIFICATION], scratch) if compared else []
+    baseline = planner.chain([TARGET], scratch) if compared else []
     if any(store.find(key_of(spec)) is None for spec in (*specs, *baseline)):
         check_backbone(planner.backbone(parent), {size for spec in (*specs, *baseline) for size in input_sizes(spec)})
     return specs, baseline
@@ -149,9 +150,9 @@ def _overlap(session: Session, planner: Planner, target: Target, store: Store) -
     """
     from sslcurr.analysis.evaluation.classifier import report_split
 
-    if target.probe is None and CLASSIFICATION not in target.tasks:
+    if target.probe is None and TARGET not in target.tasks:
         return UNSET
-    selection = planner.selection(CLASSIFICATION)
+    selection = planner.selection(TARGET)
     weights = [planner.parent.named_weights]
     return checked_overlap(session, weights, planner.data.spec(1.0), selection, store, report_split(selection))
 
@@ -169,7 +170,7 @@ def train(session: Session, target: Target) -> TrainDocument:
     record = _record(session, planner, target, store, [*specs, *baseline])
     # Noted before anything is trained: half-done stages of a run that will go on are needed, too.
     store.note_run(record)
-    ends = any(spec.task == CLASSIFICATION for spec in (*specs, *baseline))
+    ends = any(spec.task in TARGET_TASKS for spec in (*specs, *baseline))
     # A mask that cannot be is heard of before training.
     masks = masks_of_report(planner, store, session.reporter.note) if ends else None
     reports = Reports(session, store, masks)
@@ -185,8 +186,8 @@ def train(session: Session, target: Target) -> TrainDocument:
         reports.add("baseline", compared)
     else:
         _probe(session, planner, target, store, reports)
-    best = next((report.balanced_accuracy for report in reports.reports.values()), None)
-    record = msgspec.structs.replace(record, analyses=reports.analyses, balanced_accuracy=best, finished=True)
+    best = next((report.score for report in reports.reports.values()), None)
+    record = msgspec.structs.replace(record, analyses=reports.analyses, finished=True).scored(best, planner.target)
     store.note_run(record)
     document = session.finished(
         TrainDocument(
@@ -238,8 +239,8 @@ def _jobs(planner: Planner, store: Store, chains: Sequence[Sequence[StageSpec]],
         jobs += stage_jobs(
             missing, store, lambda spec: image_passes(spec, len(planner.selection(spec.task).rows["train"]))
         )
-        if specs and specs[-1].task == CLASSIFICATION:
-            selection = planner.selection(CLASSIFICATION)
+        if specs and specs[-1].task in TARGET_TASKS:
+            selection = planner.selection(TARGET)
             num_reported = len(selection.rows[report_split(selection)])
             jobs += measuring_jobs(specs[-1], num_reported, masks, AttentionSettings())
     return jobs
@@ -258,7 +259,7 @@ def queue(session: Session, target: Target) -> QueueDocument:
     _overlap(session, planner, target, store)
     record = _record(session, planner, target, store, [*specs, *baseline])
     store.note_run(record)
-    ends = CLASSIFICATION in target.tasks
+    ends = TARGET in target.tasks
     masks = masks_of_report(planner, store, session.reporter.note) if ends else None
     plan = Plan(run_name(record.asked), session.invocation, store)
     plan.add(_jobs(planner, store, [specs, baseline], masks))
@@ -267,19 +268,17 @@ def queue(session: Session, target: Target) -> QueueDocument:
 
 def _gain(planner: Planner, reports: Reports) -> Difference | UnsetType:
     """Of the chain over its baseline, paired by image; unset where one of them was not tested."""
-    from sslcurr.analysis.evaluation.classifier import report_split
-    from sslcurr.analysis.experiments.chains import correct_of
+    from sslcurr.analysis.evaluation.classifier import images_of, report_split
+    from sslcurr.analysis.experiments.chains import values_of
     from sslcurr.analysis.measures.comparisons import Comparisons
-    from sslcurr.analysis.measures.intervals import Images, sample
+    from sslcurr.analysis.measures.intervals import sample
 
     if len(reports.reports) < 2:
         return UNSET
-    selection = planner.selection(CLASSIFICATION)
-    split = report_split(selection)
-    labels, groups, rows = selection.labels(split), selection.pack.groups, selection.rows[split]
-    images = Images.of(len(labels), classes=labels, groups=None if groups is None else groups[rows])
+    selection = planner.selection(TARGET)
+    images = images_of(selection, report_split(selection))
     figures = {
-        name: sample(correct_of(Path(str(report.predictions)).parent)[None], images)
+        name: sample(values_of(Path(str(report.predictions)).parent)[None], images)
         for name, report in reports.reports.items()
     }
     return Difference.of(Comparisons(figures).difference("baseline", "downstream"))
@@ -330,7 +329,7 @@ class Reports:
         self.session = session
         self.store = store
         self.masks = masks
-        self.reports: dict[str, ClassificationReport] = {}
+        self.reports: dict[str, TargetReport] = {}
         self.folders: list[str] = []
         self.attention: list[str] = [] if masks is None else [masks.folder.name]
 
@@ -339,7 +338,7 @@ class Reports:
         """Names of folders of the store: reports, then what attention needs."""
         return [*self.folders, *self.attention]
 
-    def keep(self, name: str, report: ClassificationReport, folder: Path) -> None:
+    def keep(self, name: str, report: TargetReport, folder: Path) -> None:
         """Keep a report that is in an analysis."""
         self.reports[name] = report
         self.folders.append(folder.name)
@@ -349,7 +348,7 @@ class Reports:
         from sslcurr.analysis.evaluation import classifier
         from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention, report_attention
 
-        if not outcomes or outcomes[-1].spec.task != CLASSIFICATION:
+        if not outcomes or outcomes[-1].spec.task not in TARGET_TASKS:
             return
         last, device = outcomes[-1], self.session.device
         report, folder = classifier.evaluate(last.stage, last.spec, self.store, device)
@@ -368,7 +367,7 @@ def _probe(session: Session, planner: Planner, target: Target, store: Store, rep
     from sslcurr.engine.run import weights_of
 
     assert target.probe is not None
-    planner.selection(CLASSIFICATION)  # raises where there are no labels
+    planner.selection(TARGET)  # raises where there are no labels
     parent, request = planner.parent, session.request
     backbone, size = planner.backbone(parent), planner.data.image_size
     data = planner.data.spec(request.label_fraction)

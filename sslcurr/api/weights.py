@@ -80,7 +80,7 @@ def export(
     Raises:
         SpecError: the file cannot be written there, or the other program has no such network.
     """
-    from sslcurr.analysis.evaluation.classifier import classes_of
+    from sslcurr.analysis.evaluation.inference import fitted_of
     from sslcurr.backbones.export import SUFFIXES, exported
     from sslcurr.engine.models import model_of, parent_from
 
@@ -94,12 +94,12 @@ def export(
     _refuse_to_overwrite(path, checkpoint, model, store)
     head = None if backbone_only or model.stage is None else model.stage.folder / "head.safetensors"
     head = head if head is not None and head.is_file() else None
-    classes = classes_of(model.stage.spec) if head is not None and model.stage is not None else ()
+    fitted = fitted_of(model.stage, store) if head is not None and model.stage is not None else None
     size = model.image_size or 224
     written: list[ExportDocument] = []
 
     def write(temporary: Path) -> None:
-        result = exported(model.network(), model.backbone, size, head, classes, form, temporary, name=str(path))
+        result = exported(model.network(), model.backbone, size, head, fitted, form, temporary, name=str(path))
         written.append(ExportDocument(file=str(path), format=form, **asdict(result.about), how=result.how))
 
     write_whole(path, write)

@@ -161,6 +161,21 @@ def _check_readable(path: Path) -> None:
         raise CheckpointError(f"cannot read {path} ({error.strerror})", hint_for(error, UNREADABLE_HINT)) from error
 
 
+def read_head(path: Path) -> tuple[Tensor, Tensor]:
+    """The last layer of a fine-tuned stage, its `head.safetensors`: weights [outputs, features] and biases [outputs].
+
+    That of numbers has their unit, which is multiplied in.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    tensors = {name.rpartition(".")[2]: tensor for name, tensor in read_weights(path).items()}
+    matrix, bias = tensors["weight"], tensors["bias"]
+    if "std" in tensors:
+        matrix, bias = matrix * tensors["std"], bias * tensors["std"] + tensors["mean"]
+    return matrix, bias
+
+
 class HasCheckpoint(Protocol):
     """What names the file of a checkpoint, such as a stage of `Lab.stages()`."""
 

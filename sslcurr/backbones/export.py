@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import build
+from sslcurr.backbones.checkpoint import read_head
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import BackboneSpec
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
 
 FILE = "<file>"
+# What the outputs of a model with a last layer are called.
+OUTPUTS = {CLASSES.name: "logits", MULTILABEL.name: "logits", REGRESSION.name: "numbers"}
 SUFFIXES = {"timm": ".safetensors", "torchvision": ".pth", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a file for another program holds; the fields are those of `ExportDocument`."""
+    """What a file for another program holds; the fields are those of `ExportDocument`.
+
+    An image is squashed to a square of `pack_size` pixels, its largest centred square is cut out of that and resized to
+    `image_size`, both bilinear with antialiasing; then (pixels / 255 - mean) / std.
+    """
 
     backbone: str
     stem: str
@@ -30,6 +37,29 @@ class About:
     mean: list[float]
     std: list[float]
     classes: list[str]
+    pack_size: int
+    target: str
+    flips: list[str]
+    temperature: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What is known of a fine-tuned model beside its network.
+
+    Attributes:
+        classes: names of its outputs, in order.
+        pack_size: side to which images were squashed before they were cropped, in pixels.
+        target: the kind of target.
+        flips: `horizontal`, `vertical`: those that it was trained with.
+        temperature: by which its outputs are divided for calibrated probabilities; None where it is not known.
+    """
+
+    classes: tuple[str, ...]
+    pack_size: int
+    target: str
+    flips: tuple[str, ...] = ()
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,7 @@ def exported(
     spec: BackboneSpec,
     image_size: int,
     head: Path | None,
-    classes: Sequence[str],
+    model: Fitted | None,
     kind: str,
     path: Path,
     name: str,
@@ -57,7 +87,7 @@ def exported(
         spec: what it is.
         image_size: side of the images it was trained with, in pixels.
         head: the classifier of a fine-tuned stage, `head.safetensors`; None exports the backbone alone.
-        classes: names of the classifier's outputs, in order.
+        model: what is known of the classifier; None exports the backbone alone.
         kind: `timm`, `torchvision` or `onnx`.
         path: the file to write.
         name: what the lines of Python call it.
@@ -76,23 +106,26 @@ def exported(
         channels=spec.channels,
         mean=list(spec.mean),
         std=list(spec.std),
-        classes=list(classes) if head is not None else [],
+        classes=[] if model is None else list(model.classes),
+        pack_size=image_size if model is None else model.pack_size,
+        target=CLASSES.name if model is None else model.target,
+        flips=[] if model is None else list(model.flips),
+        temperature=None if model is None else model.temperature,
     )
-    num_classes = len(classes) if head is not None else 0
+    num_classes = len(about.classes)
     how = {"timm": _timm, "torchvision": _torchvision, "onnx": _onnx}[kind](whole, spec, num_classes, about, path)
     return Exported(about, [line.replace(FILE, name) for line in how])
 
 
 def with_classifier(network: nn.Module, spec: BackboneSpec, head: Path) -> nn.Module:
     """timm's network with a classifier: the weights of the backbone and those of a `head.safetensors`."""
-    weights = load_file(head)
-    (matrix,) = (tensor for tensor in weights.values() if tensor.ndim == 2)
+    matrix, bias = read_head(head)
     whole = build(spec, num_classes=len(matrix)).eval()
     whole.load_state_dict(network.state_dict(), strict=False)
     classifier = whole.get_classifier()  # type: ignore[operator]
     with torch.no_grad():
         classifier.weight.copy_(matrix)
-        classifier.bias.copy_(next(tensor for tensor in weights.values() if tensor.ndim == 1))
+        classifier.bias.copy_(bias)
     return whole
 
 
@@ -147,7 +180,7 @@ def _onnx(network: nn.Module, spec: BackboneSpec, num_classes: int, about: About
         import onnxscript  # noqa: F401  (torch needs it)
     except ImportError as error:
         raise SpecError("ONNX needs the packages onnx and onnxscript", "pip install 'sslcurr[onnx]'") from error
-    size, output = about.image_size, "logits" if num_classes else "features"
+    size, output = about.image_size, OUTPUTS[about.target] if num_classes else "features"
     example = torch.zeros(2, spec.channels, size, size)
     program = torch.onnx.export(
         network,

@@ -20,6 +20,7 @@ from sslcurr.cli import (
     finetune,
     grid,
     join,
+    predict,
     pretrain,
     probe,
     rank,
@@ -117,6 +118,8 @@ app.command("cka")(cka.cka)
 app.command("fid", cls=fid.ManyValues)(fid.fid)
 app.command("probe")(probe.probe)
 app.command("attend")(attend.attend)
+app.command("predict")(predict.predict)
+app.command("embed")(predict.embed)
 app.command("work")(work.work)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)

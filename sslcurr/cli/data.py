@@ -9,7 +9,15 @@ import typer
 
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption
-from sslcurr.cli.options import GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn, check_frames
+from sslcurr.cli.options import (
+    GroupColumn,
+    LabelColumn,
+    MachineOptions,
+    PathColumn,
+    SplitColumn,
+    TargetKindOption,
+    check_frames,
+)
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, check, prepare and draw data sets.")
 
@@ -63,6 +71,7 @@ def check(
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
     split_column: SplitColumn = None,
+    target_kind: TargetKindOption = None,
     frames: FramesOption = "refuse",
     workers: WorkersOption = 0,
     out: Annotated[
@@ -96,6 +105,7 @@ def check(
             label_column=label_column,
             group_column=group_column,
             split_column=split_column,
+            target_kind=target_kind,
             frames=frames,
             out=out,
             duplicates=duplicates,
@@ -120,6 +130,7 @@ def prepare(
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
     split_column: SplitColumn = None,
+    target_kind: TargetKindOption = None,
     frames: FramesOption = "refuse",
     workers: WorkersOption = 0,
     skip_broken: Annotated[
@@ -145,6 +156,7 @@ def prepare(
             label_column=label_column,
             group_column=group_column,
             split_column=split_column,
+            target_kind=target_kind,
             image_size=image_size,
             settings=settings or (),
             frames=frames,
@@ -163,6 +175,7 @@ def sample(
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
     split_column: SplitColumn = None,
+    target_kind: TargetKindOption = None,
     frames: FramesOption = "refuse",
     num_images: Annotated[int, typer.Option(min=1, max=50, help="Images per class.")] = 8,
     num_classes: Annotated[int, typer.Option(min=1, max=200, help="Largest number of classes.")] = 30,
@@ -178,6 +191,7 @@ def sample(
             label_column=label_column,
             group_column=group_column,
             split_column=split_column,
+            target_kind=target_kind,
             frames=frames,
             num_images=num_images,
             num_classes=num_classes,

@@ -8,7 +8,7 @@ import typer
 
 from sslcurr.api.options import GridOptions
 from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption, check_plan_only
-from sslcurr.cli.options import TrainingOptions, shared_options
+from sslcurr.cli.options import PretextOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
@@ -37,7 +37,7 @@ def grid(
     ] = None,
     plan_only: PlanOnlyOption = False,
     *,
-    shared: TrainingOptions,
+    shared: PretextOptions,
 ) -> None:
     """Train a chain on shares of the images and of the labels, and print a table of both.
 

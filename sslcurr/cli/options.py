@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from sslcurr.cli.progress import Lines
+from sslcurr.spec.target import TARGETS
 
 if TYPE_CHECKING:
     from sslcurr.api.lab import Lab
@@ -64,6 +65,12 @@ def _lr_pruner(value: str | None) -> str | None:
     return value
 
 
+def _target(value: str | None) -> str | None:
+    if value not in (None, *TARGETS):
+        raise typer.BadParameter(f"{value!r} is not {', '.join(TARGETS)}")
+    return value
+
+
 def _jobs(value: str | None) -> str | None:
     if value not in (None, "auto") and not (value.isdigit() and int(value)):
         raise typer.BadParameter(f"{value!r} is not a number from 1 on, or auto")
@@ -90,7 +97,13 @@ PathColumn = Annotated[
 ]
 LabelColumn = Annotated[
     str | None,
-    _option(DATA, "--label-column", "Column with the classes, or none. Default: label.", metavar=COLUMN_OR_NONE),
+    _option(
+        DATA,
+        "--label-column",
+        "Column with the labels, or none. Several columns of 0 and 1, A,B,C: labels that may hold together. Default: "
+        "label.",
+        metavar=COLUMN_OR_NONE,
+    ),
 ]
 GroupColumn = Annotated[
     str | None,
@@ -107,6 +120,39 @@ SplitColumn = Annotated[
 ]
 
 
+TargetKindOption = Annotated[
+    str | None,
+    _option(
+        DATA,
+        "--target",
+        "What the labels are: classes, multilabel (they may hold together) or regression (a number). Default: read "
+        "from the labels.",
+        callback=_target,
+        metavar="classes|multilabel|regression",
+    ),
+]
+OtherBackbone = Annotated[
+    str | None,
+    _option(
+        TRAINING,
+        "--backbone",
+        "The timm network of a file of another project, if it is not recognised, or of an untrained model.",
+        metavar="NAME",
+    ),
+]
+OtherStem = Annotated[
+    str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (3 x 3, stride 1).")
+]
+UnlabelledOption = Annotated[
+    list[str] | None,
+    _option(
+        DATA,
+        "--unlabelled",
+        "Images that pretext tasks see beside the training images of --dataset. Its validation and test images are "
+        "left out of them. May be repeated.",
+        metavar="NAME|FOLDER|TABLE",
+    ),
+]
 SaveMinutes = Annotated[
     float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
 ]
@@ -119,8 +165,8 @@ Recompute = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions:
-    """Where images come from and how they are read."""
+class SourceOptions:
+    """Where images come from."""
 
     data_root: Annotated[
         Path | None,
@@ -136,12 +182,6 @@ class ImageOptions:
     label_column: LabelColumn = None
     group_column: GroupColumn = None
     split_column: SplitColumn = None
-    image_size: Annotated[
-        int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
-    ] = None
-    skip_broken: Annotated[
-        bool, _option(DATA, "--skip-broken", "Leave out images that are missing or cannot be decoded.")
-    ] = False
     frames: Annotated[
         str,
         _option(
@@ -152,6 +192,18 @@ class ImageOptions:
             metavar="refuse|first|all",
         ),
     ] = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(SourceOptions):
+    """Where images come from and how they are read."""
+
+    image_size: Annotated[
+        int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
+    ] = None
+    skip_broken: Annotated[
+        bool, _option(DATA, "--skip-broken", "Leave out images that are missing or cannot be decoded.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +254,8 @@ class DrawingOptions(MachineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions(MachineOptions):
-    """With how many threads, and how many jobs at once."""
+class ThreadOptions(MachineOptions):
+    """With how many threads."""
 
     threads: Annotated[
         int,
@@ -215,6 +267,12 @@ class WorkerOptions(MachineOptions):
             min=0,
         ),
     ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(ThreadOptions):
+    """How many jobs at once."""
+
     jobs: Annotated[
         str | None,
         _option(
@@ -269,6 +327,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
             metavar="NAME|FOLDER|TABLE",
         ),
     ] = None
+    target_kind: TargetKindOption = None
     fraction: Annotated[
         float, _option(DATA, "--fraction", "Share of the training images that pretraining uses. Subsets are nested.")
     ] = 1.0
@@ -382,6 +441,18 @@ class TargetOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretextOptions(TrainingOptions):
+    """The shared options of the commands that train pretext tasks."""
+
+    unlabelled: UnlabelledOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainOptions(TargetOptions, PretextOptions):
+    """The shared options of the commands that train pretext tasks and end at the target task."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetOptions(WorkerOptions, DrawingOptions, ImageOptions):
     """The shared options of the commands that run images through finished models."""
 
@@ -400,22 +471,29 @@ class DatasetOptions(WorkerOptions, DrawingOptions, ImageOptions):
 class ModelOptions(DatasetOptions):
     """The shared options of the commands that analyse checkpoints."""
 
-    backbone: Annotated[
-        str | None,
-        _option(
-            TRAINING,
-            "--backbone",
-            "The timm network of a file of another project, if it is not recognised, or of an untrained model.",
-            metavar="NAME",
-        ),
-    ] = None
-    stem: Annotated[
-        str | None,
-        _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (3 x 3, stride 1)."),
-    ] = None
+    backbone: OtherBackbone = None
+    stem: OtherStem = None
     seed: Annotated[
         int, _option(TRAINING, "--seed", "Seed of the random choice of images, halves and untrained weights.")
     ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnImageOptions(ThreadOptions, DrawingOptions, SourceOptions):
+    """The shared options of the commands that run any images through a finished model, and draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions(ThreadOptions, SourceOptions):
+    """The shared options of the commands that run any images through a checkpoint, into a file."""
+
+    image_size: Annotated[
+        int | None,
+        _option(DATA, "--image-size", "Side of the views, in pixels. Default: that of the training.", metavar="PIXELS"),
+    ] = None
+    backbone: OtherBackbone = None
+    stem: OtherStem = None
+    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of untrained weights.")] = 0
 
 
 def lab_of(options: MachineOptions) -> Lab:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.choices import StartOption
-from sslcurr.cli.options import TrainingOptions, shared_options
+from sslcurr.cli.options import PretextOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -16,7 +16,7 @@ def pretrain(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A pretext task (see sslcurr tasks).")],
     start: StartOption = None,
     *,
-    shared: TrainingOptions,
+    shared: PretextOptions,
 ) -> None:
     """Train a backbone by one pretext task, without labels."""
     with shared.lab() as lab:

@@ -21,31 +21,37 @@ from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.flaws import Flaws, flaws_of
 from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
+from sslcurr.data.targets import Encoded, encoded
 from sslcurr.errors import DataError
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
 
 __all__ = ["Findings", "check_source", "image_at", "numbered", "rows_of_copies"]
 
 PARTS = ("train", "val", "test")
 NO_CLASS = "(no label)"
+NONE_HOLDS = "(none of them)"
 
 
 @dataclass
 class Findings:
     """What `check_source` found.
 
-    `counts` are images by class and given split ("" where it is left to sslcurr), `sides` the shortest, the median and
-    the longest side in pixels. `faults` are what the tables say wrongly and files that are missing, `broken` what
-    cannot be decoded. `copies` are sets of names of images with equal pixels, without blank ones; `contradictions`
-    those among them with different labels, `across` those in different given splits, `apart` those that no group holds
-    together, `divided` those of them that sslcurr, without settings, would train on and test on. `flaws` are blank
-    images, those that use a sliver of the range, and files of which frames are left out. `empty` are classes without an
-    image, `undivided` why the images cannot be divided, `lacking` the classes of which a part (train, val, test) has no
-    image, `parts` how many would train, validate, test and be used for nothing, being of a group that validates or
-    tests.
+    `counts` are images by class and given split ("" where it is left to sslcurr): an image with several labels counts
+    for each, and numbers count by ranges. `target` is the kind of what labels say, `given` are images by given split,
+    `sides` the shortest, the median and the longest side in pixels. `faults` are what the tables say wrongly and files
+    that are missing, `broken` what cannot be decoded. `copies` are sets of names of images with equal pixels, without
+    blank ones; `contradictions` those among them with different labels, `across` those in different given splits,
+    `apart` those that no group holds together, `divided` those of them that sslcurr, without settings, would train on
+    and test on. `flaws` are blank images, those that use a sliver of the range, and files of which frames are left out.
+    `empty` are classes without an image, `undivided` why the images cannot be divided, `lacking` the classes of which a
+    part (train, val, test) has no image, `parts` how many would train, validate, test and be used for nothing, being of
+    a group that validates or tests.
     """
 
     num_images: int
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    target: str = CLASSES.name
+    given: Counter[str] = field(default_factory=Counter)
     sides: tuple[int, int, int] = (0, 0, 0)
     num_grey: int = 0
     num_groups: int | None = None
@@ -72,7 +78,7 @@ class Findings:
         lines += [f"{' = '.join(names)}: the same image for training and for testing" for names in self.divided]
         lines += self.flaws.problems
         lines += [f"class {name} has no image" for name in self.empty]
-        lines += [lacking_sentence(part, names) for part, names in self.lacking.items()]
+        lines += [lacking_sentence(part, names, self.target) for part, names in self.lacking.items()]
         return lines + ([self.undivided] if self.undivided else [])
 
 
@@ -178,20 +184,28 @@ def numbered(groups: Sequence[str]) -> list[str]:
 def _count(source: Source, findings: Findings, broken: set[str]) -> dict[int, str]:
     """Counts images; the part of each that sslcurr would put it into, none where it cannot divide them."""
     readable = [i for i, name in enumerate(source.names) if name not in broken]
-    for i in readable:
-        label, split = source.labels[i], source.splits[i] if source.splits else ""
-        findings.counts.setdefault(NO_CLASS if label is None else label, Counter())[split] += 1
-    findings.empty = [name for name in source.classes if name not in findings.counts]
-    findings.counts = {name: findings.counts[name] for name in (*source.classes, NO_CLASS) if name in findings.counts}
+    findings.target = source.target
+    labels = [source.labels[i] for i in readable]
     groups = [source.groups[i] if source.groups else "" for i in readable]
+    targets = encoded(source.target, source.classes, labels, groups)
+    for row, i in enumerate(readable):
+        split = source.splits[i] if source.splits else ""
+        findings.given[split] += 1
+        for name in _counted_as(source, targets, row):
+            findings.counts.setdefault(name, Counter())[split] += 1
+    named = targets.names if source.target == REGRESSION.name else source.classes
+    findings.empty = [name for name in named if name not in findings.counts]
+    order = (*named, NONE_HOLDS, NO_CLASS)
+    findings.counts = {name: findings.counts[name] for name in order if name in findings.counts}
     codes = np.unique([group or f"\0{i}" for i, group in zip(readable, groups, strict=True)], return_inverse=True)[1]
     if source.groups is not None:
         findings.num_groups = len(set(codes.tolist()))
-    code_of = {name: code for code, name in enumerate(source.classes)}
-    labels = [source.labels[i] for i in readable]
     rows = SimpleNamespace(
         num_images=len(readable),
-        labels=np.array([-1 if label is None else code_of[label] for label in labels], dtype=np.int64),
+        labels=targets.labels,
+        values=targets.values,
+        target=source.target,
+        label_names=targets.names,
         groups=codes,
         splits=np.array([source.splits[i] for i in readable], dtype="<U5") if source.splits else None,
         classes=source.classes,
@@ -204,6 +218,15 @@ def _count(source: Source, findings: Findings, broken: set[str]) -> dict[int, st
     findings.lacking = lacking_classes(rows, parts)
     findings.parts = {part or "not used": int((parts == part).sum()) for part in (*PARTS, "")}
     return dict(zip(readable, parts.tolist(), strict=True))
+
+
+def _counted_as(source: Source, targets: Encoded, row: int) -> list[str]:
+    """What an image counts as: its class, each of its labels, or the range that its number lies in."""
+    if targets.labels[row] < 0:
+        return [NO_CLASS]
+    if source.target != MULTILABEL.name or targets.values is None:
+        return [targets.names[targets.labels[row]]]
+    return [name for name, value in zip(source.classes, targets.values[row], strict=True) if value == 1] or [NONE_HOLDS]
 
 
 def _compare_copies(source: Source, findings: Findings, equals: list[list[int]], part_of: dict[int, str]) -> None:

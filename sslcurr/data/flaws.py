@@ -114,7 +114,7 @@ def require_content(pack: Pack) -> None:
     if blank.any():
         parts += [
             (f"every image of class {name}", pack.labels == code, blank, BLANK)
-            for code, name in enumerate(pack.classes)
+            for code, name in enumerate(pack.label_names)
         ]
         given = sorted(set(pack.splits.tolist()) - {""}) if pack.splits is not None else []
         parts += [(f"every image of the split {split}", pack.splits == split, blank, BLANK) for split in given]

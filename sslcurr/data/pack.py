@@ -13,15 +13,35 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from sslcurr.errors import DataError
+from sslcurr.spec.target import CLASSES
 
 PACK_FORMAT = 2
 """Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
 
-ROWS = ("heights", "widths", "labels", "groups", "splits", "traits")
+ROWS = ("heights", "widths", "labels", "values", "groups", "splits", "traits")
+
+
+class ImageArray(Protocol):
+    """Images as a pack has them, uint8 [N, C, S, S]: a memory map, or several that are read as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, C, S, S]."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of them."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Some images, by a number, a slice or numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +49,20 @@ class Pack:
     """A data set of N images, ready for training; all arrays have one entry an image, in the order of `names`.
 
     `images` is a read-only memory map, uint8 [N, C, S, S]: each image squashed to a square of `size` pixels. `heights`
-    and `widths` (int32) are the true ones in pixels, upright. `labels` (int64) are places in `classes`, -1 for none.
-    `groups` (int64) are codes, one for each group; `splits` are "train", "val", "test", or "" where it is left open;
-    each is None where nothing is known. `channels` is 1 if every image is grey, else 3. `skipped` images were broken
-    and are left out. `traits` (int64 [N, 9]) are what was noted of the images, in the order of `Traits.to_integers`; a
-    row of -1 where nothing was, None in packs of versions that noted nothing. `fingerprint` (sha256) is of the
-    contents: names, the bytes of the files, labels, groups and splits, but neither of where they lie nor of the pack's
-    size.
+    and `widths` (int32) are the true ones in pixels, upright. `labels` (int64) are places in `classes`, -1 for none, or
+    for another kind of `target` in `strata`, in which images are divided. Such a target's `values` (float32 [N, T])
+    have what is learnt: 1 and 0 for each of the `classes`, which may hold together, or the one number that `classes`
+    names; NaN is not known. `groups` (int64) are codes, one for each group; `splits` are "train", "val", "test", or ""
+    where it is left open; each is None where nothing is known. `channels` is 1 if every image is grey, else 3.
+    `skipped` images were broken and are left out. `traits` (int64 [N, 9]) are what was noted of the images, in the
+    order of `Traits.to_integers`; a row of -1 where nothing was, None in packs of versions that noted nothing.
+    `fingerprint` (sha256) is of the contents: names, the bytes of the files, labels, groups and splits, but neither of
+    where they lie nor of the pack's size.
     """
 
     folder: Path
     name: str
-    images: np.ndarray
+    images: ImageArray
     heights: np.ndarray
     widths: np.ndarray
     labels: np.ndarray
@@ -53,6 +75,25 @@ class Pack:
     channels: int
     skipped: int = 0
     traits: np.ndarray | None = None
+    target: str = CLASSES.name
+    values: np.ndarray | None = None
+    strata: tuple[str, ...] = ()
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the images are, in their order; several of packs that were joined (`parts`)."""
+        return self.parts or (self.folder,)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there is something to learn from labels."""
+        return len(self.classes) > (self.target == CLASSES.name)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the numbers of `labels` stand for: classes, or strata of another target."""
+        return self.strata or self.classes
 
     @property
     def num_images(self) -> int:
@@ -92,4 +133,7 @@ def load_pack(folder: Path) -> Pack:
         channels=channels,
         skipped=about["skipped"],
         traits=arrays.get("traits"),
+        target=about.get("target", CLASSES.name),
+        values=arrays.get("values"),
+        strata=tuple(about.get("strata", ())),
     )

@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 
 from sslcurr.claims import Claim, waited_claim
-from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
-from sslcurr.data.decode.image import DECODER, Traits
+from sslcurr.data.decode.image import DECODER
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
 from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
+from sslcurr.data.rows import ImageRow, noted, read_row, row_of_array
 from sslcurr.data.sources.source import Source
+from sslcurr.data.targets import encoded
 from sslcurr.errors import DataError
 from sslcurr.files import write_whole
+from sslcurr.spec.target import CLASSES
 from sslcurr.wording import and_more
 
 FLUSH_ROWS = 512
@@ -39,9 +41,6 @@ COPY_BYTES = 2**26
 
 
 NUM_HEADERS = 64
-
-
-NO_LABEL = -1
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -94,26 +93,6 @@ def open_pack(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A decoded image.
-
-    Attributes:
-        height, width: its true sides in pixels.
-        is_grey: whether its content is grey.
-        sha256, pixels: what it is known by (hexadecimal): the sha256 of the file's bytes, and the beginning of that of
-            all its pixels.
-        traits: what was noted of it, as `Traits.to_integers` gives it.
-    """
-
-    height: int
-    width: int
-    is_grey: bool
-    sha256: str
-    pixels: str
-    traits: Sequence[int]
-
-
-@dataclass(frozen=True)
 class _Files:
     """A source with the size in bytes and the time of each of its files; both are 0 for embedded images."""
 
@@ -143,6 +122,8 @@ class _Files:
         source = self.source
         embedded = hashlib.sha256(source.arrays.tobytes()).hexdigest() if source.arrays is not None else ""
         about = [PACK_FORMAT, size, source.name, self.place, source.classes, embedded]
+        if source.target != CLASSES.name:
+            about.append({"target": source.target})
         if any(self.may_be_revised(i) for i in range(len(source.names))):
             about.append({"decoder": DECODER})
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
@@ -161,55 +142,17 @@ class _Files:
         some = np.linspace(0, len(self.source.names) - 1, min(NUM_HEADERS, len(self.source.names))).round().astype(int)
         return 1 if all(read.has_grey_header(self.source.place(i)[0]) for i in some.tolist()) else 3
 
-    def decode(self, i: int, size: int, processes: Processes) -> tuple[np.ndarray, _Row]:
+    def decode(self, i: int, size: int, processes: Processes) -> tuple[np.ndarray, ImageRow]:
         """Image i, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError, Crashed."""
         if self.source.arrays is not None:
-            image = self.source.arrays[i]
-            whole = read.to_grey_if_equal(image[..., None] if image.ndim == 2 else image)
-            small = read.resize(whole, size)
-            digest = hashlib.sha256(image.tobytes())
-            known, noted = _known_by(whole), _noted(whole)
-            row = _Row(image.shape[0], image.shape[1], small.shape[2] == 1, digest.hexdigest(), known, noted)
-            return small, row
+            return row_of_array(self.source.arrays[i], size)
         path, frame = self.source.place(i)
-        work = partial(_read_small, path, frame, self.stats[i], size)
+        work = partial(read_row, path, frame, self.stats[i], size)
         return processes.call(work) if read.may_be_dicom(path) else work()
 
     def num_dicom(self, rows: Sequence[int]) -> int:
         """How many of these images may be DICOM files."""
         return 0 if self.source.root is None else sum(read.may_be_dicom(self.source.place(i)[0]) for i in rows)
-
-
-def _read_small(path: Path, frame: int | None, stat: tuple[int, int], size: int) -> tuple[np.ndarray, _Row]:
-    """The image in a file, uint8 [size, size, 1 or 3], and what is noted of it. Raises read.BrokenImage, DataError."""
-    try:
-        with path.open("rb") as file:
-            file_stat = os.fstat(file.fileno())
-            data = file.read()
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if (file_stat.st_size, file_stat.st_mtime_ns) != stat or len(data) != file_stat.st_size:
-        raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")
-    traits, pixels = Traits(), []
-    small, height, width = read.decode_small(data, size, frame, traits, lambda whole: pixels.append(_known_by(whole)))
-    digest = hashlib.sha256(data)
-    if frame is not None:
-        digest.update(f"#{frame}".encode())
-    if traits.decoder > 1:  # the same bytes gave other pixels before, and stages were trained on these
-        digest.update(f"decoder {traits.decoder}".encode())
-    return small, _Row(height, width, small.shape[2] == 1, digest.hexdigest(), pixels[0], traits.to_integers())
-
-
-def _known_by(whole: np.ndarray) -> str:
-    """What an image is known by in another file, hexadecimal."""
-    return pixel_digest(whole)[:DIGEST_BYTES].hex()
-
-
-def _noted(image: np.ndarray) -> list[int]:
-    """What can be noted of the pixels alone, uint8 [H, W, C]."""
-    traits = Traits()
-    traits.look_at(image)
-    return traits.to_integers()
 
 
 def _broken_error(name: str, reason: str, count: int) -> DataError:
@@ -250,7 +193,7 @@ class _Part:
         self.shape = (channels, size, size)
         self.broken: dict[int, str] = {}
         self.rows = self._read_rows()
-        self.fresh: list[tuple[int, _Row]] = []
+        self.fresh: list[tuple[int, ImageRow]] = []
         self.flushed = time.monotonic()
         self.pixels = os.open(folder / "pixels.bin", os.O_RDWR)
         self.lines = (folder / "rows.jsonl").open("ab")
@@ -304,9 +247,9 @@ class _Part:
             os.close(self.pixels)
             self.lines.close()
 
-    def _read_rows(self) -> dict[int, _Row]:
+    def _read_rows(self) -> dict[int, ImageRow]:
         """The images that are done. A last line that was torn by a kill is cut off, so that the next starts its own."""
-        rows: dict[int, _Row] = {}
+        rows: dict[int, ImageRow] = {}
         path = self.folder / "rows.jsonl"
         whole = 0
         for line in path.read_bytes().splitlines(keepends=True):
@@ -316,8 +259,8 @@ class _Part:
                 break
             if not line.endswith(b"\n"):
                 break
-            if len(row) == len(fields(_Row)):  # a version that kept no digest of the pixels wrote shorter lines
-                rows[i] = _Row(*row)
+            if len(row) == len(fields(ImageRow)):  # a version that kept no digest of the pixels wrote shorter lines
+                rows[i] = ImageRow(*row)
             whole += len(line)
         os.truncate(path, whole)
         return rows
@@ -348,7 +291,7 @@ class _Part:
                     closing(in_threads(partial(self._decode, processes), todo, workers)) as results,
                 ):
                     for i, result in results:
-                        if isinstance(result, _Row):
+                        if isinstance(result, ImageRow):
                             self._note(i, result)
                         else:
                             self.broken[i] = result
@@ -364,7 +307,7 @@ class _Part:
                 error.hint = "not one image of the data set can be decoded"
             raise error
 
-    def _decode(self, processes: Processes, i: int) -> _Row | str:
+    def _decode(self, processes: Processes, i: int) -> ImageRow | str:
         """Decodes image i and writes its pixels; the reason if it is broken. Runs in a thread."""
         try:
             image, row = self.files.decode(i, self.shape[1], processes)
@@ -381,7 +324,7 @@ class _Part:
             image = np.broadcast_to(image[:1], self.shape)
         _write_at(self.pixels, i * self.row_bytes, image.tobytes())
 
-    def _note(self, i: int, row: _Row) -> None:
+    def _note(self, i: int, row: ImageRow) -> None:
         self.rows[i] = row
         self.fresh.append((i, row))
         if len(self.fresh) >= FLUSH_ROWS or time.monotonic() - self.flushed > FLUSH_SECONDS:
@@ -399,7 +342,7 @@ class _Part:
         self.fresh = []
         self.flushed = time.monotonic()
 
-    def _take_over(self) -> Iterator[tuple[int, _Row]]:
+    def _take_over(self) -> Iterator[tuple[int, ImageRow]]:
         """Copies images whose files have not changed from older packs of the same place and size."""
         if self.files.source.root is None:
             return
@@ -426,9 +369,9 @@ class _Part:
                 grey = bool(is_grey[place])
                 self._write(i, pack.images[place], grey)
                 height, width = int(pack.heights[place]), int(pack.widths[place])
-                noted = _noted(pack.images[place].transpose(1, 2, 0)) if pack.traits is None else pack.traits[place]
-                known, traits = pixels[place].tobytes().hex(), [int(value) for value in noted]
-                yield i, _Row(height, width, grey, sha256[place].tobytes().hex(), known, traits)
+                looked = noted(pack.images[place].transpose(1, 2, 0)) if pack.traits is None else pack.traits[place]
+                known, traits = pixels[place].tobytes().hex(), [int(value) for value in looked]
+                yield i, ImageRow(height, width, grey, sha256[place].tobytes().hex(), known, traits)
 
     def finish(self) -> None:
         """Leaves out broken images and needless channels, and writes all that belongs to a whole pack."""
@@ -440,20 +383,22 @@ class _Part:
         if len(kept) < len(source.names) or channels < self.shape[0]:
             pixels = "compact.bin"
             self._compact(self.folder / pixels, kept, channels)
-        code_of = {name: code for code, name in enumerate(source.classes)}
         labels = [source.labels[i] for i in kept]
         groups = [source.groups[i] for i in kept] if source.groups is not None else None
+        targets = encoded(source.target, source.classes, labels, groups)
         splits = [source.splits[i] for i in kept] if source.splits is not None else None
         arrays = {
             "heights": np.array([row.height for row in rows], dtype=np.int32),
             "widths": np.array([row.width for row in rows], dtype=np.int32),
-            "labels": np.array([NO_LABEL if label is None else code_of[label] for label in labels], dtype=np.int64),
+            "labels": targets.labels,
             "is_grey": np.array([row.is_grey for row in rows]),
             "sha256": np.array([list(bytes.fromhex(row.sha256)) for row in rows], dtype=np.uint8),
             "pixels": np.array([list(bytes.fromhex(row.pixels)) for row in rows], dtype=np.uint8),
             "stats": np.array([self.files.stats[i] for i in kept], dtype=np.int64),
             "traits": np.array([row.traits for row in rows], dtype=np.int64),
         }
+        if targets.values is not None:
+            arrays["values"] = targets.values
         if groups is not None:
             arrays["groups"] = _codes(groups)
         if splits is not None:
@@ -480,9 +425,11 @@ class _Part:
             "num_images": len(kept),
             "skipped": len(self.broken) + len(source.faults),
             "classes": source.classes,
-            "fingerprint": _fingerprint(names, rows, labels, groups, splits, source.classes),
+            "fingerprint": _fingerprint(names, rows, labels, groups, splits, source),
             "pixels": pixels,
         }
+        if source.target != CLASSES.name:
+            about |= {"target": source.target, "strata": targets.names}
         _write_json(self.folder / "pack.json", about)
 
     def _compact(self, path: Path, kept: Sequence[int], channels: int) -> None:
@@ -521,14 +468,15 @@ def _codes(groups: Sequence[str]) -> np.ndarray:
 
 def _fingerprint(
     names: Sequence[str],
-    rows: Sequence[_Row],
+    rows: Sequence[ImageRow],
     labels: Sequence[str | None],
     groups: Sequence[str] | None,
     splits: Sequence[str] | None,
-    classes: Sequence[str],
+    source: Source,
 ) -> str:
     """sha256 over the contents, in the order of the names; no path, time or pack size."""
-    digest = hashlib.sha256(json.dumps([PACK_FORMAT, list(classes)]).encode())
+    kind = [] if source.target == CLASSES.name else [source.target]
+    digest = hashlib.sha256(json.dumps([PACK_FORMAT, *kind, list(source.classes)]).encode())
     for i, (name, row, label) in enumerate(zip(names, rows, labels, strict=True)):
         group = groups[i] if groups is not None else None
         split = splits[i] if splits is not None else None

@@ -13,6 +13,7 @@ import numpy as np
 from sslcurr.data.pack import Pack
 from sslcurr.errors import DataError, SpecError
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.target import CLASSES, MULTILABEL, TARGETS
 
 __all__ = ["SplitSettings", "assign", "lacking_classes", "lacking_sentence", "subset"]
 
@@ -45,7 +46,7 @@ class SplitSettings:
 def assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     """The split of each image of a pack: strings "train", "val", "test" or "" (not used), [N].
 
-    Only its `num_images`, `labels`, `groups`, `splits` and `classes` are used.
+    Only its `num_images`, `labels`, `groups`, `splits` and `label_names` are used.
 
     Splits that were given are kept. What was given without a split is divided by class into the parts that were not
     given: into all three if none was, into train and val if only "test" was, into train and test if only "val" was, and
@@ -108,33 +109,42 @@ def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
 
 
 def lacking_classes(pack: Pack | Any, splits: np.ndarray) -> dict[str, list[str]]:
-    """The classes that have images, but none in the part (train, val, test), by part; `splits` are as of `assign`.
+    """The classes, or labels, that have images, but none in the part (train, val, test), by part; `splits` are as of
+    `assign`.
 
     Parts without any image are left out: there nothing is measured. Training is not, for nothing goes without it.
+    Numbers lack nothing.
     """
-    labels = np.asarray(pack.labels)
-    labelled = labels >= 0
-    known = set(labels[labelled].tolist())
+    holds = _holds(pack)
+    known = holds.any(axis=0)
     lacking = {}
     for part in ("train", "val", "test"):
         members = splits == part
         if members.any() or part == "train":
-            missing = sorted(known - set(labels[members & labelled].tolist()))
+            missing = np.flatnonzero(known & ~holds[members].any(axis=0))
             lacking[part] = [pack.classes[code] for code in missing]
     return {part: names for part, names in lacking.items() if names}
 
 
-def lacking_sentence(part: str, names: Sequence[str]) -> str:
-    """What it means that a part has no image of some classes."""
+def _holds(pack: Pack | Any) -> np.ndarray:
+    """Which images are of which class, or have which label, bool [N, T]."""
+    if pack.target == CLASSES.name:
+        return np.asarray(pack.labels)[:, None] == np.arange(len(pack.classes))
+    return np.asarray(pack.values == 1) if pack.target == MULTILABEL.name else np.zeros((len(pack.labels), 0), bool)
+
+
+def lacking_sentence(part: str, names: Sequence[str], target: str = CLASSES.name) -> str:
+    """What it means that a part has no image of some classes, or of some labels of another kind of target."""
     what = {
-        "train": ("training", "cannot be learnt, and a mean over all classes misleads"),
+        "train": ("training", f"cannot be learnt, and a mean over all {TARGETS[target].outputs} misleads"),
         "val": ("validation", "not looked at when the best epoch is chosen"),
         "test": ("test", "not measured"),
     }
     noun, effect = what[part]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     one = len(names) == 1
-    return f"{'class' if one else 'classes'} {shown} {'has' if one else 'have'} no {noun} image: {effect}"
+    of = ("class", "classes") if target == CLASSES.name else ("label", "labels")
+    return f"{of[not one]} {shown} {'has' if one else 'have'} no {noun} image: {effect}"
 
 
 def subset(indices: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -183,7 +193,7 @@ def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     what = "images" if len(first) == len(labels) else "groups"
     if (short := np.flatnonzero(num_groups < len(parts))).size:
         raise DataError(
-            f"class {pack.classes[codes[short[0]]]} has {num_groups[short[0]]} {what}, too few to be in each of "
+            f"class {pack.label_names[codes[short[0]]]} has {num_groups[short[0]]} {what}, too few to be in each of "
             + ", ".join(sorted(parts)),
             "add images to it or take it out; a table with a column split can also say where they go",
         )

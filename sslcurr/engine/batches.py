@@ -90,7 +90,7 @@ class Feed:
         with report.phase("host to device"):
             images = self.images(rows)
             index = torch.from_numpy(places).to(self.device, non_blocking=True)
-            labels = torch.from_numpy(self.selection.pack.labels[rows]).to(self.device, non_blocking=True)
+            labels = torch.from_numpy(self.selection.targets(rows)).to(self.device, non_blocking=True)
         with report.phase("views"):
             rendered = self._views_of(images, rows, views, generator)
         return Batch(views=rendered, index=index, labels=labels)
@@ -128,5 +128,6 @@ class Scanner:
         return torch.cat(outputs) if outputs else torch.empty(0, 0)
 
     def labels(self, split: str = "train") -> Tensor:
-        """[N] class numbers, -1 where there is none."""
-        return torch.from_numpy(self.feed.selection.labels(split))
+        """[N] class numbers, -1 where there is none; or [N, T] values, NaN where nothing is known."""
+        selection = self.feed.selection
+        return torch.from_numpy(selection.targets(selection.rows[split]))

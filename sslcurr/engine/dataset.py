@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from sslcurr.data import masks
 from sslcurr.data.flaws import notes_on
+from sslcurr.data.joined import added_images
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
 from sslcurr.data.sources.columns import Columns
-from sslcurr.data.split import SplitSettings, lacking_classes, lacking_sentence
+from sslcurr.data.sources.inputs import unlabelled_source
+from sslcurr.data.sources.source import Source
+from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
 from sslcurr.engine.origin import named_images
 from sslcurr.engine.store import Store, data_placed, data_portable
 from sslcurr.errors import SpecError
@@ -48,9 +51,28 @@ class Data:
     epochs: dict[str, int]
     masks: dict[str, Mask] = field(default_factory=dict)  # by image, where they are known; no training uses them
     request: Json = field(default_factory=dict)  # how the images were asked for
+    unlabelled: tuple[Pack, ...] = ()  # further images of pretext tasks, by their fingerprints
+
+    @property
+    def channels(self) -> int:
+        """1 if every image is grey, those without labels included, else 3."""
+        return max(pack.channels for pack in (self.pack, *self.unlabelled))
+
+    @property
+    def packs(self) -> list[str]:
+        """The names of the packs."""
+        return [pack.folder.name for pack in (self.pack, *self.unlabelled)]
+
+    def pretext_spec(self, fraction: float) -> DataSpec:
+        """The images of a stage without labels that uses `fraction` of the training images."""
+        return replace(
+            self.spec(fraction),
+            unlabelled=tuple(pack.fingerprint for pack in self.unlabelled),
+            unlabelled_packs=tuple(str(pack.folder.resolve()) for pack in self.unlabelled),
+        )
 
     def spec(self, fraction: float) -> DataSpec:
-        """The images of a stage that uses `fraction` of the training split."""
+        """The images of a stage with labels that uses `fraction` of the training split."""
         return DataSpec(
             fingerprint=self.pack.fingerprint,
             pack_size=self.pack.size,
@@ -109,21 +131,62 @@ def open_data(
     size = requested if requested is not None else image_size or source.image_size or 224
     if not 8 <= size <= 4096:
         raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
-    # A little over the training size: crops of most of the image then lose no detail to a second resize.
-    pack_size = split.pack_size or (size if source.arrays is not None else 8 * -(-size * 8 // 7 // 8))
-    pack = open_pack(
-        source,
-        pack_size,
-        store.packs,
-        workers=request.workers,
-        skip_broken=request.skip_broken,
-        progress=progress,
+    pack_size = split.pack_size or (size if source.arrays is not None else packed_side(size))
+    pack = _packed(source, pack_size, request, store, progress)
+    notes = _notes(source, pack)
+    notes += _unmeasured(pack)
+    return Data(pack, size, split, tuple(notes), source.epochs, image_masks, named_images(request))
+
+
+def with_unlabelled(
+    data: Data, request: Request, store: Store, progress: Callable[[int, int], None] | None = None
+) -> Data:
+    """The same, with the further images that pretext tasks are asked to see; each data set is packed once.
+
+    Raises:
+        DataError: they are not there, or cannot be read.
+    """
+    packs: dict[str, Pack] = {}
+    notes = list(data.notes)
+    for name in request.unlabelled:
+        source = unlabelled_source(name, request.data_root, request.frames)
+        pack = _packed(source, data.pack.size, request, store, progress)
+        packs[pack.fingerprint] = pack
+        notes += _notes(source, pack)
+    unlabelled = tuple(packs[fingerprint] for fingerprint in sorted(packs))
+    splits = assign(data.pack, SplitSettings(val=data.split.val, test=data.split.test, seed=data.split.seed))
+    added = added_images(data.pack, splits, unlabelled)
+    number = counted(len(added.rows), "image")
+    notes.append(f"pretext tasks see {number} without labels beside the training images of {data.pack.name}")
+    if added.held_out:
+        notes.append(f"{counted(added.held_out, 'image')} left out of these: validation or test images")
+    if added.repeated:
+        notes.append(f"{counted(added.repeated, 'image')} left out of these: there already")
+    return replace(data, unlabelled=unlabelled, notes=tuple(notes))
+
+
+def _packed(
+    source: Source, size: int, request: Request, store: Store, progress: Callable[[int, int], None] | None
+) -> Pack:
+    return open_pack(
+        source, size, store.packs, workers=request.workers, skip_broken=request.skip_broken, progress=progress
     )
+
+
+def _notes(source: Source, pack: Pack) -> list[str]:
+    """What a person should know of a data set."""
     notes = [*source.notes, *notes_on(pack)]
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
-    notes += _unmeasured(pack)
-    return Data(pack, size, split, tuple(notes), source.epochs, image_masks, named_images(request))
+    return notes
+
+
+def packed_side(size: int) -> int:
+    """The side of packed images for views of `size` pixels.
+
+    A little over it: crops of most of the image then lose no detail to a second resize.
+    """
+    return 8 * -(-size * 8 // 7 // 8)
 
 
 def _unmeasured(pack: Pack) -> list[str]:
@@ -131,4 +194,4 @@ def _unmeasured(pack: Pack) -> list[str]:
     if pack.splits is None:
         return []
     lacking = lacking_classes(pack, np.asarray(pack.splits))
-    return [lacking_sentence(part, lacking[part]) for part in ("val", "test") if part in lacking]
+    return [lacking_sentence(part, lacking[part], pack.target) for part in ("val", "test") if part in lacking]

@@ -93,6 +93,12 @@ def check_speed(where: Placement) -> None:
         )
 
 
+def tested_placement(device: str, precision: str) -> Placement:
+    """As `placement`, of a model that is only tested: in float32 where bf16 would take too long."""
+    where = placement(device, precision)
+    return placement(device, "32") if times_slower(where) > SLOWEST_BF16 else where
+
+
 def times_slower(where: Placement) -> float:
     """How many times as long as in float32 matrix products take here; 1 but for bf16 on a CPU, which is measured."""
     return bf16_slowdown() if where.device.type == "cpu" and where.precision == "bf16" else 1.0

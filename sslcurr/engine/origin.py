@@ -50,12 +50,17 @@ class Origin:
         dataset, root = str(values.pop("dataset")), values.pop("data_root", None)
         split = self.data
         settings = (f"data.val={split.val!r}", f"data.test={split.test!r}", f"data.seed={split.split_seed}")
+        others: dict[str, Any] = {  # JSON has lists for tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if getattr(request, name) == DEFAULTS[name]
+        }
         return replace(
             request,
             dataset=dataset,
             data_root=self._root(dataset, [None if root is None else Path(root), request.data_root]),
             settings=(*settings, *request.settings),
-            **{name: value for name, value in values.items() if getattr(request, name) == DEFAULTS[name]},
+            **others,
         )
 
     def _root(self, dataset: str, roots: Sequence[Path | None]) -> Path | None:
@@ -91,14 +96,23 @@ def named_images(request: Request) -> Json:
     """How the images of a request are found again, also from another working directory."""
     dataset, root = request.dataset or DEFAULT, request.data_root
     values: dict[str, Any] = {name: getattr(request, name) for name in OF_IMAGES}
-    if dataset in CATALOG:
-        home = str((root or Path()).expanduser().absolute()) if CATALOG[dataset].needs else None
-        values |= {"dataset": dataset, "data_root": home}
-    else:
-        path = Path(dataset).expanduser()
-        places = [path] if root is None else [path, root.expanduser() / path]
-        values |= {"dataset": str(next((each for each in places if each.exists()), path).resolve()), "data_root": None}
+    names = [dataset, *request.unlabelled]
+    needs_root = any(name in CATALOG and CATALOG[name].needs for name in names)
+    values |= {
+        "dataset": _lasting(dataset, root),
+        "data_root": str((root or Path()).expanduser().absolute()) if needs_root else None,
+        "unlabelled": [_lasting(name, root) for name in request.unlabelled] or (),
+    }
     return {name: value for name, value in values.items() if value != DEFAULTS[name]}
+
+
+def _lasting(dataset: str, root: Path | None) -> str:
+    """A data set by its name, or by its whole path."""
+    if dataset in CATALOG:
+        return dataset
+    path = Path(dataset).expanduser()
+    places = [path] if root is None else [path, root.expanduser() / path]
+    return str(next((each for each in places if each.exists()), path).resolve())
 
 
 def origin_of(named: Sequence[tuple[str, Weights | None]], store: Store) -> Origin:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sslcurr.data.contents import PIXELS, UNKNOWN, contents_of, known_among
+from sslcurr.data.joined import contents_of_pack
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.split import SplitSettings, assign
 from sslcurr.engine.ancestry import Weights, ancestry, title_of
@@ -57,8 +58,7 @@ class OverlapResult:
 
 def write_trained_images(spec: StageSpec, folder: Path) -> None:
     """Keep in the folder of a stage the contents of the images that its training sees."""
-    pack = load_pack(Path(spec.data.pack))
-    contents = contents_of(pack.folder)[_trained_rows(spec, pack)]
+    contents = _trained_contents(spec, load_pack(Path(spec.data.pack)))
     write_whole(folder / IMAGES, lambda path: _save(path, contents))
 
 
@@ -67,15 +67,17 @@ def _save(path: Path, contents: np.ndarray) -> None:
         np.save(file, contents)
 
 
-def _trained_rows(spec: StageSpec, pack: Pack) -> np.ndarray:
-    """Rows of a pack that the training of a stage sees.
+def _trained_contents(spec: StageSpec, pack: Pack) -> np.ndarray:
+    """What the images of a pack that the training of a stage sees are known by, and those of further data sets.
 
     Raises:
         SpecError: the package that brings the task is not installed.
     """
     kind = task_class(spec.task)
-    rows = select(spec.data, labelled=kind.labelled, pack=pack).rows
-    return np.concatenate([rows["train"], *([rows["val"]] if kind.monitor is not None else [])])
+    selection = select(spec.data, labelled=kind.labelled, pack=pack)
+    rows = selection.rows
+    seen = np.concatenate([rows["train"], *([rows["val"]] if kind.monitor is not None else [])])
+    return contents_of_pack(selection.pack)[seen]
 
 
 def find_overlap(
@@ -151,8 +153,7 @@ def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | 
         return contents
     for folder in _packs_of(spec.data, store):
         try:
-            pack = load_pack(folder)
-            return contents_of(folder)[_trained_rows(spec, pack)]
+            return _trained_contents(spec, load_pack(folder))
         except (DataError, SpecError):
             continue  # a damaged pack, or the task of a package that is not installed
     return None

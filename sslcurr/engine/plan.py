@@ -11,14 +11,15 @@ from typing import Any
 from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
-from sslcurr.engine.dataset import open_data, split_of
+from sslcurr.engine.dataset import open_data, split_of, with_unlabelled
 from sslcurr.engine.optim import corrections
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
-from sslcurr.spec.stage import BackboneSpec, LrSearch, StageSpec, Training, key_of
+from sslcurr.spec.stage import BackboneSpec, DataSpec, LrSearch, StageSpec, Training, key_of
+from sslcurr.spec.target import CLASSES, TARGET, TARGET_TASKS, TARGETS
 from sslcurr.tasks import TASKS, task_class
 from sslcurr.tasks.base import Facts
 from sslcurr.wording import short
@@ -83,7 +84,8 @@ class Planner:
         Training(**{name: value for name, value in requested.items() if value not in (None, SEARCH)})
         self.request = request
         self.parent = parent or SCRATCH
-        self.settings = settings.parse(request.settings, [*tasks, "data", SEARCH])
+        targets = TARGET_TASKS if TARGET in tasks else ()
+        self.settings = settings.parse(request.settings, [*(set(tasks) - {TARGET}), *targets, "data", SEARCH])
         # All mistakes that can be detected without the images are reported before they are decoded.
         for task in [section for section in self.settings if section in TASKS]:
             kind = task_class(task)
@@ -92,10 +94,16 @@ class Planner:
             kind.views(settings.apply(values, recipe.config, recipe.training, section=task)[0])
         self.data_settings = split_of(self.settings)
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), LrSearchSettings(), section=SEARCH)
-        self._check_search(tasks)
+        self._check_search()
         self.data = open_data(request, self.data_settings, store, self.parent.image_size, progress)
+        if request.unlabelled and any(task not in TARGET_TASKS and task != TARGET for task in tasks):
+            self.data = with_unlabelled(self.data, request, store, progress)
         if tasks:
-            require_content(self.data.pack)
+            for pack in (self.data.pack, *self.data.unlabelled):
+                require_content(pack)
+        self.target = TARGETS[self.data.pack.target]
+        if TARGET in tasks:
+            self._check_target()
         self._selections: dict[tuple[bool, float], Selection] = {}
         self._clear_plans()
 
@@ -114,7 +122,21 @@ class Planner:
         self._tasks: dict[tuple[str, BackboneSpec | None, bool, int | None], StageSpec] = {}
         self._stages: dict[tuple[str, Parent, int | None], StageSpec] = {}
 
-    def _check_search(self, tasks: Sequence[str]) -> None:
+    def _check_target(self) -> None:
+        """Raise SpecError for settings of a target task that the data set has not."""
+        other = next((name for name in self.settings if name in TARGET_TASKS and name != self.target.task), None)
+        if other is not None and len(self.data.pack.classes):
+            setting = next(iter(self.settings[other]))
+            raise SpecError(
+                f"--set {other}.{setting}: the labels of {self.data.pack.name} are {self.target.outputs}",
+                f"give --set {self.target.task}.{setting}",
+            )
+
+    def named(self, task: str) -> str:
+        """A task by its name; `TARGET` is that of the data set."""
+        return self.target.task if task == TARGET else task
+
+    def _check_search(self) -> None:
         """Raise SpecError for a search that cannot be, or for settings of one that is not requested."""
         search, request = self.search_settings, self.request
         low, high = request.lr_range or (1e-4, 0.6)
@@ -122,7 +144,7 @@ class Planner:
         for name in ("fraction", "epochs"):
             if getattr(search, name):
                 LrSearch(low=low, high=high, **{name: getattr(search, name)})
-        is_requested = request.lr == SEARCH or any(self.settings.get(task, {}).get("lr") == SEARCH for task in tasks)
+        is_requested = request.lr == SEARCH or any(values.get("lr") == SEARCH for values in self.settings.values())
         idle = {
             "--lr-range": request.lr_range,
             "--lr-pruner": request.lr_pruner,
@@ -138,6 +160,7 @@ class Planner:
         Raises:
             DataError: too few of them, or no labels where the task needs them.
         """
+        task = self.named(task)
         labelled = task_class(task).labelled
         fraction = self.request.label_fraction if labelled else self.request.fraction
         if (labelled, fraction) in self._selections:
@@ -148,9 +171,14 @@ class Planner:
                 f"{name} has no labels, which {task} needs",
                 "give one sub-folder a class or a table with a column label; chain --no-finetune only pretrains",
             )
-        if labelled and len(self.data.pack.classes) < 2:
+        if labelled and task != self.target.task and len(self.data.pack.classes):
+            raise DataError(
+                f"{task} is not for {name}, whose labels are {self.target.outputs}",
+                f"{self.target.task} is; --target says what labels are",
+            )
+        if labelled and self.target is CLASSES and len(self.data.pack.classes) < 2:
             raise DataError(f"{name} has one class only, {self.data.pack.classes[0]!r}", f"{task} needs two at least")
-        selection = select(self.data.spec(fraction), labelled=labelled, pack=self.data.pack)
+        selection = select(self._images(fraction, labelled=labelled), labelled=labelled, pack=self.data.pack)
         num_images = len(selection.rows["train"])
         if num_images < FEWEST_TRAINING_IMAGES:
             raise DataError(
@@ -159,6 +187,10 @@ class Planner:
             )
         self._selections[labelled, fraction] = selection
         return selection
+
+    def _images(self, fraction: float, *, labelled: bool) -> DataSpec:
+        """The images of a stage that uses a share of the training images."""
+        return self.data.spec(fraction) if labelled else self.data.pretext_spec(fraction)
 
     def backbone(self, parent: Parent) -> BackboneSpec:
         """The backbone of a chain: the parent's, or the requested one, or the one that fits the image size.
@@ -178,7 +210,7 @@ class Planner:
         small = self.data.image_size <= SMALL_IMAGE
         name = request.backbone or ("resnet18" if small else "resnet50")
         stem = request.stem or ("small" if small and name.startswith("resnet") else "imagenet")
-        channels = self.data_settings.channels or self.data.pack.channels
+        channels = self.data_settings.channels or self.data.channels
         if channels not in IMAGENET_NORMALISATION:
             raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")
         mean, std = IMAGENET_NORMALISATION[channels]
@@ -190,6 +222,7 @@ class Planner:
         return Facts(
             num_images=len(selection.rows["train"]),
             class_counts=selection.class_counts(),
+            outputs=selection.num_outputs,
             image_size=self.data.image_size,
             channels=self.backbone(parent).channels,
             batch_size=self.request.batch_size,
@@ -202,6 +235,7 @@ class Planner:
 
         Thousands of chains share most of their stages, and a task's values do not depend on which stage its parent is.
         """
+        task = self.named(task)
         if (task, parent, epochs) not in self._stages:
             values_key = (task, parent.backbone, parent.key is None, epochs)
             if values_key not in self._tasks:
@@ -237,7 +271,7 @@ class Planner:
             version=kind.version,
             config=dataclasses.asdict(config),
             backbone=self.backbone(parent),
-            data=self.data.spec(request.label_fraction if kind.labelled else request.fraction),
+            data=self._images(request.label_fraction if kind.labelled else request.fraction, labelled=kind.labelled),
             training=training,
             seed=request.seed,
             parent=parent.key,
@@ -251,7 +285,8 @@ class Planner:
         """How the learning rate of a stage is found; `task_settings` are those requested for its task."""
         kind, request, requested = task_class(task), self.request, self.search_settings
         share = requested.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
-        data = self.data.spec((request.label_fraction if kind.labelled else request.fraction) * share)
+        part = (request.label_fraction if kind.labelled else request.fraction) * share
+        data = self._images(part, labelled=kind.labelled)
         trial_images = select(data, labelled=kind.labelled, pack=self.data.pack)
         num_images = len(trial_images.rows["train"])
         if num_images < FEWEST_TRAINING_IMAGES:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from sslcurr.engine.store import Stage, Store, now, run_name
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import Json
+from sslcurr.spec.target import CLASSES, TargetKind
 
 if TYPE_CHECKING:
     from sslcurr.data.pack import Pack
@@ -49,7 +50,7 @@ def run_record(
         seed=planner.request.seed,
         stages=[*ancestors(planner.parent.key, store), *stages],
         analyses=[] if earlier is None else earlier.analyses,  # until it is known again which are needed
-        packs=[planner.data.pack.folder.name],
+        packs=planner.data.packs,
         balanced_accuracy=None,
         finished=False,
         command=list(invocation),
@@ -109,7 +110,8 @@ def record_result(
     dataset: str,
     invocation: Sequence[str],
     analyses: Sequence[str] = (),
-    balanced_accuracy: float | None = None,
+    score: float | None = None,
+    target: TargetKind = CLASSES,
     finished: bool = True,
 ) -> None:
     """Record a result that was made of other results, and keep it; it needs no stages.
@@ -122,7 +124,8 @@ def record_result(
         dataset: its name.
         invocation: the command line.
         analyses: names of those that it needs.
-        balanced_accuracy: of its best chain.
+        score: the main measure of its best chain.
+        target: the kind of target.
         finished: whether all of it was measured.
     """
     record = RunRecord(
@@ -130,11 +133,10 @@ def record_result(
         title=title,
         dataset=dataset,
         analyses=list(analyses),
-        balanced_accuracy=balanced_accuracy,
         finished=finished,
         command=list(invocation),
         created=now(),
-    )
+    ).scored(score, target)
     store.note_run(record)
     store.keep_result(record, document.kind, document.to_json())
 

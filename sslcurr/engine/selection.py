@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sslcurr.data.joined import added_images, joined
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence, subset
 from sslcurr.errors import DataError
 from sslcurr.spec.stage import DataSpec
+from sslcurr.spec.target import CLASSES
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,22 @@ class Selection:
     rows: dict[str, np.ndarray]
 
     def labels(self, split: str) -> np.ndarray:
-        """[N] class numbers of a split's images, -1 where there is none."""
+        """[N] class numbers of a split's images, or those of their strata; -1 where there is none."""
         return self.pack.labels[self.rows[split]]
 
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """What is learnt of rows of the pack: [N] class numbers, -1 for none; or [N, T] values, NaN where not known."""
+        return self.pack.labels[rows] if self.pack.values is None else self.pack.values[rows]
+
+    @property
+    def num_outputs(self) -> int:
+        """How many labels or numbers an image has; 0 where labels are classes."""
+        return 0 if self.pack.target == CLASSES.name else len(self.pack.classes)
+
     def class_counts(self) -> tuple[int, ...]:
-        """Labelled training images of each class."""
+        """Labelled training images of each class; none where labels are no classes."""
+        if self.pack.target != CLASSES.name:
+            return ()
         labels = self.labels("train")
         return tuple(int(n) for n in np.bincount(labels[labels >= 0], minlength=len(self.pack.classes)))
 
@@ -35,7 +48,7 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
 
     Args:
         data: the share and the split; its `pack` says where the images lie.
-        labelled: leave out the images without a label, as classification needs.
+        labelled: leave out the images without a label, and further data sets, as target tasks need.
         pack: the pack, where it is already open.
 
     Raises:
@@ -48,10 +61,14 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
         lacking = lacking_classes(pack, split).get("train")
         if lacking:
             raise DataError(
-                f"{pack.name}: {lacking_sentence('train', lacking)}",
+                f"{pack.name}: {lacking_sentence('train', lacking, pack.target)}",
                 "add training images of it or take the class out; pretext tasks go without labels",
             )
         rows = {name: index[pack.labels[index] >= 0] for name, index in rows.items()}
+    elif data.unlabelled:
+        others = [load_pack(Path(folder)) for folder in data.unlabelled_packs]
+        rows["train"] = np.concatenate([rows["train"], added_images(pack, split, others).rows])
+        pack = joined(pack, others)
     rows["train"] = subset(rows["train"], pack.labels[rows["train"]], data.fraction, data.split_seed)
     return Selection(pack, rows)
 

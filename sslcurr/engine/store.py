@@ -14,7 +14,17 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_json
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
-from sslcurr.spec.stage import DataSpec, Json, StageSpec, hash_of, key_of, plain_stage, stage_from_dict, to_dict
+from sslcurr.spec.stage import (
+    DataSpec,
+    Json,
+    StageSpec,
+    hash_of,
+    key_of,
+    part_from_dict,
+    plain_stage,
+    stage_from_dict,
+    to_dict,
+)
 
 KEY_CHARACTERS = 16
 RESUME = "resume.pt"
@@ -422,17 +432,24 @@ def placed(plain: Json, store: Store) -> StageSpec:
     """
     source = path_placed(plain.get("source", ""), store, len(("imports", "name", "backbone.safetensors")))
     spec = stage_from_dict({**plain, "source": source})
-    return replace(spec, data=replace(spec.data, pack=path_placed(spec.data.pack, store, len(PACK))))
+    return replace(spec, data=packs_placed(spec.data, store))
 
 
 def data_portable(data: DataSpec, store: Store) -> Json:
     """The images of a stage as plain values, as `portable`."""
-    return {**to_dict(data), "pack": path_portable(data.pack, store)}
+    others = [path_portable(pack, store) for pack in data.unlabelled_packs]
+    return {**to_dict(data), "pack": path_portable(data.pack, store), "unlabelled_packs": others}
 
 
 def data_placed(plain: Json, store: Store) -> DataSpec:
     """The images of a stage from plain values, as `placed`."""
-    return DataSpec(**{**plain, "pack": path_placed(plain["pack"], store, len(PACK))})
+    return packs_placed(part_from_dict(DataSpec, plain), store)
+
+
+def packs_placed(data: DataSpec, store: Store) -> DataSpec:
+    """The images of a stage, with the paths of their packs on this machine."""
+    others = tuple(path_placed(pack, store, len(PACK)) for pack in data.unlabelled_packs)
+    return replace(data, pack=path_placed(data.pack, store, len(PACK)), unlabelled_packs=others)
 
 
 def path_portable(path: str, store: Store) -> str:

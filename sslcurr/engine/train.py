@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
@@ -79,7 +80,8 @@ def train(
             loop.stop_if_requested(stop)
     if progress.best is not None:
         task.load_state_dict(progress.best)
-    return finish(spec, key, part, parent, task, progress, where)
+    record = finish(spec, key, part, parent, task, progress, where)
+    return structs.replace(record, classes=list(selection.pack.classes)) if task.labelled else record
 
 
 def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: TrainingProgress) -> bool:
@@ -105,6 +107,7 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
     facts = Facts(
         num_images=len(selection.rows["train"]),
         class_counts=selection.class_counts(),
+        outputs=selection.num_outputs,
         image_size=config.image_size,
         channels=spec.backbone.channels,
         pretrained=parent is not None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.spec.stage import Json
+from sslcurr.spec.target import CLASSES, TargetKind
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         device, precision, channels_last, threads: where and how it was trained.
         versions: of sslcurr, torch and Python.
         search: the result of its learning-rate search; unset where there was none.
+        classes: names of what a target task learnt: classes, labels, or the number; unset for others, and before 0.2.
     """
 
     key: str
@@ -46,6 +48,7 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     versions: dict[str, str]
     search: Json | UnsetType = UNSET
+    classes: list[str] | UnsetType = UNSET
 
     def to_json(self) -> Json:
         """As plain values, in the order of the fields."""
@@ -60,11 +63,13 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         title: what it is about.
         dataset, seed: of its stages.
         stages, analyses, packs: keys and names of what it needs, so that these are kept.
-        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured.
+        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured, or the target is no class.
         finished: whether it came to its end.
         command: the command line, word by word; unset where a version before 0.2 prepared a data set.
         created: when it was begun, ISO 8601.
         held: of a search: keys of the stages that were there when it began, which cost it nothing; unset for others.
+        target: `multilabel` or `regression`, where the target is no class.
+        score: the main measure of its best chain then.
     """
 
     asked: Json
@@ -79,9 +84,17 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str] | UnsetType = UNSET
     created: str
     held: list[str] | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+    score: float | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.created)  # so that a damaged record is found out where it is read
+
+    def scored(self, score: float | None, target: TargetKind) -> RunRecord:
+        """With the main measure of its best chain, under the name that it has."""
+        if target is CLASSES:
+            return structs.replace(self, balanced_accuracy=score)
+        return structs.replace(self, score=score, target=target.name)
 
     @property
     def begun(self) -> datetime:

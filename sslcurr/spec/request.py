@@ -7,12 +7,15 @@ from pathlib import Path
 
 # The fields that say which images, and how they are read: with them a stage's images are found again.
 COLUMNS = ("path_column", "label_column", "group_column", "split_column")
-OF_IMAGES = ("dataset", "data_root", "skip_broken", "frames", *COLUMNS)
+OF_IMAGES = ("dataset", "data_root", "skip_broken", "frames", *COLUMNS, "target_kind", "unlabelled")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search"."""
+    """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search".
+
+    `unlabelled` are data sets whose images pretext tasks see, too.
+    """
 
     dataset: str | None = None
     data_root: Path | None = None
@@ -35,6 +38,8 @@ class Request:
     label_column: str | None = None
     group_column: str | None = None
     split_column: str | None = None
+    target_kind: str | None = None
+    unlabelled: tuple[str, ...] = ()
     workers: int = 0
     masks: Path | None = None
     allow_overlap: bool = False

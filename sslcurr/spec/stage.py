@@ -85,8 +85,11 @@ class DataSpec:
         pack_size: side of the packed images, in pixels.
         val, test, split_seed: shares and seed of the split.
         fraction: share of the training images that is used, a nested stratified subset.
+        unlabelled: fingerprints of further data sets, sorted, whose images are training images too: without those that
+            the first data set has itself, and each once.
         name: of the data set.
         pack: the folder of the packed images.
+        unlabelled_packs: those of the further data sets.
         request: how the images were asked for, to find them again: the fields of a `Request` that say so.
     """
 
@@ -96,8 +99,10 @@ class DataSpec:
     test: float = 0.2
     split_seed: int = 0
     fraction: float = 1.0
+    unlabelled: tuple[str, ...] = later(())
     name: str = unhashed("")
     pack: str = unhashed("")
+    unlabelled_packs: tuple[str, ...] = unhashed(())
     request: Json = field(default_factory=dict, compare=False, metadata={"hashed": False})
 
     def __post_init__(self) -> None:

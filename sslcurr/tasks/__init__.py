@@ -1,4 +1,4 @@
-"""Pretext tasks and classification: one file a task, one line in the table; other packages add theirs as plug-ins."""
+"""Pretext tasks and target tasks: one file a task, one line in the table; other packages add theirs as plug-ins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
+from sslcurr.spec.target import TARGET_TASKS
 
 if TYPE_CHECKING:
     from sslcurr.spec.stage import StageSpec
@@ -29,8 +30,10 @@ BUILTIN_TASKS = {
     "barlow-twins": "sslcurr.tasks.barlow_twins:BarlowTwins",
     "vicreg": "sslcurr.tasks.vicreg:VICReg",
     "classification": "sslcurr.tasks.classification:Classification",
+    "multilabel": "sslcurr.tasks.multilabel:MultiLabel",
+    "regression": "sslcurr.tasks.regression:Regression",
 }
-PRETEXT = tuple(name for name in BUILTIN_TASKS if name != "classification")
+PRETEXT = tuple(name for name in BUILTIN_TASKS if name not in TARGET_TASKS)
 
 
 def _checked_task(name: str, value: object) -> type[Task]:
@@ -57,15 +60,13 @@ def check_pretext(names: Sequence[str]) -> None:
     """Say at once, before anything heavy is imported, which name is no pretext task.
 
     Raises:
-        SpecError: an unknown name, or `classification`, which `chain` adds itself.
+        SpecError: an unknown name, or a target task, which `chain` adds itself.
     """
     for name in names:
-        if name == "classification":
-            raise SpecError(
-                "classification is no pretext task", "chain ends with it by itself; finetune trains it alone"
-            )
+        if name in TARGET_TASKS:
+            raise SpecError(f"{name} is no pretext task", "chain ends with it by itself; finetune trains it alone")
         if name not in TASKS:
-            raise TASKS.unknown(name, without=["classification"])
+            raise TASKS.unknown(name, without=list(TARGET_TASKS))
 
 
 def task_class(name: str) -> type[Task]:

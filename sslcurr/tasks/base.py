@@ -27,7 +27,8 @@ class Facts:
 
     Attributes:
         num_images: training images of the stage.
-        class_counts: labelled training images a class; empty for an unlabelled set.
+        class_counts: labelled training images a class; empty for an unlabelled set, and where labels are no classes.
+        outputs: of a target task that does not name classes: how many labels or numbers there are.
         image_size: side of the training views, in pixels.
         channels: channels of the network's input.
         batch_size, epochs: as requested; None leaves them to the recipe.
@@ -36,6 +37,7 @@ class Facts:
 
     num_images: int
     class_counts: tuple[int, ...] = ()
+    outputs: int = 0
     image_size: int = 224
     channels: int = 3
     batch_size: int | None = None
@@ -46,6 +48,11 @@ class Facts:
     def num_classes(self) -> int:
         """Classes known; 0 for an unlabelled set."""
         return len(self.class_counts)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of a target task."""
+        return self.outputs or self.num_classes
 
     @property
     def small(self) -> bool:
@@ -83,7 +90,8 @@ class Batch:
         views: one tensor for each `View` of the task, [count * N, channels, size, size], crop-major:
             the first N rows are the first crop of every image.
         index: [N] place of each image in the stage's data, from 0.
-        labels: [N] class numbers, -1 where there is none.
+        labels: [N] class numbers, -1 where there is none; of another kind of target [N, T] float32 values, 1 and 0 for
+            labels or numbers, NaN where nothing is known.
     """
 
     views: tuple[Tensor, ...]
@@ -118,7 +126,7 @@ class Scan(Protocol):
         """Apply `module` to the fixed view of every image of the split."""
 
     def labels(self, split: str = "train") -> Tensor:
-        """[N] class numbers of the split's images."""
+        """[N] class numbers of the split's images, or [N, T] values, as those of a `Batch`."""
 
 
 def limited(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:

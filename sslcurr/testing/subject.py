@@ -19,15 +19,18 @@ from sslcurr.engine.run import train_stage
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.engine.train import build_task
+from sslcurr.files import write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import torch_generator
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
+from sslcurr.spec.target import CLASSES, MULTILABEL, TARGET_TASKS
 from sslcurr.tasks import task_class
 from sslcurr.tasks.base import Batch, Task
 
 EPOCHS, BATCH_SIZE = 3, 8
+WORDS = ("trouser", "sandal", "bag")
 IMAGE_SIZES = (16, 64)
 
 
@@ -84,7 +87,7 @@ def subject_of(
     @functools.cache
     def stage(image_size: int = IMAGE_SIZES[0]) -> StageSpec:
         request = Request(
-            dataset=str(images),
+            **dataset_for(task, images),
             backbone="test_resnet",
             stem="imagenet",
             image_size=image_size,
@@ -97,12 +100,32 @@ def subject_of(
     return Subject(task, stage, folder, golden, device)
 
 
+def dataset_for(task: str, images: Path) -> dict[str, Any]:
+    """The fields of a `Request` for images of `write_images`, with labels of the kind that a task learns.
+
+    Labels that may hold together are the class, and whether it is worn; numbers rise from class to class.
+    """
+    kind = TARGET_TASKS.get(task, CLASSES)
+    if kind is CLASSES:
+        return {"dataset": str(images)}
+    table = images / f"{kind.name}.csv"
+    if not table.is_file():
+        lines = ["path,label"]
+        for number, path in enumerate(sorted(images.glob("*/*.png"))):
+            name = path.parent.name
+            several = f"{name}|worn" if name != "bag" else name
+            label = several if kind is MULTILABEL else 10 * sorted(WORDS).index(name) + number % 5 + 0.5
+            lines.append(f"{name}/{path.name},{label}")
+        write_whole(table, ("\n".join(lines) + "\n").encode())
+    return {"dataset": str(table), "target_kind": kind.name}
+
+
 def write_images(root: Path, each: int = 21) -> Path:
     """A folder of real images, `each` of three classes, 28 x 28, grey: some of those that come with sslcurr."""
     source = catalog.find_source("fashion")
     assert source.arrays is not None
     labels = np.array(source.labels)
-    for name in ("trouser", "sandal", "bag"):
+    for name in WORDS:
         (root / name).mkdir(parents=True)
         for i in np.flatnonzero(labels == name)[:each]:
             Image.fromarray(source.arrays[i]).save(root / name / f"{i:04d}.png")

@@ -351,7 +351,7 @@ def test_few_splits_are_remembered():
 
 
 def test_classes_that_a_part_lacks():
-    pack = SimpleNamespace(labels=np.array([0, 0, 1, 2, -1, 1]), classes=("a", "b", "c"))
+    pack = SimpleNamespace(labels=np.array([0, 0, 1, 2, -1, 1]), classes=("a", "b", "c"), target="classes")
     splits = np.array(["train", "test", "train", "test", "val", "test"])
     # The validation image has no label, so nothing is chosen by any class; c cannot be learnt.
     assert lacking_classes(pack, splits) == {"train": ["c"], "val": ["a", "b", "c"]}

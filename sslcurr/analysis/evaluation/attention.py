@@ -29,11 +29,13 @@ from sslcurr.engine.device import placement
 from sslcurr.engine.graph import Job
 from sslcurr.engine.selection import Selection
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.errors import DataError, SpecError, did_you_mean
 from sslcurr.files import read_as, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec, hash_of, key_of
+from sslcurr.spec.target import CLASSES
+from sslcurr.spec.target import TARGETS as KINDS
 
 ATTENTION = "attention"
 # Raised when the same weights, images and masks give other numbers.
@@ -117,7 +119,7 @@ def measure_attention(
     device: str,
     progress: Progress | None = None,
 ) -> ModelAttention:
-    """The attention of a stage of `classification` in the images that have a mask; computed once, then read.
+    """The attention of a fine-tuned stage in the images that have a mask; computed once, then read.
 
     Args:
         stage, spec: what was fine-tuned.
@@ -131,7 +133,12 @@ def measure_attention(
         SpecError: there is no such layer, or labels are asked for that the model does not know.
     """
     pack = masks.pack
-    classes = _names_of(spec, masks)
+    classes = _names_of(stage, spec, masks)
+    if settings.target == "label" and pack.target != CLASSES.name:
+        raise SpecError(
+            f"the labels of {pack.name} are {KINDS[pack.target].outputs}, and --target label is for classes",
+            "leave out --target label",
+        )
     if settings.target == "label" and tuple(pack.classes) != classes:
         raise SpecError(
             f"{pack.name} has other classes than {stage.key} was fine-tuned for", "leave out --target label"
@@ -221,11 +228,14 @@ def measuring_jobs(
     return [report_job(spec, num_images), *([] if attended is None else [attended])]
 
 
-def _names_of(spec: StageSpec, masks: ImageMasks) -> tuple[str, ...]:
-    """The names of a stage's classes; none where the images it was trained on are gone."""
+def _names_of(stage: Stage, spec: StageSpec, masks: ImageMasks) -> tuple[str, ...]:
+    """The names of a stage's classes; none where nobody knows them any more."""
     if spec.data.fingerprint == masks.pack.fingerprint:
         return tuple(masks.pack.classes)
-    return classes_of(spec) if (Path(spec.data.pack) / "pack.json").is_file() else ()
+    try:
+        return tuple(load_pack(Path(spec.data.pack)).classes)
+    except DataError:  # it is gone
+        return classes_of(stage) if isinstance(stage.record.classes, list) else ()
 
 
 def finest_needed(backbone: nn.Module, channels: int, size: int) -> str:
@@ -324,7 +334,7 @@ def _write_table(part: Path, measured: _Maps) -> None:
     table = pd.DataFrame(
         {
             "path": [pack.names[row] for row in rows],
-            "label": [pack.classes[label] if label >= 0 else "" for label in pack.labels[rows]],
+            "label": [pack.label_names[label] if label >= 0 else "" for label in pack.labels[rows]],
             "prediction": [classes[c] if classes else str(c) for c in columns["predicted"]],
             "attention": columns["inside"],
             "coverage": columns["coverage"],
@@ -337,7 +347,7 @@ def _write_table(part: Path, measured: _Maps) -> None:
 def _draw_sheet(part: Path, measured: _Maps) -> None:
     """The best, the median and the worst image of each class, with maps and masks."""
     pack, labels, settings = measured.masks.pack, measured.masks.labels, measured.settings
-    names: dict[int, str] = dict(enumerate(pack.classes)) if (labels >= 0).any() else {-1: "all images"}
+    names: dict[int, str] = dict(enumerate(pack.label_names)) if (labels >= 0).any() else {-1: "all images"}
     shown = {label: name for label, name in names.items() if label in labels}
     remarks = [f"the first {overlays.MOST_CLASSES} classes"] if len(shown) > overlays.MOST_CLASSES else []
     rows = []

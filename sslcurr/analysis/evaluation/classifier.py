@@ -8,21 +8,47 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from sslcurr.analysis.measures.calibration import (
+    Bin,
+    claims_of,
+    expected_error,
+    probabilities_of,
+    reliability,
+    temperature_of,
+)
 from sslcurr.analysis.measures.classification import classification_measures
+from sslcurr.analysis.measures.intervals import Images
 from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_layers
-from sslcurr.analysis.results.training.document import ClassificationReport, ProbedLayer
+from sslcurr.analysis.measures.targets import (
+    agreement_of,
+    least_variance,
+    macro_values,
+    multilabel_measures,
+    r2_values,
+    regression_measures,
+)
+from sslcurr.analysis.results.training.document import (
+    Calibration,
+    LabelReport,
+    NumberBin,
+    ProbedLayer,
+    ReliabilityBin,
+    TargetReport,
+)
 from sslcurr.data.pack import load_pack
+from sslcurr.data.targets import labels_text
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.graph import Job
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.store import Stage, Store, data_placed, data_portable
+from sslcurr.engine.store import Stage, Store, analysis_name, data_placed, data_portable
 from sslcurr.errors import SpecError
 from sslcurr.files import read_as, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, key_of, to_dict
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGET_TASKS, TARGETS, TargetKind
 from sslcurr.tasks import config_of, task_class
 
 if TYPE_CHECKING:
@@ -32,15 +58,16 @@ if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
 
 REPORT = "classification"
+HEAD = "head.safetensors"
 # Raised when the reports of the same weights and images come out differently.
-# 2: intervals by Student's t. 3: small classes that are all right are not certain.
-VERSION = 3
+# 2: intervals by Student's t. 3: small classes that are all right are not certain. 4: with calibration.
+VERSION = 4
 # 2: linear probes are trained ten times closer to their optimum. 3: intervals by Student's t. 4: as 3 above.
 PROBE_VERSION = 4
 
 
-def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[ClassificationReport, Path]:
-    """The test report of a `classification` stage, and the folder of it with `predictions.csv`.
+def evaluate(stage: Stage, spec: StageSpec, store: Store, device: str) -> tuple[TargetReport, Path]:
+    """The test report of a fine-tuned stage, and the folder of it with `predictions.csv`.
 
     The split is `test`, or `val` for data without test images.
     """
@@ -55,6 +82,12 @@ def _report_inputs(stage: Stage, spec: StageSpec) -> Json:
         "stage": stage.key,
         "data": hash_of(spec.data),
     }
+
+
+def kept_report(stage: Stage, spec: StageSpec, store: Store) -> TargetReport | None:
+    """The test report of a fine-tuned stage, if the store has it."""
+    inputs = _report_inputs(stage, spec)
+    return report_in(store.analyses / analysis_name(REPORT, inputs)) if store.has_analysis(REPORT, inputs) else None
 
 
 class ReportWork:
@@ -85,66 +118,102 @@ def report_job(spec: StageSpec, num_images: int) -> Job:
     )
 
 
-def report_in(folder: Path) -> ClassificationReport:
+def report_in(folder: Path) -> TargetReport:
     """The report that an analysis keeps, with the path of its predictions.
 
     Raises:
         StoreError: it is damaged.
     """
-    report = read_as(folder / "done.json", ClassificationReport)
+    report = read_as(folder / "done.json", TargetReport)
     return msgspec.structs.replace(report, predictions=f"{folder}/predictions.csv")
 
 
 def _evaluate(stage: Stage, spec: StageSpec, part: Path, device: str) -> Json:
-    import torch
-
     from sslcurr.engine.batches import Feed, Scanner
-    from sslcurr.engine.device import SLOWEST_BF16, placement, times_slower
+    from sslcurr.engine.device import tested_placement
 
     selection = select(spec.data, labelled=True)
     split = report_split(selection)
-    where = placement(device, spec.training.precision)
-    if times_slower(where) > SLOWEST_BF16:
-        where = placement(device, "32")
+    where = tested_placement(device, spec.training.precision)
     _, network = classifier_of(stage, spec)
+    network = network.to(where.device)
     scan = Scanner(Feed(selection, spec.backbone, where.device), fixed_view_of(spec), where.autocast)
-    logits = scan(network.to(where.device), split)
-    return write_report(part, selection, split, torch.softmax(logits.double().cpu(), dim=1).numpy()).to_json()
+    outputs = {name: scan(network, name).double().cpu().numpy() for name in {split, "val"} if len(selection.rows[name])}
+    target = TARGET_TASKS[spec.task]
+    report = write_report(part, selection, split, predictions_of_outputs(outputs[split], target))
+    if target is not REGRESSION:
+        report = msgspec.structs.replace(report, calibration=_calibration(outputs, selection, split, target))
+    return report.to_json()
+
+
+def predictions_of_outputs(
+    outputs: NDArray[np.float64], target: TargetKind, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """What outputs of a network, [N, T], say: probabilities of classes or of labels, or numbers."""
+    if target is REGRESSION:
+        return outputs
+    return probabilities_of(outputs, exclusive=target is CLASSES, temperature=temperature)
+
+
+def _calibration(
+    outputs: dict[str, NDArray[np.float64]], selection: Selection, split: str, target: TargetKind
+) -> Calibration:
+    """Of the probabilities on a split, with and without the temperature that the validation images choose."""
+    exclusive = target is CLASSES
+    targets = {name: selection.targets(selection.rows[name]) for name in outputs}
+    temperature = None
+    if "val" in outputs and split != "val":
+        temperature = temperature_of(outputs["val"], targets["val"], exclusive=exclusive)
+
+    def bins_at(temperature: float) -> list[Bin]:
+        probabilities = probabilities_of(outputs[split], exclusive=exclusive, temperature=temperature)
+        return reliability(*claims_of(probabilities, targets[split], exclusive=exclusive))
+
+    plain, calibrated = bins_at(1.0), None if temperature is None else bins_at(temperature)
+    return Calibration(
+        error=expected_error(plain),
+        bins=_shown_bins(plain),
+        temperature=temperature,
+        calibrated_error=None if calibrated is None else expected_error(calibrated),
+        calibrated_bins=None if calibrated is None else _shown_bins(calibrated),
+    )
+
+
+def _shown_bins(bins: Sequence[Bin]) -> list[ReliabilityBin]:
+    return [ReliabilityBin(num=each.num, confidence=each.confidence, right=each.right) for each in bins]
 
 
 def classifier_of(stage: Stage, spec: StageSpec) -> tuple[nn.Module, nn.Module]:
-    """The backbone of a fine-tuned stage, and the same with its classifier: [N, C, H, W] to [N, classes] logits.
+    """The backbone of a fine-tuned stage, and the same with its last layer: [N, C, H, W] to [N, outputs].
 
-    Both are on the CPU, in evaluation mode.
+    Outputs are logits of classes or of labels, or numbers. Both are on the CPU, in evaluation mode.
     """
-    from safetensors.torch import load_file
     from torch import nn
 
     from sslcurr.backbones.build import build, num_features
-    from sslcurr.backbones.checkpoint import load_into
+    from sslcurr.backbones.checkpoint import load_into, read_head
 
     backbone = build(spec.backbone)
     load_into(backbone, stage.weights)
-    head = load_file(stage.folder / "head.safetensors")
-    (matrix,) = [value for value in head.values() if value.ndim == 2]
-    (bias,) = [value for value in head.values() if value.ndim == 1]
+    matrix, bias = read_head(stage.folder / HEAD)
     linear = nn.Linear(num_features(backbone), len(matrix))
     linear.load_state_dict({"weight": matrix, "bias": bias})
     return backbone, nn.Sequential(backbone, linear).eval()
 
 
 def fixed_view_of(spec: StageSpec) -> View:
-    """The view of an image that a stage of `classification` is tested on."""
+    """The view of an image that a fine-tuned stage is tested on."""
     return task_class(spec.task).fixed_view(config_of(spec))
 
 
-def classes_of(spec: StageSpec) -> tuple[str, ...]:
-    """The names of the classes that a stage was fine-tuned for.
+def classes_of(stage: Stage) -> tuple[str, ...]:
+    """The names of the classes, labels or numbers that a stage was fine-tuned for.
 
     Raises:
-        DataError: the packed images, which say them, are gone.
+        DataError: the packed images, which say those of a stage of an older version, are gone.
     """
-    return tuple(load_pack(Path(spec.data.pack)).classes)
+    known = stage.record.classes
+    return tuple(load_pack(Path(stage.spec.data.pack)).classes if isinstance(known, UnsetType) else known)
 
 
 def probe(
@@ -158,11 +227,11 @@ def probe(
     device: str,
     seed: int = 0,
     layers: str = "*",
-) -> tuple[ClassificationReport, Path]:
+) -> tuple[TargetReport, Path]:
     """The test report of a probe (`knn` or `linear`) on frozen features of a checkpoint, and its folder.
 
     Every stage of the network and its pooled output whose name `layers` matches (`pooled`, `layer*`) are probed; the
-    layer with the best balanced accuracy on the validation images is reported, all of them are listed under `layers`.
+    layer with the best main measure on the validation images is reported, all of them are listed under `layers`.
     `weights` None is the untrained backbone.
 
     Raises:
@@ -265,19 +334,21 @@ def _probe(
     wanted = {name: features for name, features in every.items() if fnmatchcase(name, layers)}
     if not wanted:
         raise SpecError(f"no layer of {backbone.name} is named {layers!r}", f"there are {', '.join(every)}")
-    best, results = probe_layers(wanted, kind, len(selection.pack.classes), split)
-    report = write_report(part, selection, split, results[best].probabilities)
-    tried = {name: _probed(result) for name, result in results.items()}
+    target = TARGETS[selection.pack.target]
+    best, results = probe_layers(wanted, kind, len(selection.pack.classes), split, target)
+    report = write_report(part, selection, split, results[best].predictions)
+    tried = {name: _probed(result, target) for name, result in results.items()}
     setting = tried[best]
     return msgspec.structs.replace(
         report, probe=kind, layer=best, neighbours=setting.neighbours, C=setting.C, layers=tried
     ).to_json()
 
 
-def _probed(result: ProbeResult) -> ProbedLayer:
-    setting = result.setting
+def _probed(result: ProbeResult, target: TargetKind) -> ProbedLayer:
+    setting, is_of_classes = result.setting, target is CLASSES
     return ProbedLayer(
-        val_balanced_accuracy=result.validation,
+        val_balanced_accuracy=result.validation if is_of_classes else UNSET,
+        val_score=UNSET if is_of_classes else result.validation,
         neighbours=int(setting["neighbours"]) if "neighbours" in setting else UNSET,
         C=setting.get("C", UNSET),
     )
@@ -312,7 +383,7 @@ def features_of(
     for name in ("train", "val", "test"):
         if len(selection.rows[name]):
             x[name] = scan(module, name).cpu().numpy()
-    y = {name: selection.labels(name) for name in ("train", "val", "test")}
+    y = {name: selection.targets(selection.rows[name]) for name in ("train", "val", "test")}
     edges = np.cumsum([0, *module.widths])
     return {
         layer: Features({split: values[:, edges[i] : edges[i + 1]] for split, values in x.items()}, y)
@@ -325,23 +396,116 @@ def report_split(selection: Selection) -> str:
     return next(name for name in ("test", "val", "train") if len(selection.rows[name]))
 
 
-def write_report(part: Path, selection: Selection, split: str, probabilities: NDArray[Any]) -> ClassificationReport:
-    """Write `predictions.csv` into `part`; gives the report."""
+def images_of(selection: Selection, split: str) -> Images:
+    """How the main measure averages the images of a split, and which of them belong together."""
+    pack, rows = selection.pack, selection.rows[split]
+    groups = None if pack.groups is None else pack.groups[rows]
+    if pack.values is None:
+        return Images.of(len(rows), classes=pack.labels[rows], groups=groups)
+    least = least_variance(pack.values[rows], groups) if pack.target == MULTILABEL.name else 0.0
+    return Images.of(len(rows), groups=groups, least=least)
+
+
+def write_report(part: Path, selection: Selection, split: str, predictions: NDArray[Any]) -> TargetReport:
+    """Write `predictions.csv` into `part`; gives the report.
+
+    Args:
+        part: a folder.
+        selection: the images.
+        split: those that are reported.
+        predictions: [N, T] probabilities of classes or of labels, or numbers.
+    """
+    pack, rows = selection.pack, selection.rows[split]
+    groups = pack.groups[rows] if pack.groups is not None else None
+    named: dict[str, Any] = {"path": [pack.names[row] for row in rows]}
+    if groups is not None:
+        named["group"] = [str(group) for group in groups]
+    target = TARGETS[pack.target]
+    labels = pack.labels[rows] if pack.values is None else pack.values[rows]
+    table, report = judged(labels, predictions, target, pack.classes, groups, split)
+    _write_predictions(part / "predictions.csv", {**named, **table})
+    return report
+
+
+def judged(
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    target: TargetKind,
+    names: Sequence[str],
+    groups: NDArray[Any] | None,
+    split: str,
+) -> tuple[dict[str, Any], TargetReport]:
+    """Predictions as columns of a table, and how good they are.
+
+    Args:
+        labels: [N] class numbers, or [N, T] values of another kind of target.
+        predictions: [N, T] probabilities, or numbers.
+        target: the kind of target.
+        names: of the T classes, labels or numbers.
+        groups: [N] group numbers; images of one group are not independent.
+        split: what the images are called.
+
+    Returns:
+        Columns `label`, `prediction`, `probability_NAME` and, where the target is no class, `value`: what each image
+        gives to the main measure, which is their mean. And the report.
+    """
+    if target is CLASSES:
+        measures = classification_measures(labels, predictions, names, groups)
+        table = {"label": [names[label] for label in labels], **predicted_columns(predictions, target, names)}
+        return table, TargetReport(split=split, **vars(measures))
+    if target is MULTILABEL:
+        values, found = macro_values(labels, predictions), multilabel_measures(labels, predictions, names, groups)
+        table = {"label": label_texts(labels, names), **predicted_columns(predictions, target, names)}
+        report = TargetReport(
+            split=split,
+            interval=found.interval,
+            auroc=found.auroc,
+            num_images=found.num_images,
+            classes=list(names),
+            target=target.name,
+            average_precision=found.average_precision,
+            average_precision_interval=found.average_precision_interval,
+            labels={name: LabelReport(**vars(each)) for name, each in found.labels.items()},
+        )
+    else:
+        numbers, foretold = labels[:, 0].astype(np.float64), predictions[:, 0].astype(np.float64)
+        values = r2_values(numbers, foretold)
+        table = {"label": [f"{number:.9g}" for number in labels[:, 0]], **predicted_columns(predictions, target, names)}
+        report = TargetReport(
+            split=split,
+            classes=list(names),
+            target=target.name,
+            agreement=[NumberBin(**vars(each)) for each in agreement_of(numbers, foretold)],
+            **vars(regression_measures(numbers, foretold, groups)),
+        )
+    # In full, so that their mean is the measure to the last digit.
+    return table | ({} if values is None else {"value": [repr(float(value)) for value in values]}), report
+
+
+def predicted_columns(predictions: NDArray[Any], target: TargetKind, names: Sequence[str]) -> dict[str, Any]:
+    """Predictions as columns of a table: what is predicted, and the probability of each class or label."""
+    if target is REGRESSION:
+        return {"prediction": predictions[:, 0]}
+    if target is CLASSES:
+        named = [names[number] for number in predictions.argmax(axis=1)]
+    else:
+        named = [labels_text(name for name, p in zip(names, row, strict=True) if p >= 0.5) for row in predictions]
+    return {"prediction": named, **{f"probability_{name}": predictions[:, c] for c, name in enumerate(names)}}
+
+
+def label_texts(values: NDArray[Any], names: Sequence[str]) -> list[str]:
+    """Labels that hold together, [N, T] values, as texts of `sslcurr.data.targets`."""
+    return [
+        labels_text(
+            (name for name, value in zip(names, row, strict=True) if value == 1),
+            (name for name, value in zip(names, row, strict=True) if np.isnan(value)),
+        )
+        for row in values
+    ]
+
+
+def _write_predictions(path: Path, columns: dict[str, Any]) -> None:
     import pandas as pd
 
-    pack, rows = selection.pack, selection.rows[split]
-    labels = pack.labels[rows]
-    classes: Sequence[str] = pack.classes
-    table = pd.DataFrame(
-        {
-            "path": [pack.names[row] for row in rows],
-            **({} if pack.groups is None else {"group": [str(pack.groups[row]) for row in rows]}),
-            "label": [classes[label] for label in labels],
-            "prediction": [classes[c] for c in probabilities.argmax(axis=1)],
-            **{f"probability_{name}": probabilities[:, c] for c, name in enumerate(classes)},
-        }
-    )
-    write_whole(part / "predictions.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-    groups = pack.groups[rows] if pack.groups is not None else None
-    measures = classification_measures(labels, probabilities, classes, groups)
-    return ClassificationReport(split=split, **vars(measures))
+    table = pd.DataFrame(columns)
+    write_whole(path, lambda part: table.to_csv(part, index=False, float_format="%.6g"))

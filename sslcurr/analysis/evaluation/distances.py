@@ -45,6 +45,7 @@ from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import in_range
+from sslcurr.spec.target import TARGET_TASKS
 from sslcurr.wording import counted
 
 DISTANCES = "fid"
@@ -471,7 +472,7 @@ def accuracies_in(store: Store, stages: Mapping[str, Stage]) -> Accuracies:
     values: dict[str, dict[str, list[float]]] = {}
     for child in store.all():
         spec = child.spec
-        if spec.task != "classification" or child.key not in reports:
+        if spec.task not in TARGET_TASKS or child.key not in reports:
             continue
         for model, stage in stages.items():
             if spec.parent == stage.key:

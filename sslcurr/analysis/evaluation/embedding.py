@@ -174,7 +174,7 @@ def _rows(data: Data, seed: int) -> tuple[NDArray[np.integer], str]:
 
 
 def _labels(data: Data, rows: NDArray[np.integer]) -> list[str]:
-    return [data.pack.classes[label] if label >= 0 else "" for label in data.pack.labels[rows]]
+    return [data.pack.label_names[label] if label >= 0 else "" for label in data.pack.labels[rows]]
 
 
 def _write(path: Path, points: NDArray[np.float64], names: Sequence[str], labels: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from sslcurr.analysis.results.estimate import Difference
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import DataSpec, StageSpec, key_of
+from sslcurr.spec.target import TARGET_TASKS
 
 if TYPE_CHECKING:
     from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention
@@ -71,7 +72,7 @@ def _fine_tuned(name: str, store: Store, note: Callable[[str], None]) -> list[St
     else:
         path = Path(name)
         stages = [store.resolve(path.name if (path / "done.json").is_file() else name)]
-    fine_tuned = [stage for stage in stages if stage.spec.task == "classification"]
+    fine_tuned = [stage for stage in stages if stage.spec.task in TARGET_TASKS]
     if not fine_tuned:
         raise SpecError(
             f"{name} ends with {stages[-1].spec.task if stages else 'nothing'}, and has no classes to attend to",
@@ -198,7 +199,7 @@ def _by_class(
     """Name of the images' class -> attention, of [seeds, images] shares."""
     labels, groups = masks.pack.labels[masks.rows], first.groups
     classes = {}
-    for label, name in enumerate(masks.pack.classes):
+    for label, name in enumerate(masks.pack.label_names):
         members = labels == label
         if members.any():
             mean = summary(inside[:, members], None if groups is None else groups[members])

@@ -23,6 +23,7 @@ from sslcurr.engine.store import Store
 from sslcurr.errors import DataError
 from sslcurr.files import read_as
 from sslcurr.spec.stage import hash_of
+from sslcurr.spec.target import TARGET
 from sslcurr.wording import counted
 
 # Raised when the same files give other masks.
@@ -82,7 +83,7 @@ class ImageMasks:
 
 def masks_of_report(planner: Planner, store: Store, note: Callable[[str], None]) -> ImageMasks | None:
     """The masks of the images that chains of a planner are reported on; as `masks_of`."""
-    data, selection = planner.data, planner.selection("classification")
+    data, selection = planner.data, planner.selection(TARGET)
     split = report_split(selection)
     requested = planner.request.masks is not None
     return masks_of(data.masks, data.pack, selection.rows[split], store, split, note, requested=requested)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sslcurr.analysis.measures.intervals import Images
+from sslcurr.analysis.measures.targets import least_variance
 from sslcurr.analysis.results.document import Predicted
+from sslcurr.data.targets import BETWEEN, UNKNOWN, values_of
 from sslcurr.errors import DataError
 from sslcurr.files import write_whole
+from sslcurr.spec.target import MULTILABEL
 from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "predictions.parquet"
-COLUMNS = ("path", "group", "label", "prediction")
+VALUE = "value"
+COLUMNS = ("path", "group", "label", "prediction", VALUE)
 PROBABILITY = "probability_"
+NUMBER = re.compile(r"[+-]?\d[\d.e+-]*")
 MISSING_HINT = (
     "lay the predictions.parquet that --plot wrote beside the document; for a document NAME.json it may be called "
     "NAME.parquet"
@@ -30,7 +37,8 @@ MISSING_HINT = (
 def read_predictions(folder: Path) -> pd.DataFrame:
     """The predictions of a report: a row an image in data order, labels and classes as text.
 
-    Columns: `path`, `group` (where images have groups), `label`, `prediction`, and a `probability_` a class.
+    Columns: `path`, `group` (where images have groups), `label`, `prediction`, a `probability_` a class or label, and
+    `value`, what an image gives to the main measure, where the target is no class.
     """
     import pandas as pd
 
@@ -41,8 +49,9 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 def predictions_of(runs: Mapping[str, Sequence[Predicted]], beside: Sequence[Path] = ()) -> pd.DataFrame:
     """The predictions of many runs: a row for each chain, seed and image.
 
-    Columns: `chain`, `seed`, `path`, `group` (where images have groups), `label`, `prediction`. The categories of
-    `label` are the classes in the order of the data set.
+    Columns: `chain`, `seed`, `path`, `group` (where images have groups), `label`, `prediction`, and `value`, what an
+    image gives to the main measure, where the target is no class. The categories of `label` are the classes in the
+    order of the data set.
 
     Args:
         runs: title of a chain -> its runs.
@@ -69,7 +78,7 @@ def as_table(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataF
 
 
 def _texts(table: pd.DataFrame) -> dict[str, type]:
-    return {name: str for name in table if name != "seed"}
+    return {name: str for name in table if name not in ("seed", VALUE)}
 
 
 class _Tables:
@@ -148,21 +157,45 @@ def tables_beside(document: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Reported:
-    """The reported images of several runs, and which of them each run names rightly.
+    """The reported images of several runs, and what each of them gives to the main measure of each run.
 
     Attributes:
         paths: [N] names of the images, in data order.
-        classes: in the order of the data set.
-        labels: [N] class numbers.
+        classes: in the order of the data set; of another kind of target, the labels that occur as texts.
+        labels: [N] class numbers, or those of the texts.
         groups: [N] group numbers; None without groups.
-        correct: (chain, seed) -> [N], 1 where it names the image rightly.
+        values: (chain, seed) -> [N], of classes 1 where it names the image rightly.
+        is_of_classes: whether the target is a class.
     """
 
     paths: NDArray[Any]
     classes: tuple[str, ...]
     labels: NDArray[np.intp]
     groups: NDArray[np.intp] | None
-    correct: dict[tuple[str, int], NDArray[np.float64]]
+    values: dict[tuple[str, int], NDArray[np.float64]]
+    is_of_classes: bool = True
+
+    @property
+    def images(self) -> Images:
+        """How the main measure averages the images, and which of them belong together."""
+        num_images = len(self.labels)
+        if self.is_of_classes:
+            return Images.of(num_images, classes=self.labels, groups=self.groups)
+        return Images.of(num_images, groups=self.groups, least=self._least())
+
+    def _least(self) -> float:
+        """What the variance over images is at least: nothing for numbers, that of `least_variance` for labels."""
+        texts = self.label_texts()
+        if all(NUMBER.fullmatch(text) for text in texts):
+            return 0.0
+        names = sorted({part.removeprefix(UNKNOWN) for text in texts if text for part in text.split(BETWEEN)})
+        values = values_of(MULTILABEL.name, names, texts)
+        assert values is not None
+        return least_variance(values, self.groups)
+
+    def label_texts(self) -> list[str]:
+        """[N] labels as texts."""
+        return [self.classes[label] for label in self.labels]
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Reported:
@@ -171,7 +204,7 @@ class Reported:
         Raises:
             DataError: runs were not tested on the same images, or these have other labels.
         """
-        correct: dict[tuple[str, int], NDArray[np.float64]] = {}
+        values: dict[tuple[str, int], NDArray[np.float64]] = {}
         first = None
         for (chain, seed), found in table.groupby(["chain", "seed"], observed=True, sort=False):
             if first is None:
@@ -184,11 +217,15 @@ class Reported:
                     f"{chain}, seed {seed}, was not tested on the images of the other runs",
                     "the predictions are of another data set or split: give those that were written with the document",
                 )
-            correct[str(chain), int(seed)] = (rows["prediction"].to_numpy(dtype=str) == labels).astype(float)
+            if VALUE in rows:
+                values[str(chain), int(seed)] = rows[VALUE].to_numpy(dtype=float)
+            else:
+                values[str(chain), int(seed)] = (rows["prediction"].to_numpy(dtype=str) == labels).astype(float)
         assert first is not None
         classes = tuple(str(name) for name in first["label"].cat.categories)
         numbers = {name: number for number, name in enumerate(classes)}
-        return cls(paths, classes, np.array([numbers[name] for name in labels]), _numbers(first), correct)
+        codes = np.array([numbers[name] for name in labels])
+        return cls(paths, classes, codes, _numbers(first), values, VALUE not in table)
 
 
 def _in_order(rows: pd.DataFrame, paths: NDArray[Any]) -> pd.DataFrame | None:

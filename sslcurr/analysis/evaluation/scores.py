@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec import UNSET
 
-from sslcurr.analysis.evaluation.classifier import features_of, report_split
+from sslcurr.analysis.evaluation.classifier import features_of, judged, report_split
 from sslcurr.analysis.measures import feature_scores
-from sslcurr.analysis.measures.classification import accuracy_interval, balanced_accuracy
 from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_knn, probe_linear
 from sslcurr.analysis.results.document import Json, Part
-from sslcurr.analysis.results.estimate import Interval
 from sslcurr.analysis.results.probing.document import (
     Embedding,
     KnnProbe,
@@ -36,6 +35,7 @@ from sslcurr.files import read_as
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import hash_of
+from sslcurr.spec.target import CLASSES, TARGETS, TargetKind
 
 SCORES = "scores"
 # Raised when the same features give other scores.
@@ -68,7 +68,8 @@ def score(
     """Scores of a model's layers, and the analysis that holds them.
 
     Probes learn from the training images, choose on the validation images and are reported on the test images, with a
-    95 % interval over these. RankMe, LogME and H-score are of the training images. Without labels there is RankMe only.
+    95 % interval over these. RankMe, LogME and H-score are of the training images. Without labels there is RankMe only,
+    without classes no LogME and no H-score.
 
     Args:
         fraction: share of the training images.
@@ -111,7 +112,7 @@ def _inputs(model: Model, data: Data, fraction: float, layers: str, image_size: 
         **model.identity,
         "image_size": image_size or model.image_size or data.image_size,
         "data": hash_of(data.spec(fraction)),
-        "labelled": len(data.pack.classes) > 1,
+        "labelled": data.pack.is_labelled,
         "layers": layers,
     }
 
@@ -167,7 +168,7 @@ def document_of(
 
 def remarks_of(data: Data) -> list[str]:
     """What a person should know of the scores on a data set."""
-    return [] if len(data.pack.classes) > 1 else [f"{data.pack.name} has no labels: only RankMe can be computed"]
+    return [] if data.pack.is_labelled else [f"{data.pack.name} has no labels: only RankMe can be computed"]
 
 
 def _scores(layers: dict[str, Features], selection: Selection, *, labelled: bool) -> dict[str, LayerScores]:
@@ -184,37 +185,33 @@ def _scores_of(features: Features, selection: Selection, *, labelled: bool) -> L
     rankme = feature_scores.rankme(x) if np.any(x) else None
     knn: KnnProbe | None = None
     linear: LinearProbe | None = None
+    target = TARGETS[selection.pack.target]
     if labelled and np.ptp(x, axis=0).any():
-        num_classes, split = len(selection.pack.classes), report_split(selection)
-        nearest = probe_knn(features, num_classes, split)
-        validation, accuracy, interval = _accuracy(nearest, features, selection, split)
+        num_outputs, split = len(selection.pack.classes), report_split(selection)
+        nearest = probe_knn(features, num_outputs, split, target)
         knn = KnnProbe(
-            validation=validation,
-            balanced_accuracy=accuracy,
-            interval=interval,
-            neighbours=int(nearest.setting["neighbours"]),
+            neighbours=int(nearest.setting["neighbours"]), **_judged(nearest, features, selection, split, target)
         )
-        regression = probe_linear(features, num_classes, split)
-        validation, accuracy, interval = _accuracy(regression, features, selection, split)
-        linear = LinearProbe(
-            validation=validation, balanced_accuracy=accuracy, interval=interval, C=regression.setting["C"]
-        )
+        straight = probe_linear(features, num_outputs, split, target)
+        linear = LinearProbe(C=straight.setting["C"], **_judged(straight, features, selection, split, target))
+    has_classes = labelled and target is CLASSES
     return LayerScores(
         num_features=int(x.shape[1]),
         rankme=rankme,
         knn=knn,
         linear=linear,
-        logme=feature_scores.logme(x, y) if labelled else None,
-        h_score=feature_scores.h_score(x, y) if labelled else None,
+        logme=feature_scores.logme(x, y) if has_classes else None,
+        h_score=feature_scores.h_score(x, y) if has_classes else None,
     )
 
 
-def _accuracy(
-    result: ProbeResult, features: Features, selection: Selection, split: str
-) -> tuple[float | None, float, Interval]:
-    """Balanced accuracy of a probe on the validation images and on the reported ones, and the latter's interval."""
-    labels, predictions = features.y[split], result.probabilities.argmax(axis=1)
-    groups = selection.pack.groups
-    interval = accuracy_interval(labels, predictions, None if groups is None else groups[selection.rows[split]])
+def _judged(
+    result: ProbeResult, features: Features, selection: Selection, split: str, target: TargetKind
+) -> dict[str, Any]:
+    """The main measure of a probe on the validation images and on the reported ones, and the latter's interval."""
+    pack, rows = selection.pack, selection.rows[split]
+    groups = None if pack.groups is None else pack.groups[rows]
+    _, report = judged(features.y[split], result.predictions, target, pack.classes, groups, split)
+    shown = {"balanced_accuracy": report.score} if target is CLASSES else {"score": report.score}
     validation = result.validation if len(features.y["val"]) else None
-    return validation, balanced_accuracy(labels, predictions), interval
+    return {"validation": validation, "interval": report.interval, **shown}

@@ -23,6 +23,7 @@ from sslcurr.analysis.experiments.search_settings import (
     probe_passes,
 )
 from sslcurr.analysis.measures.classification import mean_accuracy
+from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.search.document import Cost, Finalist, Rung, ScoredCandidate, SearchDocument
 from sslcurr.engine.plan import parent_of
@@ -289,6 +290,7 @@ class BeamSearch:
         ordering = self.ordering()
         table = known_table(self.chains, self.tasks, self.settings.length, self.seeds)
         return SearchDocument(
+            target=target_name(self.chains.target),
             dataset=self.chains.dataset,
             split=self.chains.split,
             measure=self.chains.measure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import UNSET, structs
@@ -19,11 +19,12 @@ from sslcurr.analysis.evaluation.attention import (
     measuring_jobs,
 )
 from sslcurr.analysis.evaluation.masks import masks_of_report
-from sslcurr.analysis.evaluation.predictions import read_predictions
+from sslcurr.analysis.evaluation.predictions import VALUE, read_predictions
 from sslcurr.analysis.measures.attention import mean_of
 from sslcurr.analysis.measures.intervals import Images, Sample, sample
 from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
+from sslcurr.analysis.results.training.document import TargetReport
 from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
@@ -33,10 +34,11 @@ from sslcurr.engine.plan import Parent, Planner, input_sizes
 from sslcurr.engine.plans import Plan
 from sslcurr.engine.run import check_parent, stage_jobs, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import TrainingError
+from sslcurr.errors import DataError, TrainingError
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
+from sslcurr.spec.target import CLASSES, TARGET, TargetKind
 
 if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
@@ -60,13 +62,13 @@ class Probed(NamedTuple):
     """A probe of frozen features.
 
     Attributes:
-        balanced_accuracy: on the reported images.
-        validation: balanced accuracy of the layer that was chosen, on the images that chose it: the validation images,
-            or without any those of the training.
+        score: main measure on the reported images.
+        validation: that of the layer that was chosen, on the images that chose it: the validation images, or without
+            any those of the training.
         folder: of the report, with `predictions.csv`.
     """
 
-    balanced_accuracy: float
+    score: float
     validation: float
     folder: Path
 
@@ -91,28 +93,31 @@ class MeasuredChain:
     Attributes:
         ordering: its pretext tasks; none for the baseline.
         seed: of weights, order and views.
-        balanced_accuracy: on the reported images.
-        validation: balanced accuracy on the validation images; None without any.
-        correct: [N], 1 where a reported image is named rightly.
+        score: main measure of the target on the reported images.
+        validation: the same on the validation images; None without any.
+        values: [N], what each reported image gives to the score: of classes 1 where it is named rightly.
         key: of the last stage; None for a probe of an untrained network.
         folder: of the report, with `predictions.csv`.
         attention: of the fine-tuned model, where masks are known.
+        target: the kind of target.
     """
 
     ordering: Ordering
     seed: int
-    balanced_accuracy: float
+    score: float
     validation: float | None
-    correct: NDArray[np.float64]
+    values: NDArray[np.float64]
     key: str | None
     folder: Path
     attention: ModelAttention | None = None
+    target: TargetKind = CLASSES
 
     def run(self) -> Run:
         """As documents have it."""
-        return Run(
+        return Run.of(
+            self.score,
+            self.target,
             seed=self.seed,
-            balanced_accuracy=self.balanced_accuracy,
             validation=self.validation,
             key=self.key,
             predictions=str(self.folder / "predictions.csv"),
@@ -176,7 +181,7 @@ class Chains:
         self._make_runtime = runtime
         self._runtime: Runtime | None = None
         self._checked: set[str] = set()
-        self.selection = planner.selection("classification")
+        self.selection = planner.selection(TARGET)
         self.split = classifier.report_split(self.selection)
         # Read before any training: a mask that cannot be is reported now.
         self.masks = masks_of_report(planner, store, report.note) if measure == "finetune" else None
@@ -192,15 +197,19 @@ class Chains:
         return self.planner.data.pack.name
 
     @property
-    def labels(self) -> NDArray[np.integer]:
-        """[N] class numbers of the reported images."""
-        return self.selection.labels(self.split)
+    def target(self) -> TargetKind:
+        """The kind of target."""
+        return self.planner.target
 
     @property
-    def groups(self) -> NDArray[np.integer] | None:
-        """[N] group numbers of the reported images, if there are any."""
-        groups = self.selection.pack.groups
-        return None if groups is None else groups[self.selection.rows[self.split]]
+    def images(self) -> Images:
+        """How the main measure averages the reported images, and which of them belong together."""
+        return classifier.images_of(self.selection, self.split)
+
+    @property
+    def num_images(self) -> int:
+        """How many images are reported."""
+        return len(self.selection.rows[self.split])
 
     # ---- stages
 
@@ -216,7 +225,7 @@ class Chains:
         self, ordering: Ordering, seed: int, parent: Parent | None = None, shares: Shares | None = None
     ) -> list[StageSpec]:
         """The stages of a chain, with classification at its end where that is the measure."""
-        tasks = [*ordering, *(["classification"] if self.measure == "finetune" else [])]
+        tasks = [*ordering, *([TARGET] if self.measure == "finetune" else [])]
         return self._planner_of(seed, shares).chain(tasks, parent)
 
     def check_network(self, tasks: Sequence[str]) -> None:
@@ -387,8 +396,8 @@ class Chains:
             probed = self.probed(stage, self.measure, self.planner.parent if parent is None else parent, seed, shares)
             # Without validation images a probe chooses its layer on the training images: that measures nothing.
             validation = probed.validation if len(self.selection.rows["val"]) else None
-            correct = correct_of(probed.folder)
-            return MeasuredChain(ordering, seed, probed.balanced_accuracy, validation, correct, key, probed.folder)
+            values = values_of(probed.folder)
+            return MeasuredChain(ordering, seed, probed.score, validation, values, key, probed.folder)
         assert stage is not None
         for job in self._measures(specs[-1], seed, shares) if self.filling is not None else ():
             self._await(job.name)
@@ -400,9 +409,10 @@ class Chains:
             )
             self.folders[attention.folder.name] = attention.folder
         self.folders[folder.name] = folder
-        validation = stage.record.metrics.get("val_balanced_accuracy")
-        accuracy = report.balanced_accuracy
-        return MeasuredChain(ordering, seed, accuracy, validation, correct_of(folder), key, folder, attention)
+        validation = stage.record.metrics.get(self.target.validation)
+        score = measured_score(report, self.dataset)
+        values = values_of(folder)
+        return MeasuredChain(ordering, seed, score, validation, values, key, folder, attention, self.target)
 
     def probed(self, stage: Stage | None, kind: str, start: Parent, seed: int, shares: Shares | None = None) -> Probed:
         """A probe of a stage's frozen features, or of those at the start of all chains.
@@ -439,7 +449,7 @@ class Chains:
         )
         self.folders[folder.name] = folder
         assert isinstance(report.layers, dict)
-        return Probed(report.balanced_accuracy, report.layers[str(report.layer)].val_balanced_accuracy, folder)
+        return Probed(measured_score(report, self.dataset), report.layers[str(report.layer)].validation, folder)
 
 
 def note(chains: Chains, record: RunRecord) -> None:
@@ -449,31 +459,45 @@ def note(chains: Chains, record: RunRecord) -> None:
     chains.store.note_run(structs.replace(record, stages=stages, analyses=list(dict.fromkeys(analyses))))
 
 
-def correct_of(folder: Path) -> NDArray[np.float64]:
-    """[N], 1 where the predictions of a report are right, in data order."""
+def measured_score(report: TargetReport, dataset: str) -> float:
+    """The main measure of a report.
+
+    Raises:
+        DataError: it cannot be measured on these images.
+    """
+    if report.score is None:
+        raise DataError(
+            f"{report.kind.measure} cannot be measured on the {report.num_images} {report.split} images of {dataset}",
+            "labels need images that have them and others that have not, and numbers have to differ: give more images "
+            "to the test, such as --set data.test=0.3",
+        )
+    return report.score
+
+
+def values_of(folder: Path) -> NDArray[np.float64]:
+    """[N], what each image of a report gives to the main measure, in data order: of classes 1 where it is right."""
     table = read_predictions(folder)
+    if VALUE in table:
+        return table[VALUE].to_numpy(dtype=float)
     return (table["label"] == table["prediction"]).to_numpy(dtype=float)
 
 
-def accuracies_of(runs: Sequence[Chain]) -> list[float]:
-    """Balanced accuracies of the chains that did not fail."""
-    return [run.balanced_accuracy for run in runs if isinstance(run, MeasuredChain)]
+def scores_of(runs: Sequence[Chain]) -> list[float]:
+    """The main measure of the chains that did not fail."""
+    return [run.score for run in runs if isinstance(run, MeasuredChain)]
 
 
-def figures_of(
-    runs: Mapping[Name, Sequence[Chain]], labels: NDArray[Any], groups: NDArray[Any] | None
-) -> dict[Name, Sample]:
-    """The balanced accuracies of chains over their seeds, and what each image does to them; failed runs are left out.
+def figures_of(runs: Mapping[Name, Sequence[Chain]], images: Images) -> dict[Name, Sample]:
+    """The main measure of chains over their seeds, and what each image does to it; failed runs are left out.
 
     Args:
         runs: of each chain over the seeds.
-        labels, groups: of the reported images.
+        images: the layout of the reported images.
     """
-    images = Images.of(len(labels), classes=labels, groups=groups)
     figures = {}
     for name, each in runs.items():
         measured = [run for run in each if isinstance(run, MeasuredChain)]
         if measured:
-            correct = np.stack([run.correct for run in measured])
-            figures[name] = sample(correct, images, [run.seed for run in measured])
+            values = np.stack([run.values for run in measured])
+            figures[name] = sample(values, images, [run.seed for run in measured])
     return figures

@@ -95,7 +95,7 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
     )
     distances = distances_of(list(known.distances.values()), tasks, started=started) if known.distances else None
     results = results_of([given])
-    compared = compared_of(results, reported.labels, reported.groups)
+    compared = compared_of(results, reported.images)
     seeds = tuple(results.seeds)
     samples = {
         name: compared.samples[name]
@@ -103,8 +103,9 @@ def explained(given: Given, known: Known) -> ExplanationDocument:
         if name in compared.samples and compared.samples[name].seeds == seeds
     }
     judged = _judged(samples, len(seeds))
-    images = Images.of(len(reported.labels), classes=reported.labels, groups=reported.groups)
+    images = reported.images
     return ExplanationDocument(
+        target=document.target,
         ranking=given.name,
         dataset=document.dataset,
         split=document.split,

@@ -13,6 +13,7 @@ from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.engine.cost import measured_speed, recorded_speed, weights_bytes
 from sslcurr.engine.plan import Parent
 from sslcurr.spec.stage import StageSpec, key_of
+from sslcurr.spec.target import TARGET_TASKS
 
 if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
@@ -40,7 +41,7 @@ def forecast(
         guessed: whether a curriculum among them is a guess.
     """
     stages = {key_of(spec): spec for chain in specs for spec in chain}
-    pretext = [key_of(spec) for chain in specs for spec in chain if spec.task != "classification"]
+    pretext = [key_of(spec) for chain in specs for spec in chain if spec.task not in TARGET_TASKS]
     there = {key for key in stages if chains.store.find(key) is not None}
     missing = [spec for key, spec in stages.items() if key not in there]
     speeds: dict[str, float] = {}

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, Shares, figures_of
 from sslcurr.analysis.experiments.ranking import SCRATCH, summary
 from sslcurr.analysis.measures.comparisons import Comparisons
-from sslcurr.analysis.results.estimate import Difference
+from sslcurr.analysis.results.estimate import Difference, target_name
 from sslcurr.analysis.results.grid.document import Cell, GridDocument, Halving
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.errors import SpecError
@@ -103,7 +103,7 @@ class Grid:
 
     def document(self) -> GridDocument:
         """All that is measured so far."""
-        figures = figures_of(self.measured, self.chains.labels, self.chains.groups)
+        figures = figures_of(self.measured, self.chains.images)
         compared = Comparisons(
             figures,
             baselines={cell for cell in figures if cell.ssl_fraction is None},
@@ -133,6 +133,7 @@ class Grid:
                 for chain in chains
                 if isinstance(chain, FailedChain)
             ],
+            target=target_name(self.chains.target),
         )
 
     def _gain(self, cell: Shares, compared: Comparisons[Shares]) -> Difference | UnsetType:

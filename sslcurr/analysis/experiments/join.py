@@ -17,8 +17,9 @@ from sslcurr.analysis.evaluation.predictions import Reported
 from sslcurr.analysis.experiments.chains import Chain, FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.ranking import Results, document_of
 from sslcurr.analysis.measures.classification import mean_accuracy
+from sslcurr.analysis.measures.intervals import sample
 from sslcurr.analysis.results.document import Json
-from sslcurr.analysis.results.estimate import Estimate, Run, Summary
+from sslcurr.analysis.results.estimate import Estimate, Run, Summary, measure_of, target_of
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.analysis.results.ranking.document import AttentionFacts, Ordering, RankDocument
 from sslcurr.errors import DataError, SpecError
@@ -148,26 +149,27 @@ def _chains_of(given: Given, listed: Listed) -> Iterator[Chain]:
 
 def _measured(given: Given, listed: Listed, run: Run) -> ReadChain:
     reported = given.reported
-    correct = reported.correct.get((listed.title, run.seed))
-    if correct is None:
+    values = reported.values.get((listed.title, run.seed))
+    if values is None:
         raise DataError(
             f"{given.name}: there are no predictions of {listed.title}, seed {run.seed}",
             "give the predictions that were written with the document",
         )
-    accuracy = float(np.mean([correct[reported.labels == label].mean() for label in np.unique(reported.labels)]))
-    if len(correct) != given.document.num_images or abs(accuracy - run.balanced_accuracy) > 1e-6:
+    score = float(sample(values[None], reported.images).values[0])
+    if len(values) != given.document.num_images or abs(score - run.value) > 1e-6:
         raise DataError(
             f"{given.name}: the predictions of {listed.title}, seed {run.seed}, are not those of the document: "
-            f"balanced accuracy {accuracy:.4f} on {counted(len(correct), 'image')}, not {run.balanced_accuracy:.4f} on "
-            f"{given.document.num_images:,}",
+            f"{measure_of(given.document.target)} {score:.4f} on {counted(len(values), 'image')}, not {run.value:.4f} "
+            f"on {given.document.num_images:,}",
             "give the predictions that were written with the document",
         )
     return ReadChain(
         ordering=listed.ordering,
         seed=run.seed,
-        balanced_accuracy=run.balanced_accuracy,
+        score=run.value,
         validation=run.validation,
-        correct=correct,
+        values=values,
+        target=target_of(given.document.target),
         key=run.key,
         folder=Path(run.predictions).parent,
         read=run,
@@ -180,8 +182,8 @@ def _add(by_seed: dict[int, tuple[Given, Chain]], title: str, given: Given, chai
     if before is None or isinstance(before[1], FailedChain):
         by_seed[chain.seed] = (given, chain)
     elif isinstance(chain, MeasuredChain) and isinstance(before[1], MeasuredChain):
-        same = before[1].balanced_accuracy == chain.balanced_accuracy
-        if not same or not np.array_equal(before[1].correct, chain.correct):
+        same = before[1].score == chain.score
+        if not same or not np.array_equal(before[1].values, chain.values):
             raise SpecError(
                 f"{before[0].name} and {given.name} both have {title} at seed {chain.seed}, with other results",
                 "leave one of them out, or measure again with other seeds (rank --seed)",
@@ -203,6 +205,7 @@ def check_alike(given: Sequence[Given]) -> None:
             ("data set", a.dataset, b.dataset),
             ("split", a.split, b.split),
             ("measure", a.measure, b.measure),
+            ("main measure", measure_of(a.target), measure_of(b.target)),
             ("number of images", a.num_images, b.num_images),
             ("choice of tasks", sorted(tasks_in([a])), sorted(tasks_in([b]))),
             ("start", _start(a), _start(b)),
@@ -245,7 +248,7 @@ def _check_images(first: Given, other: Given) -> None:
     )
     for what, same in (
         ("images", np.array_equal(a.paths, b.paths)),
-        ("classes", [a.classes[label] for label in a.labels] == [b.classes[label] for label in b.labels]),
+        ("classes" if a.is_of_classes else "labels", a.label_texts() == b.label_texts()),
         ("groups", same_groups),
     ):
         if not same:
@@ -283,11 +286,11 @@ def joined(given: Sequence[Given], predictions: str) -> RankDocument:
     first, reported = given[0].document, given[0].reported
     document = document_of(
         results_of(given),
-        reported.labels,
-        reported.groups,
+        reported.images,
         dataset=first.dataset,
         measure=first.measure,
         split=first.split,
+        target=target_of(first.target),
     )
     facts = attention_of_all(documents)
     command = _command(documents, document.curriculum)

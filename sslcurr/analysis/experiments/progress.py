@@ -57,9 +57,7 @@ class ChainsProgress:
             self.missing -= 1
         self.num_trained, self.last = len(self.chains.trained), time.monotonic()
         name = f"{setting}: " * bool(setting) + (arrow(chain.ordering) or "no pretext task")
-        result = (
-            f"{100 * chain.balanced_accuracy:.1f} %" if isinstance(chain, MeasuredChain) else f"failed: {chain.reason}"
-        )
+        result = f"{100 * chain.score:.1f} %" if isinstance(chain, MeasuredChain) else f"failed: {chain.reason}"
         minutes = self.missing * sum(self.durations) / max(1, len(self.durations)) / 60
         left = f" (about {minutes:.0f} min left)" if minutes >= 2 else ""
         self.report.say(f"[{self.done}/{self.total}] {name}, seed {chain.seed}: {result}{left}")

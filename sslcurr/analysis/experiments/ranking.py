@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
-from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, estimate_of
 from sslcurr.analysis.experiments.chains import (
@@ -22,8 +21,8 @@ from sslcurr.analysis.experiments.chains import (
     Chains,
     FailedChain,
     MeasuredChain,
-    accuracies_of,
     figures_of,
+    scores_of,
 )
 from sslcurr.analysis.experiments.hypothesis import (
     PREDICTIONS,
@@ -45,8 +44,8 @@ from sslcurr.analysis.measures.intervals import (
     jackknife_groups,
     without_groups,
 )
-from sslcurr.analysis.results.columns import ACCURACY
-from sslcurr.analysis.results.estimate import Difference, Estimate, Summary
+from sslcurr.analysis.results.columns import score_column
+from sslcurr.analysis.results.estimate import Difference, Estimate, Summary, target_name
 from sslcurr.analysis.results.ranking.document import (
     IMAGENET,
     AttentionFacts,
@@ -61,6 +60,7 @@ from sslcurr.analysis.results.ranking.document import (
 )
 from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.engine.plan import Parent
+from sslcurr.spec.target import CLASSES, TargetKind
 from sslcurr.wording import arrow
 
 Name = TypeVar("Name", bound=Hashable)
@@ -157,8 +157,7 @@ class Ranking:
         masks = chains.planner.request.masks
         return document_of(
             self.results,
-            chains.labels,
-            chains.groups,
+            chains.images,
             dataset=chains.dataset,
             split=chains.split,
             measure=chains.measure,
@@ -166,6 +165,7 @@ class Ranking:
                 self.results, chains.attention_settings, "those of the data set" if masks is None else str(masks)
             ),
             command=command,
+            target=chains.target,
         )
 
 
@@ -176,7 +176,7 @@ def known_singles(chains: Chains, tasks: Sequence[str], seeds: Sequence[int]) ->
         measured = [chains.known((task,), seed) for seed in seeds]
         if None in measured:
             return None
-        means[task] = mean_accuracy([chain.balanced_accuracy for chain in measured if chain is not None])
+        means[task] = mean_accuracy([chain.score for chain in measured if chain is not None])
     return means
 
 
@@ -184,7 +184,7 @@ def singles_of(results: Results) -> dict[str, float]:
     """Task -> mean single-SSL accuracy over the seeds that were trained."""
     means = {}
     for ordering, chains in results.chains.items():
-        values = accuracies_of(chains)
+        values = scores_of(chains)
         if len(ordering) == 1 and values:
             means[ordering[0]] = mean_accuracy(values)
     return means
@@ -192,27 +192,28 @@ def singles_of(results: Results) -> dict[str, float]:
 
 def document_of(
     results: Results,
-    labels: NDArray[np.integer],
-    groups: NDArray[np.integer] | None,
+    images: Images,
     *,
     dataset: str,
     measure: str,
     split: str = "test",
     attention: AttentionFacts | UnsetType = UNSET,
     command: str | None = None,
+    target: TargetKind = CLASSES,
 ) -> RankDocument:
     """The ranking, its ties, the table of orderings and the test of the hypothesis.
 
     Args:
         results: measured chains; those that failed at every seed are left out of the order.
-        labels, groups: of the images that are reported.
+        images: the layout of the images that are reported.
         dataset: its name.
         measure: `finetune`, `linear` or `knn`.
         split: which images are reported.
         attention: how it was measured.
         command: the command line that trains the curriculum.
+        target: the kind of target.
     """
-    compared = compared_of(results, labels, groups)
+    compared = compared_of(results, images)
     attended = attended_of(results)
     singles = singles_of(results)
     rising = curriculum_of(singles)
@@ -227,13 +228,13 @@ def document_of(
         rows = {name: summary(chains, compared, attended, name) for name, chains in longer.items()}
         orderings = table_of(rows, singles, pairs, num_tasks)
         best = best_of(tasks, orderings, split)
-        tested = hypothesis(results, compared, labels, groups)
+        tested = hypothesis(results, compared, images)
     return RankDocument(
         dataset=dataset,
         split=split,
         measure=measure,
         seeds=list(results.seeds),
-        num_images=len(labels),
+        num_images=len(images.cell),
         tasks=tasks,
         baselines={name: summary(chains, compared, attended, (name,)) for name, chains in results.baselines.items()},
         curriculum=list(rising),
@@ -244,6 +245,7 @@ def document_of(
         failed=[chain.failure() for chain in results.failures()],
         attention=attention,
         command=command,
+        target=target_name(target),
     )
 
 
@@ -252,11 +254,9 @@ def _by_name(results: Results) -> dict[Ordering, list[Chain]]:
     return {(name,): chains for name, chains in results.baselines.items()} | results.chains
 
 
-def compared_of(
-    results: Results, labels: NDArray[np.integer], groups: NDArray[np.integer] | None
-) -> Comparisons[Ordering]:
+def compared_of(results: Results, images: Images) -> Comparisons[Ordering]:
     """The accuracies of all chains; those that start with one task share its luck."""
-    return _comparisons(figures_of(_by_name(results), labels, groups), results)
+    return _comparisons(figures_of(_by_name(results), images), results)
 
 
 def attended_of(results: Results) -> Comparisons[Ordering]:
@@ -313,7 +313,7 @@ def summary(
         name: of the chain in these.
     """
     measured = [chain for chain in chains if isinstance(chain, MeasuredChain)]
-    values = [chain.balanced_accuracy for chain in measured]
+    values = [chain.score for chain in measured]
     validation = [chain.validation for chain in measured if chain.validation is not None]
     return Summary(
         mean=mean_accuracy(values) if values else None,
@@ -433,8 +433,7 @@ def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: s
 def hypothesis(
     results: Results,
     compared: Comparisons[Ordering],
-    labels: NDArray[np.integer],
-    groups: NDArray[np.integer] | None,
+    images: Images,
 ) -> Hypothesis:
     """Are curriculum orderings better than others, and do single-SSL accuracies predict the order of orderings?
 
@@ -459,7 +458,6 @@ def hypothesis(
         tests.append(test)
     kendall = []
     if len(seeds) > 1:
-        images = Images.of(len(labels), classes=labels, groups=groups)
         for length in sorted({len(name) for name in names}):
             block = [place for place, name in enumerate(names) if len(name) == length]
             if len(block) >= 3:
@@ -478,7 +476,7 @@ def without_groups_of(runs: Sequence[Sequence[Chain]], images: Images) -> Floats
     num_groups = jackknife_groups(len(images.cell))
     if not num_groups:
         return None
-    correct = [np.stack([run.correct for run in each if isinstance(run, MeasuredChain)]) for each in runs]
+    correct = [np.stack([run.values for run in each if isinstance(run, MeasuredChain)]) for each in runs]
     return np.stack([without_groups(each, images, num_groups) for each in correct])
 
 
@@ -507,8 +505,8 @@ def _kendall(
     return entries
 
 
-def table_so_far(results: Results) -> Table:
-    """The chains that are measured so far."""
+def table_so_far(results: Results, target: str | UnsetType = UNSET) -> Table:
+    """The chains that are measured so far; `target` is the kind of target, unset for classes."""
     groups = [*results.baselines.items(), *((arrow(name), chains) for name, chains in results.chains.items())]
     rows: list[Row] = []
     for name, chains in groups:
@@ -517,5 +515,5 @@ def table_so_far(results: Results) -> Table:
         measured = summary(chains)
         seeds = f"{len(measured.runs)} of {len(results.seeds)}"
         rows.append({"chain": name, "seeds": seeds, "mean": measured.mean, "std": measured.std})
-    columns = (Column("pretraining", ("chain",)), Column("seeds", ("seeds",), str), ACCURACY)
+    columns = (Column("pretraining", ("chain",)), Column("seeds", ("seeds",), str), score_column(target))
     return Table("so far", "so far", columns, rows)

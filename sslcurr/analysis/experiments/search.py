@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, MeasuredChain, accuracies_of
+from sslcurr.analysis.experiments.chains import Chain, Chains, FailedChain, MeasuredChain, scores_of
 from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
 from sslcurr.analysis.experiments.ranking import summary
 from sslcurr.analysis.experiments.search_results import compared, known_table, missed, posterior_of
@@ -19,6 +19,7 @@ from sslcurr.analysis.experiments.search_settings import SearchSettings, check_v
 from sslcurr.analysis.experiments.side import side_of, side_passes
 from sslcurr.analysis.experiments.strategies import Run, State, all_runs
 from sslcurr.analysis.measures.classification import mean_accuracy
+from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.search.document import Cost, Finalist, SearchDocument, Step
 from sslcurr.errors import SpecError
@@ -157,6 +158,7 @@ class Search:
         chains, settings, ordering = self.chains, self.settings, self.ordering()
         table = known_table(chains, self.tasks, settings.length, self.seeds)
         return SearchDocument(
+            target=target_name(chains.target),
             dataset=chains.dataset,
             split=chains.split,
             measure=chains.measure,
@@ -213,7 +215,7 @@ class Search:
         return {name: mean / 100 for name, mean in means.items()}
 
     def _steps(self, table: Mapping[Ordering, Sequence[MeasuredChain]] | None) -> list[Step]:
-        means = {name: mean_accuracy(accuracies_of(each)) for name, each in (table or {}).items()}
+        means = {name: mean_accuracy(scores_of(each)) for name, each in (table or {}).items()}
         highest = max(means.values(), default=0.0)
         return [
             Step(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from msgspec import UNSET, structs
 
-from sslcurr.analysis.experiments.chains import Chain, Chains, MeasuredChain, accuracies_of, figures_of
+from sslcurr.analysis.experiments.chains import Chain, Chains, MeasuredChain, figures_of, scores_of
 from sslcurr.analysis.experiments.knowledge_gradient import KnowledgeGradient
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.strategies import MOST_ORDERINGS, State, num_orderings
@@ -36,7 +36,7 @@ def compared(
         chains: knows the reported images.
         ordering: the one that was chosen.
     """
-    table = Comparisons(figures_of(runs, chains.labels, chains.groups), lineages={each: each[0] for each in runs})
+    table = Comparisons(figures_of(runs, chains.images), lineages={each: each[0] for each in runs})
     filled = []
     for row in rows:
         name = tuple(row.ordering)
@@ -73,11 +73,11 @@ def missed(chains: Chains, table: Mapping[Ordering, Sequence[MeasuredChain]], or
         table: all orderings at all seeds.
         ordering: the one that was chosen.
     """
-    means = {name: mean_accuracy(accuracies_of(each)) for name, each in table.items()}
+    means = {name: mean_accuracy(scores_of(each)) for name, each in table.items()}
     best = max(means, key=lambda name: means[name])
-    figures = figures_of(table, chains.labels, chains.groups)
+    figures = figures_of(table, chains.images)
     gap = Comparisons(figures, lineages={each: each[0] for each in table}).difference(ordering, best)
-    values = accuracies_of(table[best])
+    values = scores_of(table[best])
     return Missed(
         best=list(best),
         best_mean=means[best],

@@ -16,7 +16,7 @@ from sslcurr.analysis.experiments.ranking import Ranking, Results, best_of, comp
 from sslcurr.analysis.measures.agreement import agreement
 from sslcurr.analysis.measures.comparisons import Comparisons
 from sslcurr.analysis.measures.intervals import Floats, Images, difference, jackknife_groups, without_groups
-from sslcurr.analysis.results.estimate import Difference, Summary
+from sslcurr.analysis.results.estimate import Difference, Summary, target_name
 from sslcurr.analysis.results.forecast.document import ForecastDocument, PretrainingStages
 from sslcurr.analysis.results.ranking.document import SINGLE, Best, Ordering, RankDocument
 from sslcurr.analysis.results.variants.document import (
@@ -33,6 +33,7 @@ from sslcurr.analysis.results.variants.document import (
 from sslcurr.errors import DataError
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import key_of
+from sslcurr.spec.target import TARGET_TASKS
 
 BASELINE = "baseline"
 # Settings that change how many images a second are trained; the rest only changes how many there are.
@@ -139,13 +140,14 @@ def document_of(
         split=chains.split,
         measure=chains.measure,
         seeds=list(ranking.seeds),
-        num_images=len(chains.labels),
+        num_images=chains.num_images,
         tasks=list(ranking.tasks),
         baseline=ranking.start,
         axes=list(axes),
         variants=entries,
         agreement=agreements(variants),
         failed=failed,
+        target=target_name(chains.target),
     )
 
 
@@ -159,9 +161,7 @@ def changes_between(reference: Results, results: Results, chains: Chains) -> Com
         reference, results: under the reference and under the setting, on the same images.
         chains: says which images these are.
     """
-    first, second = (
-        figures_of({(): _baseline(each), **each.chains}, chains.labels, chains.groups) for each in (reference, results)
-    )
+    first, second = (figures_of({(): _baseline(each), **each.chains}, chains.images) for each in (reference, results))
     pairs = {name: difference(first[name], second[name]) for name in second if name in first}
     # Each is one figure of its table, not two.
     changes = {name: replace(each, squares=1.0, total=1.0) for name, each in pairs.items() if each is not None}
@@ -177,7 +177,7 @@ def _baseline(results: Results) -> list[Chain]:
 def _rows(ranking: Ranking, ranked: RankDocument, changes: Comparisons[Ordering] | None) -> list[ChainRow]:
     """The chains under one setting: accuracies and gains as its own ranking has them, and what the setting changes."""
     chains = ranking.chains
-    within = compared_of(ranking.results, chains.labels, chains.groups)
+    within = compared_of(ranking.results, chains.images)
     rows: list[tuple[Ordering, str, bool, Summary]] = [((), BASELINE, False, ranked.baselines[ranking.start])]
     rows += [((row.task,), SINGLE, False, row) for row in ranked.tasks]
     if not isinstance(ranked.orderings, UnsetType):
@@ -233,7 +233,7 @@ def agreements(variants: Sequence[RankedVariant]) -> list[RankAgreement]:
     Chains that lack a seed under one of the two are left out.
     """
     chains = variants[0].chains
-    images = Images.of(len(chains.labels), classes=chains.labels, groups=chains.groups)
+    images = chains.images
     seeds = variants[0].ranking.seeds
     measured = [_measured(each.ranking.results, images, len(seeds)) for each in variants]
     entries = []
@@ -274,9 +274,9 @@ def _measured(results: Results, images: Images, num_seeds: int) -> dict[Ordering
     num_groups = jackknife_groups(len(images.cell))
     accuracies: dict[Ordering, _Accuracies] = {}
     for name, runs in results.chains.items():
-        correct = [run.correct for run in runs if isinstance(run, MeasuredChain)]
+        correct = [run.values for run in runs if isinstance(run, MeasuredChain)]
         if len(correct) == num_seeds:
-            values = np.array([run.balanced_accuracy for run in runs if isinstance(run, MeasuredChain)])
+            values = np.array([run.score for run in runs if isinstance(run, MeasuredChain)])
             accuracies[name] = values, without_groups(np.stack(correct), images, num_groups) if num_groups else None
     return accuracies
 
@@ -343,7 +343,7 @@ def forecast_variants(
         unseen = [[spec for spec in chain if key_of(spec) not in seen] for chain in specs]
         parts[title] = forecast(variants[places[0]].chains, unseen, runtime)
         seen |= {key_of(spec) for chain in specs for spec in chain}
-    every = [spec for each in planned for chain in each.values() for spec in chain if spec.task != "classification"]
+    every = [spec for each in planned for chain in each.values() for spec in chain if spec.task not in TARGET_TASKS]
     document = ForecastDocument(
         chains=sum(map(len, planned)),
         pretraining_stages=PretrainingStages(alone=len(every), shared=len({key_of(spec) for spec in every})),

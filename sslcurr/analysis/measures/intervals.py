@@ -47,26 +47,37 @@ class Images:
         unit: [M] each cell's unit: a group (a patient, a lesion), or an image without one.
         stratum: [M] each cell's stratum: a class for balanced accuracies, 0 for plain means.
         num_units: how many units there are.
+        least: what the variance over images is at least, of figures that are no shares of images.
     """
 
     cell: NDArray[np.intp]
     unit: NDArray[np.intp]
     stratum: NDArray[np.intp]
     num_units: int
+    least: float = 0.0
 
     @classmethod
-    def of(cls, num_images: int, *, classes: NDArray[Any] | None = None, groups: NDArray[Any] | None = None) -> Images:
+    def of(
+        cls,
+        num_images: int,
+        *,
+        classes: NDArray[Any] | None = None,
+        groups: NDArray[Any] | None = None,
+        least: float = 0.0,
+    ) -> Images:
         """The layout of `num_images` images.
 
         Args:
             num_images: N.
             classes: [N]; means are over the images of each class, then over classes. None averages all images.
             groups: [N]; images of one group are not independent. None takes each image as its own group.
+            least: what the variance over images is at least, of figures that are no shares of images.
         """
         units = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
         strata = np.zeros(num_images, dtype=np.intp) if classes is None else np.unique(classes, return_inverse=True)[1]
         pairs, cell = np.unique(np.stack([units, strata]), axis=1, return_inverse=True)
-        return cls(cell.reshape(-1), pairs[0], pairs[1], int(units.max()) + 1 if num_images else 0)
+        num_units = int(units.max()) + 1 if num_images else 0
+        return cls(cell.reshape(-1), pairs[0], pairs[1], num_units, least)
 
     def totals(self, values: Floats) -> Floats:
         """[S, N] sums over the images of each cell, [S, M]."""
@@ -152,7 +163,7 @@ def sample(values: NDArray[np.floating[Any]], images: Images, seeds: Sequence[in
     # A variance of so many units is too small by (units - 1) / units.
     wider = np.sqrt(units / np.maximum(units - 1, 1))
     influence = (total - means[:, images.stratum] * count) * (wider / in_stratum / num_strata)[:, images.stratum]
-    step, smallest = 0.0, np.zeros(num_strata)
+    step, smallest = 0.0, np.full(num_strata, images.least / num_strata)
     if len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
         step = math.sqrt(float(np.mean(np.sum(1 / units, axis=1) / units.sum(axis=1)))) / num_strata
         # No share of n units varies by more than 1 / (4 n).

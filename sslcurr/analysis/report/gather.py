@@ -105,6 +105,8 @@ def _run(store: Store, name: str, record: RunRecord, stages: Mapping[str, Stored
         created=record.created,
         finished=record.finished,
         balanced_accuracy=record.balanced_accuracy,
+        target=record.target,
+        score=record.score,
         command=record.command,
         stages=keys,
         missing=[key for key in keys if key not in stages],

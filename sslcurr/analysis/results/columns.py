@@ -14,6 +14,7 @@ from sslcurr.analysis.results.estimate import (
     Summary,
     between,
     ends_of,
+    measure_of,
     plus_minus,
     share,
     spread,
@@ -37,7 +38,7 @@ def summary_of(chain: Summary) -> Row:
 
 def by_seed(chain: Summary) -> Row:
     """The accuracy at each seed, as values of a row."""
-    return {f"seed_{run.seed}": run.balanced_accuracy for run in chain.runs}
+    return {f"seed_{run.seed}": run.value for run in chain.runs}
 
 
 def attention_of(attention: Estimate | UnsetType) -> Row:
@@ -51,7 +52,11 @@ def attention_of(attention: Estimate | UnsetType) -> Row:
     }
 
 
-ACCURACY = Column("balanced accuracy (%)", ("mean", "std"), spread)
+def score_column(target: str | UnsetType) -> Column:
+    """The main measure with its deviation over seeds."""
+    return Column(f"{measure_of(target)} (%)", ("mean", "std"), spread)
+
+
 BETWEEN = Column(INTERVAL, ("low", "high"), between)
 VALIDATION = Column("validation (%)", ("validation",), share)
 ATTENTION = Column("attention in masks (%)", ("attention", "attention_std"), plus_minus(1, 100))

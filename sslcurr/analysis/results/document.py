@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.table import Table
 
 
-__all__ = ["Document", "Json", "Part", "Predicted"]
+__all__ = ["Document", "Json", "Part", "Predicted", "is_set"]
 
 
+Found = TypeVar("Found")
 OLD_INTERVALS = "The intervals and tests are those of an older sslcurr, and too narrow: docs/statistics.md."
+
+
+def is_set(value: Found | UnsetType) -> TypeGuard[Found]:
+    """Whether a field of a document has a value."""
+    return not isinstance(value, UnsetType)
 
 
 class Predicted(NamedTuple):

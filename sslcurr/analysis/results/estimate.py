@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.document import Part, Predicted
+from sslcurr.spec.target import CLASSES, TARGETS, TargetKind
 
 if TYPE_CHECKING:
     from sslcurr.analysis.measures.comparisons import Paired
@@ -17,7 +18,7 @@ Interval = tuple[float, float]
 
 
 class Difference(Part, frozen=True, kw_only=True):
-    """A difference of balanced accuracies (shares of 1).
+    """A difference of main measures, such as balanced accuracies (shares of 1).
 
     Attributes:
         mean: None where there is nothing to compare.
@@ -59,23 +60,39 @@ class Run(Part, frozen=True, kw_only=True):
 
     Attributes:
         seed: of weights, order and views.
-        balanced_accuracy: on the reported images, a share of 1.
-        validation: balanced accuracy on the validation images; None without any.
+        balanced_accuracy: on the reported images, a share of 1; unset where the target is no class.
+        validation: the main measure on the validation images; None without any.
         key: of the last stage; None for a probe of an untrained network.
         predictions: path of the table with every prediction.
         attention: share of the attention inside the masks, where masks are known.
+        score: the main measure on the reported images where the target is no class, a share of 1.
     """
 
     seed: int
-    balanced_accuracy: float
+    balanced_accuracy: float | UnsetType = UNSET
     validation: float | None
     key: str | None
     predictions: str
     attention: float | UnsetType | None = UNSET
+    score: float | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, value: float, target: TargetKind, **rest: Any) -> Self:
+        """A run with its main measure under the name that it has."""
+        if target is CLASSES:
+            return cls(balanced_accuracy=value, **rest)
+        return cls(score=value, **rest)
+
+    @property
+    def value(self) -> float:
+        """The main measure on the reported images."""
+        value = self.balanced_accuracy if isinstance(self.score, UnsetType) else self.score
+        assert not isinstance(value, UnsetType)
+        return value
 
 
 class Summary(Estimate, frozen=True, kw_only=True):
-    """A chain measured over seeds; `validation` is the mean balanced accuracy on the validation images."""
+    """A chain measured over seeds; `validation` is the mean of the main measure on the validation images."""
 
     validation: float | None
     attention: Estimate | UnsetType = UNSET
@@ -113,6 +130,21 @@ class Failure(Part, frozen=True, kw_only=True):
 
 
 # ---- how they are written
+
+
+def target_name(target: TargetKind) -> str | UnsetType:
+    """A kind of target as documents have it: unset for classes."""
+    return UNSET if target is CLASSES else target.name
+
+
+def target_of(name: str | UnsetType) -> TargetKind:
+    """The kind of target that documents call so; unset is classes."""
+    return TARGETS[name] if isinstance(name, str) else CLASSES
+
+
+def measure_of(name: str | UnsetType) -> str:
+    """What the main measure of a kind of target is called; unset is that of classes."""
+    return target_of(name).measure
 
 
 def share(value: float | None) -> str:
@@ -156,6 +188,14 @@ def measured(value: float | None, low: float | None = None, high: float | None =
     if value is None:
         return "-"
     return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+
+
+def in_units(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number in units of its own, with its interval."""
+    if value is None:
+        return "-"
+    texts = [f"{each:,.0f}" if abs(each) >= 1000 else f"{each:#.3g}" for each in (value, low, high) if each is not None]
+    return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def correlated(value: float | None, low: float | None = None, high: float | None = None) -> str:

@@ -30,6 +30,8 @@ KINDS = {
     "fid": "sslcurr.analysis.results.distances.document:DistancesDocument",
     "probe": "sslcurr.analysis.results.probing.document:ProbeDocument",
     "attend": "sslcurr.analysis.results.attention.document:AttentionDocument",
+    "predict": "sslcurr.analysis.results.prediction.document:PredictDocument",
+    "embed": "sslcurr.analysis.results.prediction.document:EmbedDocument",
     "report": "sslcurr.analysis.results.report.document:ReportDocument",
     "plan": "sslcurr.analysis.results.plan.document:PlanDocument",
     "tasks": "sslcurr.analysis.results.tasks.document:TasksDocument",

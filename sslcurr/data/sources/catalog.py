@@ -12,6 +12,7 @@ from pathlib import Path
 from sslcurr.data.sources.boxes import Mask
 from sslcurr.data.sources.columns import NO_COLUMNS, Columns
 from sslcurr.data.sources.folders import from_folder
+from sslcurr.data.sources.labels import check_kind
 from sslcurr.data.sources.sets.entry import Entry, locate
 from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_table
@@ -32,6 +33,7 @@ BUILTIN_DATASETS = {
     "covid": "sslcurr.data.sources.sets.xray:COVID",
     "covid-4": "sslcurr.data.sources.sets.xray:COVID_4",
     "chestxray14": "sslcurr.data.sources.sets.xray:CHESTXRAY14",
+    "chestxray14-findings": "sslcurr.data.sources.sets.xray:CHESTXRAY14_FINDINGS",
     "cifar10": "sslcurr.data.sources.sets.photographs:CIFAR10_ENTRY",
     "imagenet": "sslcurr.data.sources.sets.photographs:IMAGENET_ENTRY",
     "voc2007": "sslcurr.data.sources.sets.photographs:VOC2007_ENTRY",
@@ -74,7 +76,7 @@ def find_source(
     class, and if a table names a file twice, contradicts itself about splits, or has labels that are no classes.
     """
     source = _find_source(DEFAULT if dataset is None else dataset, data_root, columns)
-    return source if frames == "refuse" else _with_frames(source, every=frames == "all")
+    return with_frames(source, frames)
 
 
 def entry_of(name: str) -> Entry:
@@ -86,6 +88,7 @@ def _find_source(dataset: str, data_root: Path | None, columns: Columns) -> Sour
     if dataset in CATALOG:
         entry = CATALOG[dataset]
         source = entry.loader(locate(dataset, entry, data_root))
+        check_kind(source.target, columns.target, dataset)
         return replace(source, notes=(*source.notes, *columns.unused_notes(dataset)))
     path = _existing_path(dataset, data_root)
     if path.is_dir():
@@ -116,13 +119,15 @@ def _existing_path(dataset: str, data_root: Path | None) -> Path:
     )
 
 
-def _with_frames(source: Source, *, every: bool) -> Source:
-    """Files of several frames or pages as their first, or as an image each, which stay together in a group."""
+def with_frames(source: Source, frames_of_files: str) -> Source:
+    """Files of several frames or pages as their first, or as an image each, which stay together in a group; as they are
+    where such files are refused."""
     from sslcurr.data.decode.image import BrokenImage
     from sslcurr.data.decode.read import num_frames
 
-    if source.root is None:
+    if source.root is None or frames_of_files == "refuse":
         return source
+    every = frames_of_files == "all"
     rows: list[int] = []
     names: list[str] = []
     alone: list[str] = []  # groups of the images that have none: the frames of one file are of one patient

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from sslcurr.data.decode.image import EXTENSIONS
@@ -63,6 +63,9 @@ RUN_TOGETHER = re.compile(r"(.+?)(?:id|uid|no|nr|number|code|key|name|identifier
 class Columns:
     """What a person says of a table's columns; None leaves it to their names, `none` says that there is no such column.
 
+    `label` may name several columns of 0 and 1, `a,b,c`, labels that may hold together. `target` is the kind of what
+    the labels say, of `sslcurr.spec.target`; None leaves it to them.
+
     Raises DataError for a table without a column of paths.
     """
 
@@ -70,6 +73,7 @@ class Columns:
     label: str | None = None
     group: str | None = None
     split: str | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if self.path == NONE:
@@ -83,11 +87,12 @@ class Columns:
             label=request.label_column,
             group=request.group_column,
             split=request.split_column,
+            target=request.target_kind,
         )
 
     def unused_notes(self, place: Path | str) -> list[str]:
         """The remark that they are not used, of a data set that is no table."""
-        options = [f"--{each.name}-column" for each in fields(self) if getattr(self, each.name) not in (None, NONE)]
+        options = [f"--{role}-column" for role in NAMES if getattr(self, role) not in (None, NONE)]
         return [f"{place} is no table: {', '.join(options)} not used"] if options else []
 
 
@@ -99,25 +104,31 @@ def columns_of(
     asked: Columns,
     table: Path,
     cells_of: Callable[[str], Sequence[str]],
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """The column of each role, of those that there are, and remarks on columns that are not used.
 
     A column is known by its name (`path` or `file_name`, `label`, `group`, `split`, in any case), or by what was
-    `asked`. `cells_of` gives the cells of a column.
+    `asked`. There may be several of labels only. `cells_of` gives the cells of a column.
 
     Raises DataError if a column that was asked for is not there, if there is none of paths, and if a column that is not
     used looks like one of a label, a group or a split that the table lacks.
     """
     names = list(dict.fromkeys(names))
-    chosen: dict[str, str] = {}
+    chosen: dict[str, tuple[str, ...]] = {}
     for role in NAMES:
         option = getattr(asked, role)
+        several = option.split(",") if role == "label" and option is not None and option not in names else []
+        if len(several) > 1:
+            parts = [_asked(part.strip(), role, names, table) for part in several]
+            chosen[role] = tuple(dict.fromkeys(part for part in parts if part is not None))
+            continue
         name = _asked(option, role, names, table) if option is not None else _named(role, names, table)
         if name is not None:
-            chosen[role] = name
+            chosen[role] = (name,)
     if "path" not in chosen:
         raise _no_path(names, table)
-    unused = [name for name in names if name and name not in chosen.values() and same_name(name) not in MASK_COLUMNS]
+    used = {name for several in chosen.values() for name in several}
+    unused = [name for name in names if name and name not in used and same_name(name) not in MASK_COLUMNS]
     for role in ("label", "group", "split"):
         if role not in chosen and getattr(asked, role) is None:
             _raise_if_like(role, unused, table, cells_of)
@@ -213,7 +224,8 @@ def _raise_if_one_hot(unused: Sequence[str], table: Path, cells_of: Callable[[st
     if len(flags) > 1 and all(sum(row) == 1 for row in zip(*flags.values(), strict=True)):
         raise DataError(
             f"{table} has no column label, but a column for each class: {', '.join(list(flags)[:SHOWN])}",
-            "write the class of each image into one column label, or give --label-column none",
+            f"give --label-column {','.join(list(flags)[:2])},... for labels that may hold together, write the class "
+            "of each image into one column label, or give --label-column none",
         )
 
 
@@ -235,10 +247,10 @@ def _has_splits(cells: Sequence[str]) -> bool:
     return len(values) > 1 and (development or (all(meant) and len(set(meant)) > 1))
 
 
-def _notes(chosen: Mapping[str, str], unused: Sequence[str], asked: Columns, table: Path) -> list[str]:
+def _notes(chosen: Mapping[str, Sequence[str]], unused: Sequence[str], asked: Columns, table: Path) -> list[str]:
     notes = [
         f"the column {name} of {table.name} is taken for the {role}"
-        for role, name in chosen.items()
+        for role, (name, *_) in chosen.items()
         if name not in NAMES[role] and getattr(asked, role) is None
     ]
     unused = [name for name in unused if not name.startswith("Unnamed: ")]  # pandas's number of the row

@@ -9,13 +9,14 @@ from pathlib import Path
 from sslcurr.data.decode.image import EXTENSIONS
 from sslcurr.data.sources.clutter import without_companions
 from sslcurr.data.sources.columns import NO_COLUMNS, Columns
-from sslcurr.data.sources.labels import raise_if_alike, with_one_form
+from sslcurr.data.sources.labels import read_labels, with_one_form
 from sslcurr.data.sources.layout import read_layout
-from sslcurr.data.sources.source import Source, sorted_classes, with_free_parts
-from sslcurr.data.sources.tables import TABLE_SUFFIXES, from_columns, read_table, role_columns
+from sslcurr.data.sources.source import Source, with_free_parts
+from sslcurr.data.sources.tables import TABLE_SUFFIXES, Cells, from_columns, read_table, role_columns
 from sslcurr.data.sources.walk import images_below, walk_below
 from sslcurr.data.sources.words import same_name, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
+from sslcurr.spec.target import CLASSES
 from sslcurr.wording import counted
 
 __all__ = ["from_folder"]
@@ -43,14 +44,14 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
     layout = read_layout(images, walk.empty_folders)
     notes = list(layout.notes)
     kept = _without_idle_parts(layout.labels, layout.splits, notes)
-    labels = with_one_form([layout.labels[i] for i in kept])
-    raise_if_alike(labels, f"the folder {root}")
-    classes = sorted_classes(labels)
+    asked = columns.target or CLASSES.name  # a folder a class, unless a person says more
+    read = read_labels(with_one_form([layout.labels[i] for i in kept]), asked, f"the folder {root}", name="number")
+    labels, classes = read.labels, read.names
     splits = None if layout.splits is None else [layout.splits[i] for i in kept]
     splits = with_free_parts(splits, notes)
     groups = _groups_by_folder([images[i] for i in kept], labels, splits, notes)
     notes += [*walk.notes, *companions.notes, *columns.unused_notes(root)]
-    if len(classes) < 2:
+    if read.kind == CLASSES.name and len(classes) < 2:
         tables = sorted(
             each.name for each in root.iterdir() if each.suffix.lower() in TABLE_SUFFIXES and each.is_file()
         )
@@ -71,6 +72,7 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
         image_size=None,
         classes=classes,
         notes=tuple(notes),
+        target=read.kind,
     )
 
 
@@ -140,11 +142,13 @@ def _from_metadata(root: Path, columns: Columns) -> Source | None:
         tables = [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
     joined: dict[str, list[str]] = {}
     notes: list[str] = []
-    has_labels = False
+    label, has_labels = "label", False
+    labels: tuple[str, ...] = ()
     for table in tables:
         if columns.path is None and "file_name" not in map(same_column, read_table(table).names):
             return None
-        cells, remarks = role_columns(table, columns)
+        read = role_columns(table, columns)
+        cells, label, labels = read.columns, read.name, read.labels
         has_labels = has_labels or "label" in cells
         prefix = "" if table.parent == root else f"{table.parent.name}/"
         names = [prefix + name if name else name for name in cells["path"]]
@@ -157,7 +161,7 @@ def _from_metadata(root: Path, columns: Columns) -> Source | None:
         }
         for column, each in rows.items():
             joined.setdefault(column, []).extend(each)
-        notes += [note for note in remarks if note not in notes]
+        notes += [note for note in read.notes if note not in notes]
     if not has_labels:
         return None
     listed = set(map(posixpath.normpath, joined["path"]))
@@ -166,7 +170,10 @@ def _from_metadata(root: Path, columns: Columns) -> Source | None:
         notes.append(
             f"{counted(len(beside), 'image')} left out that {tables[0].name} does not list, such as {beside[0]}"
         )
-    return from_columns(joined, root=root, table=tables[0], name=root.name or "root", notes=notes)
+    cells_of_all = Cells(joined, notes, label, labels)
+    return from_columns(
+        cells_of_all, root=root, table=tables[0], name=root.name or "root", target=columns.target, notes=notes
+    )
 
 
 def same_column(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What labels can be: one class an image, written in one way."""
+"""What labels can be: one class an image, written in one way; several labels that may hold together; or a number."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from sslcurr.data.sources.words import word_set
+from sslcurr.data.sources.source import sorted_classes
+from sslcurr.data.sources.words import is_missing, word_set
+from sslcurr.data.targets import BETWEEN, UNKNOWN, labels_text
 from sslcurr.errors import DataError
-from sslcurr.wording import and_more, shortened
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGETS
+from sslcurr.wording import and_more, counted, shortened
 
-__all__ = ["raise_if_alike", "raise_if_not_given", "raise_if_numbers", "raise_if_several", "with_one_form"]
+__all__ = ["ReadLabels", "check_kind", "read_labels", "together", "with_one_form"]
 
 MOST_FRACTIONS = 10  # different values with a fraction that may still be names of classes
+FEWEST_OF_SEVERAL = 0.01  # share of the images that have several labels where that is no slip
 MOST_RARE_NUMBERS = 20  # different whole numbers, half of which have fewer images than there are splits
 FEWEST = 3
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -22,6 +28,10 @@ LIST = re.compile(r"\s*['\"].*|[\d.]+(?:[\s,]+[\d.]+)+[\s,]*")  # 'a', 'b' of a 
 YES_AND_NO = word_set("0 1 true false yes no y n t f")
 NOT_GIVEN = word_set("-1 -9 -99 -999 -9999 99 999 9999")
 UNLABELLED_HINT = "--label-column none pretrains without labels"
+SIGNS_HINT = f"take the {BETWEEN} or {UNKNOWN} out of its name"
+SEPARATORS = ("|", ";", ",")
+NO_FINDING = word_set("nofinding nofindings")
+YES, NO = word_set("1 1.0 true yes y t"), word_set("0 0.0 false no n f")
 
 
 def with_one_form(labels: Sequence[str | None]) -> list[str | None]:
@@ -63,18 +73,184 @@ def _raise_if_yes_and_no(labels: set[str], where: str) -> None:
         )
 
 
-def raise_if_several(labels: Iterable[str | None], where: str) -> None:
-    """Raises DataError if a label names several classes: `mel|nv`, `mel;nv`, `mel, nv` of classes that there are, or a
-    list."""
+@dataclass(frozen=True)
+class ReadLabels:
+    """What the labels of a data set are.
+
+    Attributes:
+        kind: of the target.
+        labels: one an image, None for none: classes, or texts of `sslcurr.data.targets`.
+        names: of the classes, of the labels that may hold together, or of the number.
+        notes: what was understood that is not said by a person.
+    """
+
+    kind: str
+    labels: list[str | None]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_labels(
+    labels: Sequence[str | None], asked: str | None, where: str, *, name: str = "label", names: Sequence[str] = ()
+) -> ReadLabels:
+    """Labels as what they are: classes, several that may hold together, or numbers.
+
+    Args:
+        labels: one an image, None for none.
+        asked: the kind of target, as a person says it; None leaves it to the labels.
+        where: what messages speak of.
+        name: what a number is called.
+        names: of labels that may hold together, where each had a column; `labels` are texts of `sslcurr.data.targets`
+            then, with `|` where none holds.
+
+    Raises:
+        DataError: they cannot be that, or it is not clear what they are.
+    """
+    if names:
+        return _from_columns_of_labels(labels, names, where)
+    notes: list[str] = []
+    kind = asked
+    if kind is None:
+        kind, notes = _kind_of(labels, where)
+    if kind == MULTILABEL.name:
+        return _several(labels, where, notes)
+    if kind == REGRESSION.name:
+        return _numbers(labels, where, name, notes)
+    if asked is None:
+        raise_if_not_given(labels, where)
+    raise_if_alike(labels, where)
+    return ReadLabels(CLASSES.name, list(labels), sorted_classes(labels))
+
+
+def _kind_of(labels: Sequence[str | None], where: str) -> tuple[str, list[str]]:
+    """The kind of target that labels are, and a remark where they are no classes.
+
+    Raises DataError for lists of labels that no separator takes apart, for those of so few images that they may be a
+    slip, and for names that every image has for itself.
+    """
     known = Counter(label for label in labels if label is not None)
     several = [label for label in known if _names_several(label, known)]
     if several:
         count = sum(known[label] for label in several)
+        is_clear = _separator_of(several, known) is not None or all(map(_is_list_of_texts, several))
+        if not is_clear or count < max(2, FEWEST_OF_SEVERAL * known.total()):
+            such = f"such as {shortened(several[0])!r}{and_more(count)}"
+            raise DataError(
+                f"{where} has {counted(count, 'image')} with several labels, {such}",
+                "keep one class a cell; or give --target multilabel where labels, with | between them, may hold "
+                f"together, or --target classes; {UNLABELLED_HINT}",
+            )
+        return MULTILABEL.name, [
+            f"{counted(count, 'image')} of {known.total():,} have several labels, such as {shortened(several[0])}: "
+            "labels may hold together (multilabel); --target classes takes such a text as one class"
+        ]
+    if _are_numbers(labels, where):
+        return REGRESSION.name, [
+            f"labels are {len(known):,} different numbers, such as {next(iter(known))}: they are learnt as numbers "
+            "(regression); --target classes takes each for a class"
+        ]
+    return CLASSES.name, []
+
+
+def together(columns: Mapping[str, Sequence[str]], table: Path) -> list[str]:
+    """Columns of 0 and 1, one for each label, as texts of `sslcurr.data.targets`: `|` where no label holds, nothing
+    where nothing is known. Empty cells are not known.
+
+    Raises DataError for other cells.
+    """
+    for name in columns:
+        if BETWEEN in name or name.startswith(UNKNOWN):
+            raise DataError(
+                f"{table} has the column {name!r} of labels", f"take the {BETWEEN} or {UNKNOWN} out of its name"
+            )
+    texts = []
+    for row, cells in enumerate(zip(*columns.values(), strict=True), start=1):
+        holding, unknown = [], []
+        for name, cell in zip(columns, cells, strict=True):
+            text = cell.casefold()
+            if not text or is_missing(cell):
+                unknown.append(name)
+            elif text in YES:
+                holding.append(name)
+            elif text not in NO:
+                raise DataError(
+                    f"{table} has {shortened(cell)!r} under {name} in row {row}, neither 0 nor 1",
+                    "write 1 where the label holds, 0 where it does not, and nothing where it is not known",
+                )
+        texts.append("" if len(unknown) == len(columns) else labels_text(holding, unknown) or BETWEEN)
+    return texts
+
+
+def _from_columns_of_labels(labels: Sequence[str | None], names: Sequence[str], where: str) -> ReadLabels:
+    raise_if_alike(names, where)
+    texts = [None if label is None else label.removeprefix(BETWEEN) for label in labels]
+    return ReadLabels(MULTILABEL.name, texts, tuple(names))
+
+
+def _several(labels: Sequence[str | None], where: str, notes: Sequence[str]) -> ReadLabels:
+    """Labels that may hold together, taken apart."""
+    known = Counter(label for label in labels if label is not None)
+    several = [label for label in known if _names_several(label, known)]
+    separator = _separator_of(several, known) or BETWEEN
+    texts: list[str | None] = []
+    for label in labels:
+        if label is None:
+            texts.append(None)
+            continue
+        parts = _list_in(label) if _is_list_of_texts(label) else label.split(separator)
+        parts = [part.strip() for part in parts if part.strip()]
+        none = [part for part in parts if "".join(part.casefold().split()) in NO_FINDING]
+        if none and len(none) < len(parts):
+            raise DataError(f"{where} has {none[0]} beside other labels: {shortened(label)}", "take one of them out")
+        odd = next((part for part in parts if BETWEEN in part or part.startswith(UNKNOWN)), None)
+        if odd is not None:
+            raise DataError(
+                f"{where} has the label {shortened(odd)!r}", f"take the {BETWEEN} or {UNKNOWN} out of its name"
+            )
+        texts.append(labels_text([] if none else parts))
+    names = sorted_classes(part for text in texts if text for part in text.split(BETWEEN))
+    if not names:
+        raise DataError(f"{where} has no label that holds for any image", UNLABELLED_HINT)
+    raise_if_alike(names, where)
+    return ReadLabels(MULTILABEL.name, texts, names, tuple(notes))
+
+
+def _numbers(labels: Sequence[str | None], where: str, name: str, notes: Sequence[str]) -> ReadLabels:
+    """Numbers, with a point for a decimal comma."""
+    texts: list[str | None] = []
+    for label in labels:
+        if label is not None and not NUMBER.fullmatch(label):
+            raise DataError(
+                f"{where} has the label {shortened(label)!r}, which is no number",
+                "leave the cells of images without a number empty; --target classes takes labels as classes",
+            )
+        texts.append(None if label is None else repr(float(label.replace(",", "."))))
+    values = {float(text) for text in texts if text is not None}
+    odd = [value for value in values if f"{value:g}" in NOT_GIVEN and value < 0]
+    if len(odd) == 1 and len(values) > 2 and min(values - set(odd)) >= 0:
         raise DataError(
-            f"{where} has images of several classes, such as {shortened(several[0])!r}{and_more(count)}: "
-            "classification has one class an image",
-            f"keep one class a cell, or leave the cell empty; {UNLABELLED_HINT}",
+            f"{where} has the number {odd[0]:g} beside others that are all 0 or more: a missing value?",
+            "leave the cells of images without a number empty",
         )
+    if 0 < len(values) < 2:
+        raise DataError(f"{where} has one number only, {next(iter(values)):g}", "there is nothing to learn of it")
+    return ReadLabels(REGRESSION.name, texts, (name,) if values else (), tuple(notes))
+
+
+def check_kind(kind: str, asked: str | None, where: str) -> None:
+    """Raises DataError where the labels of a data set that says itself what they are were asked for as others."""
+    if asked not in (None, kind):
+        raise DataError(f"the labels of {where} are {TARGETS[kind].outputs}", f"leave out --target {asked}")
+
+
+def _separator_of(several: Sequence[str], known: Counter[str]) -> str | None:
+    """What stands between the labels of texts that name several."""
+    for separator in SEPARATORS:
+        for label in several:
+            parts = [part.strip() for part in label.split(separator) if part.strip()]
+            if len(parts) > 1 and (separator != "," or all(part in known for part in parts)):
+                return separator
+    return None
 
 
 def _names_several(label: str, known: Counter[str]) -> bool:
@@ -88,9 +264,24 @@ def _names_several(label: str, known: Counter[str]) -> bool:
     return label[0] in "[{(" and label[-1] in "]})" and (LIST.fullmatch(label[1:-1]) is not None or _is_list(label))
 
 
+def _is_list_of_texts(label: str) -> bool:
+    return (
+        bool(label) and label[0] in "[(" and _is_list(label) and all(isinstance(part, str) for part in _list_in(label))
+    )
+
+
+def _list_in(label: str) -> list[str]:
+    """The texts of a list, as Python or JSON writes it."""
+    return list(json.loads(_as_json(label)))
+
+
+def _as_json(label: str) -> str:
+    return label.replace("'", '"').replace("(", "[").replace(")", "]")
+
+
 def _is_list(label: str) -> bool:
     try:
-        return isinstance(json.loads(label.replace("'", '"').replace("(", "[").replace(")", "]")), list | dict)
+        return isinstance(json.loads(_as_json(label)), list | dict)
     except (ValueError, RecursionError):
         return False
 
@@ -110,11 +301,14 @@ def raise_if_not_given(labels: Iterable[str | None], where: str) -> None:
         )
 
 
-def raise_if_numbers(labels: Sequence[str | None], where: str) -> None:
-    """Raises DataError if labels are measurements (numbers, most of them different) and no classes."""
+def _are_numbers(labels: Sequence[str | None], where: str) -> bool:
+    """Whether labels are measurements: numbers, most of them different.
+
+    Raises DataError where they are a name of its own for each image.
+    """
     counts = Counter(label for label in labels if label is not None)
     if len(counts) <= MOST_FRACTIONS:
-        return
+        return False
     if max(counts.values()) == 1 and not all(NUMBER.fullmatch(label) for label in counts):
         raise DataError(
             f"{where} has a label of its own for each of {len(counts):,} images, such as "
@@ -122,12 +316,7 @@ def raise_if_numbers(labels: Sequence[str | None], where: str) -> None:
             f"classification needs classes with several images; {UNLABELLED_HINT}",
         )
     if not all(NUMBER.fullmatch(label) for label in counts):
-        return
+        return False
     has_fractions = any(float(label.replace(",", ".")) % 1 != 0 for label in counts)
     rare = sum(count < FEWEST for count in counts.values())
-    if has_fractions or rare == len(counts) or (len(counts) > MOST_RARE_NUMBERS and 2 * rare >= len(counts)):
-        raise DataError(
-            f"{where} has labels that are {len(counts):,} different numbers, such as {next(iter(counts))}: values of a "
-            "measurement, and no classes",
-            f"classification needs classes, such as ranges of the value; {UNLABELLED_HINT}",
-        )
+    return has_fractions or rare == len(counts) or (len(counts) > MOST_RARE_NUMBERS and 2 * rare >= len(counts))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sslcurr.data.sources.boxes import Mask
+from sslcurr.spec.target import CLASSES
 
 __all__ = ["ImageFault", "Source"]
 
@@ -30,7 +31,9 @@ class Source:
     uint8 [N, H, W] or [N, H, W, C]; `root` is None then). A name in `frames` is one frame of a file: the file's path
     relative to `root`, and the frame's number from 0. A label None is no label. `splits` are "train", "val" or "test",
     or "" where that is left to `sslcurr.data.split.assign`; a group "" means that the image is a group of its own.
-    `classes` are sorted by name, or in the data set's own order where it has one. `image_size` is the training size in
+    `target` is the kind of what the labels say, of `sslcurr.spec.target`. `classes` are sorted by name, or in the data
+    set's own order where it has one; they are the labels that may hold together, or the name of the number, of other
+    targets, whose `labels` are texts of `sslcurr.data.targets`. `image_size` is the training size in
     pixels that suits the data set, if it is known. `faults` are images that a table promises and that are not there,
     or whose label makes no sense; they are not among `names`. `notes` are one-line remarks worth showing to the user.
     `epochs` by task replace the recipes' where a data set is for a short demonstration. `masks` are the regions that
@@ -52,6 +55,7 @@ class Source:
     frames: dict[str, tuple[str, int]] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     masks: dict[str, Mask] = field(default_factory=dict)
+    target: str = CLASSES.name
 
     def place(self, i: int) -> tuple[Path, int | None]:
         """The file of image i and the frame of it that is meant, None where it holds one image only."""

@@ -21,16 +21,11 @@ from sslcurr.data.sources.boxes import Boxes, Mask
 from sslcurr.data.sources.clutter import masks_among
 from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_LIKE, Columns, columns_of
 from sslcurr.data.sources.files import Files
-from sslcurr.data.sources.labels import (
-    raise_if_alike,
-    raise_if_not_given,
-    raise_if_numbers,
-    raise_if_several,
-    with_one_form,
-)
-from sslcurr.data.sources.source import ImageFault, Source, sorted_classes, with_free_parts
+from sslcurr.data.sources.labels import read_labels, together, with_one_form
+from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
+from sslcurr.spec.target import MULTILABEL
 from sslcurr.wording import and_more, counted, reason_of
 
 __all__ = ["TABLE_SUFFIXES", "from_columns", "from_table", "read_columns"]
@@ -50,9 +45,9 @@ def from_table(table: Path, columns: Columns = NO_COLUMNS) -> Source:
     none.
     """
     name = table.parent.name if table.name.lower() in LABEL_TABLE_NAMES and table.parent.name else table.stem
-    cells, notes = role_columns(table, columns)
-    source = from_columns(cells, root=table.parent, table=table, name=name, notes=notes)
-    if "split" not in cells and columns.split is None:
+    cells = role_columns(table, columns)
+    source = from_columns(cells, root=table.parent, table=table, name=name, target=columns.target, notes=cells.notes)
+    if "split" not in cells.columns and columns.split is None:
         _raise_if_in_split_folders(source.names, table)
     return source
 
@@ -73,25 +68,54 @@ def _raise_if_in_split_folders(paths: Sequence[str], table: Path) -> None:
         )
 
 
-def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> tuple[dict[str, list[str]], list[str]]:
-    """The columns of a table by what they are (path, label, group, split, mask, boxes), and remarks on the others.
+@dataclass(frozen=True)
+class Cells:
+    """The columns of a table by what they are.
+
+    Attributes:
+        columns: path, label, group, split, mask, boxes, as far as there are any -> their cells.
+        notes: remarks on the others.
+        name: what the column of labels is called.
+        labels: names of the labels that may hold together, where each has a column; the cells of the label then have
+            them as `sslcurr.data.targets` writes them, with `|` where none holds.
+    """
+
+    columns: dict[str, list[str]]
+    notes: list[str]
+    name: str = "label"
+    labels: tuple[str, ...] = ()
+
+
+def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> Cells:
+    """The columns of a table by what they are, and remarks on the others.
 
     Raises DataError if it cannot be read, and as `sslcurr.data.sources.columns.columns_of`.
     """
     content = read_table(table)
     chosen, notes = columns_of(content.names, columns, table, content.shown)
+    used = {name for several in chosen.values() for name in several}
     for name, count in Counter(content.names).items():
-        if count > 1 and name in (*chosen.values(), *MASK_COLUMNS):
+        if count > 1 and name in (*used, *MASK_COLUMNS):
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
-    chosen |= {same_name(name): name for name in content.names if same_name(name) in MASK_COLUMNS}
-    return {role: content.cells(name) for role, name in chosen.items()}, notes
+    chosen |= {same_name(name): (name,) for name in content.names if same_name(name) in MASK_COLUMNS}
+    several = chosen.get("label", ()) if len(chosen.get("label", ())) > 1 else ()
+    cells = {role: content.cells(names[0]) for role, names in chosen.items()}
+    if several and columns.target not in (None, MULTILABEL.name):
+        raise DataError(
+            f"{table} has a column for each label, and --target {columns.target} has one column",
+            "give one --label-column, or leave out --target",
+        )
+    if several:
+        cells["label"] = together({name: content.cells(name) for name in several}, table)
+    return Cells(cells, notes, chosen.get("label", ("label",))[0], several)
 
 
 def from_columns(
-    columns: dict[str, list[str]], *, root: Path, table: Path, name: str, notes: Sequence[str] = ()
+    cells: Cells, *, root: Path, table: Path, name: str, target: str | None = None, notes: Sequence[str] = ()
 ) -> Source:
-    """The images of columns of text; paths are relative to `root`, and `table` is what messages speak of."""
-    files = Files(root)
+    """The images of columns of text; paths are relative to `root`, `table` is what messages speak of, and `target` the
+    kind that was asked for."""
+    columns, files = cells.columns, Files(root)
     names = [_relative(text, files, row, table) for row, text in enumerate(columns["path"], start=1)]
     if not names:
         raise DataError(f"{table} lists no images", "it has a header but no rows")
@@ -109,27 +133,24 @@ def from_columns(
     if not there:
         raise DataError(f"{table} lists {names[0]}, which is not there" + and_more(len(names)), files.hint(names[0]))
     _raise_if_masks([names[i] for i in there], table)
-    labels_there = [labels[i] for i in there]
-    raise_if_several(labels_there, str(table))
-    raise_if_numbers(labels_there, str(table))
-    raise_if_not_given(labels_there, str(table))
-    raise_if_alike(labels_there, str(table))
+    read = read_labels([labels[i] for i in there], target, str(table), name=cells.name, names=cells.labels)
     masks = _masks_of(columns, names, there, root, table)
-    notes += missing_notes
+    notes += [*missing_notes, *read.notes]
     present = set(there)
     return Source(
         name=name,
         root=root,
         names=[names[i] for i in there],
-        labels=labels_there,
+        labels=read.labels,
         groups=[groups[i] for i in there] if any(groups[i] for i in there) else None,
         splits=with_free_parts([splits[i] for i in there], notes),
         arrays=None,
         image_size=None,
-        classes=sorted_classes(labels_there),
+        classes=read.names,
         faults=tuple(ImageFault(names[i], "is not there") for i in range(len(names)) if i not in present),
         notes=tuple(notes),
         masks=masks,
+        target=read.kind,
     )
 
 

@@ -662,7 +662,7 @@ def fixed(inside: list[float], pointing: list[float], **more) -> ModelAttention:
 
 def test_what_several_models_come_to_by_hand():
     rows = np.array([1, 4, 5, 7])
-    pack = SimpleNamespace(classes=("x", "y", "none"), labels=np.array([1, 0, 1, 1, 1, 0, 1, 1]))
+    pack = SimpleNamespace(label_names=("x", "y", "none"), labels=np.array([1, 0, 1, 1, 1, 0, 1, 1]))
     masked = SimpleNamespace(pack=pack, rows=rows)
 
     def of(measured: list[ModelAttention]):

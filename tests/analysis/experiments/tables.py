@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from sslcurr.analysis.experiments.chains import Chain, FailedChain, MeasuredChain
 from sslcurr.analysis.experiments.orderings import orderings_of
 from sslcurr.analysis.experiments.ranking import Results, document_of
+from sslcurr.analysis.measures.intervals import Images
 from sslcurr.analysis.results.ranking.document import Ordering, RankDocument
 from sslcurr.seeds import numpy_generator
 
@@ -74,6 +75,7 @@ def ranking_of(
         results.chains[ordering] = [chain(ordering, seed, "+".join(ordering)) for seed in seeds]
     labels, units = images_of(num_images)
     command = f"sslcurr chain {' '.join(tasks)} --epochs 2 --seed {seeds[0]}"
-    return document_of(
-        results, labels, units if groups else None, dataset="fish", measure="finetune", command=command
-    ).made_by(["sslcurr", "rank", *tasks])
+    images = Images.of(len(labels), classes=labels, groups=units if groups else None)
+    return document_of(results, images, dataset="fish", measure="finetune", command=command).made_by(
+        ["sslcurr", "rank", *tasks]
+    )

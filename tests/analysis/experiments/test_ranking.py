@@ -23,6 +23,7 @@ from sslcurr.analysis.experiments.orderings import classify, orderings_of
 from sslcurr.analysis.experiments.ranking import Results, document_of
 from sslcurr.analysis.experiments.search_settings import SearchSettings
 from sslcurr.analysis.experiments.search_settings import forecast as forecast_search
+from sslcurr.analysis.measures.intervals import Images
 from sslcurr.api.orderings import command_of
 from sslcurr.api.session import Session
 from sslcurr.engine import cost, train
@@ -383,6 +384,9 @@ def test_a_backbone_that_cannot_see_a_tasks_views_is_refused_before_any_training
 # ---- documents from known results
 
 
+TWO_CLASSES = Images.of(200, classes=np.arange(200) % 2)
+
+
 def a_run(ordering, seed, correct, validation=0.5):
     correct = np.array(correct, dtype=float)
     return MeasuredChain(ordering, seed, float(correct.mean()), validation, correct, "key", Path("folder"))
@@ -397,7 +401,7 @@ def test_tasks_that_cannot_be_told_apart_are_said_to_be():
     results = Results((0, 1), {"scratch": runs((), 200, 0)})
     for task, number, shift in (("a", 220, 30), ("b", 222, 100), ("c", 360, 50)):
         results.chains[task,] = runs((task,), number, shift)
-    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    document = document_of(results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune")
     assert document.curriculum[-1] == "c"
     assert [sorted(group) for group in document.ties] == [["a", "b"]]
     assert document.tasks[-1].gain.interval[0] > 0.25
@@ -420,10 +424,10 @@ def orderings_of_three(num_seeds=3, lift=0.0):
 def test_the_test_of_the_hypothesis_judges_each_seed_by_the_others():
     labels = np.arange(200) % 2
     results = orderings_of_three(lift=0.15)
-    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    document = document_of(results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune")
 
     def accuracy(chain):
-        return np.mean([chain.correct[labels == c].mean() for c in (0, 1)])
+        return np.mean([chain.values[labels == c].mean() for c in (0, 1)])
 
     names = [ordering for ordering in results.chains if len(ordering) == 2]
     accuracies = np.array([[accuracy(chain) for chain in results.chains[name]] for name in names])
@@ -448,7 +452,7 @@ def test_the_test_of_the_hypothesis_judges_each_seed_by_the_others():
 
 
 def test_one_seed_has_no_test_and_tells_nothing_apart_and_says_so():
-    document = document_of(orderings_of_three(1, lift=0.4), np.arange(200) % 2, None, dataset="d", measure="finetune")
+    document = document_of(orderings_of_three(1, lift=0.4), TWO_CLASSES, dataset="d", measure="finetune")
     assert [len(group) for group in document.ties] == [3]
     assert [row.gain.told_apart for row in document.tasks] == [False] * 3
     assert all(row.uncertain for row in document.orderings)
@@ -461,9 +465,7 @@ def test_one_seed_has_no_test_and_tells_nothing_apart_and_says_so():
 
 @pytest.mark.parametrize(("split", "words"), [("val", "have chosen epochs"), ("train", "far too good"), ("test", "")])
 def test_figures_of_images_that_chose_something_are_said_to_be_too_good(split, words):
-    document = document_of(
-        orderings_of_three(2), np.arange(200) % 2, None, dataset="d", measure="finetune", split=split
-    )
+    document = document_of(orderings_of_three(2), TWO_CLASSES, dataset="d", measure="finetune", split=split)
     notes = " ".join(document.tables()[0].notes)
     assert words in notes
     assert ("figures are" in notes) == (split != "test")
@@ -471,9 +473,11 @@ def test_figures_of_images_that_chose_something_are_said_to_be_too_good(split, w
 
 def test_a_chain_that_failed_leaves_the_test_to_the_other_length():
     labels, results = np.arange(200) % 2, orderings_of_three(2)
-    whole = document_of(results, labels, None, dataset="d", measure="finetune").hypothesis.permutation
+    whole = document_of(
+        results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune"
+    ).hypothesis.permutation
     results.chains["a", "b", "c"] = [a_run(("a", "b", "c"), 0, np.ones(200)), FailedChain(("a", "b", "c"), 1, "boom")]
-    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    document = document_of(results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune")
     assert document.hypothesis.permutation == whole
     # One lucky seed is not the best of chains that have two.
     lucky = next(row for row in document.orderings if row.ordering == ["a", "b", "c"])
@@ -486,7 +490,7 @@ def test_a_run_that_failed_at_one_seed_is_judged_by_the_others():
     good = a_run(("a",), 0, [1] * 10)
     results = Results((0, 1), {"scratch": [a_run((), 0, [0] * 10), a_run((), 1, [1] * 10)]})
     results.chains["a",] = [good, FailedChain(("a",), 1, "boom")]
-    document = document_of(results, labels, None, dataset="d", measure="finetune")
+    document = document_of(results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune")
     assert document.tasks[0].accuracy.mean == document.tasks[0].mean == 1.0
     assert document.tasks[0].accuracy.std is None
     assert document.tasks[0].gain.mean == 1.0  # over the seed that both have
@@ -507,7 +511,7 @@ def test_a_gain_is_over_the_seeds_that_both_have_and_inside_its_interval():
 
     results.baselines["scratch"] = runs("scratch")
     results.chains["a",] = runs("a")
-    gain = document_of(results, labels, None, dataset="d", measure="finetune").tasks[0].gain
+    gain = document_of(results, Images.of(len(labels), classes=labels), dataset="d", measure="finetune").tasks[0].gain
     assert gain.mean == pytest.approx(10 / 300)
     assert gain.interval[0] <= gain.mean <= gain.interval[1] < 0.1
 

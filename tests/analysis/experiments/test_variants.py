@@ -23,12 +23,15 @@ from sslcurr.analysis.experiments.variants import (
     share_store,
 )
 from sslcurr.analysis.measures.agreement import NO_WIDTH
+from sslcurr.analysis.measures.intervals import Images
 from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.variants.document import Axis
 from sslcurr.errors import DataError
+from sslcurr.spec.target import CLASSES
 
 NUM_IMAGES = 200
 LABELS = np.arange(NUM_IMAGES) % 2
+IMAGES = Images.of(NUM_IMAGES, classes=LABELS)
 ORDERINGS = [("a",), ("b",), ("c",), ("a", "b"), ("b", "a")]
 
 
@@ -42,7 +45,8 @@ def chains_of(image_size=32, fingerprint="same"):
         backbone=lambda parent: SimpleNamespace(name="net"),
     )
     return SimpleNamespace(
-        planner=planner, labels=LABELS, groups=None, dataset="d", split="test", measure="finetune",
+        planner=planner, images=IMAGES, num_images=NUM_IMAGES, target=CLASSES,
+        dataset="d", split="test", measure="finetune",
         attention_settings=None, specs=lambda ordering, seed: [], folders={}, needed={}, failed={}, trained=[],
         selection=SimpleNamespace(rows={"test": np.arange(NUM_IMAGES)}),
     )  # fmt: skip
@@ -110,7 +114,7 @@ def test_changes_know_that_chains_share_luck(common):
                 ]
                 (results.chains if name else results.baselines)[name or "scratch"] = runs
             settings.append(results)
-        table = changes_between(*settings, SimpleNamespace(labels=labels, groups=None))
+        table = changes_between(*settings, SimpleNamespace(images=Images.of(len(labels), classes=labels)))
         low, high = mean_change(table).interval
         means += low <= 0 <= high
         paired = [table.weighted({name: 1.0}, ends=(-1.0, 1.0)).interval for name in names]
@@ -124,7 +128,7 @@ def test_chains_that_a_setting_does_not_touch_say_nothing_of_the_luck_of_others(
         variant(value, lift, noise=noise).ranking.results for value, lift, noise in (("5", 0, 0), ("9", 0, 1))
     )
     second.chains["c",] = first.chains["c",]
-    images = SimpleNamespace(labels=LABELS, groups=None)
+    images = SimpleNamespace(images=IMAGES)
     table = changes_between(first, second, images)
     del first.chains["c",], second.chains["c",]
     alone = changes_between(first, second, images)
@@ -137,7 +141,7 @@ def test_chains_that_a_setting_does_not_touch_say_nothing_of_the_luck_of_others(
 def test_each_setting_is_as_its_own_ranking():
     variants = variant("5", 0.0), variant("10", 0.1, noise=1)
     for each, own in zip(document(*variants).variants, variants, strict=True):
-        alone = ranking.document_of(own.ranking.results, LABELS, None, dataset="d", measure="finetune")
+        alone = ranking.document_of(own.ranking.results, IMAGES, dataset="d", measure="finetune")
         assert each.curriculum == alone.curriculum
         assert each.ties == alone.ties
         assert each.hypothesis == alone.hypothesis
@@ -157,8 +161,7 @@ def test_the_rank_correlation_is_that_of_the_means():
         for of, number in (("tasks", 3), ("chains", 5))
     ]
     means = [
-        [np.mean([run.balanced_accuracy for run in each.ranking.results.chains[name]]) for name in ORDERINGS]
-        for each in variants
+        [np.mean([run.score for run in each.ranking.results.chains[name]]) for name in ORDERINGS] for each in variants
     ]
     entry = found.agreement[1]
     assert entry.kendall == pytest.approx(kendalltau(means[0], means[1]).statistic)

@@ -13,7 +13,7 @@ from sslcurr.analysis.measures.classification import (
     classification_measures,
     mean_accuracy,
 )
-from sslcurr.analysis.measures.probes import Features, knn_probabilities, probe_knn, probe_layers, probe_linear
+from sslcurr.analysis.measures.probes import Features, knn_predictions, probe_knn, probe_layers, probe_linear
 
 
 def example(n=300, classes=4, seed=0):
@@ -85,7 +85,7 @@ def test_knn_agrees_with_lightly():
     rng = np.random.default_rng(0)
     bank, queries = rng.normal(size=(80, 16)).astype(np.float32), rng.normal(size=(30, 16)).astype(np.float32)
     labels = rng.integers(3, size=80)
-    shares = knn_probabilities(bank, labels, queries, 3, (10, 20))
+    shares = knn_predictions(bank, np.eye(3)[labels], queries, (10, 20))
 
     def unit(x):
         return torch.nn.functional.normalize(torch.from_numpy(x), dim=1)
@@ -98,7 +98,7 @@ def test_knn_agrees_with_lightly():
 
 def test_knn_by_hand():
     bank = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    shares = knn_probabilities(bank, np.array([0, 1, 1]), np.array([[2.0, 0.0]]), 2, (1, 2, 9))
+    shares = knn_predictions(bank, np.eye(2)[[0, 1, 1]], np.array([[2.0, 0.0]]), (1, 2, 9))
     near, side = np.exp(1 / 0.07), np.exp(0 / 0.07)
     np.testing.assert_allclose(shares[1][0], [1.0, 0.0])
     np.testing.assert_allclose(shares[2][0], [near / (near + side), side / (near + side)], atol=1e-9)
@@ -116,10 +116,10 @@ def split_features(separation, seed=0):
 def test_probes_find_what_is_there_and_nothing_where_nothing_is(probe):
     result = probe(split_features(4.0), 3, "test")
     labels = split_features(4.0).y["test"]
-    assert balanced_accuracy(labels, result.probabilities.argmax(axis=1)) > 0.95
+    assert balanced_accuracy(labels, result.predictions.argmax(axis=1)) > 0.95
     nothing = probe(split_features(0.0), 3, "test")
-    assert balanced_accuracy(split_features(0.0).y["test"], nothing.probabilities.argmax(axis=1)) < 0.6
-    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1.0)
+    assert balanced_accuracy(split_features(0.0).y["test"], nothing.predictions.argmax(axis=1)) < 0.6
+    np.testing.assert_allclose(result.predictions.sum(axis=1), 1.0)
 
 
 def test_the_layer_is_chosen_on_validation():

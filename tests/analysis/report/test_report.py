@@ -34,7 +34,7 @@ from sslcurr.spec.record import RunRecord
 from tests import REPOSITORY
 from tests.conftest import QUICK, Command
 
-RESULTS = REPOSITORY / "docs" / "results"
+RESULTS = REPOSITORY / "tests" / "documents" / "0.1.0"
 DOCUMENTS = REPOSITORY / "tests" / "documents"
 HOSTILE = "<script>alert(1)</script>"
 TINY = ("--backbone", "test_resnet", *QUICK[2:])

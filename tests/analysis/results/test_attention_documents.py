@@ -18,7 +18,10 @@ from sslcurr.analysis.results.style import COLOURS
 from sslcurr.errors import StoreError
 from tests import REPOSITORY
 
-KEPT = [REPOSITORY / "tests" / "documents" / "attend.json", REPOSITORY / "docs" / "results" / "ham-attention.json"]
+KEPT = [
+    REPOSITORY / "tests" / "documents" / "attend.json",
+    REPOSITORY / "tests" / "documents" / "0.1.0" / "ham-attention.json",
+]
 
 
 def plain(path: Path = KEPT[0]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sslcurr.errors import SpecError
 from sslcurr.spec.stage import LrSearch, to_dict
 from tests import REPOSITORY
 
-RESULTS = REPOSITORY / "docs" / "results"
+RESULTS = REPOSITORY / "tests" / "documents" / "0.1.0"
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from sslcurr.spec.stage import StageSpec, key_of
 from tests import REPOSITORY
 
 KEPT = REPOSITORY / "tests" / "documents"
-MEASURED = REPOSITORY / "docs" / "results"
+MEASURED = REPOSITORY / "tests" / "documents" / "0.1.0"
 FILES = {
     "rank": [KEPT / "rank.json", MEASURED / "cxr-orderings.json", MEASURED / "ham-orderings.json"],
     "search": [KEPT / "search.json", MEASURED / "cxr-search.json", MEASURED / "ham-search.json"],

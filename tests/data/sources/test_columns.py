@@ -298,15 +298,18 @@ def test_an_image_listed_twice_in_any_spelling(again, root):
 )
 def test_several_classes_an_image_are_named(label, shown, root):
     message, hint = mistake(root, lines(["path", "label"], lambda k: (label if k == 3 else two(k),)))
-    assert message == f"t.csv has images of several classes, such as {shown}: classification has one class an image"
+    assert message == f"t.csv has 1 image with several labels, such as {shown}"
+    assert "--target multilabel" in hint
     assert "--label-column none" in hint
     table = lines(["path", "label"], lambda k: (label if k == 3 else two(k),))
     assert read(root, table, label="none").labels == [None] * 12
 
 
-def test_lists_in_json_are_several_classes(root):
+def test_lists_in_json_are_several_labels(root):
     rows = [json.dumps({"path": name, "label": ["a", "b"] if k else ["a"]}) for k, name in enumerate(NAMES)]
-    assert "images of several classes" in mistake(root, "\n".join(rows), "t.jsonl")[0]
+    source = read(root, "\n".join(rows), "t.jsonl")
+    assert (source.target, source.classes) == ("multilabel", ("a", "b"))
+    assert source.labels == ["a", *["a|b"] * 11]
 
 
 def test_a_comma_in_the_name_of_a_class(root):
@@ -314,10 +317,11 @@ def test_a_comma_in_the_name_of_a_class(root):
 
 
 @pytest.mark.parametrize("label", [lambda k: 0.37 * k, lambda k: f'"{k},5"', lambda k: 20 + k])
-def test_measurements_are_no_classes(label, root):
-    message, hint = mistake(root, lines(["path", "label"], lambda k: (label(k),)))
-    assert message.startswith("t.csv has labels that are 12 different numbers, such as ")
-    assert "--label-column none" in hint
+def test_measurements_are_numbers(label, root):
+    source = read(root, lines(["path", "label"], lambda k: (label(k),)))
+    assert (source.target, source.classes) == ("regression", ("label",))
+    assert source.labels == [repr(float(str(label(k)).strip('"').replace(",", "."))) for k in range(12)]
+    assert any(note.startswith("labels are 12 different numbers, such as ") for note in source.notes)
 
 
 def test_numbers_of_classes_are_classes(root):
@@ -347,9 +351,9 @@ def test_eval_in_a_column_is_asked_about(root):
         (["y", "n", "Y", "N"], "has the classes N, Y, n, y, several ways to write yes and no"),
         (["basal-cell", "basal cell"], "has the classes 'basal cell' and 'basal-cell', which differ in case"),
         (["b", "b\u200b", "bb\u200b", "bb"], "has the classes 'b"),
-        (["mel", "nv", "mel/nv"], "has images of several classes, such as 'mel/nv'"),
-        (["mel", "nv", "mel & nv"], "has images of several classes, such as 'mel & nv'"),
-        (["[0 1]", "[1 0]"], "has images of several classes, such as '[0 1]'"),
+        (["mel", "nv", "mel/nv"], "has 4 images with several labels, such as 'mel/nv'"),
+        (["mel", "nv", "mel & nv"], "has 4 images with several labels, such as 'mel & nv'"),
+        (["[0 1]", "[1 0]"], "has 12 images with several labels, such as '[0 1]'"),
         ([f"{k} mm" for k in range(12)], "has a label of its own for each of 12 images, such as '0 mm'"),
     ],
 )

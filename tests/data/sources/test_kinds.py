@@ -392,18 +392,17 @@ def twice(draw, case, cells, header):
 def several_classes(draw, case, cells, header):
     separator = draw.choice(["|", ";", "|"])
     cells[0][header["label"]] = f"cat{separator}dog"
-    case.wrong = "has images of several classes"
+    case.wrong = "with several labels, such as"  # one image is a slip, and no data set of several labels
 
 
 def measurements(draw, case, cells, header):
     for i, row in enumerate(cells):
         row[header["label"]] = f"{0.37 + i * 1.21:.2f}"
-    case.wrong = "" if len(cells) <= 10 else "values of a measurement"
-    if not case.wrong:
-        case.meaning = {
-            path: (row[header["label"]], *rest)
-            for (path, (_, *rest)), row in zip(case.meaning.items(), cells, strict=True)
-        }
+    case.meaning = {
+        path: (row[header["label"]], *rest) for (path, (_, *rest)), row in zip(case.meaning.items(), cells, strict=True)
+    }
+    if len(cells) > 10:
+        case.meaning = {path: (repr(float(label)), *rest) for path, (label, *rest) in case.meaning.items()}
 
 
 def an_unknown_split(draw, case, cells, header):
@@ -476,7 +475,8 @@ def check(case, root):
     groups = source.groups or [""] * len(source.names)
     read = dict(zip(source.names, zip(source.labels, splits, groups, strict=True), strict=True))
     assert read == case.meaning
-    assert source.classes == tuple(sorted({label for label, _, _ in read.values() if label is not None}))
+    classes = tuple(sorted({label for label, _, _ in read.values() if label is not None}))
+    assert source.classes == (classes if source.target == "classes" else ("label",))
     assert source.faults == ()
     notes = " / ".join(source.notes)
     assert [words for words in case.said if words not in notes] == []

@@ -76,7 +76,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     Attributes:
         dataset: its name.
         images: how many.
-        classes, splits: images of each.
+        classes, splits: images of each. Of another target, images with each label, or with numbers in each range.
         groups: how many; None without groups.
         grey: images without colour.
         sides: of the images.
@@ -100,6 +100,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
         narrow_range: other images that use less than a tenth of the range of brightness.
         frames_left_out: images of which only the first frame is used though nobody asked for that.
         without_data: images with pixels that have no value.
+        target: `multilabel` or `regression`, where labels are no classes.
     """
 
     kind: ClassVar[str] = "check"
@@ -131,6 +132,7 @@ class CheckDocument(Document, frozen=True, kw_only=True):
     narrow_range: list[str] | UnsetType = UNSET
     frames_left_out: list[str] | UnsetType = UNSET
     without_data: list[str] | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
 
 class PackDocument(Document, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sslcurr.analysis.results.catalog.document import CheckDocument, DatasetDocument, DatasetsDocument, PackDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
+from sslcurr.spec.target import MULTILABEL, REGRESSION
 
 # Lines of a kind that the terminal shows at most.
 MOST_LINES = 20
@@ -77,9 +78,14 @@ def _classes(document: CheckDocument) -> Table:
     for name, each in counts.items():
         shown = {f"split {split}": each.get(split, 0) for split in splits}
         rows.append({"class": name, **shown, "images": sum(each.values())})
-    total: Row = {"class": "all", "images": sum(row["images"] for row in rows)}
-    total |= {f"split {split}": sum(row[f"split {split}"] for row in rows) for split in splits}
-    columns = [Column("class", ("class",))]
+    num_images = document.images - len(document.faults) - len(document.broken)
+    given = {"": num_images - sum(document.splits.values()), **document.splits}
+    together = document.target == MULTILABEL.name  # an image counts for each of its labels
+    total: Row = {"class": "all", "images": num_images if together else sum(row["images"] for row in rows)}
+    for split in splits:
+        total[f"split {split}"] = given.get(split, 0) if together else sum(row[f"split {split}"] for row in rows)
+    heads = {MULTILABEL.name: "label", REGRESSION.name: "number"}
+    columns = [Column(heads.get(str(document.target), "class"), ("class",))]
     columns += [Column(split or "to be split", (f"split {split}",), count) for split in splits]
     columns.append(Column("images", ("images",), count))
     heading = f"{document.dataset}: {document.root}"

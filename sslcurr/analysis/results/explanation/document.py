@@ -189,6 +189,7 @@ class ExplanationDocument(Document, frozen=True, kw_only=True):
         foretelling: what foretells the accuracy of chains.
         insertion: what inserting an unlike task costs; unset without similarities or triples.
         similarity, distances: where these predictors are from; unset without them.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "explain"
@@ -206,3 +207,4 @@ class ExplanationDocument(Document, frozen=True, kw_only=True):
     insertion: Insertion | UnsetType = UNSET
     similarity: Source | UnsetType = UNSET
     distances: Source | UnsetType = UNSET
+    target: str | UnsetType = UNSET

@@ -28,7 +28,7 @@ class Cell(Summary, frozen=True, kw_only=True):
 
 
 class Halving(Part, frozen=True, kw_only=True):
-    """What half the labels and half the images of pretraining cost in balanced accuracy; None where not known."""
+    """What half the labels and half the images of pretraining cost in the main measure; None where not known."""
 
     labels: Difference | None
     images: Difference | None
@@ -50,6 +50,7 @@ class GridDocument(Document, frozen=True, kw_only=True):
         failed: the chains that could not be trained.
         overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
             are reported.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "grid"
@@ -67,6 +68,7 @@ class GridDocument(Document, frozen=True, kw_only=True):
     halving: Halving
     failed: list[Failure]
     overlap: Overlap | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of every cell."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sslcurr.analysis.results.charts import heat
+from sslcurr.analysis.results.estimate import measure_of
 from sslcurr.analysis.results.grid.document import Cell, GridDocument
 from sslcurr.analysis.results.style import WIDEST, Chart, percent
 from sslcurr.wording import counted
@@ -37,7 +38,7 @@ def charts(document: GridDocument) -> Iterator[Chart]:
             down="labels, %",
             low=low,
             high=high if high > low else low + 1,
-            what=f"balanced accuracy\non {document.split} images, %",
+            what=f"{measure_of(document.target)}\non {document.split} images, %",
             texts=[[_text(cell, "\n" if narrow else " ") for cell in line] for line in cells],
             text_size=9 if len(shares) <= 8 else 7,
         )

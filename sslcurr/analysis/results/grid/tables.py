@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.columns import alone, by_seed, failures, one_seed, same_columns, summary_of, too_good
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, points, spread
+from sslcurr.analysis.results.estimate import (
+    INTERVAL,
+    Difference,
+    between,
+    ends_of,
+    measure_of,
+    points,
+    spread,
+    target_of,
+)
 from sslcurr.analysis.results.grid.document import Cell, GridDocument
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, general
@@ -44,9 +53,9 @@ def tables(document: GridDocument, title: str) -> Iterator[Table]:
     ]
     yield Table(
         "grid",
-        f"{arrow(document.tasks)} -> classification on {document.dataset}, "
-        f"{counted(len(document.seeds), 'seed')}: balanced accuracy on the {document.split} images by share of "
-        f"labels (down) and of images of pretraining (across), with {INTERVAL}s",
+        f"{arrow([*document.tasks, target_of(document.target).task])} on {document.dataset}, "
+        f"{counted(len(document.seeds), 'seed')}: {measure_of(document.target)} on the {document.split} images by "
+        f"share of labels (down) and of images of pretraining (across), with {INTERVAL}s",
         tuple(columns),
         rows,
         (

@@ -19,11 +19,13 @@ class RunDocument(Document, frozen=True, kw_only=True):
         title: what it is about.
         dataset, seed: of its stages.
         stages, analyses, packs: keys and names of what it needs.
-        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured.
+        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured, or the target is no class.
         finished: whether it came to its end.
         command: the command line, word by word; unset in records of old versions of `data prepare`.
         created: when it was begun, ISO 8601.
         found: the document of its command, None where it did not come so far; unset in a list of runs.
+        target: `multilabel` or `regression`, where the target is no class.
+        score: the main measure of its best chain then.
     """
 
     kind: ClassVar[str] = "run"
@@ -41,6 +43,8 @@ class RunDocument(Document, frozen=True, kw_only=True):
     command: list[str] | UnsetType = UNSET
     created: str
     found: Json | UnsetType | None = UNSET
+    target: str | UnsetType = UNSET
+    score: float | UnsetType | None = UNSET
 
 
 class RunsDocument(Document, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.estimate import share
+from sslcurr.analysis.results.document import is_set
+from sslcurr.analysis.results.estimate import measure_of, share
 from sslcurr.analysis.results.inventory.document import (
     RemovalDocument,
     RunDocument,
@@ -67,6 +68,8 @@ def _runs(document: RunsDocument) -> Table:
 def _state(run: RunDocument) -> str:
     if not run.finished:
         return "unfinished"
+    if is_set(run.target) and is_set(run.score) and run.score is not None:
+        return f"{measure_of(run.target)} {share(run.score)} %"
     return "-" if run.balanced_accuracy is None else f"{share(run.balanced_accuracy)} %"
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Part
+from sslcurr.analysis.results.document import Document, Part, is_set
 from sslcurr.analysis.results.estimate import Interval
 from sslcurr.analysis.results.overlap import Overlap
 
@@ -17,14 +17,23 @@ class Probe(Part, frozen=True, kw_only=True):
     """A classifier trained on the frozen features of a layer.
 
     Attributes:
-        validation: balanced accuracy on the validation images, a share of 1; None without any.
-        balanced_accuracy: on the reported images, a share of 1.
-        interval: ends of its 95 % interval.
+        validation: the main measure on the validation images, a share of 1; None without any.
+        balanced_accuracy: on the reported images, a share of 1; unset where the target is no class.
+        interval: ends of the 95 % interval of the main measure; None where it cannot be measured.
+        score: the main measure on the reported images where the target is no class; None where it cannot be measured.
     """
 
+    last: ClassVar[tuple[str, ...]] = ("score",)
+
     validation: float | None
-    balanced_accuracy: float
-    interval: Interval
+    balanced_accuracy: float | UnsetType = UNSET
+    interval: Interval | None
+    score: float | UnsetType | None = UNSET
+
+    @property
+    def value(self) -> float | None:
+        """The main measure on the reported images."""
+        return self.balanced_accuracy if is_set(self.balanced_accuracy) else self.score  # type: ignore[return-value]
 
 
 class KnnProbe(Probe, frozen=True, kw_only=True):
@@ -46,7 +55,7 @@ class LayerScores(Part, frozen=True, kw_only=True):
         num_features: of an image.
         rankme: effective rank; None where all features are zero.
         knn, linear: the probes; None without labels, and where all images have the same features.
-        logme, h_score: scores of features and labels; None without labels.
+        logme, h_score: scores of features and labels; None without classes.
     """
 
     num_features: int
@@ -108,6 +117,7 @@ class ProbeDocument(Document, frozen=True, kw_only=True):
         seeds: of untrained networks and of planes; unset in documents of sslcurr 0.1.0.
         overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
             are reported.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "probe"
@@ -120,3 +130,4 @@ class ProbeDocument(Document, frozen=True, kw_only=True):
     embeddings: list[Embedding] | UnsetType = UNSET
     seeds: list[int] | UnsetType = UNSET
     overlap: Overlap | UnsetType = UNSET
+    target: str | UnsetType = UNSET

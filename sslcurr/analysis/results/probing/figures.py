@@ -11,7 +11,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from sslcurr.analysis.results.charts import Line, distinct, labelled, line_chart, line_of
-from sslcurr.analysis.results.estimate import Interval
+from sslcurr.analysis.results.estimate import Interval, measure_of
 from sslcurr.analysis.results.probing.document import PROJECTIONS, Embedding, LayerScores, Probe, ProbeDocument
 from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, mark_of
 from sslcurr.wording import shortened
@@ -38,7 +38,7 @@ def charts(document: ProbeDocument) -> Iterator[Chart]:
                 names,
                 title=f"{probes[kind][0]} on frozen features: {document.dataset}{whiskers}",
                 across="layer",
-                up=f"balanced accuracy on\n{document.models[0].split} images, %",
+                up=f"{measure_of(document.target)} on\n{document.models[0].split} images, %",
                 shares=False,
             )
     ranks = {} if any(accuracies.values()) else _lines(document, names, _rankme, 1)
@@ -60,7 +60,7 @@ def _linear(scores: LayerScores) -> Score:
 
 
 def _accuracy(probe: Probe | None) -> Score:
-    return (None, None) if probe is None else (probe.balanced_accuracy, probe.interval)
+    return (None, None) if probe is None else (probe.value, probe.interval)
 
 
 def _rankme(scores: LayerScores) -> Score:

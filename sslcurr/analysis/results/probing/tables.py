@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.columns import places_of_highest, too_good
-from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, measured, share
+from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, measure_of, measured, share
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.probing.document import LayerScores, Probe, ProbeDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
@@ -33,7 +33,7 @@ def tables(document: ProbeDocument, title: str) -> Iterator[Table]:
         "probe",
         f"Frozen features on {document.dataset}"
         + (f", {share(part)} % of the training images" if part != 1 else "")
-        + "; balanced accuracy of the probes",
+        + f"; {measure_of(document.target)} of the probes",
         tuple(columns),
         rows,
         tuple(notes),
@@ -77,6 +77,6 @@ def _probe(name: str, probe: Probe | None) -> Row:
         return {f"{name}_validation": None, name: None, **ends_of(None, f"{name}_")}
     return {
         f"{name}_validation": probe.validation,
-        name: probe.balanced_accuracy,
+        name: probe.value,
         **ends_of(probe.interval, f"{name}_"),
     }

@@ -35,7 +35,7 @@ class TaskRow(Summary, frozen=True, kw_only=True):
 
     @property
     def accuracy(self) -> Estimate:
-        """Its balanced accuracy on the reported images, a share of 1."""
+        """Its main measure on the reported images, such as balanced accuracy, a share of 1."""
         return Estimate(mean=self.mean, std=self.std, interval=self.interval)
 
     def gain_over(self, baseline: str) -> Difference | UnsetType:
@@ -65,16 +65,16 @@ class OrderingRow(Summary, frozen=True, kw_only=True):
 
     @property
     def accuracy(self) -> Estimate:
-        """Its balanced accuracy on the reported images, a share of 1."""
+        """Its main measure on the reported images, such as balanced accuracy, a share of 1."""
         return Estimate(mean=self.mean, std=self.std, interval=self.interval)
 
 
 class Choice(Estimate, frozen=True, kw_only=True):
-    """A chain that was chosen among all, and its balanced accuracy on the reported images.
+    """A chain that was chosen among all, and its main measure on the reported images.
 
     Attributes:
         ordering: its pretext tasks.
-        validation: mean balanced accuracy on the validation images; None without any.
+        validation: mean of the main measure on the validation images; None without any.
     """
 
     first: ClassVar[tuple[str, ...]] = ("ordering",)
@@ -202,6 +202,7 @@ class RankDocument(Document, frozen=True, kw_only=True):
         overlap: reported images that were trained on before; unset in documents before 0.2, and where training images
             are reported.
         start: key of the weights that every chain starts from; unset where they start from scratch.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "rank"
@@ -225,6 +226,7 @@ class RankDocument(Document, frozen=True, kw_only=True):
     command: str | None
     overlap: Overlap | UnsetType = UNSET
     start: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the baselines, the single tasks and the orderings."""

@@ -69,7 +69,7 @@ def singles_chart(document: RankDocument) -> Chart | None:
     def paint(axes: Any) -> Sequence[Any]:
         handles = [*_paint_tasks(axes, rows), *_paint_baselines(axes, document), *_paint_ties(axes, document, order)]
         name_rows(axes, [shortened(row.task, 34) for row in rows])
-        axes.set(xlabel=accuracy_label(document.split))
+        axes.set(xlabel=accuracy_label(document.split, document.target))
         return handles
 
     return Chart("singles", f"One task alone: {_about(document)}", 6.0, 1.0 + 0.3 * len(rows), paint)
@@ -80,7 +80,7 @@ def _paint_tasks(axes: Any, rows: Sequence[TaskRow]) -> list[Any]:
     for place, row in enumerate(rows):
         draw_whisker(axes, place, row.interval)
         if several:
-            seeds = [percent(run.balanced_accuracy) for run in row.runs]
+            seeds = [percent(run.value) for run in row.runs]
             axes.plot(
                 seeds, [place + 0.25] * len(seeds), "o", markersize=3, color=GREY, markerfacecolor="white", gid="seed"
             )
@@ -211,7 +211,7 @@ def _paint_lines(axes: Any, attention_axes: Any, lines: Sequence[Line], document
             for above, below in itertools.pairwise(lines):
                 if above.block != below.block:
                     each.axhline((above.place + below.place) / 2, color="0.7", linewidth=0.8)
-    axes.set(xlabel=accuracy_label(document.split))
+    axes.set(xlabel=accuracy_label(document.split, document.target))
     if attention_axes is not None:
         attention_axes.tick_params(labelleft=False)
         attention_axes.set(xlabel="attention in the region, %")

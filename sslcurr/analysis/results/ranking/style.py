@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sslcurr.analysis.results.estimate import Interval
+from msgspec import UnsetType
+
+from sslcurr.analysis.results.estimate import Interval, measure_of
 from sslcurr.wording import counted, shortened
 
 MEASURES = {"finetune": "fine-tuned", "linear": "linear probe", "knn": "nearest neighbours"}
@@ -24,9 +26,9 @@ def about_chains(dataset: str, split: str, num_images: int | None, num_seeds: in
     return ", ".join(parts)
 
 
-def accuracy_label(split: str) -> str:
-    """The label of an axis of accuracies."""
-    return f"balanced accuracy on {split} images, %"
+def accuracy_label(split: str, target: str | UnsetType) -> str:
+    """The label of an axis of the main measure."""
+    return f"{measure_of(target)} on {split} images, %"
 
 
 def draw_whisker(axes: Any, place: float, interval: Interval | None) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from msgspec import UnsetType
 
 from sslcurr.analysis.results.columns import (
-    ACCURACY,
     BETWEEN,
     VALIDATION,
     about_images,
@@ -18,6 +17,7 @@ from sslcurr.analysis.results.columns import (
     failures,
     places_of_highest,
     same_columns,
+    score_column,
     seeds_column,
     summary_of,
     too_good,
@@ -86,7 +86,7 @@ def _singles(document: RankDocument) -> Table:
         for name in document.baselines
     ]
     filled = same_columns(rows)
-    columns = [Column("task", ("task",)), ACCURACY, BETWEEN, *gain_columns, VALIDATION]
+    columns = [Column("task", ("task",)), score_column(document.target), BETWEEN, *gain_columns, VALIDATION]
     columns += [*attention_columns(rows), *seeds_column(rows, num_seeds)]
     return Table(
         "rank",
@@ -163,7 +163,13 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
         Column("pretraining", ("ordering",)),
         Column("kind", ("kind", "full", "uncertain"), _kind, words=True),
     ]
-    columns += [ACCURACY, BETWEEN, VALIDATION, *attention_columns(rows), *seeds_column(rows, len(document.seeds))]
+    columns += [
+        score_column(document.target),
+        BETWEEN,
+        VALIDATION,
+        *attention_columns(rows),
+        *seeds_column(rows, len(document.seeds)),
+    ]
     notes = [f"The best of each length by the {document.split} images is marked."]
     if any(row.uncertain for row in orderings):
         notes.append("?: two of its tasks cannot be told apart, so that its kind may be chance.")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Json, Part
+from sslcurr.analysis.results.document import Document, Json, Part, is_set
 
 
 class DeviceUse(Part, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class StoredRun(Part, frozen=True, kw_only=True):
         title, dataset, seed: what it is about.
         created: when it was begun, ISO 8601.
         finished: whether it came to its end.
-        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured.
+        balanced_accuracy: of its best chain, a share of 1; None where nothing was measured, or the target is no class.
         command: the command line, word by word; unset in records of old versions of `data prepare`.
         stages: keys of those it needs.
         missing: keys of those that are not in the store any more.
@@ -172,6 +172,8 @@ class StoredRun(Part, frozen=True, kw_only=True):
         settings: how its stages were trained, each way once.
         document: what it found, plain values of its kind; None where that is not kept.
         fault: why what it found cannot be read; empty where it can.
+        target: `multilabel` or `regression`, where the target is no class.
+        score: the main measure of its best chain then.
     """
 
     unprinted: ClassVar[tuple[str, ...]] = ("fault",)
@@ -193,6 +195,13 @@ class StoredRun(Part, frozen=True, kw_only=True):
     settings: list[RunSettings]
     document: Json | None
     fault: str = ""
+    target: str | UnsetType = UNSET
+    score: float | UnsetType | None = UNSET
+
+    @property
+    def best(self) -> float | None:
+        """The main measure of its best chain."""
+        return self.score if is_set(self.score) else self.balanced_accuracy
 
 
 class ReportDocument(Document, frozen=True, kw_only=True):

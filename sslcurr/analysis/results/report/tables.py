@@ -8,6 +8,7 @@ from dataclasses import replace
 from msgspec.structs import asdict
 
 from sslcurr.analysis.results.columns import same_columns
+from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.report.document import (
     DeviceUse,
@@ -18,10 +19,13 @@ from sslcurr.analysis.results.report.document import (
     StoredStage,
 )
 from sslcurr.analysis.results.table import Column, Table, count, general
+from sslcurr.spec.target import CLASSES, TARGETS
 from sslcurr.wording import arrow, counted
 
 # Classes of a data set that are named.
 MOST_CLASSES = 12
+# The main measure on validation images, as metrics of stages call it.
+VALIDATIONS = tuple(kind.validation for kind in TARGETS.values())
 
 
 def tables(document: ReportDocument, title: str) -> Iterator[Table]:
@@ -65,7 +69,8 @@ def run_table(runs: Sequence[StoredRun]) -> Table:
             "kind": run.kind or "not kept",
             "title": run.title,
             "dataset": run.dataset,
-            "balanced_accuracy": run.balanced_accuracy,
+            "score": run.best,
+            "target": run.target if is_set(run.target) else None,
             "hours": run.hours,
             "created": run.created,
             "state": state_of(run),
@@ -77,17 +82,29 @@ def run_table(runs: Sequence[StoredRun]) -> Table:
         Column("result", ("kind",)),
         Column("what was asked", ("title",)),
         Column("data", ("dataset",)),
-        Column("balanced accuracy (%)", ("balanced_accuracy",), share),
+        _best_column(runs),
         Column("hours of its stages", ("hours",), hours),
         Column("begun", ("created",), lambda text: text[:16].replace("T", " "), words=True),
         Column("state", ("state",)),
     )
     notes = []
-    if any(run.kind == "rank" and run.balanced_accuracy is not None for run in runs):
+    if any(run.kind == "rank" and run.best is not None for run in runs):
         notes.append("Of a ranking: its best single task, chosen by the images it is quoted on, so it is too good.")
-    if any(run.kind == "search" and run.balanced_accuracy is not None for run in runs):
+    if any(run.kind == "search" and run.best is not None for run in runs):
         notes.append("Of an automatic curriculum: the ordering that the validation images chose.")
     return Table("runs", "Runs, newest first", columns, rows, tuple(notes))
+
+
+def _best_column(runs: Sequence[StoredRun]) -> Column:
+    """The main measure of the best chain; it is named where not all targets are classes."""
+    if all(not is_set(run.target) for run in runs):
+        return Column("balanced accuracy (%)", ("score",), share)
+
+    def shown(score: float | None, target: str | None) -> str:
+        name = TARGETS[target].measure if target in TARGETS else CLASSES.measure
+        return "-" if score is None else f"{share(score)} ({name})"
+
+    return Column("main measure (%)", ("score", "target"), shown)
 
 
 def settings_table(settings: Sequence[RunSettings]) -> Table:
@@ -132,7 +149,7 @@ def stage_table(stages: Sequence[StoredStage], num_left_out: int = 0) -> Table:
             "seed": stage.seed,
             "num_images": stage.num_images,
             "loss": stage.metrics.get("loss"),
-            "validation": stage.metrics.get("val_balanced_accuracy"),
+            "validation": next((stage.metrics[name] for name in VALIDATIONS if name in stage.metrics), None),
             "hours": stage.hours,
             "images_per_second": stage.images_per_second,
             "device": stage.device,

@@ -113,7 +113,7 @@ def _paint_finalists(axes: Any, finalists: Sequence[Finalist], document: SearchD
     marks = [" (found)" if row.ordering == document.ordering else "" for row in finalists]
     name_rows(axes, [joined_tasks(row.ordering) + mark for row, mark in zip(finalists, marks, strict=True)])
     axes.tick_params(axis="y", labelsize=8)
-    axes.set(xlabel=accuracy_label(document.split))
+    axes.set(xlabel=accuracy_label(document.split, document.target))
     has_std = any(row.std is not None for row in finalists)
     label = "finalist, fully trained" + (" (± standard deviation over seeds)" if has_std else "")
     return mark_handle("P", "#000000", True, label, 7)

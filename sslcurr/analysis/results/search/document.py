@@ -52,7 +52,7 @@ class Step(Part, frozen=True, kw_only=True):
     Attributes:
         ordering: its pretext tasks.
         seed: of the run.
-        validation: balanced accuracy on the validation images, a share of 1; None where it failed.
+        validation: main measure on the validation images, a share of 1; None where it failed.
         share: image passes of the search up to its end, as a share of those of all orderings.
         best: the ordering that would be chosen after it and those of its batch.
         regret: how far that is from the best of all by the reported images, a share of 1; unset where the store does
@@ -123,9 +123,9 @@ class Finalist(Part, frozen=True, kw_only=True):
         ordering: its pretext tasks.
         score: what it was chosen or pruned by, a share of 1: the posterior mean, the mean on the validation images, or
             that of a probe.
-        mean: mean balanced accuracy on the reported images.
+        mean: mean of the main measure on the reported images.
         std: its standard deviation over seeds (n - 1); None for fewer than two.
-        validation: mean balanced accuracy on the validation images, which choose; None without any.
+        validation: mean of the main measure on the validation images, which choose; None without any.
         attention: share of the attention inside the masks, where masks are known.
         runs: each seed that did not fail.
         interval: ends of the 95 % interval of the mean.
@@ -210,6 +210,7 @@ class SearchDocument(Document, frozen=True, kw_only=True):
         steps: the runs, in their order; unset for a beam search with a probe.
         ended: why it ended: `confidence` (the ordering is good enough), `budget`, or `all` (all was measured).
         posterior: what is believed; unset where no model is behind the strategy.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "search"
@@ -233,6 +234,7 @@ class SearchDocument(Document, frozen=True, kw_only=True):
     steps: list[Step] | UnsetType = UNSET
     ended: str | UnsetType = UNSET
     posterior: Posterior | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the finalists."""

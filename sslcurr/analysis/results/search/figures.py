@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from sslcurr.analysis.results.estimate import in_points
+from sslcurr.analysis.results.estimate import in_points, measure_of
 from sslcurr.analysis.results.ranking.style import about_chains, draw_whisker, joined_tasks, mark_handle, name_rows
 from sslcurr.analysis.results.search.beam_figures import beam_chart
 from sslcurr.analysis.results.search.document import Belief, SearchDocument, Step
@@ -69,7 +69,7 @@ def _paint_scores(axes: Any, document: SearchDocument) -> list[Any]:
     for place, row in enumerate(rows):
         axes.plot(percent(row.score), place, "o", markersize=6, color=COLOURS[0], gid="mean")
     _name(axes, [row.ordering for row in rows], document)
-    axes.set(xlabel="balanced accuracy on validation images, %")
+    axes.set(xlabel=f"{measure_of(document.target)} on validation images, %")
     return [mark_handle("o", COLOURS[0], True, "mean over the seeds that were run", 6)]
 
 

@@ -7,36 +7,22 @@ from collections.abc import Iterator
 from msgspec import UNSET, UnsetType
 
 from sslcurr.analysis.results.columns import failures, one_seed, same_columns, too_good
-from sslcurr.analysis.results.estimate import INTERVAL, Difference, between, ends_of, in_points, points, share, spread
+from sslcurr.analysis.results.estimate import (
+    INTERVAL,
+    Difference,
+    between,
+    ends_of,
+    in_points,
+    measure_of,
+    points,
+    share,
+    spread,
+)
 from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.search.document import Finalist, Missed, Posterior, SearchDocument
 from sslcurr.analysis.results.table import Column, Row, Table, count
 from sslcurr.wording import arrow, counted
 
-COLUMNS = (
-    Column("tasks", ("length",), count),
-    Column("epochs", ("epochs",), count),
-    Column("seeds", ("seeds",), count),
-    Column("candidate", ("ordering",)),
-    Column("score (%)", ("score",), share),
-    Column("", ("state",)),
-    Column("validation (%)", ("validation",), lambda value: "" if value is None else share(value)),
-    Column("balanced accuracy (%)", ("mean", "std"), lambda mean, std: "" if mean is None else spread(mean, std)),
-    Column(INTERVAL, ("low", "high"), lambda low, high: "" if low is None else between(low, high)),
-    Column("difference (points)", ("d", "d_low", "d_high"), lambda *ends: "" if ends[0] is None else points(*ends)),
-)
-
-
-RUN_COLUMNS = (
-    Column("pretraining", ("ordering",)),
-    Column("seeds", ("num_seeds",), count),
-    Column("believed (points)", ("more", "more_low", "more_high"), points),
-    Column("good (%)", ("within",), share),
-    Column("validation (%)", ("validation",), share),
-    Column("balanced accuracy (%)", ("mean", "std"), lambda mean, std: "-" if mean is None else spread(mean, std)),
-    Column(INTERVAL, ("low", "high"), between),
-    Column("difference (points)", ("d", "d_low", "d_high"), lambda *ends: "" if ends[0] is None else points(*ends)),
-)
 MOST_ROWS = 20
 ENDED = {
     "confidence": "the ordering is good enough",
@@ -81,7 +67,9 @@ def _runs(document: SearchDocument) -> Table:
                 ),
             }
         )
-    columns = RUN_COLUMNS if beliefs else tuple(c for c in RUN_COLUMNS if c.fields[0] not in ("more", "within"))
+    columns = _run_columns(document)
+    if not beliefs:
+        columns = tuple(column for column in columns if column.fields[0] not in ("more", "within"))
     notes = [*_run_notes(document), *_notes(document)]
     if len(order) > MOST_ROWS:
         notes.insert(0, f"{len(order) - MOST_ROWS} more orderings are left out here (--json has them).")
@@ -175,7 +163,7 @@ def _rungs(document: SearchDocument) -> Table:
     return Table(
         "search",
         _title(document),
-        COLUMNS,
+        _probe_columns(document),
         filled,
         (about, *_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
         best=frozenset(i for i, row in enumerate(filled) if row["state"] == "found"),
@@ -221,3 +209,42 @@ def _missed_line(missed: Missed | None) -> str:
         f"{share(missed.best_mean)} %: {gap} points; the median ordering {share(missed.median)} % (the best was chosen "
         "by the images it is quoted on, so it is too good)"
     )
+
+
+def _probe_columns(document: SearchDocument) -> tuple[Column, ...]:
+    return (
+        Column("tasks", ("length",), count),
+        Column("epochs", ("epochs",), count),
+        Column("seeds", ("seeds",), count),
+        Column("candidate", ("ordering",)),
+        Column("score (%)", ("score",), share),
+        Column("", ("state",)),
+        Column("validation (%)", ("validation",), lambda value: "" if value is None else share(value)),
+        _score(document, ""),
+        Column(INTERVAL, ("low", "high"), lambda low, high: "" if low is None else between(low, high)),
+        _difference_column(),
+    )
+
+
+def _run_columns(document: SearchDocument) -> tuple[Column, ...]:
+    return (
+        Column("pretraining", ("ordering",)),
+        Column("seeds", ("num_seeds",), count),
+        Column("believed (points)", ("more", "more_low", "more_high"), points),
+        Column("good (%)", ("within",), share),
+        Column("validation (%)", ("validation",), share),
+        _score(document, "-"),
+        Column(INTERVAL, ("low", "high"), between),
+        _difference_column(),
+    )
+
+
+def _score(document: SearchDocument, absent: str) -> Column:
+    """The main measure on the reported images, with its deviation over seeds."""
+    name = f"{measure_of(document.target)} (%)"
+    return Column(name, ("mean", "std"), lambda mean, std: absent if mean is None else spread(mean, std))
+
+
+def _difference_column() -> Column:
+    fields = ("d", "d_low", "d_high")
+    return Column("difference (points)", fields, lambda *ends: "" if ends[0] is None else points(*ends))

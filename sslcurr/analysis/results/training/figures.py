@@ -8,21 +8,98 @@ from typing import Any
 import numpy as np
 
 from sslcurr.analysis.results.charts import heat
-from sslcurr.analysis.results.style import WIDEST, Chart
-from sslcurr.analysis.results.training.document import ClassificationReport, TrainDocument
+from sslcurr.analysis.results.document import is_set
+from sslcurr.analysis.results.ranking.style import draw_whisker, mark_handle, name_rows
+from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+from sslcurr.analysis.results.training.document import Calibration, TargetReport, TrainDocument
+from sslcurr.spec.target import CLASSES, MULTILABEL
 from sslcurr.wording import shortened
 
 
 def charts(document: TrainDocument) -> Iterator[Chart]:
-    """The confusion matrices of the chain and of its baseline."""
-    if isinstance(document.downstream, ClassificationReport):
-        yield confusion("confusion", "Confusion matrix", document.downstream)
-    if isinstance(document.baseline, ClassificationReport):
-        yield confusion("confusion-baseline", "Confusion matrix from scratch", document.baseline)
+    """What the chain and its baseline take images for, and whether their probabilities mean what they say."""
+    for report, suffix, words in ((document.downstream, "", ""), (document.baseline, "-baseline", " from scratch")):
+        if is_set(report):
+            yield from report_charts(report, suffix, words)
 
 
-def confusion(name: str, title: str, report: ClassificationReport) -> Chart:
+def report_charts(report: TargetReport, suffix: str = "", words: str = "") -> Iterator[Chart]:
+    """The charts of a report; `suffix` ends their names, `words` follow in their titles."""
+    if report.kind is CLASSES:
+        yield confusion(f"confusion{suffix}", f"Confusion matrix{words}", report)
+    elif report.kind is MULTILABEL:
+        yield labels_chart(f"labels{suffix}", f"Labels{words}", report)
+    else:
+        yield agreement(f"agreement{suffix}", f"Foretold and true numbers{words}", report)
+    if is_set(report.calibration):
+        yield calibration_chart(f"calibration{suffix}", f"Calibration{words}", report, report.calibration)
+
+
+def labels_chart(name: str, title: str, report: TargetReport) -> Chart:
+    """The AUROC of each label, with its interval."""
+    labels = report.labels if is_set(report.labels) else {}
+    rows = sorted(labels.items(), key=lambda item: -1.0 if item[1].auroc is None else item[1].auroc)
+
+    def paint(axes: Any) -> Sequence[Any]:
+        for place, (_, label) in enumerate(rows):
+            draw_whisker(axes, place, label.auroc_interval)
+            if label.auroc is not None:
+                axes.plot(percent(label.auroc), place, "o", markersize=6, color=COLOURS[0], gid="mean")
+        name_rows(axes, [f"{shortened(each, 30)} ({label.num_holding:,})" for each, label in rows])
+        axes.axvline(50, color=GREY, linewidth=1, linestyle=":")
+        axes.set(xlabel=f"AUROC on {report.split} images, %; in brackets: images with the label")
+        return [mark_handle("o", COLOURS[0], True, "AUROC, 95 % interval", 6)]
+
+    score = "-" if report.score is None else f"{100 * report.score:.1f} %"
+    title += f": macro AUROC {score} on {report.num_images} {report.split} images"
+    return Chart(name, title, 6.0, 1.0 + 0.3 * len(rows), paint)
+
+
+def agreement(name: str, title: str, report: TargetReport) -> Chart:
+    """True numbers over what is foretold, by tenths of the images."""
+    bins = report.agreement if is_set(report.agreement) else []
+    what = report.classes[0] if is_set(report.classes) and report.classes else "number"
+
+    def paint(axes: Any) -> Sequence[Any]:
+        foretold, true = [each.foretold for each in bins], [each.true for each in bins]
+        ends = [min([*foretold, *(each.low for each in bins)]), max([*foretold, *(each.high for each in bins)])]
+        axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", gid="diagonal")
+        axes.vlines(foretold, [each.low for each in bins], [each.high for each in bins], color=COLOURS[0], linewidth=1)
+        axes.plot(foretold, true, "o", markersize=5, color=COLOURS[0], gid="mean")
+        axes.set(xlabel=f"{shortened(what, 40)}, foretold (mean of a tenth)", ylabel="true")
+        return [mark_handle("o", COLOURS[0], True, "mean; line: the middle half of the tenth", 5)]
+
+    score = "-" if report.score is None else f"{100 * report.score:.1f} %"
+    return Chart(name, f"{title}: R² {score} on {report.num_images} {report.split} images", 4.2, 3.8, paint)
+
+
+def calibration_chart(name: str, title: str, report: TargetReport, found: Calibration) -> Chart:
+    """How often what a model is so sure of comes true, with and without a temperature."""
+    sides = [(found.bins, "as they are", "o", COLOURS[0])]
+    if found.calibrated_bins is not None:
+        sides.append((found.calibrated_bins, f"at temperature {found.temperature:.2f}", "s", COLOURS[1]))
+
+    def paint(axes: Any) -> Sequence[Any]:
+        axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":", gid="diagonal")
+        for bins, _, marker, colour in sides:
+            most = max((each.num for each in bins), default=1)
+            places = [percent(each.confidence) for each in bins], [percent(each.right) for each in bins]
+            axes.plot(*places, color=colour, linewidth=1, gid="line")
+            sizes = [8 + 60 * each.num / most for each in bins]
+            axes.scatter(*places, s=sizes, color=colour, marker=marker, zorder=3)
+        claims = "predicted class" if report.kind is CLASSES else "labels"
+        axes.set(xlabel=f"probability of the {claims}, %", ylabel="came true, %", xlim=(-2, 102), ylim=(-2, 102))
+        return [mark_handle(marker, colour, True, label, 6) for _, label, marker, colour in sides]
+
+    error = "-" if found.error is None else f"{100 * found.error:.1f}"
+    title += f": expected error {error} points on {report.num_images} {report.split} images"
+    return Chart(name, title, 4.2, 3.8, paint)
+
+
+def confusion(name: str, title: str, report: TargetReport) -> Chart:
     """Counts on the shares of their rows, true classes down, predicted ones across."""
+    assert is_set(report.confusion_matrix)
+    assert is_set(report.classes)
     counts = np.array(report.confusion_matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
@@ -32,7 +109,7 @@ def confusion(name: str, title: str, report: ClassificationReport) -> Chart:
     # Numbers as large as their cells allow; where they could not be read there are none.
     digits = max(1, len(f"{counts.max():.0f}"))
     size = min(9.0, 72 * side / many / (0.72 * digits))
-    title += f": balanced accuracy {100 * report.balanced_accuracy:.1f} %"
+    title += f": balanced accuracy {100 * (report.score or 0):.1f} %"
     title += f" on {report.num_images} {report.split} images"
     longest = max(map(len, names))
 

@@ -157,6 +157,7 @@ class VariantsDocument(Document, frozen=True, kw_only=True):
         agreement: the rank correlations of every two variants.
         failed: the chains that could not be trained.
         overlap: reported images that were trained on before; unset where training images are reported.
+        target: `multilabel` or `regression`, where the target is no class.
     """
 
     kind: ClassVar[str] = "variants"
@@ -173,6 +174,7 @@ class VariantsDocument(Document, frozen=True, kw_only=True):
     agreement: list[RankAgreement]
     failed: list[VariantFailure]
     overlap: Overlap | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of every chain under every variant."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sslcurr.analysis.results.charts import heat, line_chart, line_of
+from sslcurr.analysis.results.estimate import measure_of
 from sslcurr.analysis.results.ranking.style import about_chains, accuracy_label, joined_tasks
 from sslcurr.analysis.results.style import WIDEST, Chart, percent
 from sslcurr.analysis.results.variants.document import ChainRow, VariantsDocument
@@ -33,7 +34,7 @@ def charts(document: VariantsDocument) -> Iterator[Chart]:
             )
             for name in names
         }
-        up = accuracy_label(document.split)
+        up = accuracy_label(document.split, document.target)
         yield line_chart(
             "variants", lines, _places(document), title=title, across=_across(document), up=up, shares=False
         )
@@ -86,7 +87,7 @@ def _heat_map(
             down="",
             low=low,
             high=high if high > low else low + 1,
-            what=f"balanced accuracy\non {document.split} images, %",
+            what=f"{measure_of(document.target)}\non {document.split} images, %",
             texts=[["" if math.isnan(value) else f"{value:.1f}" for value in line] for line in values],
             text_size=8,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.columns import (
-    ACCURACY,
     BETWEEN,
     about_images,
     alone,
@@ -15,6 +14,7 @@ from sslcurr.analysis.results.columns import (
     failures,
     one_seed,
     same_columns,
+    score_column,
     seeds_column,
     summary_of,
     too_good,
@@ -61,7 +61,7 @@ def _chains(document: VariantsDocument) -> Table:
     columns = [
         Column("settings", ("settings",)),
         Column("pretraining", ("chain",)),
-        ACCURACY,
+        score_column(document.target),
         BETWEEN,
         Column(f"gain over {document.baseline} (points)", ("gain", "gain_low", "gain_high"), points),
         Column(f"change from {reference} (points)", ("change", "change_low", "change_high"), points),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import UNSET, UnsetType
+
 from sslcurr.analysis.results.document import Document
 
 
@@ -39,8 +41,12 @@ class ExportDocument(Document, frozen=True, kw_only=True):
         format: timm, torchvision or onnx.
         backbone, stem, image_size, channels: the network and what it sees; pixels.
         mean, std: normalisation of an input in [0, 1], one number a channel.
-        classes: names of the classes of a fine-tuned model.
+        classes: names of the classes, labels or numbers of a fine-tuned model.
         how: lines that say how it is loaded.
+        pack_size: side to which images are squashed before they are cropped, in pixels.
+        target: kind of target of a fine-tuned model: `classes`, `multilabel` or `regression`.
+        flips: those that it was trained with.
+        temperature: by which its outputs are divided for calibrated probabilities; None where it is not known.
     """
 
     kind: ClassVar[str] = "export"
@@ -55,3 +61,7 @@ class ExportDocument(Document, frozen=True, kw_only=True):
     std: list[float]
     classes: list[str]
     how: list[str]
+    pack_size: int | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+    flips: list[str] | UnsetType = UNSET
+    temperature: float | UnsetType | None = UNSET

@@ -11,6 +11,7 @@ from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.tables import check_groups, csv_rows, read_columns
 from sslcurr.data.sources.walk import images_below
 from sslcurr.errors import DataError
+from sslcurr.spec.target import CLASSES
 from sslcurr.wording import and_more, counted
 
 __all__ = ["ListedImage", "images_by_stem", "marked", "table_rows", "source_of"]
@@ -93,12 +94,13 @@ def source_of(
     faults: Sequence[ImageFault] = (),
     notes: Sequence[str] = (),
     masks: Mapping[str, Mask] | None = None,
+    target: str = CLASSES.name,
 ) -> Source:
     """The images that `rows` list, in their order, `files` saying where each identifier lies.
 
     Equal rows count once; rows that contradict each other, and files that are not there, become faults; copies that a
     list of duplicates names, and files that no row names, are left out. All are counted in the notes. `masks` are by
-    identifier, too.
+    identifier, too. `target` is the kind of what labels say.
     """
     notes = list(notes)
     listed, faults, num_repeated = _without_contradictions(rows, faults, table)
@@ -139,6 +141,7 @@ def source_of(
         faults=tuple(faults),
         notes=tuple(notes),
         masks={files[image.key]: masks[image.key] for image in images if image.key in masks} if masks else {},
+        target=target,
     )
 
 

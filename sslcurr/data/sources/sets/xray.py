@@ -12,6 +12,8 @@ from sslcurr.data.sources.boxes import OPACITY, Box, Boxes
 from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, XRAY_VIEWS, Entry, Needed
 from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
 from sslcurr.data.sources.source import ImageFault, Source
+from sslcurr.data.targets import labels_text
+from sslcurr.spec.target import CLASSES, MULTILABEL
 from sslcurr.wording import counted
 
 STUDIES, IMAGES = "train_study_level.csv", "train_image_level.csv"
@@ -25,6 +27,10 @@ APPEARANCES = {
 
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 NO_FINDING = "No Finding"
+FINDINGS = (
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia"),
+    *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
+)
 LISTS = {"train_val_list.txt": "", "test_list.txt": "test"}
 
 
@@ -102,10 +108,11 @@ def _has_box(row: dict[str, str]) -> bool:
     return row["label"].startswith(OPACITY)
 
 
-def load_chestxray14(home: Path | None) -> Source:
+def load_chestxray14(home: Path | None, *, by_name: bool = False) -> Source:
     """The NIH's chest X-rays: `no finding` against `finding`, with the patient as group and the official test list.
 
-    An image that is in neither list is divided with the others that do not test.
+    `by_name` takes the findings as labels that may hold together. An image that is in neither list is divided with the
+    others that do not test.
     """
     assert home is not None
     table = next(home / name for name in ENTRIES if (home / name).is_file())
@@ -126,15 +133,23 @@ def load_chestxray14(home: Path | None) -> Source:
             )
         if key in faults:
             continue
-        label = None if findings == [""] else ("no finding" if NO_FINDING in findings else "finding")
+        found = [] if NO_FINDING in findings else findings
+        odd = [each for each in found if by_name and each not in FINDINGS and each]
+        if odd:
+            faults[key] = ImageFault(key, f"has the finding {odd[0]!r}, which is none of the fourteen")
+            continue
+        label = None if findings == [""] else "finding" if found else "no finding"
+        if by_name and label is not None:
+            label = labels_text(found)
         rows.append(ListedImage(key, label, row["Patient ID"], split_of.get(key, "")))
     return source_of(
-        "chestxray14",
+        "chestxray14-findings" if by_name else "chestxray14",
         home,
         rows,
         _files_of_chestxray14(home),
         table=table,
-        classes=("no finding", "finding"),
+        classes=FINDINGS if by_name else ("no finding", "finding"),
+        target=MULTILABEL.name if by_name else CLASSES.name,
         image_size=224,
         faults=list(faults.values()),
     )
@@ -206,4 +221,13 @@ CHESTXRAY14 = Entry(
     augmentations=XRAY_VIEWS,
     normalisation=GREY_NORMALISATION,
     loader=load_chestxray14,
+)
+
+CHESTXRAY14_FINDINGS = replace(
+    CHESTXRAY14,
+    title="NIH ChestX-ray14 by its fourteen findings",
+    num_classes=14,
+    target="Finding Labels: fourteen findings that may hold together; none of them for No Finding",
+    loader=partial(load_chestxray14, by_name=True),
+    folders=("chestxray14",),
 )

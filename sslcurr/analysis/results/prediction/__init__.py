@@ -1,0 +1,1 @@
+"""What a finished model says of images."""

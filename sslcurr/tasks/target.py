@@ -1,0 +1,58 @@
+"""What target tasks have in common: a linear layer on the backbone, all of it trained on labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from sslcurr.spec.stage import Training
+from sslcurr.tasks.base import Facts, Recipe, Task, ViewConfig, share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetConfig(ViewConfig):
+    """Mild views, and dropout before the last layer."""
+
+    dropout: float = share(0.0)
+    scale: tuple[float, float] = (0.4, 1.0)
+    jitter: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.1
+    hue: float = 0.02
+
+
+class TargetTask(Task):
+    """A linear layer on the backbone, all of it trained; the weights of the best validation epoch are kept."""
+
+    labelled = True
+    Config: ClassVar[Any]
+
+    def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Any) -> None:
+        super().__init__(backbone, dim, facts, config)
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(dim, facts.num_outputs))
+
+    @classmethod
+    def recipe(cls, facts: Facts) -> Recipe:
+        """AdamW 0.001 for 64 images, cosine after a short warm-up; stops after a quarter of its epochs without gain."""
+        batch = facts.batch(128, steps=16)
+        epochs = facts.epochs or (100 if facts.small else 30)
+        return Recipe(
+            cls.Config(image_size=facts.image_size),
+            Training(
+                optimizer="adamw",
+                lr=1e-3 * (batch / 64) ** 0.5,
+                weight_decay=0.05,
+                decay_norm_and_bias=False,
+                warmup=epochs / 20,
+                epochs=epochs,
+                batch_size=batch,
+                patience=max(5, epochs // 4),
+            ),
+        )
+
+    def logits(self) -> nn.Module:
+        """The module that gives [N, outputs] of fixed views."""
+        return nn.Sequential(self.backbone, self.head)
