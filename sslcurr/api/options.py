@@ -11,6 +11,7 @@ class Options(TypedDict, total=False):
     """What can be asked for, of a `Lab` or of one call: the options of the command line, under the same names.
 
     docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
+    `folds`: of a cross-validation (0: none).
     `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
     """
 
@@ -25,6 +26,7 @@ class Options(TypedDict, total=False):
     split_column: str | None
     target_kind: str | None
     unlabelled: Sequence[str | Path]
+    folds: int
     masks: str | Path | None
     allow_overlap: bool
     fraction: float

@@ -12,9 +12,9 @@ from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
-from sslcurr.api.overlap import checked_overlap
+from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
-from sslcurr.api.training import refuse_masks
+from sslcurr.api.training import check_folds, refuse_folds, refuse_masks
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
@@ -40,8 +40,8 @@ SHARES = (1.0, 0.5, 0.25, 0.125)
 OPTIONS = (
     *("data_root", "path_column", "label_column", "group_column", "split_column", "target_kind", "unlabelled"),
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
-    *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "settings"),
-    *("precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
+    *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "folds"),
+    *("settings", "precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
 )
 
 WRITTEN = {"settings": "--set", "target_kind": "--target"}
@@ -94,6 +94,7 @@ class Ask:
             )
         if measure != "finetune":
             refuse_masks(session, f"--measure {measure}")
+        check_folds(session)
         first = session.request.seed
         return cls(
             tasks=names,
@@ -107,9 +108,10 @@ class Ask:
     def chains(self, session: Session) -> Chains:
         """Trains and measures the chains; the data is packed."""
         from sslcurr.analysis.experiments.chains import Chains
+        from sslcurr.analysis.experiments.folds import SPLIT, FoldedChains
 
         planner = session.planner([*self.tasks, TARGET], self.start)
-        chains = Chains(
+        chains = (FoldedChains if session.request.folds else Chains)(
             planner,
             session.store(),
             lambda: session.runtime,
@@ -118,7 +120,7 @@ class Ask:
             layers=self.layers,
             device=session.device,
         )
-        if chains.split != "test":
+        if chains.split not in ("test", SPLIT):
             session.reporter.note(f"there are no test images: all accuracies are of the {chains.split} images")
         return chains
 
@@ -452,6 +454,7 @@ def _grid(
     from sslcurr.tasks import check_pretext
 
     check_pretext(tasks)
+    refuse_folds(session, "grid")
     check_fractions("--ssl-fractions", ssl_fractions)
     check_fractions("--label-fractions", label_fractions)
     request = session.request
@@ -473,10 +476,14 @@ def chains_overlap(session: Session, chains: Chains, reference: Parent | None = 
     Raises:
         DataError: there are some, and that is not allowed.
     """
-    planner = chains.planner
-    parents = [planner.parent, *([] if reference is None else [reference])]
+    parents = [chains.planner.parent, *([] if reference is None else [reference])]
     weights = [parent.named_weights for parent in parents]
-    return checked_overlap(session, weights, planner.data.spec(1.0), chains.selection, chains.store, chains.split)
+    overlaps = [
+        checked_overlap(session, weights, part.planner.data.spec(1.0), part.selection, part.store, part.split)
+        for part in chains.parts
+    ]
+    found = [each for each in overlaps if isinstance(each, Overlap)]
+    return joined(found) if found else UNSET
 
 
 def queued_run(session: Session, chains: Chains, record: RunRecord, fill: Callable[[], None]) -> QueueDocument:

@@ -13,6 +13,7 @@ from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.axes import Axis, Over, axes_of, combinations
 from sslcurr.api.orderings import Ask, Wanted, chains_overlap, command_of, keep_result, queued_run
 from sslcurr.api.session import Session
+from sslcurr.api.training import refuse_folds
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.progress import Relay
 
@@ -128,6 +129,7 @@ def _prepared(
     from sslcurr.analysis.experiments.ranking import Ranking
     from sslcurr.analysis.experiments.variants import RankedVariant, share_store
 
+    refuse_folds(session, "--over")
     ask = Ask.of(session, tasks, **measure)
     wanted = Wanted.of(ask, orderings, None)
     axes = axes_of(over, against, session.request, ask.tasks)

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.api.orderings import Ask, chains_overlap, command_of, keep_result
 from sslcurr.api.session import Session
+from sslcurr.api.training import refuse_folds
 from sslcurr.errors import SpecError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _asked(session: Session, tasks: Sequence[str], how: Json) -> tuple[Ask, Sear
     own = {
         name: how.pop(name) for name in list(how) if name in SearchSettings.__dataclass_fields__ and name != "length"
     }
+    refuse_folds(session, "a search")
     ask = Ask.of(session, tasks, **how)
     if len(ask.tasks) < 2:
         raise SpecError("one task has one ordering", "give two tasks or more")

@@ -14,7 +14,7 @@ from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
 from sslcurr.analysis.results.training.document import TargetReport, TrainDocument, TrainedStage
-from sslcurr.api.overlap import checked_overlap
+from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import Json
@@ -56,27 +56,42 @@ def pretraining(session: Session, task: str, *, start: str | None = None) -> Tar
     from sslcurr.tasks import check_pretext
 
     check_pretext([task])
+    refuse_folds(session, "pretrain")
     return Target(tasks=(task,), start=start)
 
 
 def chain(
-    session: Session, tasks: Sequence[str], *, finetune: bool = True, baseline: bool = False, start: str | None = None
+    session: Session,
+    tasks: Sequence[str],
+    *,
+    finetune: bool = True,
+    baseline: bool = False,
+    start: str | None = None,
 ) -> Target:
     """`sslcurr chain`.
 
     Raises:
-        SpecError: masks for a chain that ends with no classification.
+        SpecError: masks or folds for a chain that ends with no target task.
     """
     from sslcurr.tasks import check_pretext
 
     check_pretext(tasks)
     if not finetune:
         refuse_masks(session, "--no-finetune")
-    return Target(tasks=(*tasks, *([TARGET] if finetune else [])), start=start, baseline=finetune and baseline)
+        if session.request.folds:
+            raise SpecError("--folds is for what is tested, and --no-finetune tests nothing", "leave out one of them")
+    check_folds(session)
+    ends = [TARGET] if finetune else []
+    return Target(tasks=(*tasks, *ends), start=start, baseline=finetune and baseline)
 
 
 def finetuning(
-    session: Session, checkpoint: str | None, *, probe: str | None = None, layers: str = "*", baseline: bool = False
+    session: Session,
+    checkpoint: str | None,
+    *,
+    probe: str | None = None,
+    layers: str = "*",
+    baseline: bool = False,
 ) -> Target:
     """`sslcurr finetune`; `probe` is `knn`, `linear` or None, which trains all weights.
 
@@ -85,12 +100,33 @@ def finetuning(
     """
     if session.request.unlabelled:
         raise SpecError("--unlabelled is for pretext tasks, and fine-tuning has none", "leave it out")
+    check_folds(session)
     if probe is None:
         if layers != "*":
             raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
-        return Target(tasks=(TARGET,), start=checkpoint, baseline=baseline and checkpoint is not None)
+        has_baseline = baseline and checkpoint is not None
+        return Target(tasks=(TARGET,), start=checkpoint, baseline=has_baseline)
     refuse_masks(session, f"--probe {probe}")
     return Target(tasks=(), start=checkpoint, baseline=baseline, probe=probe, layers=layers)
+
+
+def check_folds(session: Session) -> None:
+    """Raises SpecError for folds that cannot be, and for masks with them."""
+    from sslcurr.data.split import SplitSettings
+
+    folds = session.request.folds
+    if folds:
+        SplitSettings(folds=folds)
+        if any(setting.startswith("data.fold") for setting in session.request.settings):
+            raise SpecError("--folds trains every fold, and --set names one", "leave out --folds, or --set data.fold")
+        if session.request.masks is not None:
+            raise SpecError("--masks is for one model, and --folds makes several", "leave out --masks or --folds")
+
+
+def refuse_folds(session: Session, command: str) -> None:
+    """Raises SpecError where folds are asked of a command that has none."""
+    if session.request.folds:
+        raise SpecError(f"--folds is for chain, finetune and rank, and {command} has none", "leave it out")
 
 
 def refuse_masks(session: Session, option: str) -> None:
@@ -105,9 +141,12 @@ def plan(session: Session, target: Target) -> PlanDocument:
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
-    planner = session.planner(target.tasks, target.start)
-    specs, baseline = _planned(planner, store, target)
-    _overlap(session, planner, target, store)
+    first = session.planner(target.tasks, target.start)
+    planned: list[StageSpec] = []
+    for planner in _fold_planners(first):
+        specs, baseline = _planned(planner, store, target)
+        _overlap(session, planner, target, store)
+        planned += [*specs, *baseline]
     stages = [
         PlannedStage(
             task=spec.task,
@@ -116,9 +155,15 @@ def plan(session: Session, target: Target) -> PlanDocument:
             asked=to_dict(spec),
             resolved=resolved_settings(spec),
         )
-        for spec in (*specs, *baseline)
+        for spec in planned
     ]
     return session.finished(PlanDocument(stages=stages, store=str(store.root)))
+
+
+def _fold_planners(planner: Planner) -> list[Planner]:
+    """The planner of each fold; the planner itself where there are none."""
+    folds = planner.request.folds
+    return [planner.of_fold(number) for number in range(folds)] if folds else [planner]
 
 
 def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[StageSpec], list[StageSpec]]:
@@ -163,6 +208,8 @@ def train(session: Session, target: Target) -> TrainDocument:
     from sslcurr.engine.run import run_stages
     from sslcurr.engine.store import run_name
 
+    if session.request.folds:
+        return _train_folds(session, target)
     store = session.store()
     planner = session.planner(target.tasks, target.start)
     specs, baseline = _planned(planner, store, target)
@@ -206,6 +253,88 @@ def train(session: Session, target: Target) -> TrainDocument:
     session.draw(document)
     session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
     return document
+
+
+def _train_folds(session: Session, target: Target) -> TrainDocument:
+    """The same in every fold of a cross-validation, reported on all images."""
+    from sslcurr.analysis.experiments.chains import FailedChain
+    from sslcurr.analysis.experiments.folds import FoldedChains
+    from sslcurr.analysis.measures.comparisons import Comparisons
+    from sslcurr.analysis.measures.intervals import sample
+    from sslcurr.engine.plan import Parent
+    from sslcurr.engine.runs import run_record
+    from sslcurr.engine.store import run_name
+    from sslcurr.errors import TrainingError
+    from sslcurr.spec.stage import key_of
+
+    store, seed = session.store(), session.request.seed
+    planner = session.planner([*target.tasks, *([TARGET] if target.probe else [])], target.start)
+    measure = target.probe or "finetune"
+    how = {"measure": measure, "layers": target.layers, "device": session.device}
+    chains = FoldedChains(planner, store, lambda: session.runtime, session.reporter, **how)
+    overlaps = [_overlap(session, part.planner, target, store) for part in chains.parts]
+    parts = [each for each in overlaps if isinstance(each, Overlap)]
+    tasks = tuple(task for task in target.tasks if task != TARGET)
+    # From scratch with the same backbone and images: what the pretraining is compared with.
+    scratch = Parent(backbone=planner.backbone(planner.parent), image_size=planner.data.image_size)
+    asked = {"downstream": (tasks, planner.parent), **({"baseline": ((), scratch)} if target.baseline else {})}
+    specs = {name: chains.specs(ordering, seed, parent) for name, (ordering, parent) in asked.items()}
+    keys = list(dict.fromkeys(key_of(spec) for each in specs.values() for spec in each))
+    title = (
+        f"{arrow([*planner.parent.lineage, *tasks, target.probe or chains.target.task])}, {planner.request.folds} folds"
+    )
+    identity = {"folds": planner.request.folds, "start": planner.parent.key, "probe": target.probe, "stages": keys}
+    identity |= {"baseline": target.baseline, "layers": target.layers, "data": planner.data.pack.fingerprint}
+    record = run_record(planner, store, identity=identity, title=title, stages=keys, invocation=session.invocation)
+    store.note_run(record)
+    there = {key for key in keys if store.find(key) is not None}
+    reports, values = {}, {}
+    with session.filling(store, run_name(record.asked)) as chains.filling:
+        for ordering, parent in asked.values():
+            chains.fill([(ordering, seed)], parent)
+        for name, (ordering, parent) in asked.items():
+            found = chains.run(ordering, seed, parent)
+            if isinstance(found, FailedChain):
+                raise TrainingError(found.reason, "what was trained is kept: run the same command again")
+            reports[name] = chains.report_of(found)
+            values[name] = sample(found.values[None], chains.images)
+    analyses = list(chains.folders)
+    record = msgspec.structs.replace(record, analyses=analyses, finished=True)
+    store.note_run(record := record.scored(reports["downstream"].score, chains.target))
+    stages = {name: [_of_fold(spec, store, there) for spec in each] for name, each in specs.items()}
+    gain = Difference.of(Comparisons(values).difference("baseline", "downstream")) if target.baseline else UNSET
+    document = session.finished(
+        TrainDocument(
+            stages=stages["downstream"],
+            downstream=reports["downstream"],
+            baseline=reports.get("baseline", UNSET),
+            gain=gain,
+            dataset=planner.data.pack.name,
+            seeds=[seed],
+            overlap=joined(parts) if parts else UNSET,
+            title=record.title,
+            baseline_stages=stages.get("baseline", []),
+        )
+    )
+    store.keep_result(record, document.kind, document.to_json())
+    session.draw(document)
+    return document
+
+
+def _of_fold(spec: StageSpec, store: Store, there: set[str]) -> TrainedStage:
+    from sslcurr.spec.stage import key_of
+
+    stage = store.stage(key_of(spec))
+    record = stage.record
+    return TrainedStage(
+        task=spec.task,
+        key=stage.key,
+        checkpoint=str(stage.weights),
+        reused=stage.key in there,
+        metrics=record.metrics,
+        seconds=record.seconds,
+        images_per_second=record.images_per_second,
+    )
 
 
 def _record(session: Session, planner: Planner, target: Target, store: Store, specs: Sequence[StageSpec]) -> RunRecord:
@@ -254,15 +383,19 @@ def queue(session: Session, target: Target) -> QueueDocument:
     from sslcurr.engine.store import run_name
 
     store = session.store()
-    planner = session.planner(target.tasks, target.start)
-    specs, baseline = _planned(planner, store, target)
-    _overlap(session, planner, target, store)
-    record = _record(session, planner, target, store, [*specs, *baseline])
+    first = session.planner(target.tasks, target.start)
+    jobs: list[Job] = []
+    planned: list[StageSpec] = []
+    for planner in _fold_planners(first):
+        specs, baseline = _planned(planner, store, target)
+        _overlap(session, planner, target, store)
+        masks = masks_of_report(planner, store, session.reporter.note) if TARGET in target.tasks else None
+        planned += [*specs, *baseline]
+        jobs += _jobs(planner, store, [specs, baseline], masks)
+    record = _record(session, first, target, store, planned)
     store.note_run(record)
-    ends = TARGET in target.tasks
-    masks = masks_of_report(planner, store, session.reporter.note) if ends else None
     plan = Plan(run_name(record.asked), session.invocation, store)
-    plan.add(_jobs(planner, store, [specs, baseline], masks))
+    plan.add(jobs)
     return queued(session, store, plan)
 
 

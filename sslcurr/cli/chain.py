@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.choices import Baseline, PlanOnlyOption, StartOption, check_plan_only
-from sslcurr.cli.options import ChainOptions, shared_options
+from sslcurr.cli.options import FoldedChainOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -21,7 +21,7 @@ def chain(
     start: StartOption = None,
     plan_only: PlanOnlyOption = False,
     *,
-    shared: ChainOptions,
+    shared: FoldedChainOptions,
 ) -> None:
     """Train a backbone by TASKS in order, fine-tune it, and report the test split.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.cli.choices import Baseline, ProbeLayersOption
-from sslcurr.cli.options import TargetOptions, shared_options
+from sslcurr.cli.options import FinetuneOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -37,7 +37,7 @@ def finetune(
         Baseline | None, typer.Option("--baseline", help="Also report the same from scratch, for comparison.")
     ] = None,
     *,
-    shared: TargetOptions,
+    shared: FinetuneOptions,
 ) -> None:
     """Train classification from a checkpoint (or from scratch) and report the test split."""
     with shared.lab() as lab:

@@ -153,6 +153,16 @@ UnlabelledOption = Annotated[
         metavar="NAME|FOLDER|TABLE",
     ),
 ]
+FoldsOption = Annotated[
+    int,
+    _option(
+        TRAINING,
+        "--folds",
+        "Cross-validation: divide the labelled images into so many folds, train everything once for each on the other "
+        "folds, and report all images.",
+        metavar="K",
+    ),
+]
 SaveMinutes = Annotated[
     float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
 ]
@@ -450,6 +460,23 @@ class PretextOptions(TrainingOptions):
 @dataclass(frozen=True, kw_only=True)
 class ChainOptions(TargetOptions, PretextOptions):
     """The shared options of the commands that train pretext tasks and end at the target task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldOptions(MachineOptions):
+    """Of the commands that can cross-validate."""
+
+    folds: FoldsOption = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TargetOptions, FoldOptions):
+    """The shared options of fine-tuning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedChainOptions(ChainOptions, FoldOptions):
+    """The shared options of the commands that train chains, in folds where these are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import typer
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions, SearchOptions
 from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption, check_plan_only
-from sslcurr.cli.options import ChainOptions, shared_options
+from sslcurr.cli.options import FoldedChainOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
@@ -217,7 +217,7 @@ def rank(
     penalty: PenaltyOption = DEFAULTS["penalty"],
     plan_only: PlanOnlyOption = False,
     *,
-    shared: ChainOptions,
+    shared: FoldedChainOptions,
 ) -> None:
     """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
 

@@ -18,6 +18,7 @@ from sslcurr.spec.target import CLASSES, MULTILABEL, TARGETS
 __all__ = ["SplitSettings", "assign", "lacking_classes", "lacking_sentence", "subset"]
 
 NUM_TRIES = 100
+MOST_FOLDS = 20
 SLACK = 0.95
 NUM_REMEMBERED = 8  # splits that are remembered, one for each data set and seed in use
 
@@ -26,17 +27,27 @@ ShareDistances = Sequence[tuple[list[float], list[float]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSettings:
-    """Shares of the images for validation and testing; the rest trains. Raises SpecError if they leave nothing."""
+    """Shares of the images for validation and testing; the rest trains. Raises SpecError if they leave nothing.
+
+    With `folds` the labelled images are divided into so many alike parts, of which number `fold` tests, whatever `test`
+    is, and `val` is the share of the others that validates.
+    """
 
     val: float = 0.15
     test: float = 0.2
     seed: int = 0
+    folds: int = 0
+    fold: int = 0
 
     def __post_init__(self) -> None:
         for name in ("val", "test"):
             share = getattr(self, name)
             if not 0.0 <= share < 1.0:
                 raise SpecError(f"{name} must be a share in [0, 1), got {share}", f"0.2 takes a fifth for {name}")
+        if self.folds and not 2 <= self.folds <= MOST_FOLDS:
+            raise SpecError(f"folds are 2 to {MOST_FOLDS}, got {self.folds}", "five are usual: --folds 5")
+        if self.fold and not 0 <= self.fold < self.folds:
+            raise SpecError(f"there is no fold {self.fold} of {self.folds}", "folds are numbered from 0 on")
         if self.val + self.test >= 1.0:
             raise SpecError(
                 f"val {self.val} and test {self.test} leave no images for training", "their sum must be below 1"
@@ -85,6 +96,8 @@ def _key(pack: Pack | Any, settings: SplitSettings) -> str:
 
 def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     """`assign`, not remembered."""
+    if settings.folds:
+        return _assign_fold(pack, settings)
     splits = np.full(pack.num_images, "", dtype="<U5")
     if pack.splits is not None:
         splits[:] = pack.splits
@@ -104,6 +117,31 @@ def _assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     if shares and divided.size:
         splits[divided] = _divide(pack.labels[divided], groups[divided], shares, settings.seed, pack)
         held = _groups_held_out(splits, groups)
+    splits[(splits == "") & ~held[groups]] = "train"
+    return splits
+
+
+def _assign_fold(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
+    """`assign` where one of several folds tests."""
+    given = set() if pack.splits is None else set(np.asarray(pack.splits).tolist()) - {""}
+    if given:
+        raise DataError(
+            f"there are images given as {' and '.join(sorted(given))}, and folds divide all images",
+            "leave out --folds, or give --split-column none where a table says it",
+        )
+    _, groups = np.unique(np.arange(pack.num_images) if pack.groups is None else pack.groups, return_inverse=True)
+    labels = np.asarray(pack.labels)
+    labelled = np.flatnonzero(labels >= 0)
+    *names, last = [f"fold {number}" for number in range(settings.folds)]
+    shares = dict.fromkeys(names, 1 / settings.folds)
+    fold_of = _divide(labels[labelled], groups[labelled], shares, settings.seed, pack, last)
+    tested = f"fold {settings.fold}"
+    splits = np.full(pack.num_images, "", dtype="<U5")
+    splits[labelled[fold_of == tested]] = "test"
+    rest = labelled[fold_of != tested]
+    if settings.val > 0.0:
+        splits[rest] = _divide(labels[rest], groups[rest], {"val": settings.val}, settings.seed, pack)
+    held = _groups_held_out(splits, groups)
     splits[(splits == "") & ~held[groups]] = "train"
     return splits
 
@@ -179,9 +217,11 @@ def _groups_held_out(splits: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return held
 
 
-def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, pack: Pack) -> np.ndarray:
-    """The part of each labelled image: a key of `shares`, or "train"."""
-    parts = [*shares, "train"]
+def _divide(
+    labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, pack: Pack, rest: str = "train"
+) -> np.ndarray:
+    """The part of each labelled image: a key of `shares`, or `rest`."""
+    parts = [*shares, rest]
     codes, labels = np.unique(labels, return_inverse=True)
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int64)  # groups are numbered as they come, not by name
@@ -195,7 +235,9 @@ def _divide(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
         raise DataError(
             f"class {pack.label_names[codes[short[0]]]} has {num_groups[short[0]]} {what}, too few to be in each of "
             + ", ".join(sorted(parts)),
-            "add images to it or take it out; a table with a column split can also say where they go",
+            "add images to it or take it out; a table with a column split can also say where they go"
+            if rest == "train"
+            else "add images to it or take it out, or give fewer folds",
         )
     images: list[list[tuple[int, int]]] = [[] for _ in first]  # of each group: class, number of images
     for group, label, count in zip(of_group.tolist(), of_class.tolist(), counts.tolist(), strict=True):

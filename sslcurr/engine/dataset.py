@@ -30,14 +30,16 @@ from sslcurr.wording import counted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSettings:
-    """What `--set data.NAME=VALUE` can change: the split's shares and seed, the side of the packed images, and the
-    channels of the network's input (0: 1 where all images are grey, else 3)."""
+    """What `--set data.NAME=VALUE` can change: the split's shares and seed, the side of the packed images, the channels
+    of the network's input (0: 1 where all images are grey, else 3), and which of how many folds tests (0: no folds)."""
 
     val: float = 0.15
     test: float = 0.2
     seed: int = 0
     pack_size: int = 0
     channels: int = 0
+    folds: int = 0
+    fold: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Data:
             test=self.split.test,
             split_seed=self.split.seed,
             fraction=fraction,
+            folds=self.split.folds,
+            fold=self.split.fold,
             name=self.pack.name,
             pack=str(self.pack.folder.resolve()),
             request=self.request,
@@ -98,8 +102,17 @@ def packed_placed(plain: Json, store: Store) -> Data:
         DataError: the pack is not there any more.
     """
     images = data_placed(plain["images"], store)
-    split = DataSettings(val=images.val, test=images.test, seed=images.split_seed)
+    split = DataSettings(val=images.val, test=images.test, seed=images.split_seed, folds=images.folds, fold=images.fold)
     return Data(load_pack(Path(images.pack)), plain["image_size"], split, (), {}, request=images.request)
+
+
+def split_settings_of(data: DataSettings) -> SplitSettings:
+    """How images are divided.
+
+    Raises:
+        SpecError: such a split cannot be.
+    """
+    return SplitSettings(val=data.val, test=data.test, seed=data.seed, folds=data.folds, fold=data.fold)
 
 
 def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
@@ -109,7 +122,7 @@ def split_of(parsed: dict[str, dict[str, str]]) -> DataSettings:
         SpecError: such a split cannot be.
     """
     (split,) = settings.apply(parsed.get("data", {}), DataSettings(), section="data")
-    SplitSettings(val=split.val, test=split.test, seed=split.seed)
+    split_settings_of(split)
     return split
 
 
@@ -154,7 +167,7 @@ def with_unlabelled(
         packs[pack.fingerprint] = pack
         notes += _notes(source, pack)
     unlabelled = tuple(packs[fingerprint] for fingerprint in sorted(packs))
-    splits = assign(data.pack, SplitSettings(val=data.split.val, test=data.split.test, seed=data.split.seed))
+    splits = assign(data.pack, split_settings_of(data.split))
     added = added_images(data.pack, splits, unlabelled)
     number = counted(len(added.rows), "image")
     notes.append(f"pretext tasks see {number} without labels beside the training images of {data.pack.name}")

@@ -49,7 +49,8 @@ class Origin:
             values = {"dataset": self.data.name}
         dataset, root = str(values.pop("dataset")), values.pop("data_root", None)
         split = self.data
-        settings = (f"data.val={split.val!r}", f"data.test={split.test!r}", f"data.seed={split.split_seed}")
+        settings = [f"data.val={split.val!r}", f"data.test={split.test!r}", f"data.seed={split.split_seed}"]
+        settings += [f"data.folds={split.folds}", f"data.fold={split.fold}"] if split.folds else []
         others: dict[str, Any] = {  # JSON has lists for tuples
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
@@ -154,5 +155,6 @@ def origin_of(named: Sequence[tuple[str, Weights | None]], store: Store) -> Orig
 
 def split_options(data: DataSpec, other: DataSpec) -> str:
     """The options that divide images as `data` does, as far as `other` divides them in another way."""
-    pairs = (("val", data.val, other.val), ("test", data.test, other.test), ("seed", data.split_seed, other.split_seed))
+    names = ("val", "test", "split_seed", "folds", "fold")
+    pairs = [(name.removeprefix("split_"), getattr(data, name), getattr(other, name)) for name in names]
     return " ".join(f"--set data.{name}={value}" for name, value, others in pairs if value != others)

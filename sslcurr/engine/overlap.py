@@ -15,9 +15,9 @@ import numpy as np
 from sslcurr.data.contents import PIXELS, UNKNOWN, contents_of, known_among
 from sslcurr.data.joined import contents_of_pack
 from sslcurr.data.pack import Pack, load_pack
-from sslcurr.data.split import SplitSettings, assign
+from sslcurr.data.split import assign
 from sslcurr.engine.ancestry import Weights, ancestry, title_of
-from sslcurr.engine.selection import select
+from sslcurr.engine.selection import select, split_settings
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError, StoreError
 from sslcurr.files import FOLDER_HINT, hint_for, read_json, write_whole
@@ -127,11 +127,7 @@ def _same_split(trained: DataSpec, data: DataSpec, pack: Pack) -> bool:
     """Whether a stage was trained on the same data set, divided in the same way."""
     if trained.fingerprint != data.fingerprint:
         return False
-    return np.array_equal(assign(pack, _settings(trained)), assign(pack, _settings(data)))
-
-
-def _settings(data: DataSpec) -> SplitSettings:
-    return SplitSettings(val=data.val, test=data.test, seed=data.split_seed)
+    return np.array_equal(assign(pack, split_settings(trained)), assign(pack, split_settings(data)))
 
 
 def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | None:

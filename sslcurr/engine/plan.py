@@ -93,6 +93,8 @@ class Planner:
             values = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
             kind.views(settings.apply(values, recipe.config, recipe.training, section=task)[0])
         self.data_settings = split_of(self.settings)
+        if request.folds:
+            self.data_settings = replace(self.data_settings, folds=request.folds)
         (self.search_settings,) = settings.apply(self.settings.get(SEARCH, {}), LrSearchSettings(), section=SEARCH)
         self._check_search()
         self.data = open_data(request, self.data_settings, store, self.parent.image_size, progress)
@@ -105,6 +107,7 @@ class Planner:
         if TARGET in tasks:
             self._check_target()
         self._selections: dict[tuple[bool, float], Selection] = {}
+        self._folds: dict[int, Planner] = {}
         self._clear_plans()
 
     def requesting(self, **changes: Any) -> Planner:
@@ -115,6 +118,16 @@ class Planner:
             other.request = replace(self.request, **changes)
             other._clear_plans()
         return self._others[name]
+
+    def of_fold(self, number: int) -> Planner:
+        """This planner where another fold of its cross-validation tests."""
+        if number not in self._folds:
+            other = self._folds[number] = copy.copy(self)
+            other.data = replace(self.data, split=replace(self.data.split, fold=number))
+            other.data_settings = other.data.split
+            other._selections = {}
+            other._clear_plans()
+        return self._folds[number]
 
     def _clear_plans(self) -> None:
         """Begin without planned stages: they are of another request."""

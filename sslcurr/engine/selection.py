@@ -43,6 +43,11 @@ class Selection:
         return tuple(int(n) for n in np.bincount(labels[labels >= 0], minlength=len(self.pack.classes)))
 
 
+def split_settings(data: DataSpec) -> SplitSettings:
+    """How the images of a stage are divided."""
+    return SplitSettings(val=data.val, test=data.test, seed=data.split_seed, folds=data.folds, fold=data.fold)
+
+
 def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selection:
     """The images of a stage. Test images are never among the training images.
 
@@ -55,7 +60,7 @@ def select(data: DataSpec, *, labelled: bool, pack: Pack | None = None) -> Selec
         DataError: the images cannot be divided, or labelled images are asked for and a class has none to train on.
     """
     pack = load_pack(Path(data.pack)) if pack is None else pack
-    split = assign(pack, SplitSettings(val=data.val, test=data.test, seed=data.split_seed))
+    split = assign(pack, split_settings(data))
     rows = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
     if labelled:
         lacking = lacking_classes(pack, split).get("train")

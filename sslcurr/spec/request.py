@@ -14,7 +14,7 @@ OF_IMAGES = ("dataset", "data_root", "skip_broken", "frames", *COLUMNS, "target_
 class Request:
     """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search".
 
-    `unlabelled` are data sets whose images pretext tasks see, too.
+    `unlabelled` are data sets whose images pretext tasks see, too. `folds` of a cross-validation; 0 is none.
     """
 
     dataset: str | None = None
@@ -40,6 +40,7 @@ class Request:
     split_column: str | None = None
     target_kind: str | None = None
     unlabelled: tuple[str, ...] = ()
+    folds: int = 0
     workers: int = 0
     masks: Path | None = None
     allow_overlap: bool = False

@@ -85,6 +85,8 @@ class DataSpec:
         pack_size: side of the packed images, in pixels.
         val, test, split_seed: shares and seed of the split.
         fraction: share of the training images that is used, a nested stratified subset.
+        folds, fold: of a cross-validation: how many parts the images are divided in, and which one tests; 0 folds are
+            none.
         unlabelled: fingerprints of further data sets, sorted, whose images are training images too: without those that
             the first data set has itself, and each once.
         name: of the data set.
@@ -99,6 +101,8 @@ class DataSpec:
     test: float = 0.2
     split_seed: int = 0
     fraction: float = 1.0
+    folds: int = later(0)
+    fold: int = later(0)
     unlabelled: tuple[str, ...] = later(())
     name: str = unhashed("")
     pack: str = unhashed("")

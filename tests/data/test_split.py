@@ -361,3 +361,54 @@ def test_classes_that_a_part_lacks():
     assert lacking_sentence("val", list("abcde")) == (
         "classes a, b, c and 2 more have no validation image: not looked at when the best epoch is chosen"
     )
+
+
+# ---- folds
+
+
+def folds_of(pack, number, **how):
+    return [assign(pack, SplitSettings(folds=number, fold=fold, **how)) for fold in range(number)]
+
+
+def test_folds_test_each_labelled_image_once_and_keep_its_class_shares():
+    labels = np.concatenate([np.repeat([0, 1, 2], [50, 20, 5]), np.full(10, -1)])
+    parts = folds_of(make_pack(labels), 5)
+    tested = np.stack([part == "test" for part in parts])
+    assert (tested[:, labels >= 0].sum(axis=0) == 1).all()
+    for part in parts:
+        assert counts(part[labels >= 0], labels[labels >= 0])["test"] == [10, 4, 1]
+        assert (part[labels < 0] == "train").all()
+        assert (part == "val").sum() == round(0.15 * 60)
+    assert (folds_of(make_pack(labels), 5, seed=1)[0] != parts[0]).any()
+
+
+def test_images_of_one_group_are_in_one_fold():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 3, 200), np.concatenate([rng.integers(0, 40, 190), np.full(10, 41)])
+    labels[150:] = -1
+    for part in folds_of(make_pack(labels, groups), 4):
+        for group in np.unique(groups):
+            assert len(set(part[groups == group]) - {""}) <= 1
+    tested = [set(groups[part == "test"]) for part in folds_of(make_pack(labels, groups), 4)]
+    assert sum(map(len, tested)) == len(set.union(*tested))
+
+
+@settings(max_examples=50, deadline=None)
+@given(labels=st.lists(st.integers(0, 2), min_size=40, max_size=80), number=st.integers(2, 6), seed=st.integers(0, 5))
+def test_folds_are_alike_in_size(labels, number, seed):
+    pack = make_pack([*labels, *[0, 1, 2] * 6])
+    sizes = [int((part == "test").sum()) for part in folds_of(pack, number, seed=seed, val=0.0)]
+    assert sum(sizes) == len(labels) + 18
+    assert max(sizes) - min(sizes) <= 3  # one for each class
+
+
+def test_folds_that_cannot_be():
+    with pytest.raises(SpecError, match="folds are 2 to 20, got 30"):
+        SplitSettings(folds=30)
+    with pytest.raises(SpecError, match="there is no fold 3 of 3"):
+        SplitSettings(folds=3, fold=3)
+    with pytest.raises(DataError, match="class class1 has 2 images, too few to be in each of fold 0, fold 1, fold 2"):
+        assign(make_pack([0] * 10 + [1] * 2), SplitSettings(folds=3))
+    pack = make_pack([0, 1] * 10, splits=["test"] * 5 + [""] * 15)
+    with pytest.raises(DataError, match="given as test, and folds divide all images"):
+        assign(pack, SplitSettings(folds=2))

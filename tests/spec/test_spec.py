@@ -62,6 +62,7 @@ def test_every_hashed_field_changes_the_key(path):
         "name": "resnet50" if path == "backbone" else None,
         "fraction": 0.5,
         "fingerprint": "cd" * 32,
+        "unlabelled": ("ab" * 32,),
         "batch_size": 512,
         "accumulate": 2,
     }

@@ -24,6 +24,7 @@ from sslcurr.analysis.measures.intervals import Images
 from sslcurr.analysis.measures.probes import Features, ProbeResult, probe_layers
 from sslcurr.analysis.measures.targets import (
     agreement_of,
+    by_fold,
     least_variance,
     macro_values,
     multilabel_measures,
@@ -38,7 +39,7 @@ from sslcurr.analysis.results.training.document import (
     ReliabilityBin,
     TargetReport,
 )
-from sslcurr.data.pack import load_pack
+from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.targets import labels_text
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.graph import Job
@@ -176,6 +177,18 @@ def _calibration(
         temperature=temperature,
         calibrated_error=None if calibrated is None else expected_error(calibrated),
         calibrated_bins=None if calibrated is None else _shown_bins(calibrated),
+    )
+
+
+def calibration_at(probabilities: NDArray[Any], targets: NDArray[Any], target: TargetKind) -> Calibration:
+    """Of probabilities as they are; of classes, or of labels."""
+    bins = reliability(*claims_of(probabilities, targets, exclusive=target is CLASSES))
+    return Calibration(
+        error=expected_error(bins),
+        bins=_shown_bins(bins),
+        temperature=None,
+        calibrated_error=None,
+        calibrated_bins=None,
     )
 
 
@@ -398,12 +411,16 @@ def report_split(selection: Selection) -> str:
 
 def images_of(selection: Selection, split: str) -> Images:
     """How the main measure averages the images of a split, and which of them belong together."""
-    pack, rows = selection.pack, selection.rows[split]
+    return images_of_rows(selection.pack, selection.rows[split])
+
+
+def images_of_rows(pack: Pack, rows: NDArray[np.integer], folds: NDArray[np.integer] | None = None) -> Images:
+    """The same of rows of a pack; `folds` are those that tested them, where there are several models."""
     groups = None if pack.groups is None else pack.groups[rows]
     if pack.values is None:
-        return Images.of(len(rows), classes=pack.labels[rows], groups=groups)
+        return Images.of(len(rows), classes=pack.labels[rows], groups=groups, folds=folds)
     least = least_variance(pack.values[rows], groups) if pack.target == MULTILABEL.name else 0.0
-    return Images.of(len(rows), groups=groups, least=least)
+    return Images.of(len(rows), groups=groups, least=least, folds=folds)
 
 
 def write_report(part: Path, selection: Selection, split: str, predictions: NDArray[Any]) -> TargetReport:
@@ -423,7 +440,7 @@ def write_report(part: Path, selection: Selection, split: str, predictions: NDAr
     target = TARGETS[pack.target]
     labels = pack.labels[rows] if pack.values is None else pack.values[rows]
     table, report = judged(labels, predictions, target, pack.classes, groups, split)
-    _write_predictions(part / "predictions.csv", {**named, **table})
+    write_columns(part / "predictions.csv", {**named, **table})
     return report
 
 
@@ -434,6 +451,7 @@ def judged(
     names: Sequence[str],
     groups: NDArray[Any] | None,
     split: str,
+    folds: NDArray[Any] | None = None,
 ) -> tuple[dict[str, Any], TargetReport]:
     """Predictions as columns of a table, and how good they are.
 
@@ -444,17 +462,19 @@ def judged(
         names: of the T classes, labels or numbers.
         groups: [N] group numbers; images of one group are not independent.
         split: what the images are called.
+        folds: [N] the fold that tested each image; None for one model.
 
     Returns:
         Columns `label`, `prediction`, `probability_NAME` and, where the target is no class, `value`: what each image
         gives to the main measure, which is their mean. And the report.
     """
     if target is CLASSES:
-        measures = classification_measures(labels, predictions, names, groups)
+        measures = classification_measures(labels, predictions, names, groups, folds)
         table = {"label": [names[label] for label in labels], **predicted_columns(predictions, target, names)}
         return table, TargetReport(split=split, **vars(measures))
     if target is MULTILABEL:
-        values, found = macro_values(labels, predictions), multilabel_measures(labels, predictions, names, groups)
+        values = macro_values(labels, predictions, folds=folds)
+        found = multilabel_measures(labels, predictions, names, groups, folds)
         table = {"label": label_texts(labels, names), **predicted_columns(predictions, target, names)}
         report = TargetReport(
             split=split,
@@ -469,14 +489,14 @@ def judged(
         )
     else:
         numbers, foretold = labels[:, 0].astype(np.float64), predictions[:, 0].astype(np.float64)
-        values = r2_values(numbers, foretold)
+        values = by_fold(lambda rows: r2_values(numbers[rows], foretold[rows]), len(numbers), folds)
         table = {"label": [f"{number:.9g}" for number in labels[:, 0]], **predicted_columns(predictions, target, names)}
         report = TargetReport(
             split=split,
             classes=list(names),
             target=target.name,
             agreement=[NumberBin(**vars(each)) for each in agreement_of(numbers, foretold)],
-            **vars(regression_measures(numbers, foretold, groups)),
+            **vars(regression_measures(numbers, foretold, groups, folds)),
         )
     # In full, so that their mean is the measure to the last digit.
     return table | ({} if values is None else {"value": [repr(float(value)) for value in values]}), report
@@ -504,7 +524,8 @@ def label_texts(values: NDArray[Any], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _write_predictions(path: Path, columns: dict[str, Any]) -> None:
+def write_columns(path: Path, columns: dict[str, Any]) -> None:
+    """Write columns of predictions as CSV, numbers with fractions in six digits."""
     import pandas as pd
 
     table = pd.DataFrame(columns)

@@ -99,7 +99,8 @@ def images_of_split(spec: StageSpec, data: Data) -> DataSpec:
     images = data.spec(1.0)
     if spec.data.fingerprint != data.pack.fingerprint:
         return images
-    return replace(images, val=spec.data.val, test=spec.data.test, split_seed=spec.data.split_seed)
+    of = spec.data
+    return replace(images, val=of.val, test=of.test, split_seed=of.split_seed, folds=of.folds, fold=of.fold)
 
 
 def masks_of_split(spec: StageSpec, data: Data, split: str, store: Store, report: Reporter) -> ImageMasks:

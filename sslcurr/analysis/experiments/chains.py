@@ -177,6 +177,7 @@ class Chains:
         self.trained: list[StageSpec] = []
         self.needed: dict[str, StageSpec] = {}
         self.folders: dict[str, Path] = {}
+        self.parts: list[Chains] = [self]
         self.filling: Filling | Plan | None = None  # what `fill` tells others to do; None does all of it here
         self._make_runtime = runtime
         self._runtime: Runtime | None = None
@@ -184,7 +185,8 @@ class Chains:
         self.selection = planner.selection(TARGET)
         self.split = classifier.report_split(self.selection)
         # Read before any training: a mask that cannot be is reported now.
-        self.masks = masks_of_report(planner, store, report.note) if measure == "finetune" else None
+        attends = measure == "finetune" and not planner.request.folds  # masks are for one model
+        self.masks = masks_of_report(planner, store, report.note) if attends else None
         if self.masks is not None:
             self.folders[self.masks.folder.name] = self.masks.folder
         self.attention_settings = AttentionSettings()
@@ -469,7 +471,7 @@ def measured_score(report: TargetReport, dataset: str) -> float:
         raise DataError(
             f"{report.kind.measure} cannot be measured on the {report.num_images} {report.split} images of {dataset}",
             "labels need images that have them and others that have not, and numbers have to differ: give more images "
-            "to the test, such as --set data.test=0.3",
+            "to the test, such as --set data.test=0.3, or fewer --folds",
         )
     return report.score
 

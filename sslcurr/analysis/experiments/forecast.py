@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from sslcurr.spec.target import TARGET_TASKS
 if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
 
-# The stages of an ordering at a seed.
+# The stages of each model of an ordering.
 PlannedChains = Mapping[tuple[Ordering, int], Sequence[StageSpec]]
 
 
@@ -89,25 +90,27 @@ def forecast_ranking(
         reference: weights to compare with, trained by classification alone.
         guessed: whether a curriculum among the orderings is a guess.
     """
-    planned = {(name, seed): chains.specs(name, seed) for seed in seeds for name in [(), *orderings]}
-    compared = [chains.specs((), seed, reference) for seed in seeds] if reference is not None else []
+    models = list(itertools.product(seeds, chains.parts))  # of each chain: one a seed, and a fold
+    names: list[Ordering] = [(), *orderings]
+    planned = {(name, number): part.specs(name, seed) for number, (seed, part) in enumerate(models) for name in names}
+    compared = [part.specs((), seed, reference) for seed, part in models] if reference is not None else []
     document = forecast(chains, [*planned.values(), *compared], runtime, guessed=guessed)
     begin = "scratch" if chains.planner.parent.key is None else "start"
     return structs.replace(document, tree=tree_lines(document, planned, begin))
 
 
 def tree_lines(document: ForecastDocument, planned: PlannedChains, begin: str) -> list[str]:
-    """The stages of chains as a tree in lines of text, each with the number of seeds at which the store holds it.
+    """The stages of chains as a tree in lines of text, each with the number of models of which the store holds it.
 
     Args:
         document: says which stages are there.
-        planned: the stages of every ordering at every seed; that of no tasks is the baseline.
+        planned: the stages of every ordering, of every model; that of no tasks is the baseline.
         begin: what the root is called.
     """
     there = {stage.key for stage in document.stages if stage.reused}
-    num_seeds = len({seed for _, seed in planned})
+    num_models = len({number for _, number in planned})
     stages: dict[Ordering, set[str]] = {}  # prefix -> keys of its last stage that are there
-    ends: dict[Ordering, int] = {}  # ordering -> seeds at which its classification is there
+    ends: dict[Ordering, int] = {}  # ordering -> models whose classification is there
     for (ordering, _), specs in planned.items():
         if len(specs) > len(ordering):
             ends[ordering] = ends.get(ordering, 0) + (key_of(specs[-1]) in there)
@@ -121,16 +124,16 @@ def tree_lines(document: ForecastDocument, planned: PlannedChains, begin: str) -
         lines = []
         for child in children.get(prefix, []):
             is_last = child == children[prefix][-1]
-            label = _label(child[-1], len(stages[child]), ends.get(child), num_seeds)
+            label = _label(child[-1], len(stages[child]), ends.get(child), num_models)
             lines.append(f"{indent}{'└── ' if is_last else '├── '}{label}")
             lines += below(child, indent + ("    " if is_last else "│   "))
         return lines
 
-    return [_label(begin, None, ends.get(()), num_seeds), *below((), "")]
+    return [_label(begin, None, ends.get(()), num_models), *below((), "")]
 
 
-def _label(name: str, there: int | None, ended: int | None, num_seeds: int) -> str:
-    parts = [] if there is None else [f"{there} of {num_seeds} there"]
+def _label(name: str, there: int | None, ended: int | None, num_models: int) -> str:
+    parts = [] if there is None else [f"{there} of {num_models} there"]
     if ended is not None:
-        parts.append(f"classification {ended} of {num_seeds}")
+        parts.append(f"classification {ended} of {num_models}")
     return f"{name}  ({', '.join(parts)})" if parts else name

@@ -411,8 +411,9 @@ def _whole(rows: Iterable[Summary]) -> int:
 def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: str) -> Best | None:
     """The chain that is best on the reported images, and the one that the validation images choose.
 
-    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. Chains
-    that lack a seed that others have are not compared. None where every chain failed.
+    The first was chosen by the very images that it is quoted on, so its figure is too good; the second's is not. In a
+    cross-validation validation images of one fold are reported of another, so that they choose nothing. Chains that
+    lack a seed that others have are not compared. None where every chain failed.
     """
     rows: list[tuple[list[str], Summary]] = [([row.task], row) for row in tasks]
     rows += [(row.ordering, row) for row in orderings]
@@ -427,7 +428,7 @@ def best_of(tasks: Sequence[TaskRow], orderings: Sequence[OrderingRow], split: s
     highest = max(choices, key=lambda choice: choice.mean or 0.0)
     judged = [choice for choice in choices if choice.validation is not None]
     chosen = max(judged, key=lambda choice: choice.validation or 0.0) if judged and split == "test" else UNSET
-    return Best(num_chains=len(choices), on_validation=chosen, **{f"on_{split}": highest})
+    return Best(num_chains=len(choices), on_validation=chosen, **{f"on_{split.replace('-', '_')}": highest})
 
 
 def hypothesis(

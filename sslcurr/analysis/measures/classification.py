@@ -47,9 +47,14 @@ def mean_accuracy(accuracies: Sequence[float]) -> float:
     return round(float(np.mean(accuracies)), 12)
 
 
-def accuracy_interval(labels: NDArray[Any], predictions: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:
-    """The 95 % interval over images of one model's balanced accuracy, from [N] class numbers and [N] group numbers."""
-    images = Images.of(len(labels), classes=labels, groups=groups)
+def accuracy_interval(
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    groups: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
+) -> Interval:
+    """The 95 % interval over images of a balanced accuracy, from [N] class numbers, group numbers and folds."""
+    images = Images.of(len(labels), classes=labels, groups=groups, folds=folds)
     interval = interval_of(sample((labels == predictions)[None], images), within=(0.0, 1.0))
     assert interval is not None
     return interval
@@ -60,6 +65,7 @@ def classification_measures(
     probabilities: NDArray[Any],
     classes: Sequence[str],
     groups: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
 ) -> ClassificationMeasures:
     """What a person asks of a classifier on one split.
 
@@ -68,6 +74,7 @@ def classification_measures(
         probabilities: [N, C] predicted shares, rows summing to 1.
         classes: C names, in class-number order.
         groups: [N] group numbers; images of one group are not independent.
+        folds: [N] the fold that tested each image; None for one model.
     """
     from sklearn.metrics import confusion_matrix, roc_auc_score
 
@@ -80,7 +87,7 @@ def classification_measures(
         auroc = float(np.mean(each))
     return ClassificationMeasures(
         balanced_accuracy=balanced_accuracy(labels, predictions),
-        interval=accuracy_interval(labels, predictions, groups),
+        interval=accuracy_interval(labels, predictions, groups, folds),
         accuracy=float(np.mean(predictions == labels)),
         per_class_recall={
             name: float(matrix[c, c] / counts[c]) if counts[c] else None for c, name in enumerate(classes)

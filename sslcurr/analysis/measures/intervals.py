@@ -48,6 +48,7 @@ class Images:
         stratum: [M] each cell's stratum: a class for balanced accuracies, 0 for plain means.
         num_units: how many units there are.
         least: what the variance over images is at least, of figures that are no shares of images.
+        fold: [M] the fold that tested each cell, where models of several folds were; None for one model.
     """
 
     cell: NDArray[np.intp]
@@ -55,6 +56,7 @@ class Images:
     stratum: NDArray[np.intp]
     num_units: int
     least: float = 0.0
+    fold: NDArray[np.intp] | None = None
 
     @classmethod
     def of(
@@ -64,6 +66,7 @@ class Images:
         classes: NDArray[Any] | None = None,
         groups: NDArray[Any] | None = None,
         least: float = 0.0,
+        folds: NDArray[Any] | None = None,
     ) -> Images:
         """The layout of `num_images` images.
 
@@ -72,12 +75,17 @@ class Images:
             classes: [N]; means are over the images of each class, then over classes. None averages all images.
             groups: [N]; images of one group are not independent. None takes each image as its own group.
             least: what the variance over images is at least, of figures that are no shares of images.
+            folds: [N] the fold that tested each image; those of one group are of one fold.
         """
         units = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
         strata = np.zeros(num_images, dtype=np.intp) if classes is None else np.unique(classes, return_inverse=True)[1]
         pairs, cell = np.unique(np.stack([units, strata]), axis=1, return_inverse=True)
         num_units = int(units.max()) + 1 if num_images else 0
-        return cls(cell.reshape(-1), pairs[0], pairs[1], num_units, least)
+        cells, fold = cell.reshape(-1), None
+        if folds is not None:
+            fold = np.zeros(pairs.shape[1], dtype=np.intp)
+            fold[cells] = np.unique(folds, return_inverse=True)[1]
+        return cls(cells, pairs[0], pairs[1], num_units, least, fold)
 
     def totals(self, values: Floats) -> Floats:
         """[S, N] sums over the images of each cell, [S, M]."""
@@ -352,15 +360,37 @@ def variance_of(figure: Sample, luck: Luck | None = None) -> Variance:
     num_seeds = len(figure.values)
     images, image_degrees = _image_variance(figure)
     degrees = num_seeds - 1
+    folds, fold_degrees = _fold_variance(figure, images)
     prior, borrowed = (luck.prior, luck.variance(figure)) if luck is not None else (0.0, 0.0)
     if degrees == 0:
         if luck is None:
-            return Variance(0.0, math.inf, images, image_degrees)
+            return Variance(folds, fold_degrees, images, image_degrees)
+        if folds > borrowed:
+            return Variance(folds, fold_degrees, images, image_degrees)
         return Variance(borrowed, max(luck.prior, 1.0), images, image_degrees)
     noise = noise_of(figure)
     own = max(float(figure.values.var(ddof=1)), figure.step**2 / 4)
     shrunk = (prior * max(borrowed - noise, 0.0) + degrees * own) / (prior + degrees)
+    if folds > shrunk / num_seeds:
+        return Variance(folds, fold_degrees, images, image_degrees)
     return Variance(shrunk / num_seeds, prior + degrees, images, image_degrees)
+
+
+def _fold_variance(figure: Sample, images: float) -> tuple[float, float]:
+    """What models of several folds differ by beyond the luck of their images, of the mean over the folds; and its
+    degrees of freedom. Nothing for one model.
+
+    Folds test disjoint images, so that the sum of squares over folds has the variance of images in it.
+
+    Args:
+        figure: what was measured.
+        images: the variance over images of the mean.
+    """
+    if figure.images.fold is None:
+        return 0.0, math.inf
+    sums = summed(figure.influence.mean(axis=0, keepdims=True), figure.images.fold)[0]
+    num_folds = len(sums)
+    return max(float(np.square(sums).sum()) * num_folds / (num_folds - 1) - images, 0.0), num_folds - 1.0
 
 
 def _image_variance(figure: Sample) -> tuple[float, float]:

@@ -113,6 +113,7 @@ def macro_values(
     targets: NDArray[np.floating[Any]],
     scores: NDArray[np.floating[Any]],
     one: Callable[[Bools, Floats], Floats] = auroc_values,
+    folds: NDArray[Any] | None = None,
 ) -> Floats | None:
     """[N] values whose mean is the mean over labels of a measure of each; None where no label can be measured.
 
@@ -120,10 +121,36 @@ def macro_values(
         targets: [N, T], 1 where a label holds, 0 where it does not, NaN where that is not known.
         scores: [N, T], higher where a label is more likely.
         one: the values of one label.
+        folds: [N] the fold that tested each image: scores of other models are not compared, and the measure is the
+            mean over folds by their images. None for one model.
     """
-    columns = [_values_of_label(*pair, one) for pair in zip(targets.T, scores.T, strict=True)]
+
+    def of_label(target: NDArray[Any], score: NDArray[Any]) -> Floats | None:
+        return by_fold(lambda rows: _values_of_label(target[rows], score[rows], one), len(target), folds)
+
+    columns = [of_label(*pair) for pair in zip(targets.T, scores.T, strict=True)]
     measured = [column for column in columns if column is not None]
     return np.mean(measured, axis=0) if measured else None
+
+
+def by_fold(values_of: Callable[[Any], Floats | None], num_images: int, folds: NDArray[Any] | None) -> Floats | None:
+    """[N] values of images, of each fold by itself; a fold that cannot be measured moves nothing.
+
+    Args:
+        values_of: of some rows.
+        num_images: N.
+        folds: [N] numbers; None takes all images together.
+    """
+    if folds is None:
+        return values_of(slice(None))
+    values = np.full(num_images, np.nan)
+    for fold in np.unique(folds):
+        found = values_of(folds == fold)
+        if found is not None:
+            values[folds == fold] = found
+    if np.isnan(values).all():
+        return None
+    return np.where(np.isnan(values), np.nanmean(values), values)
 
 
 def _values_of_label(
@@ -170,6 +197,7 @@ def multilabel_measures(
     probabilities: NDArray[np.floating[Any]],
     names: Sequence[str],
     groups: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
 ) -> MultiLabelMeasures:
     """What a person asks of a classifier of labels that may hold together, on one split.
 
@@ -178,27 +206,38 @@ def multilabel_measures(
         probabilities: [N, T] that each label holds.
         names: T labels.
         groups: [N] group numbers; images of one group are not independent.
+        folds: [N] the fold that tested each image, as of `macro_values`.
     """
+
+    def area(columns: slice) -> tuple[float | None, Interval | None]:
+        least = least_variance(targets[:, columns], groups)
+        values = macro_values(targets[:, columns], probabilities[:, columns], folds=folds)
+        return _estimate(values, groups, (0.0, 1.0), least, folds)
+
+    def precision(columns: slice) -> tuple[float | None, Interval | None]:
+        values = macro_values(targets[:, columns], probabilities[:, columns], average_precision_values, folds)
+        return _estimate(values, groups, (0.0, 1.0), 0.0, folds)
+
     labels = {}
     for place, name in enumerate(names):
-        column = slice(place, place + 1)
-        each = targets[:, column], probabilities[:, column]
-        area = _estimate(macro_values(*each), groups, (0.0, 1.0), least_variance(each[0], groups))
-        precision = _estimate(macro_values(*each, average_precision_values), groups, (0.0, 1.0))
-        held, known = int((each[0] == 1).sum()), int((~np.isnan(each[0])).sum())
-        labels[name] = LabelMeasures(*area, *precision, num_holding=held, num_known=known)
-    area = _estimate(macro_values(targets, probabilities), groups, (0.0, 1.0), least_variance(targets, groups))
-    precision = _estimate(macro_values(targets, probabilities, average_precision_values), groups, (0.0, 1.0))
-    return MultiLabelMeasures(*area, *precision, labels=labels, num_images=len(targets))
+        own, target = slice(place, place + 1), targets[:, place]
+        held, known = int((target == 1).sum()), int((~np.isnan(target)).sum())
+        labels[name] = LabelMeasures(*area(own), *precision(own), num_holding=held, num_known=known)
+    every = slice(None)
+    return MultiLabelMeasures(*area(every), *precision(every), labels=labels, num_images=len(targets))
 
 
 def _estimate(
-    values: Floats | None, groups: NDArray[Any] | None, within: Interval, least: float = 0.0
+    values: Floats | None,
+    groups: NDArray[Any] | None,
+    within: Interval,
+    least: float = 0.0,
+    folds: NDArray[Any] | None = None,
 ) -> tuple[float | None, Interval | None]:
     """A measure and its 95 % interval over images, of the values of images."""
     if values is None:
         return None, None
-    figure = sample(values[None], Images.of(len(values), groups=groups, least=least))
+    figure = sample(values[None], Images.of(len(values), groups=groups, least=least, folds=folds))
     return float(values.mean()), interval_of(figure, within=within)
 
 
@@ -289,15 +328,28 @@ def _mean_above(values: Floats, slopes: Floats) -> Floats:
 
 
 def regression_measures(
-    numbers: NDArray[np.floating[Any]], predictions: NDArray[np.floating[Any]], groups: NDArray[Any] | None = None
+    numbers: NDArray[np.floating[Any]],
+    predictions: NDArray[np.floating[Any]],
+    groups: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
 ) -> RegressionMeasures:
-    """What a person asks of a model of a number, on one split; all arguments are [N]."""
+    """What a person asks of a model of a number, on one split; all arguments are [N].
+
+    R² and Spearman's correlation of several folds are means over folds, by their images.
+    """
     true, foretold = np.asarray(numbers, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
     errors = np.abs(foretold - true)
+
+    def estimate(
+        one: Callable[[Floats, Floats], Floats | None], within: Interval
+    ) -> tuple[float | None, Interval | None]:
+        values = by_fold(lambda rows: one(true[rows], foretold[rows]), len(true), folds)
+        return _estimate(values, groups, within, 0.0, folds)
+
     return RegressionMeasures(
-        *_estimate(r2_values(true, foretold), groups, (-np.inf, 1.0)),
+        *estimate(r2_values, (-np.inf, 1.0)),
         float(errors.mean()),
-        _estimate(errors, groups, (0.0, np.inf))[1],
-        *_estimate(spearman_values(true, foretold), groups, (-1.0, 1.0)),
+        _estimate(errors, groups, (0.0, np.inf), 0.0, folds)[1],
+        *estimate(spearman_values, (-1.0, 1.0)),
         num_images=len(true),
     )

@@ -444,3 +444,43 @@ def test_every_kind_of_table(simulation, kind):
         if found["falsely"][0] > 0.07 + 3 * found["falsely"][1]:
             wrong.append((world, "falsely", *found["falsely"]))
     assert not wrong
+
+
+# ---- folds
+
+
+def test_what_folds_differ_by_is_counted_by_hand():
+    values = np.array([[1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
+    folds = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    plain = variance_of(sample(values, Images.of(8)))
+    parts = variance_of(sample(values, Images.of(8, folds=folds)))
+    # Means of 0.75 and 0: the mean of two folds has a variance of (0.375² + 0.375²) / 2 / (2 - 1) = 0.140625, and what
+    # an image does to the mean is as large as for the variance of 8 images with 7 degrees of freedom.
+    assert parts.images == plain.images
+    assert parts.seeds == pytest.approx(0.140625 * 8 / 7 - plain.images)
+    assert parts.seed_degrees == 1
+    assert parts.half_width() > plain.half_width()
+    alike = variance_of(sample(np.array([[1.0, 0, 0, 1, 0, 0, 1, 1]]), Images.of(8, folds=folds)))
+    assert alike.seeds == 0  # no more than images differ by
+
+
+def test_folds_of_groups_and_classes_keep_the_sum():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 3)
+    folds, classes = groups % 4, rng.integers(0, 2, 60)
+    images = Images.of(60, classes=classes, groups=groups, folds=folds)
+    assert images.fold is not None
+    assert (images.fold[images.cell] == folds).all()
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.03, 0.08])
+def test_intervals_of_five_folds_cover(luck):
+    rng = np.random.default_rng(0)
+    folds, true, hits = np.arange(200) % 5, np.array([0.6, 0.75, 0.7]), 0
+    for _ in range(200):
+        classes = rng.integers(0, 3, 200)
+        right = rng.random(200) < true[classes] + luck * rng.standard_normal(5)[folds]
+        interval = interval_of(sample(right[None].astype(float), Images.of(200, classes=classes, folds=folds)))
+        assert interval is not None
+        hits += interval[0] <= true.mean() <= interval[1]
+    assert hits >= 184

@@ -87,8 +87,8 @@ class Best(Part, frozen=True, kw_only=True):
     """The best chain by the reported images, and the one that the validation images choose.
 
     Attributes:
-        on_test, on_val, on_train: the best by the images that are reported; only that of the document's split is set.
-            Chosen by the images that it is quoted on, so its figure is too good.
+        on_test, on_val, on_train, on_out_of_fold: the best by the images that are reported; only that of
+            the document's split is set. Chosen by the images that it is quoted on, so its figure is too good.
         num_chains: how many there were to choose from.
         on_validation: the one that the validation images choose; unset without any, and where these are reported.
     """
@@ -96,13 +96,14 @@ class Best(Part, frozen=True, kw_only=True):
     on_test: Choice | UnsetType = UNSET
     on_val: Choice | UnsetType = UNSET
     on_train: Choice | UnsetType = UNSET
+    on_out_of_fold: Choice | UnsetType = UNSET
     num_chains: int
     on_validation: Choice | UnsetType = UNSET
 
     @property
     def on_reported(self) -> Choice | UnsetType:
         """The best by the images that are reported, whichever they are."""
-        choices = (self.on_test, self.on_val, self.on_train)
+        choices = (self.on_test, self.on_val, self.on_train, self.on_out_of_fold)
         return next((choice for choice in choices if isinstance(choice, Choice)), UNSET)
 
 

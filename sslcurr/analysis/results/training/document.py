@@ -117,6 +117,15 @@ class NumberBin(Part, frozen=True, kw_only=True):
     high: float
 
 
+class FoldReport(Part, frozen=True, kw_only=True):
+    """One fold of a cross-validation: its number, the main measure on its images (None where it cannot be measured),
+    and how many these are."""
+
+    fold: int
+    score: float | None
+    num_images: int
+
+
 # What a report has, by its kind of target.
 MEASURES = {
     CLASSES: ("balanced_accuracy", "accuracy", "per_class_recall", "confusion_matrix", "auroc", "classes"),
@@ -152,6 +161,7 @@ class TargetReport(Part, frozen=True, kw_only=True):
         mae, mae_interval: mean absolute error, in their units.
         spearman, spearman_interval: rank correlation.
         agreement: of numbers, tenths of the images by what is foretold.
+        folds: of a cross-validation, each by itself; the other figures are of all of them.
         calibration: of probabilities; unset for numbers, probes, and in documents before 0.2.
     """
 
@@ -182,6 +192,7 @@ class TargetReport(Part, frozen=True, kw_only=True):
     spearman_interval: Interval | UnsetType | None = UNSET
     agreement: list[NumberBin] | UnsetType = UNSET
     calibration: Calibration | UnsetType = UNSET
+    folds: list[FoldReport] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Raise ValueError for a report that lacks a measure of its kind of target."""

@@ -114,6 +114,7 @@ def _summary(reports: dict[str, TargetReport], title: str, more: Sequence[str], 
     notes = [f"{INTERVAL}s are over {first.split} images, and hold for these models: another seed gives others."]
     notes += more
     notes += too_good(first.split)
+    notes += [_folds(name, report) for name, report in reports.items() if is_set(report.folds)]
     notes += [_calibrated(name, report.calibration) for name, report in reports.items() if is_set(report.calibration)]
     if any("attention" in row for row in rows):
         notes.append("attention: share of the maps inside the masks; without preference: share that the masks cover.")
@@ -145,6 +146,13 @@ def _measures_of(report: TargetReport) -> Row:
         elif hasattr(report, f"{name}_interval"):
             row |= ends_of(getattr(report, f"{name}_interval"), f"{name}_")
     return row
+
+
+def _folds(name: str, report: TargetReport) -> str:
+    """The folds of a cross-validation, each by itself."""
+    folds = report.folds if is_set(report.folds) else []
+    scores = ", ".join(share(each.score) for each in folds)
+    return f"folds of {name}: {scores} %; the 95 % interval counts how much they differ"
 
 
 def _calibrated(name: str, calibration: Calibration | UnsetType) -> str:
