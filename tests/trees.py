@@ -59,14 +59,16 @@ def write_dicom(
     frames: int = 1,
     study: str = "1.2.826.0.1.3680043.8.498.1",
     identity: str = "1",
+    pixels: np.ndarray | None = None,
 ) -> None:
-    """A radiograph of 12 bits, explicit little endian, every second one MONOCHROME1 (white is 0)."""
+    """A radiograph of 12 bits, such as `pixels`, explicit little endian, every second one MONOCHROME1 (white is 0)."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
     inverted = number % 2 == 1 if inverted is None else inverted
     uid = f"{study}.{number + 1}"
-    shades = np.stack([np.asarray(picture(number + i, colour=False)).astype(np.uint16) * 16 for i in range(frames)])
+    drawn = [np.asarray(picture(number + i, colour=False)).astype(np.uint16) * 16 for i in range(frames)]
+    shades = np.stack(drawn) if pixels is None else pixels[None]
     if inverted:
         shades = 4095 - shades
     meta = FileMetaDataset()

@@ -88,7 +88,7 @@ def test_of_other_targets_folds_are_measured_by_themselves(kind, metric, folder,
         assert report[metric] == pytest.approx(np.average(scores, weights=sizes), abs=1e-4)
 
 
-def test_frozen_features_and_rankings_have_folds(data, sslcurr):
+def test_frozen_features_and_rankings_have_folds(data, sslcurr, tmp_path):
     probe = sslcurr.json("finetune", *data, *FOLDS, "--probe", "knn")["downstream"]
     assert probe["num_images"] == 63
     rank = ("rank", "rotation", "simsiam", *data, *FOLDS, "--seeds", "1", "--length", "2")
@@ -106,6 +106,13 @@ def test_frozen_features_and_rankings_have_folds(data, sslcurr):
     chain = sslcurr.json("chain", one["task"], *data, *FOLDS)
     assert all(stage["reused"] for stage in chain["stages"])
     assert chain["downstream"]["balanced_accuracy"] == pytest.approx(one["mean"])
+    for seed in ("0", "1"):
+        sslcurr.json(*rank, "--seed", seed, "--plot", str(tmp_path / seed))
+    whole = sslcurr.json(*rank[:-4], "--seeds", "2", "--length", "2")
+    joined = sslcurr.json("join", *(str(tmp_path / seed / "rank.json") for seed in ("0", "1")))
+    for name in ("mean", "interval", "gain"):
+        assert [row[name] for row in joined["tasks"]] == [row[name] for row in whole["tasks"]]
+    assert sslcurr("explain", str(tmp_path / "0" / "rank.json")).exit_code == 0
     kept = sslcurr.json("runs", "remove", "--dry-run")["removed"]
     assert kept == {}
 

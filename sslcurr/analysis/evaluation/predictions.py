@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "predictions.parquet"
-VALUE = "value"
-COLUMNS = ("path", "group", "label", "prediction", VALUE)
+VALUE, FOLD = "value", "fold"
+COLUMNS = ("path", "group", "label", "prediction", VALUE, FOLD)
 PROBABILITY = "probability_"
 NUMBER = re.compile(r"[+-]?\d[\d.e+-]*")
 MISSING_HINT = (
@@ -37,8 +37,9 @@ MISSING_HINT = (
 def read_predictions(folder: Path) -> pd.DataFrame:
     """The predictions of a report: a row an image in data order, labels and classes as text.
 
-    Columns: `path`, `group` (where images have groups), `label`, `prediction`, a `probability_` a class or label, and
-    `value`, what an image gives to the main measure, where the target is no class.
+    Columns: `path`, `group` (where images have groups), `label`, `prediction`, a `probability_` a class or label,
+    `value`, what an image gives to the main measure, where the target is no class, and `fold`, which tested it, in a
+    cross-validation.
     """
     import pandas as pd
 
@@ -49,8 +50,9 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 def predictions_of(runs: Mapping[str, Sequence[Predicted]], beside: Sequence[Path] = ()) -> pd.DataFrame:
     """The predictions of many runs: a row for each chain, seed and image.
 
-    Columns: `chain`, `seed`, `path`, `group` (where images have groups), `label`, `prediction`, and `value`, what an
-    image gives to the main measure, where the target is no class. The categories of `label` are the classes in the
+    Columns: `chain`, `seed`, `path`, `group` (where images have groups), `label`, `prediction`, `value`, what an image
+    gives to the main measure, where the target is no class, and `fold`, which tested it, if any. The categories of
+    `label` are the classes in the
     order of the data set.
 
     Args:
@@ -78,7 +80,7 @@ def as_table(tables: Sequence[pd.DataFrame], classes: Sequence[str]) -> pd.DataF
 
 
 def _texts(table: pd.DataFrame) -> dict[str, type]:
-    return {name: str for name in table if name not in ("seed", VALUE)}
+    return {name: str for name in table if name not in ("seed", VALUE, FOLD)}
 
 
 class _Tables:
@@ -166,6 +168,7 @@ class Reported:
         groups: [N] group numbers; None without groups.
         values: (chain, seed) -> [N], of classes 1 where it names the image rightly.
         is_of_classes: whether the target is a class.
+        folds: [N] which fold tested each image; None where one model tested all.
     """
 
     paths: NDArray[Any]
@@ -174,14 +177,15 @@ class Reported:
     groups: NDArray[np.intp] | None
     values: dict[tuple[str, int], NDArray[np.float64]]
     is_of_classes: bool = True
+    folds: NDArray[np.intp] | None = None
 
     @property
     def images(self) -> Images:
         """How the main measure averages the images, and which of them belong together."""
         num_images = len(self.labels)
         if self.is_of_classes:
-            return Images.of(num_images, classes=self.labels, groups=self.groups)
-        return Images.of(num_images, groups=self.groups, least=self._least())
+            return Images.of(num_images, classes=self.labels, groups=self.groups, folds=self.folds)
+        return Images.of(num_images, groups=self.groups, least=self._least(), folds=self.folds)
 
     def _least(self) -> float:
         """What the variance over images is at least: nothing for numbers, that of `least_variance` for labels."""
@@ -225,7 +229,8 @@ class Reported:
         classes = tuple(str(name) for name in first["label"].cat.categories)
         numbers = {name: number for number, name in enumerate(classes)}
         codes = np.array([numbers[name] for name in labels])
-        return cls(paths, classes, codes, _numbers(first), values, VALUE not in table)
+        folds = first[FOLD].to_numpy(dtype=np.intp) if FOLD in first else None
+        return cls(paths, classes, codes, _numbers(first), values, VALUE not in table, folds)
 
 
 def _in_order(rows: pd.DataFrame, paths: NDArray[Any]) -> pd.DataFrame | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation.predictions import Reported
 from sslcurr.analysis.experiments.chains import Chain, FailedChain, MeasuredChain
@@ -241,21 +242,22 @@ def _start(document: RankDocument) -> list[str]:
 
 def _check_images(first: Given, other: Given) -> None:
     a, b = first.reported, other.reported
-    same_groups = (
-        np.array_equal(a.groups, b.groups)
-        if a.groups is not None and b.groups is not None
-        else (a.groups is None and b.groups is None)
-    )
     for what, same in (
         ("images", np.array_equal(a.paths, b.paths)),
         ("classes" if a.is_of_classes else "labels", a.label_texts() == b.label_texts()),
-        ("groups", same_groups),
+        ("groups", _are_equal(a.groups, b.groups)),
+        ("folds", _are_equal(a.folds, b.folds)),
     ):
         if not same:
             raise SpecError(
                 f"the {what} that {other.name} reports are not those of {first.name}",
-                "both need the same images, divided in the same way (data.seed, data.val, data.test)",
+                "both need the same images, divided in the same way (data.seed, data.val, data.test, --folds)",
             )
+
+
+def _are_equal(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    """Whether both are there and equal, or neither is there."""
+    return a is b if a is None or b is None else np.array_equal(a, b)
 
 
 def _settings(command: str | None) -> frozenset[str]:
