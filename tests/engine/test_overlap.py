@@ -263,7 +263,7 @@ def test_copies_within_a_data_set_are_counted_apart(store, tmp_path):
 def test_a_stage_keeps_all_that_its_images_were_asked_for_by(store, folder):
     """What finds a source is kept, so that the images of a stage are found again: see `sslcurr.engine.origin`."""
     assert set(inspect.signature(find_source).parameters) - {"columns"} <= set(OF_IMAGES)
-    assert {f"{item.name}_column" for item in fields(Columns)} <= set(OF_IMAGES)
+    assert {f"{item.name}_column" for item in fields(Columns)} - {"target_column"} <= set(OF_IMAGES)  # target_kind
     spec = trained(store, "rotation", str(folder), skip_broken=True).spec
     assert spec.data.request == {"dataset": str(folder.resolve()), "skip_broken": True}
     assert key_of(spec) == key_of(replace(spec, data=replace(spec.data, request={})))

@@ -52,8 +52,7 @@ def predictions_of(runs: Mapping[str, Sequence[Predicted]], beside: Sequence[Pat
 
     Columns: `chain`, `seed`, `path`, `group` (where images have groups), `label`, `prediction`, `value`, what an image
     gives to the main measure, where the target is no class, and `fold`, which tested it, if any. The categories of
-    `label` are the classes in the
-    order of the data set.
+    `label` are the classes in the order of the data set.
 
     Args:
         runs: title of a chain -> its runs.
