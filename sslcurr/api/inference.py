@@ -427,10 +427,10 @@ def embed(
     labels = [label or "" for each in given for label in each.source.labels]
     images = Images([title for each in given for title in each.titles], None, None, given)
     has_labels = any(labels)
-    num_broken = num_features = done = 0
+    num_broken = done = 0
 
     def write(temporary: Path) -> None:
-        nonlocal num_broken, num_features, done
+        nonlocal num_broken, done
         is_zip = path.suffix.lower() == ".npz"
         opened = (
             row_files.feature_zip(temporary, len(images.titles))
@@ -440,18 +440,16 @@ def embed(
         with session.reporter.counting("features") as progress, opened as rows:
             for block in images.blocks(embedder.pack_size, embedder.channels, request.workers):
                 places = sorted([*map(int, block.places), *block.broken])
-                some = embedder.features(block) if len(block.places) else None
-                num_features = num_features or (0 if some is None else some.shape[1])
-                features = np.full((len(places), num_features), np.nan, dtype=np.float32)
-                if some is not None:
-                    features[np.searchsorted(places, block.places)] = some
+                features = np.full((len(places), embedder.num_features), np.nan, dtype=np.float32)
+                if len(block.places):
+                    features[np.searchsorted(places, block.places)] = embedder.features(block)
                 texts = {"path": [images.titles[place] for place in places]}
                 texts |= {"label": [labels[place] for place in places]} if has_labels else {}
                 texts["reason"] = [block.broken.get(place, "") for place in places]
                 if isinstance(rows, row_files.FeatureZip):
                     rows.write(features, texts)
                 else:
-                    rows.write({**texts, **{f"feature_{d}": features[:, d] for d in range(num_features)}})
+                    rows.write({**texts, **{f"feature_{d}": features[:, d] for d in range(embedder.num_features)}})
                 num_broken += len(block.broken)
                 done += len(places)
                 if progress is not None:
@@ -466,7 +464,7 @@ def embed(
             inputs=list(inputs),
             num_images=len(images.titles),
             num_broken=num_broken,
-            num_features=num_features,
+            num_features=embedder.num_features,
             out=str(path),
         )
     )

@@ -288,3 +288,19 @@ def test_any_checkpoint_can_be_embedded(folder, sslcurr, tmp_path):
     assert np.load(out)["features"].shape == (63, document["num_features"])
     result = sslcurr("embed", "random:test_resnet", str(folder), "--out", str(out), "--layer", "layer9")
     assert (result.exit_code, "has no layer 'layer9'" in result.stderr) == (1, True)
+
+
+def test_a_file_that_cannot_be_read_has_features_that_are_no_numbers(trained, sslcurr, tmp_path):
+    stage = key_of(trained("classes"))
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    for name in ("features.npz", "features.parquet"):
+        document = sslcurr.json("embed", stage, str(tmp_path / "broken.png"), "--out", str(tmp_path / name))
+        assert (document["num_images"], document["num_broken"]) == (1, 1)
+        assert document["num_features"] > 0
+    with np.load(tmp_path / "features.npz") as arrays:
+        features = arrays["features"]
+    assert features.shape == (1, document["num_features"])
+    assert np.isnan(features).all()
+    table = pd.read_parquet(tmp_path / "features.parquet")
+    assert table.filter(like="feature_").shape == (1, document["num_features"])
+    assert table["reason"][0]

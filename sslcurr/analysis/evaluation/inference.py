@@ -354,6 +354,7 @@ class Embedder:
         image_size: side of the views, in pixels.
         pack_size: side to which images are squashed first, in pixels.
         channels: of the pack that it was trained on.
+        num_features: D.
         module: [N, C, H, W] to [N, D].
         where: the device.
     """
@@ -363,6 +364,7 @@ class Embedder:
     image_size: int
     pack_size: int
     channels: int
+    num_features: int
     module: nn.Module
     where: Placement
 
@@ -403,12 +405,16 @@ def embedder_of(model: Model, layer: str, device: str, image_size: int | None) -
     size = image_size or model.image_size or 224
     spec = None if model.stage is None else model.stage.spec
     same = spec is not None and size == model.image_size
+    module = StageFeatures(network.to(where.device), [layer]).eval()
+    with torch.inference_mode():
+        example = module(torch.zeros(1, model.backbone.channels, size, size, device=where.device))
     return Embedder(
         model=model,
         layer=layer,
         image_size=size,
         pack_size=spec.data.pack_size if spec is not None and same else packed_side(size),
         channels=1 if spec is None else _channels(spec),
-        module=StageFeatures(network.to(where.device), [layer]).eval(),
+        num_features=example.shape[1],
+        module=module,
         where=where,
     )
