@@ -89,7 +89,8 @@ def calibration_chart(name: str, title: str, report: TargetReport, found: Calibr
             axes.scatter(*places, s=sizes, color=colour, marker=marker, zorder=3)
         claims = "predicted class" if report.kind is CLASSES else "labels"
         axes.set(xlabel=f"probability of the {claims}, %", ylabel="came true, %", xlim=(-2, 102), ylim=(-2, 102))
-        return [mark_handle(marker, colour, True, label, 6) for _, label, marker, colour in sides]
+        shown = sides if len(sides) > 1 else []
+        return [mark_handle(marker, colour, True, label, 6) for _, label, marker, colour in shown]
 
     error = "-" if found.error is None else f"{100 * found.error:.1f}"
     title += f": expected error {error} points on {report.num_images} {report.split} images"
