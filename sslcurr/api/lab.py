@@ -212,6 +212,20 @@ class Lab:
         session, how = self._plan(FinetuneOptions, options)
         return training.plan(session, training.finetuning(session, checkpoint, **how))
 
+    def go_on(self, key: str, **options: Unpack[Options]) -> TrainDocument:
+        """Train a finished stage on, as a stage of its own: `sslcurr continue`. A fine-tuned one is reported."""
+        from sslcurr.api import training
+
+        session, _ = self._computing(Options, options)
+        return training.train(session, training.continuing(session, key))
+
+    def plan_go_on(self, key: str, **options: Unpack[Options]) -> PlanDocument:
+        """What `go_on` would do, with every value resolved."""
+        from sslcurr.api import training
+
+        session, _ = self._plan(Options, options)
+        return training.plan(session, training.continuing(session, key))
+
     # ---- orderings
 
     def rank(self, tasks: Sequence[str] = (), **options: Unpack[RankOptions]) -> RankDocument:

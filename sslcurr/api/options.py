@@ -11,7 +11,7 @@ class Options(TypedDict, total=False):
     """What can be asked for, of a `Lab` or of one call: the options of the command line, under the same names.
 
     docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
-    `folds`: of a cross-validation (0: none).
+    `folds`: of a cross-validation (0: none). `freeze` and `layer_decay` are of the target task.
     `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
     """
 
@@ -27,6 +27,8 @@ class Options(TypedDict, total=False):
     target_kind: str | None
     unlabelled: Sequence[str | Path]
     folds: int
+    freeze: str | None
+    layer_decay: float | None
     masks: str | Path | None
     allow_overlap: bool
     fraction: float

@@ -14,7 +14,7 @@ from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
-from sslcurr.api.training import check_folds, refuse_folds, refuse_masks
+from sslcurr.api.training import check_folds, refuse_folds, refuse_tuning
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
@@ -41,6 +41,7 @@ OPTIONS = (
     *("data_root", "path_column", "label_column", "group_column", "split_column", "target_kind", "unlabelled"),
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "folds"),
+    *("freeze", "layer_decay"),
     *("settings", "precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
 )
 
@@ -93,7 +94,7 @@ class Ask:
                 "a task is named twice", "name each task once; --orderings says in which orders they are trained"
             )
         if measure != "finetune":
-            refuse_masks(session, f"--measure {measure}")
+            refuse_tuning(session, f"--measure {measure}")
         check_folds(session)
         first = session.request.seed
         return cls(

@@ -52,7 +52,7 @@ def task(
     Raises:
         SpecError: numbers that cannot be, or beside a data set that says them.
     """
-    from sslcurr.tasks import task_class
+    from sslcurr.tasks import config_of, task_class
     from sslcurr.tasks.base import Facts
 
     kind, request = task_class(name), session.request
@@ -68,7 +68,7 @@ def task(
         if out is not None:
             check_picture(out)
         spec = session.planner([name]).chain([name])[0]
-        resolved = _merged(spec.config, asdict(spec.training))
+        resolved = _merged(asdict(config_of(spec)), asdict(spec.training))
         resolved_for = spec.data.name
         if out is not None:
             from sslcurr.analysis.sheets.views import draw_views

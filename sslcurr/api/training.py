@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from sslcurr.spec.stage import StageSpec
 
 
+# Options that concern fine-tuned models alone.
+OF_TUNING = {"masks": "--masks", "freeze": "--freeze", "layer_decay": "--layer-decay"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """What a command trains and reports.
@@ -42,6 +46,7 @@ class Target:
         baseline: train classification from scratch too, to compare.
         probe: `knn` or `linear`: report a probe on the frozen features of the last stage instead.
         layers: the layers that the probe looks at, a pattern of names.
+        again: train the stage `start` on, with its last layer where it is fine-tuned.
     """
 
     tasks: tuple[str, ...]
@@ -49,6 +54,7 @@ class Target:
     baseline: bool = False
     probe: str | None = None
     layers: str = "*"
+    again: bool = False
 
 
 def pretraining(session: Session, task: str, *, start: str | None = None) -> Target:
@@ -77,7 +83,7 @@ def chain(
 
     check_pretext(tasks)
     if not finetune:
-        refuse_masks(session, "--no-finetune")
+        refuse_tuning(session, "--no-finetune")
         if session.request.folds:
             raise SpecError("--folds is for what is tested, and --no-finetune tests nothing", "leave out one of them")
     check_folds(session)
@@ -106,8 +112,22 @@ def finetuning(
             raise SpecError("--layers is for probes, and --probe full trains all layers", "add --probe linear or knn")
         has_baseline = baseline and checkpoint is not None
         return Target(tasks=(TARGET,), start=checkpoint, baseline=has_baseline)
-    refuse_masks(session, f"--probe {probe}")
+    refuse_tuning(session, f"--probe {probe}")
     return Target(tasks=(), start=checkpoint, baseline=baseline, probe=probe, layers=layers)
+
+
+def continuing(session: Session, key: str) -> Target:
+    """`sslcurr continue`.
+
+    Raises:
+        StoreError: there is no such stage.
+    """
+    stage = session.existing_store().resolve(key)
+    task = stage.spec.task
+    if task not in TARGET_TASKS:
+        refuse_tuning(session, f"continuing {task}")
+        session.reporter.note(f"the heads and memories of {task} are not kept, and begin anew")
+    return Target(tasks=(TARGET if task in TARGET_TASKS else task,), start=str(stage.folder), again=True)
 
 
 def check_folds(session: Session) -> None:
@@ -129,10 +149,13 @@ def refuse_folds(session: Session, command: str) -> None:
         raise SpecError(f"--folds is for chain, finetune and rank, and {command} has none", "leave it out")
 
 
-def refuse_masks(session: Session, option: str) -> None:
-    """Raises SpecError where masks are given to a command that fine-tunes no model: `option` is why."""
-    if session.request.masks is not None:
-        raise SpecError(f"--masks is for fine-tuned models, and {option} makes none", f"leave out --masks, or {option}")
+def refuse_tuning(session: Session, option: str) -> None:
+    """Raises SpecError where what is of fine-tuned models is given to a command that makes none: `option` is why."""
+    for name, flag in OF_TUNING.items():
+        if getattr(session.request, name) is not None:
+            raise SpecError(
+                f"{flag} is for fine-tuned models, and {option} makes none", f"leave out {flag}, or {option}"
+            )
 
 
 def plan(session: Session, target: Target) -> PlanDocument:
@@ -177,7 +200,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     from sslcurr.spec.stage import key_of
 
     parent = planner.parent
-    specs = planner.chain(target.tasks)
+    specs = [planner.again(store.stage(str(parent.key)))] if target.again else planner.chain(target.tasks)
     # From scratch with the same backbone and images: what the pretraining is compared with.
     scratch = Parent(backbone=planner.backbone(parent), image_size=planner.data.image_size)
     compared = target.baseline and target.probe is None

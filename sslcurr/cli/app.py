@@ -18,6 +18,7 @@ from sslcurr.cli import (
     explain,
     fid,
     finetune,
+    go_on,
     grid,
     join,
     predict,
@@ -109,6 +110,7 @@ def sslcurr(
 app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
+app.command("continue")(go_on.go_on)
 app.command("rank")(rank.rank)
 app.command("join")(join.join)
 app.command("explain")(explain.explain)

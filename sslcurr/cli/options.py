@@ -43,6 +43,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _rate(value: str | None) -> str | None:
+    if value is not None:
+        _checked_number(value)
+    return value
+
+
 def _lr(value: str | None) -> str | None:
     if value not in (None, "search"):
         _checked_number(value)
@@ -91,6 +97,17 @@ def check_frames(value: str) -> str:
     return value
 
 
+DataRoot = Annotated[
+    Path | None,
+    _option(
+        DATA,
+        "--data-root",
+        "Folder of the data sets that are given by a name or a relative path. Default: the working directory.",
+        envvar="SSLCURR_DATA",
+        metavar="FOLDER",
+    ),
+]
+DryRun = Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")]
 PathColumn = Annotated[
     str | None,
     _option(DATA, "--path-column", "Column of a table with the paths. Default: path or file_name.", metavar=COLUMN),
@@ -178,16 +195,7 @@ Recompute = Annotated[
 class SourceOptions:
     """Where images come from."""
 
-    data_root: Annotated[
-        Path | None,
-        _option(
-            DATA,
-            "--data-root",
-            "Folder of the data sets that are given by a name or a relative path. Default: the working directory.",
-            envvar="SSLCURR_DATA",
-            metavar="FOLDER",
-        ),
-    ] = None
+    data_root: DataRoot = None
     path_column: PathColumn = None
     label_column: LabelColumn = None
     group_column: GroupColumn = None
@@ -434,7 +442,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
             metavar="ADDRESS",
         ),
     ] = None
-    dry_run: Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")] = False
+    dry_run: DryRun = False
 
     @property
     def draws(self) -> bool:
@@ -448,6 +456,45 @@ class TargetOptions(TrainingOptions):
 
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
     allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
+    freeze: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "--freeze",
+            "Part of the backbone that fine-tuning leaves as it is: stem, N (the stem and N stages) or all.",
+            metavar="stem|N|all",
+        ),
+    ] = None
+    layer_decay: Annotated[
+        float | None,
+        _option(
+            TRAINING,
+            "--layer-decay",
+            "Learning rate of each layer of the backbone in fine-tuning, as a share of that of the next layer, such as "
+            "0.7.",
+            metavar="SHARE",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinueOptions(WorkOptions, DrawingOptions):
+    """The options of training a finished stage on."""
+
+    epochs: Annotated[int | None, _option(TRAINING, "--epochs", "How many more. Default: as many as it had.")] = None
+    lr: Annotated[
+        str | None,
+        _option(TRAINING, "--lr", "Learning rate. Default: that of the stage.", callback=_rate, metavar="RATE"),
+    ] = None
+    masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
+    data_root: DataRoot = None
+    allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
+    dry_run: DryRun = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether the command has results to draw; a plan is none."""
+        return not self.dry_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from sslcurr.backbones.parts import HEAD, layers_of
 from sslcurr.engine.lars import LARS
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Rule
+
+BACKBONE = "backbone."
 
 
 def lr_at(training: Training, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -37,19 +40,22 @@ def build_optimizer(
     and without the trust ratio of LARS unless `decay_norm_and_bias` says so. `rules` names parts of the module that are
     trained otherwise than the rest, by the beginning of their parameters' names.
     """
-    grouped: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
+    shares = _layer_shares(module, training.layer_decay)
+    grouped: dict[tuple[Rule, bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             rule = next((rule for part, rule in (rules or {}).items() if name.startswith(f"{part}.")), Rule())
-            grouped.setdefault((rule, parameter.ndim > 1), []).append(parameter)
+            waits = training.head_warmup > 0 and name.startswith(BACKBONE)
+            grouped.setdefault((rule, waits, parameter.ndim > 1, shares.get(name, 1.0)), []).append(parameter)
     groups = []
-    for (rule, is_weight), parameters in sorted(grouped.items(), key=lambda item: (item[0][0] != Rule(), -item[0][1])):
+    for (rule, waits, is_weight, share), parameters in sorted(grouped.items(), key=lambda item: _order(*item[0])):
         decays = is_weight or training.decay_norm_and_bias
         settings: dict[str, object] = {
             "params": parameters,
             "weight_decay": training.weight_decay * rule.weight_decay if decays else 0.0,
-            "lr_factor": 1.0 if is_weight else training.norm_and_bias_lr,
+            "lr_factor": share * (1.0 if is_weight else training.norm_and_bias_lr),
             "scheduled": rule.scheduled,
+            "waits": waits,
         }
         if training.optimizer != "adamw":
             settings["momentum"] = training.momentum * rule.momentum
@@ -69,6 +75,27 @@ def build_optimizer(
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.lr, fused=True)
     return LARS(groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+
+
+def _order(rule: Rule, waits: bool, is_weight: bool, share: float) -> tuple[bool, bool, bool, float]:
+    """The order of the groups: the first has the learning rate of the schedule, where a group has it."""
+    return rule != Rule(), waits, not is_weight, -share
+
+
+def _layer_shares(module: nn.Module, decay: float) -> dict[str, float]:
+    """The learning rates of the backbone's parameters as shares of that of the head, by name."""
+    if decay == 1.0:
+        return {}
+    layers = layers_of(module.get_submodule(BACKBONE.rstrip(".")))
+    return {f"{BACKBONE}{name}": decay ** (layers[HEAD] - number) for name, number in layers.items()}
+
+
+def hold_back(optimizer: torch.optim.Optimizer) -> None:
+    """Take the gradients of the groups that wait for the head: the next step leaves them as they are."""
+    for group in optimizer.param_groups:
+        if group.get("waits"):
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 def corrections(training: Training) -> tuple[str, ...]:

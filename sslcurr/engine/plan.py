@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sslcurr.backbones.parts import check_freeze
 from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
 from sslcurr.engine.dataset import open_data, split_of, with_unlabelled
 from sslcurr.engine.optim import corrections
 from sslcurr.engine.selection import Selection, select
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec, DataSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.spec.target import CLASSES, TARGET, TARGET_TASKS, TARGETS
-from sslcurr.tasks import TASKS, task_class
+from sslcurr.tasks import TASKS, config_values, task_class
 from sslcurr.tasks.base import Facts
 from sslcurr.wording import short
 
@@ -80,7 +80,8 @@ class Planner:
         Raises:
             SpecError: settings that cannot be. DataError: data that is not there, cannot be read or shows nothing.
         """
-        requested = {name: getattr(request, name) for name in ("epochs", "batch_size", "lr", "precision")}
+        names = ("epochs", "batch_size", "lr", "precision", "freeze", "layer_decay")
+        requested = {name: getattr(request, name) for name in names}
         Training(**{name: value for name, value in requested.items() if value not in (None, SEARCH)})
         self.request = request
         self.parent = parent or SCRATCH
@@ -273,7 +274,12 @@ class Planner:
         training = replace(recipe.training, precision=request.precision)
         if isinstance(request.lr, float):
             training = replace(training, lr=request.lr)
+        if kind.labelled:
+            asked = {name: getattr(request, name) for name in ("freeze", "layer_decay")}
+            training = replace(training, **{name: value for name, value in asked.items() if value is not None})
         config, training = settings.apply(task_settings, recipe.config, training, section=task)
+        if training.freeze != "none":
+            check_freeze(self.backbone(parent), training.freeze)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
         if training.accumulate > most:
             raise SpecError(
@@ -282,7 +288,7 @@ class Planner:
         return StageSpec(
             task=task,
             version=kind.version,
-            config=dataclasses.asdict(config),
+            config=config_values(config),
             backbone=self.backbone(parent),
             data=self._images(request.label_fraction if kind.labelled else request.fraction, labelled=kind.labelled),
             training=training,
@@ -292,6 +298,17 @@ class Planner:
             source=parent.source,
             search=self.search(task, training, facts, task_settings) if rate == SEARCH else None,
             corrections=(*kind.corrections(config, training), *corrections(training)),
+        )
+
+    def again(self, stage: Stage) -> StageSpec:
+        """A stage trained on, from its weights and with its settings; the request may have other epochs and rates."""
+        spec, request = stage.spec, self.request
+        training = replace(spec.training, lr=stage.record.lr or spec.training.lr, head_warmup=0.0)
+        asked: dict[str, Any] = {"epochs": request.epochs, "lr": request.lr}
+        training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+        keeps_head = spec.task in TARGET_TASKS
+        return replace(
+            spec, training=training, search=None, parent=stage.key, lineage=spec.tasks, source="", keeps_head=keeps_head
         )
 
     def search(self, task: str, training: Training, facts: Facts, task_settings: dict[str, str]) -> LrSearch:
@@ -317,7 +334,7 @@ class Planner:
             fraction=share,
             epochs=epochs,
             pruner=request.lr_pruner or "none",
-            config=dataclasses.asdict(config),
+            config=config_values(config),
         )
 
     def chain(self, tasks: Sequence[str], parent: Parent | None = None) -> list[StageSpec]:
@@ -357,6 +374,10 @@ def input_sizes(spec: StageSpec) -> set[int]:
     return kind.input_sizes(kind.Config(**spec.config))
 
 
+# Settings of fine-tuning that are shown where they are not off.
+TUNING: dict[str, object] = {"freeze": "none", "layer_decay": 1.0, "head_warmup": 0.0}
+
+
 def described_search(search: LrSearch) -> str:
     """A learning-rate search, in a line."""
     pruner = "" if search.pruner == "none" else f", {search.pruner}"
@@ -377,6 +398,7 @@ def describe(spec: StageSpec) -> dict[str, object]:
         "weight decay": training.weight_decay,
         "epochs": training.epochs,
         "batch size": training.batch_size,
+        **{name.replace("_", " "): value for name, off in TUNING.items() if (value := getattr(training, name)) != off},
         **{name: value for name, value in spec.config.items() if name not in idle},
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.device import Placement
 from sslcurr.engine.loop import Loop
-from sslcurr.engine.optim import lr_at, set_lr
+from sslcurr.engine.optim import hold_back, lr_at, set_lr
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for, torch_generator
 from sslcurr.spec.stage import Training
@@ -31,6 +31,8 @@ def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) 
     batches = (feed.batch(chunk, loop.views, generator, loop.report) for chunk in chunks)
     out, batch = add_gradients(task, batches, len(places), tick, where, loop.report)
     with phase("optimizer"):
+        if tick.step < spec.training.head_warmup * tick.steps_per_epoch:
+            hold_back(optimizer)
         clip_gradients(task, spec.training)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -114,6 +114,9 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
     )
     torch.manual_seed(seed_for(spec.seed, spec.parent, "init", spec.task))
     task = kind(backbone, backbones.num_features(backbone), facts, config)
+    if spec.keeps_head and parent is not None:
+        task.get_submodule("head").load_state_dict(checkpoint.read_weights(parent.with_name("head.safetensors")))
+    task.freeze(spec.training.freeze)
     return task.train()
 
 

@@ -15,6 +15,7 @@ class Request:
     """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search".
 
     `unlabelled` are data sets whose images pretext tasks see, too. `folds` of a cross-validation; 0 is none.
+    `freeze` and `layer_decay` are of the target task.
     """
 
     dataset: str | None = None
@@ -41,6 +42,8 @@ class Request:
     target_kind: str | None = None
     unlabelled: tuple[str, ...] = ()
     folds: int = 0
+    freeze: str | None = None
+    layer_decay: float | None = None
     workers: int = 0
     masks: Path | None = None
     allow_overlap: bool = False

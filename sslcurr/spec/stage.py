@@ -25,6 +25,8 @@ SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("auto", "32", "bf16")
 STEMS = ("imagenet", "small", "cifar")
 DRAWS = ("log", "uniform")
+# Parts of a backbone that are not trained; a whole number is the stem and so many stages.
+FREEZES = ("none", "stem", "all")
 PRUNERS = ("none", "asha", "hyperband")
 
 
@@ -130,6 +132,11 @@ class Training:
         clip_each: largest norm of the gradient of each parameter by itself; 0 means no clipping.
         patience: epochs without a better validation measure before a task that has one stops; 0 means never.
         norm_and_bias_lr: the learning rate of biases and normalisation layers, as a share of `lr`.
+        freeze: the part of the backbone that is not trained: `none`, its `stem`, a number, which is the stem and so
+            many stages, or `all`. Its norms keep their statistics.
+        layer_decay: the learning rate of each layer of the backbone, as a share of that of the layer behind it (BEiT,
+            https://arxiv.org/abs/2106.08254); layers are those of timm.
+        head_warmup: epochs in which the backbone is not trained yet (https://arxiv.org/abs/2202.10054).
         precision: as requested; `auto` is bf16 on GPUs that have it and 32 elsewhere.
     """
 
@@ -153,6 +160,9 @@ class Training:
     precision: str = "auto"
     norm_and_bias_lr: float = later(1.0)
     clip_each: float = later(0.0)
+    freeze: str = later("none")
+    layer_decay: float = later(1.0)
+    head_warmup: float = later(0.0)
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -170,6 +180,15 @@ class Training:
         in_range("patience", self.patience, 0)
         in_range("clip", self.clip, 0)
         in_range("clip_each", self.clip_each, 0)
+        in_range("layer_decay", self.layer_decay, 0, 1, above=True)
+        in_range("head_warmup", self.head_warmup, 0)
+        if self.head_warmup >= self.epochs:
+            raise SpecError(
+                f"head_warmup of {self.head_warmup:g} epochs leaves none of {self.epochs} for the backbone",
+                "give fewer, or freeze=all, which trains the head alone",
+            )
+        if not self.freeze.isdigit():
+            _one_of("freeze", self.freeze, FREEZES)
         for milestone in self.milestones:
             in_range("milestones", milestone, 0, 1, above=True)
 
@@ -224,6 +243,7 @@ class StageSpec:
             are part of the identity, and its result is not.
         corrections: what was corrected in the arithmetic since the first stages of this task's version were trained,
             of that which changes the results of these settings.
+        keeps_head: whether it goes on with the last layer of its parent, a stage of the same target task.
     """
 
     task: str
@@ -238,6 +258,7 @@ class StageSpec:
     source: str = unhashed("")
     search: LrSearch | None = field(default=None, metadata={"as_before": None})
     corrections: tuple[str, ...] = later(())
+    keeps_head: bool = later(False)
     _key: str = field(default="", init=False, repr=False, compare=False, metadata={"hashed": False, "stored": False})
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
+from sslcurr.spec.stage import is_hashed
 from sslcurr.spec.target import TARGET_TASKS
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ def task_class(name: str) -> type[Task]:
         SpecError: no task has that name, or the package that brings it is broken.
     """
     return TASKS.find(name)
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """The settings of a task as a stage has them: those that were added later only where they are not as before."""
+    hashed = {item.name for item in fields(config) if is_hashed(item, getattr(config, item.name))}
+    return {name: value for name, value in asdict(config).items() if name in hashed}
 
 
 def config_of(spec: StageSpec) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
+from sslcurr.backbones.parts import freeze_parts
 from sslcurr.data.views.view import View
 from sslcurr.spec.stage import Training, in_range
 
@@ -129,9 +130,13 @@ class Scan(Protocol):
         """[N] class numbers of the split's images, or [N, T] values, as those of a `Batch`."""
 
 
-def limited(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:
-    """A setting with a range of its own; without one whole numbers are 1 or more, and others 0 or more."""
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
+def limited(default: Any, low: float, high: float = math.inf, *, above: bool = False, added: bool = False) -> Any:
+    """A setting with a range of its own; without one whole numbers are 1 or more, and others 0 or more.
+
+    One that was `added` after stages were trained is no part of their keys at its default, which means "as before".
+    """
+    limits = {"low": low, "high": high, "above": above}
+    return field(default=default, metadata={**limits, "as_before": default} if added else limits)
 
 
 def share(default: float) -> Any:
@@ -239,6 +244,7 @@ class Task(nn.Module):
         self.backbone = backbone
         self.config = config
         self.num_images = facts.num_images
+        self.frozen: list[nn.Module] = []
 
     @classmethod
     def recipe(cls, facts: Facts) -> Recipe:
@@ -282,6 +288,18 @@ class Task(nn.Module):
             for view in views.split(len(batch.index)):
                 shown[f"view {len(shown) + 1}"] = view
         return shown
+
+    def freeze(self, freeze: str) -> None:
+        """Leave a part of the backbone as it is: see `Training.freeze`."""
+        self.frozen = freeze_parts(self.backbone, freeze)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of training; what is frozen stays in that of evaluation."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(self, batch: Batch, tick: Tick) -> Loss:
         """The loss; the engine calls it through here so that precision and devices apply."""

@@ -55,10 +55,14 @@ class Classification(TargetTask):
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Cross-entropy, rare classes weighing more when `balance` is `loss`."""
-        logits = self.head(self.backbone(batch.views[0])).float()
+        views, other, share = self.mixed(batch)
+        logits = self.head(self.backbone(views)).float()
         weights = self.class_weights if self.config.balance == "loss" else None
         smoothing = self.config.label_smoothing
         value = F.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=smoothing)
+        if other is not None:  # the weights of a batch have one sum in any order
+            mixed = F.cross_entropy(logits, batch.labels[other], weight=weights, label_smoothing=smoothing)
+            value = share * value + (1 - share) * mixed
         accuracy = (logits.argmax(dim=1) == batch.labels).float().mean().detach()
         weight = None if weights is None else weights[batch.labels].sum()
         return Loss(value, {"accuracy": accuracy}, weight=weight)

@@ -50,14 +50,16 @@ class MultiLabel(TargetTask):
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Binary cross-entropy, a mean over the labels that are known."""
-        logits = self.head(self.backbone(batch.views[0])).float()
-        known = ~batch.labels.isnan()
-        targets = batch.labels.nan_to_num().to(logits.dtype)
+        views, other, share = self.mixed(batch)
+        logits = self.head(self.backbone(views)).float()
+        labels = batch.labels if other is None else share * batch.labels + (1 - share) * batch.labels[other]
+        known = ~labels.isnan()
+        targets = labels.nan_to_num().to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(
             logits, targets, pos_weight=self.holding_weights, reduction="none", weight=known.float()
         )
         count = known.sum().clamp(min=1)
-        right = (((logits > 0) == (targets == 1)) & known).sum() / count
+        right = (((logits > 0) == (targets > 0.5)) & known).sum() / count
         return Loss(each.sum() / count, {"accuracy": right.detach()}, weight=count.to(each.dtype))
 
     def end_epoch(self, tick: Tick, scan: Scan) -> dict[str, float]:

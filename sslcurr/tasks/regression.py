@@ -69,8 +69,10 @@ class Regression(TargetTask):
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """The error in standard deviations of the training images' numbers."""
-        numbers = self.head(self.backbone(batch.views[0]))
-        errors = (numbers - batch.labels) / self.scale.std
+        views, other, share = self.mixed(batch)
+        numbers = self.head(self.backbone(views))
+        labels = batch.labels if other is None else share * batch.labels + (1 - share) * batch.labels[other]
+        errors = (numbers - labels) / self.scale.std
         if self.config.error == "huber":
             value = F.huber_loss(errors, torch.zeros_like(errors), delta=self.config.delta)
         else:

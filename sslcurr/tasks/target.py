@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Facts, Recipe, Task, ViewConfig, share
+from sslcurr.tasks.base import Batch, Facts, Recipe, Task, ViewConfig, limited, share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetConfig(ViewConfig):
-    """Mild views, and dropout before the last layer."""
+    """Mild views, and dropout before the last layer. `mixup`: each image is mixed with another one of the batch, and
+    their labels too, in shares that a beta distribution of this parameter gives (https://arxiv.org/abs/1710.09412)."""
 
     dropout: float = share(0.0)
+    mixup: float = limited(0.0, 0, added=True)
     scale: tuple[float, float] = (0.4, 1.0)
     jitter: float = 0.5
     brightness: float = 0.2
@@ -52,6 +55,20 @@ class TargetTask(Task):
                 patience=max(5, epochs // 4),
             ),
         )
+
+    def mixed(self, batch: Batch) -> tuple[Tensor, Tensor | None, float]:
+        """The views of a batch, each mixed with that of another image.
+
+        Returns:
+            The views, [N, C, H, W]; [N] which image each is mixed with, None where there is no mixing; and the share of
+            the first.
+        """
+        views = batch.views[0]
+        if not self.config.mixup:
+            return views, None, 1.0
+        share = float(torch.distributions.Beta(self.config.mixup, self.config.mixup).sample())
+        other = torch.randperm(len(views)).to(views.device)
+        return share * views + (1 - share) * views[other], other, share
 
     def logits(self) -> nn.Module:
         """The module that gives [N, outputs] of fixed views."""
