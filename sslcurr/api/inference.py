@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from sslcurr.analysis.results.prediction.document import EmbedDocument, PredictDocument, PredictedImage
 from sslcurr.api.session import Session
-from sslcurr.errors import DataError, SpecError
+from sslcurr.errors import DataError, SpecError, did_you_mean
 from sslcurr.files import check_writable, write_whole
 from sslcurr.spec.stage import in_range
-from sslcurr.spec.target import CLASSES, TargetKind
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
 from sslcurr.wording import counted
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Without a file the predictions of as many images are in the document.
 MOST_WITHOUT_FILE = 1000
+SHOWN = 5  # labels in a note
+NOT_KNOWN = "?"  # in the column of the label: of which nothing is known, where no label is a label too
 
 
 @dataclass
@@ -98,6 +100,11 @@ def predict(
         check_writable(path)
     if top is not None:
         in_range("--top", top, 1)
+    if inputs and split != "test":
+        raise SpecError(
+            f"--split {split} is of the images that a stage was trained on, and others are named",
+            "leave out --split, or the images",
+        )
     store = session.store() if not session.runs.is_dir() else session.existing_store()
     models = inference.predictors_of([model, *ensemble], store, session.device, calibrated=calibrated)
     first = models[0]
@@ -122,23 +129,24 @@ def predict(
                     progress(found.num_done, len(images.titles))
 
         _written(path, work)
-    report, num_trained, num_unknown = found.report(models, store, allow_overlap=session.request.allow_overlap)
+    reported = found.report(models, store, allow_overlap=session.request.allow_overlap)
     document = session.finished(
         PredictDocument(
             models=[each.title for each in models],
             target=first.target.name,
             classes=list(first.classes),
             inputs=list(inputs),
-            split=UNSET if inputs else split,
+            split=UNSET if inputs else images.split,
             num_images=len(images.titles),
             num_broken=found.num_broken,
             calibrated=calibrated,
             flips=sorted({name for each in models for name in each.flips}) if flips else [],
             out=None if path is None else str(path),
             images=UNSET if path is not None else found.images,
-            report=report,
-            num_trained=num_trained,
-            num_unknown=num_unknown,
+            report=reported.report,
+            num_trained=reported.num_trained,
+            num_unknown=reported.num_unknown,
+            unknown=reported.unknown,
         )
     )
     session.draw(document)
@@ -170,21 +178,30 @@ def _images_of(session: Session, texts: Sequence[str], model: Predictor, split: 
     if not texts:
         return _own_images(model, split)
     from dataclasses import replace
+    from functools import partial
 
     from sslcurr.data.sources.columns import Columns
     from sslcurr.data.sources.inputs import inputs_of
 
     request = session.request
     columns = Columns.of(request)
-    if columns.target is None:
-        columns = replace(columns, target=model.target.name if model.target is not CLASSES else None)
-    given = inputs_of(list(texts), request.data_root, request.frames, columns)
+    if columns.target not in (None, model.target.name):
+        raise SpecError(
+            f"{model.title} predicts {model.target.outputs}, and --target says {columns.target}", "leave out --target"
+        )
+    read = partial(inputs_of, list(texts), request.data_root, request.frames)
+    try:
+        given = read(replace(columns, target=model.target.name))
+    except DataError:
+        if model.target is CLASSES:
+            raise
+        given = read(columns)  # labels of another kind, which is said
     for each in given:
         for note in each.source.notes:
             session.reporter.note(note)
         for fault in each.source.faults:
             session.reporter.note(f"{fault.name} {fault.reason}")
-    labels = [label for each in given for label in _labels_of(session, each, model.target)]
+    labels = [label for each in given for label in _labels_of(session, each, model)]
     groups = [group for each in given for group in each.source.groups or [""] * len(each.titles)]
     return Images(
         titles=[title for each in given for title in each.titles],
@@ -194,15 +211,34 @@ def _images_of(session: Session, texts: Sequence[str], model: Predictor, split: 
     )
 
 
-def _labels_of(session: Session, given: Input, target: TargetKind) -> list[str | None]:
-    """What is known of images, as far as it is of the model's kind."""
-    source = given.source
-    if source.target == target.name:
+def _labels_of(session: Session, given: Input, model: Predictor) -> list[str | None]:
+    """What is known of images, as far as it is of the model's kind.
+
+    Of a label that the images' table has no column for, nothing is known; nor of any where it has none of the model's.
+    """
+    from sslcurr.data.targets import BETWEEN, UNKNOWN
+
+    source, target = given.source, model.target
+    if not any(label is not None for label in source.labels):
         return list(source.labels)
-    session.reporter.note(
-        f"the labels of {source.name} are no {target.outputs}: they are not compared with predictions"
-    )
-    return [None] * len(source.names)
+    if source.target != target.name:
+        session.reporter.note(
+            f"the labels of {source.name} are no {target.outputs}: they are not compared with predictions"
+        )
+        return [None] * len(source.names)
+    foreign = sorted(set(source.classes) - set(model.classes)) if target is not REGRESSION else []
+    if foreign:
+        known = did_you_mean(foreign[0], model.classes)
+        session.reporter.note(
+            f"{source.name} has labels that the model does not know: {', '.join(foreign[:SHOWN])}"
+            f"{'' if len(foreign) <= SHOWN else ', ...'}; {known}"
+        )
+    if target is not MULTILABEL:
+        return list(source.labels)
+    told = set(source.label_columns) or (set(model.classes) if len(foreign) < len(source.classes) else set())
+    unknown = [f"{UNKNOWN}{name}" for name in model.classes if name not in told]
+    texts = [None if label is None else [part for part in label.split(BETWEEN) if part] for label in source.labels]
+    return [None if parts is None else BETWEEN.join([*parts, *unknown]) for parts in texts]
 
 
 def _numbered(groups: Sequence[str]) -> NDArray[np.integer]:
@@ -286,7 +322,7 @@ class Found:
         places, rows = self._order(block)
         columns: dict[str, Any] = {"path": [self.known.titles[place] for place in places]}
         if self.known.labels is not None:
-            columns["label"] = [self.known.labels[place] or "" for place in places]
+            columns["label"] = [self._label(place) for place in places]
         values = predicted_columns(predictions, self.model.target, self.model.classes)
         if self.top is not None and self.model.target.name != "regression":
             values = self._highest(predictions, values["prediction"])
@@ -295,6 +331,13 @@ class Found:
             columns[name] = [plain[rows[place]] if place in rows else None for place in places]
         columns["reason"] = [block.broken.get(place, "") for place in places]
         return columns
+
+    def _label(self, place: int) -> str:
+        """The label of an image as text."""
+        label = None if self.known.labels is None else self.known.labels[place]
+        if label is None:
+            return NOT_KNOWN if self.model.target is MULTILABEL else ""
+        return label
 
     def _highest(self, predictions: NDArray[np.float64], named: list[str]) -> dict[str, Any]:
         """The likeliest classes or labels, each with its probability."""
@@ -312,7 +355,7 @@ class Found:
         places, rows = self._order(block)
         values = predicted_columns(predictions, self.model.target, self.model.classes)["prediction"]
         for place in places:
-            label = UNSET if self.known.labels is None else self.known.labels[place] or ""
+            label = UNSET if self.known.labels is None else self._label(place)
             title, reason = self.known.titles[place], block.broken.get(place, "")
             if place not in rows:
                 yield PredictedImage(path=title, label=label, prediction=None, reason=reason)
@@ -327,33 +370,48 @@ class Found:
 
     # ---- how good they are
 
-    def report(
-        self, models: Sequence[Predictor], store: Store, *, allow_overlap: bool
-    ) -> tuple[TargetReport | UnsetType, int, int]:
+    def report(self, models: Sequence[Predictor], store: Store, *, allow_overlap: bool) -> Reported:
         """How good the predictions are where labels are known.
 
-        Also how many images are no part of that: as models were trained on them, and as models do not know their
-        labels.
+        Images that models were trained on are left out, but not a stage's own: their split says what they are.
         """
         from sslcurr.analysis.evaluation.classifier import judged
 
         if self.known.labels is None or not self.places:
-            return UNSET, 0, 0
+            return Reported()
         places, predictions = np.concatenate(self.places), np.concatenate(self.predictions)
         texts = [self.known.labels[place] for place in places]
         labelled = np.array([text is not None for text in texts])
         targets, known = _targets_of(texts, self.model)
         trained = np.zeros(len(places), dtype=bool)
-        if not allow_overlap:
-            trained = trained_among(np.concatenate(self.contents), models, store) & labelled & known
+        unknown: list[str] = []
+        if not allow_overlap and self.known.own is None:
+            seen, unknown = trained_among(np.concatenate(self.contents), models, store)
+            trained = seen & labelled & known
         kept = known & ~trained
-        num_unknown = int((labelled & ~known).sum())
-        if not kept.any():
-            return UNSET, int(trained.sum()), num_unknown
-        groups = None if self.known.groups is None else self.known.groups[places[kept]]
-        target, classes = self.model.target, self.model.classes
-        _, report = judged(targets[kept], predictions[kept], target, classes, groups, self.known.split)
-        return report, int(trained.sum()), num_unknown
+        report: TargetReport | UnsetType = UNSET
+        if kept.any():
+            groups = None if self.known.groups is None else self.known.groups[places[kept]]
+            target, classes = self.model.target, self.model.classes
+            _, report = judged(targets[kept], predictions[kept], target, classes, groups, self.known.split)
+        return Reported(report, int(trained.sum()), int((labelled & ~known).sum()), unknown)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """How good predictions are, and which images say nothing of it.
+
+    Attributes:
+        report: unset where nothing is known of any image that counts.
+        num_trained: labelled images that models were trained on.
+        num_unknown: labelled images of which the models know no label.
+        unknown: what is not known of the others, each completes "not known: ".
+    """
+
+    report: TargetReport | UnsetType = UNSET
+    num_trained: int = 0
+    num_unknown: int = 0
+    unknown: list[str] = field(default_factory=list)
 
 
 def _targets_of(texts: Sequence[str | None], model: Predictor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -377,24 +435,32 @@ def _targets_of(texts: Sequence[str | None], model: Predictor) -> tuple[NDArray[
     return numbers, np.asarray(~np.isnan(numbers[:, 0]))
 
 
-def trained_among(contents: NDArray[np.uint64], models: Sequence[Predictor], store: Store) -> NDArray[np.bool_]:
-    """Which images, [N, 2] contents, any of the stages that models went through was trained on."""
+def trained_among(
+    contents: NDArray[np.uint64], models: Sequence[Predictor], store: Store
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which images, [N, 2] contents, any of the stages that models went through was trained on; and what is not known,
+    each completes "not known: "."""
     from sslcurr.data.contents import known_among
-    from sslcurr.engine.ancestry import Weights, ancestry
+    from sslcurr.engine.ancestry import Weights, ancestry, title_of
     from sslcurr.engine.overlap import trained_images
     from sslcurr.engine.store import Store as StoreOf
 
-    seen = np.zeros(len(contents), dtype=bool)
+    seen, unknown = np.zeros(len(contents), dtype=bool), []
     for model in models:
         if model.stage is None:
+            unknown.append(f"whether {model.title} was trained on some of these images")
             continue
         home = StoreOf(model.stage.folder.parent.parent)
-        stages = ancestry(Weights(model.stage.key), home).stages
-        for stage in stages:
+        found = ancestry(Weights(model.stage.key), home)
+        if found.unknown:
+            unknown.append(f"whether {found.unknown} was trained on some of these images")
+        for stage in found.stages:
             trained = trained_images(stage, stage.spec, home)
-            if trained is not None:
+            if trained is None:
+                unknown.append(f"whether {title_of(stage.key, stage.spec)} was trained on some of these images")
+            else:
                 seen |= known_among(contents, trained)
-    return seen
+    return seen, list(dict.fromkeys(unknown))
 
 
 # ---- features
@@ -410,8 +476,6 @@ def embed(
         DataError: there are no such images.
     """
     from sslcurr.analysis.evaluation import inference, row_files
-    from sslcurr.data.sources.columns import Columns
-    from sslcurr.data.sources.inputs import inputs_of
 
     path = Path(out).expanduser()
     row_files.check_form(path, row_files.FEATURES)
@@ -420,13 +484,17 @@ def embed(
         raise SpecError("there are no images to embed", "name a folder, a table or files after the checkpoint")
     store, request = session.store(), session.request
     embedder = inference.embedder_of(session.models([model], store)[0], layer, session.device, request.image_size)
-    given = inputs_of(list(inputs), request.data_root, request.frames, Columns.of(request))
+    given = _inputs_to_embed(session, inputs)
     for each in given:
         for note in each.source.notes:
             session.reporter.note(note)
-    labels = [label or "" for each in given for label in each.source.labels]
+    labels = [
+        (NOT_KNOWN if each.source.target == MULTILABEL.name else "") if label is None else label
+        for each in given
+        for label in each.source.labels
+    ]
     images = Images([title for each in given for title in each.titles], None, None, given)
-    has_labels = any(labels)
+    has_labels = any(label is not None for each in given for label in each.source.labels)
     num_broken = done = 0
 
     def write(temporary: Path) -> None:
@@ -468,3 +536,23 @@ def embed(
             out=str(path),
         )
     )
+
+
+def _inputs_to_embed(session: Session, inputs: Sequence[str]) -> list[Input]:
+    """The images that are embedded, with their labels where it is clear what these are: features need none."""
+    from dataclasses import replace
+
+    from sslcurr.data.sources.columns import NONE, Columns
+    from sslcurr.data.sources.inputs import inputs_of
+
+    request = session.request
+    columns = Columns.of(request)
+    try:
+        return inputs_of(list(inputs), request.data_root, request.frames, columns)
+    except DataError as error:
+        if columns.label is not None:
+            raise
+        alone = replace(columns, label=NONE, group=columns.group or NONE, split=columns.split or NONE)
+        given = inputs_of(list(inputs), request.data_root, request.frames, alone)
+        session.reporter.note(f"features without labels: {error}")
+        return given

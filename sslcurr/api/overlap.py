@@ -86,6 +86,11 @@ def _hint(stages: Sequence[StageOverlap], data: DataSpec) -> str:
     from sslcurr.engine.origin import split_options
 
     allow = "--allow-overlap goes on, and the report says so"
+    if data.folds:
+        return (
+            "a stage of one split cannot be cross-validated, as other folds test what it has seen: let the command "
+            f"pretrain in each fold, or leave out --folds. {allow}"
+        )
     options = {split_options(found.spec.data, data) for found in stages}
     if all(found.spec.data.fingerprint == data.fingerprint for found in stages) and len(options) == 1:
         return f"it is the same data set, divided in another way: give {options.pop()}. {allow}"

@@ -143,7 +143,7 @@ def test_a_stage_of_a_fold_is_predicted_on_its_own_test_images(data, sslcurr):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("chain", "rotation", "--folds", "1"), "folds are 2 to 20, got 1", "--folds 5"),
+        (("chain", "rotation", "--folds", "1"), "folds are 3 to 20, got 1", "--folds 5"),
         (("chain", "rotation", "--folds", "3", "--no-finetune"), "--no-finetune tests nothing", "leave out one"),
         (("chain", "rotation", "--folds", "3", "--set", "data.fold=1"), "--set names one", "leave out --folds"),
         (("chain", "rotation", "--set", "data.fold=1"), "there is no fold 1 of 0", "numbered from 0"),
@@ -171,3 +171,22 @@ def test_given_splits_have_no_folds(folder, sslcurr, tmp_path):
     assert "folds divide all images" in result.stderr
     assert "--split-column none" in result.stderr
     assert sslcurr("finetune", "--dataset", str(table), "--split-column", "none", *QUICK, *FOLDS).exit_code == 0
+
+
+def test_the_auroc_of_classes_is_that_within_folds(data, sslcurr):
+    report = sslcurr.json("finetune", *data, *FOLDS)["downstream"]
+    table = pd.read_csv(report["predictions"])
+    each = []
+    for name in report["classes"]:
+        for _, own in table.groupby("fold"):
+            area = roc_auc_score(own["label"] == name, own[f"probability_{name}"])
+            each.append((area, len(own)))
+    areas, sizes = zip(*each, strict=True)
+    assert report["auroc"] == pytest.approx(np.average(areas, weights=sizes), abs=1e-4)
+
+
+def test_a_stage_of_one_split_cannot_be_cross_validated(data, sslcurr):
+    stage = sslcurr.json("pretrain", "rotation", *data)["stages"][0]
+    result = sslcurr("finetune", stage["key"], *data, *FOLDS)
+    assert result.exit_code == 1
+    assert "cannot be cross-validated" in result.stderr

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from sslcurr.data.pack import load_pack
+from sslcurr.engine.selection import select
+from sslcurr.engine.store import Store
 from sslcurr.testing.subject import dataset_for
 from tests.conftest import QUICK
 
@@ -304,3 +307,110 @@ def test_a_file_that_cannot_be_read_has_features_that_are_no_numbers(trained, ss
     table = pd.read_parquet(tmp_path / "features.parquet")
     assert table.filter(like="feature_").shape == (1, document["num_features"])
     assert table["reason"][0]
+
+
+# ---- labels that are given
+
+
+def test_labels_are_read_as_the_classes_of_the_model(trained, folder, sslcurr, tmp_path):
+    key = key_of(trained("classes"))
+    images = sorted(folder.glob("*/*.png"))[::9]
+    table = tmp_path / "few.csv"
+    table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in images)]))
+    document = sslcurr.json("predict", key, str(table), "--allow-overlap")
+    assert document["report"]["num_images"] == len(images)
+    table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name.upper()}" for path in images)]))
+    result = sslcurr("predict", key, str(table), "--allow-overlap")
+    assert "has labels that the model does not know: BAG" in result.stderr
+    assert f"{len(images)} images with labels that the model does not know left out" in result.stdout
+    table.write_text("\n".join(["path,label", *(f"{path},{number}.5" for number, path in enumerate(images))]))
+    assert sslcurr.json("predict", key, str(table))["num_unknown"] == len(images)
+
+
+def test_all_that_was_trained_on_is_left_out_and_said(trained, folder, sslcurr):
+    key = key_of(trained("classes"))
+    stage = Store(sslcurr.runs).find(key)
+    pack = load_pack(Path(stage.spec.data.pack))
+    rows = select(stage.spec.data, labelled=True, pack=pack).rows["train"]
+    table = folder.parent / "train.csv"
+    table.write_text("\n".join(["path,label", *(f"{folder}/{pack.names[row]},bag" for row in rows)]))
+    result = sslcurr("predict", key, str(table))
+    assert f"{len(rows)} labelled images that the model was trained on left out" in result.stdout
+    own = sslcurr.json("predict", key, "--split", "train")
+    assert (own["split"], own["report"]["split"], own["report"]["num_images"]) == ("train", "train", len(rows))
+
+
+def test_of_an_exported_file_it_is_not_known_what_it_saw(trained, folder, sslcurr, tmp_path):
+    key, out = key_of(trained("classes")), tmp_path / "m.safetensors"
+    sslcurr.json("export", key, "--format", "timm", "--out", str(out))
+    document = sslcurr.json("predict", str(out), str(folder))
+    assert document["unknown"] == [f"whether {out} was trained on some of these images"]
+    assert "not known: whether" in sslcurr("predict", str(out), str(folder)).stdout
+
+
+def test_of_labels_that_a_table_has_not_nothing_is_known(trained, folder, sslcurr, tmp_path):
+    key = key_of(trained("multilabel"))
+    images = sorted(folder.glob("*/*.png"))
+    rows = [f"{path},{int(path.parent.name == 'bag')}" for path in images]
+    table = tmp_path / "one.csv"
+    table.write_text("\n".join(["path,bag", *rows]))
+    document = sslcurr.json("predict", key, str(table), "--label-column", "bag", "--allow-overlap")
+    labels = document["report"]["labels"]
+    assert (labels["bag"]["num_holding"], labels["bag"]["num_known"]) == (21, 63)
+    assert all(each["num_known"] == 0 for name, each in labels.items() if name != "bag")
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_text(
+        "\n".join(["path,label", *(f"{path},{'x|y' if n % 2 else 'x'}" for n, path in enumerate(images))])
+    )
+    document = sslcurr.json("predict", key, str(foreign))
+    assert (document["num_unknown"], "report" in document) == (63, False)
+    some = tmp_path / "some.csv"
+    some.write_text("\n".join(["path,label", f"{images[0]},", f"{images[1]},No Finding", f"{images[2]},bag|worn"]))
+    out = tmp_path / "some-out.csv"
+    sslcurr.json("predict", key, str(some), "--out", str(out))
+    assert [row["label"] for row in rows_of(out)] == ["?", "", "bag|worn"]
+
+
+def test_no_label_is_no_remark(trained, folder, sslcurr):
+    key = key_of(trained("multilabel"))
+    result = sslcurr("predict", key, str(folder / "bag"))
+    assert "not compared" not in result.stderr
+    assert "report" not in sslcurr.json("predict", key, str(folder / "bag"))
+
+
+def test_rows_are_those_of_the_tables(trained, folder, sslcurr, tmp_path):
+    key = key_of(trained("classes"))
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        shutil.copytree(folder / "bag", tmp_path / place / "images")
+        names = sorted(path.name for path in (tmp_path / place / "images").glob("*.png"))[:3]
+        names[1] = "gone.png"
+        (tmp_path / place / "t.csv").write_text("\n".join(["path,label", *(f"images/{name},bag" for name in names)]))
+    out = tmp_path / "out.csv"
+    tables = [str(tmp_path / place / "t.csv") for place in ("one", "two")]
+    document = sslcurr.json("predict", key, *tables, "--out", str(out), "--allow-overlap")
+    rows = rows_of(out)
+    assert (document["num_images"], document["num_broken"], document["report"]["num_images"]) == (6, 2, 4)
+    assert [Path(row["path"]).is_file() for row in rows] == [True, False, True] * 2
+    assert [bool(row["reason"]) for row in rows] == [False, True, False] * 2
+
+
+def test_features_need_no_labels(folder, sslcurr, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["path,diagnosis", *(f"{path},{path.parent.name}" for path in folder.glob("*/*.png"))]))
+    call = ("embed", "random:test_resnet", str(table), "--out", str(tmp_path / "f.npz"), "--image-size", "16")
+    assert sslcurr.json(*call)["num_images"] == 63
+    assert "features without labels: " in sslcurr(*call).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--split", "val"), "--split val is of the images that a stage was trained on"),
+        (("--target", "regression"), "predicts classes, and --target says regression"),
+    ],
+)
+def test_what_does_not_go_together(arguments, message, trained, folder, sslcurr):
+    result = sslcurr("predict", key_of(trained("classes")), str(folder), *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr

@@ -394,7 +394,7 @@ def test_images_of_one_group_are_in_one_fold():
 
 
 @settings(max_examples=50, deadline=None)
-@given(labels=st.lists(st.integers(0, 2), min_size=40, max_size=80), number=st.integers(2, 6), seed=st.integers(0, 5))
+@given(labels=st.lists(st.integers(0, 2), min_size=40, max_size=80), number=st.integers(3, 6), seed=st.integers(0, 5))
 def test_folds_are_alike_in_size(labels, number, seed):
     pack = make_pack([*labels, *[0, 1, 2] * 6])
     sizes = [int((part == "test").sum()) for part in folds_of(pack, number, seed=seed, val=0.0)]
@@ -403,7 +403,7 @@ def test_folds_are_alike_in_size(labels, number, seed):
 
 
 def test_folds_that_cannot_be():
-    with pytest.raises(SpecError, match="folds are 2 to 20, got 30"):
+    with pytest.raises(SpecError, match="folds are 3 to 20, got 30"):
         SplitSettings(folds=30)
     with pytest.raises(SpecError, match="there is no fold 3 of 3"):
         SplitSettings(folds=3, fold=3)
@@ -411,4 +411,4 @@ def test_folds_that_cannot_be():
         assign(make_pack([0] * 10 + [1] * 2), SplitSettings(folds=3))
     pack = make_pack([0, 1] * 10, splits=["test"] * 5 + [""] * 15)
     with pytest.raises(DataError, match="given as test, and folds divide all images"):
-        assign(pack, SplitSettings(folds=2))
+        assign(pack, SplitSettings(folds=3))

@@ -420,7 +420,7 @@ def images_of_rows(pack: Pack, rows: NDArray[np.integer], folds: NDArray[np.inte
     if pack.values is None:
         return Images.of(len(rows), classes=pack.labels[rows], groups=groups, folds=folds)
     least = least_variance(pack.values[rows], groups) if pack.target == MULTILABEL.name else 0.0
-    return Images.of(len(rows), groups=groups, least=least, folds=folds)
+    return Images.of(len(rows), groups=groups, least=least, folds=folds, shares=False)
 
 
 def write_report(part: Path, selection: Selection, split: str, predictions: NDArray[Any]) -> TargetReport:

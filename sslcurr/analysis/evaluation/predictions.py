@@ -184,7 +184,7 @@ class Reported:
         num_images = len(self.labels)
         if self.is_of_classes:
             return Images.of(num_images, classes=self.labels, groups=self.groups, folds=self.folds)
-        return Images.of(num_images, groups=self.groups, least=self._least(), folds=self.folds)
+        return Images.of(num_images, groups=self.groups, least=self._least(), folds=self.folds, shares=False)
 
     def _least(self) -> float:
         """What the variance over images is at least: nothing for numbers, that of `least_variance` for labels."""

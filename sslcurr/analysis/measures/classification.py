@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.measures.intervals import Images, Interval, interval_of, sample
+from sslcurr.analysis.measures.targets import macro_values
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,14 @@ def classification_measures(
     matrix = confusion_matrix(labels, predictions, labels=list(range(len(classes))))
     counts = matrix.sum(axis=1)
     auroc = None
-    if np.all(counts > 0) and np.all(counts < len(labels)):
-        each = [roc_auc_score(labels == c, probabilities[:, c]) for c in range(len(classes))]
-        auroc = float(np.mean(each))
+    if counts.all() and (counts < len(labels)).all():
+        if folds is None:
+            each = [roc_auc_score(labels == c, probabilities[:, c]) for c in range(len(classes))]
+            auroc = float(np.mean(each))
+        else:
+            # Scores of different models are not compared.
+            values = macro_values(np.eye(len(classes))[labels], probabilities, folds=folds)
+            auroc = None if values is None else float(values.mean())
     return ClassificationMeasures(
         balanced_accuracy=balanced_accuracy(labels, predictions),
         interval=accuracy_interval(labels, predictions, groups, folds),

@@ -47,7 +47,8 @@ class Images:
         unit: [M] each cell's unit: a group (a patient, a lesion), or an image without one.
         stratum: [M] each cell's stratum: a class for balanced accuracies, 0 for plain means.
         num_units: how many units there are.
-        least: what the variance over images is at least, of figures that are no shares of images.
+        least: what the variance over images is at least.
+        shares: whether figures may be shares of images: means of ones and zeros, of which more is known.
         fold: [M] the fold that tested each cell, where models of several folds were; None for one model.
     """
 
@@ -57,6 +58,7 @@ class Images:
     num_units: int
     least: float = 0.0
     fold: NDArray[np.intp] | None = None
+    shares: bool = True
 
     @classmethod
     def of(
@@ -67,6 +69,7 @@ class Images:
         groups: NDArray[Any] | None = None,
         least: float = 0.0,
         folds: NDArray[Any] | None = None,
+        shares: bool = True,
     ) -> Images:
         """The layout of `num_images` images.
 
@@ -74,7 +77,8 @@ class Images:
             num_images: N.
             classes: [N]; means are over the images of each class, then over classes. None averages all images.
             groups: [N]; images of one group are not independent. None takes each image as its own group.
-            least: what the variance over images is at least, of figures that are no shares of images.
+            least: what the variance over images is at least.
+            shares: whether figures whose values are all 1 or 0 are shares of images.
             folds: [N] the fold that tested each image; those of one group are of one fold.
         """
         units = np.arange(num_images) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -85,7 +89,7 @@ class Images:
         if folds is not None:
             fold = np.zeros(pairs.shape[1], dtype=np.intp)
             fold[cells] = np.unique(folds, return_inverse=True)[1]
-        return cls(cells, pairs[0], pairs[1], num_units, least, fold)
+        return cls(cells, pairs[0], pairs[1], num_units, least, fold, shares)
 
     def totals(self, values: Floats) -> Floats:
         """[S, N] sums over the images of each cell, [S, M]."""
@@ -172,10 +176,11 @@ def sample(values: NDArray[np.floating[Any]], images: Images, seeds: Sequence[in
     wider = np.sqrt(units / np.maximum(units - 1, 1))
     influence = (total - means[:, images.stratum] * count) * (wider / in_stratum / num_strata)[:, images.stratum]
     step, smallest = 0.0, np.full(num_strata, images.least / num_strata)
-    if len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
+    if images.shares and len(matrix) and np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all():
         step = math.sqrt(float(np.mean(np.sum(1 / units, axis=1) / units.sum(axis=1)))) / num_strata
         # No share of n units varies by more than 1 / (4 n).
-        smallest = np.minimum(1 / units**2, 1 / (4 * units)).mean(axis=0) / num_strata**2
+        least = np.minimum(1 / units**2, 1 / (4 * units)).mean(axis=0) / num_strata**2
+        smallest = np.maximum(smallest, least)
     return Sample(
         seeds=tuple(numbers[place] for place in np.flatnonzero(whole)),
         values=means.mean(axis=1),

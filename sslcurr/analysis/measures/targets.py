@@ -173,7 +173,9 @@ def macro_auroc(targets: NDArray[np.floating[Any]], scores: NDArray[np.floating[
     return None if values is None else float(values.mean())
 
 
-def least_variance(targets: NDArray[np.floating[Any]], groups: NDArray[Any] | None = None) -> float:
+def least_variance(
+    targets: NDArray[np.floating[Any]], groups: NDArray[Any] | None = None, sides: Sequence[int] = (0, 1)
+) -> float:
     """What the variance over images of a macro AUROC is at least: labels told without an error are not certain.
 
     A label that n images have and m have not has 1 / (2 n)^2 + 1 / (2 m)^2. In simulations of 5 to 50 images with a
@@ -182,13 +184,14 @@ def least_variance(targets: NDArray[np.floating[Any]], groups: NDArray[Any] | No
     Args:
         targets: [N, T], NaN where nothing is known.
         groups: [N]; images of one group count once.
+        sides: 1 alone for means over the images that have a label, such as average precision.
     """
     found = []
     for column in targets.T:
         units = np.arange(len(column)) if groups is None else groups
         counts = [len(np.unique(units[column == value])) for value in (0, 1)]
         if all(counts):
-            found.append(sum(1 / (2 * count) ** 2 for count in counts))
+            found.append(sum(1 / (2 * counts[side]) ** 2 for side in sides))
     return float(np.sum(found)) / len(found) ** 2 if found else 0.0
 
 
@@ -216,7 +219,7 @@ def multilabel_measures(
 
     def precision(columns: slice) -> tuple[float | None, Interval | None]:
         values = macro_values(targets[:, columns], probabilities[:, columns], average_precision_values, folds)
-        return _estimate(values, groups, (0.0, 1.0), 0.0, folds)
+        return _estimate(values, groups, (0.0, 1.0), least_variance(targets[:, columns], groups, sides=(1,)), folds)
 
     labels = {}
     for place, name in enumerate(names):
@@ -237,7 +240,7 @@ def _estimate(
     """A measure and its 95 % interval over images, of the values of images."""
     if values is None:
         return None, None
-    figure = sample(values[None], Images.of(len(values), groups=groups, least=least, folds=folds))
+    figure = sample(values[None], Images.of(len(values), groups=groups, least=least, folds=folds, shares=False))
     return float(values.mean()), interval_of(figure, within=within)
 
 
@@ -341,15 +344,17 @@ def regression_measures(
     errors = np.abs(foretold - true)
 
     def estimate(
-        one: Callable[[Floats, Floats], Floats | None], within: Interval
+        one: Callable[[Floats, Floats], Floats | None], within: Interval, least: float = 0.0
     ) -> tuple[float | None, Interval | None]:
         values = by_fold(lambda rows: one(true[rows], foretold[rows]), len(true), folds)
-        return _estimate(values, groups, within, 0.0, folds)
+        return _estimate(values, groups, within, least, folds)
 
+    # Numbers in perfect order are no proof that the next one will be in its place.
+    num_units = max(len(true) if groups is None else len(np.unique(groups)), 1)
     return RegressionMeasures(
         *estimate(r2_values, (-np.inf, 1.0)),
         float(errors.mean()),
         _estimate(errors, groups, (0.0, np.inf), 0.0, folds)[1],
-        *estimate(spearman_values, (-1.0, 1.0)),
+        *estimate(spearman_values, (-1.0, 1.0), 1 / num_units**2),
         num_images=len(true),
     )

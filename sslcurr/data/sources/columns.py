@@ -119,8 +119,7 @@ def columns_of(
         option = getattr(asked, role)
         several = option.split(",") if role == "label" and option is not None and option not in names else []
         if len(several) > 1:
-            parts = [_asked(part.strip(), role, names, table) for part in several]
-            chosen[role] = tuple(dict.fromkeys(part for part in parts if part is not None))
+            chosen[role] = _several([part.strip() for part in several], names, table)
             continue
         name = _asked(option, role, names, table) if option is not None else _named(role, names, table)
         if name is not None:
@@ -135,6 +134,23 @@ def columns_of(
             if role == "label":
                 _raise_if_one_hot(unused, table, cells_of)
     return chosen, _notes(chosen, unused, asked, table)
+
+
+def _several(parts: Sequence[str], names: Sequence[str], table: Path) -> tuple[str, ...]:
+    """The columns that an option names, one for each label.
+
+    Raises DataError for one that is not there, for one that is named twice, and for `none` or nothing among them.
+    """
+    option = ",".join(parts)
+    for part in parts:
+        if part in ("", NONE) and part not in names:
+            what = "none beside others" if part else "nothing between two commas"
+            raise DataError(f"--label-column {option} names {what}", "name the columns, such as effusion,mass")
+    found = [name for part in parts if (name := _asked(part, "label", names, table)) is not None]
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"--label-column {option} names {twice} twice", "name each column once")
+    return tuple(found)
 
 
 def _asked(option: str, role: str, names: Sequence[str], table: Path) -> str | None:
@@ -208,25 +224,33 @@ def _raise_if_like(role: str, unused: Sequence[str], table: Path, cells_of: Call
     if role == "split":
         likely += [name for name in unused if name not in likely and _has_splits(cells_of(name))]
     if likely:
+        flags = list(_flags(unused, cells_of)) if role == "label" else []
+        together = f" (or {','.join(flags[:SHOWN])}, labels that may hold together)" if len(flags) > 1 else ""
         raise DataError(
             f"{table} has no column {role}, but {', '.join(likely[:SHOWN])}, which may be one",
-            f"give --{role}-column {likely[0]}, or --{role}-column none if there is none",
+            f"give --{role}-column {likely[0]}{together}, or --{role}-column none if there is none",
         )
 
 
 def _raise_if_one_hot(unused: Sequence[str], table: Path, cells_of: Callable[[str], Sequence[str]]) -> None:
     """Raises DataError if columns of 0 and 1 say together which one class an image has."""
-    flags: dict[str, list[float]] = {}
-    for name in unused:
-        cells = cells_of(name)
-        if cells and set(cells) <= {"0", "1", "0.0", "1.0"} and len(set(map(float, cells))) > 1:
-            flags[name] = list(map(float, cells))
+    flags = _flags(unused, cells_of)
     if len(flags) > 1 and all(sum(row) == 1 for row in zip(*flags.values(), strict=True)):
         raise DataError(
             f"{table} has no column label, but a column for each class: {', '.join(list(flags)[:SHOWN])}",
             f"give --label-column {','.join(list(flags)[:2])},... for labels that may hold together, write the class "
             "of each image into one column label, or give --label-column none",
         )
+
+
+def _flags(names: Sequence[str], cells_of: Callable[[str], Sequence[str]]) -> dict[str, list[float]]:
+    """The columns of 0 and 1, with their cells."""
+    flags: dict[str, list[float]] = {}
+    for name in names:
+        cells = cells_of(name)
+        if cells and set(cells) <= {"0", "1", "0.0", "1.0"} and len(set(map(float, cells))) > 1:
+            flags[name] = list(map(float, cells))
+    return flags
 
 
 def _matters(role: str, cells: Sequence[str]) -> bool:

@@ -61,9 +61,10 @@ def inputs_of(texts: list[str], data_root: Path | None, frames: str, columns: Co
             files.append(path)
             continue
         take_files()
-        source = lenient_source(text, data_root, frames, columns)
+        source = with_missing(lenient_source(text, data_root, frames, columns))
         alone = len(texts) == 1 or source.root is None
-        titles = source.names if alone else [os.path.join(text, name) for name in source.names]
+        folder = os.path.dirname(text) if path.is_file() else text
+        titles = source.names if alone else [os.path.join(folder, name) for name in source.names]
         found.append(Input(source, titles))
     take_files()
     return found
@@ -86,6 +87,24 @@ def lenient_source(text: str, data_root: Path | None, frames: str, columns: Colu
             raise
     note = f"{text} has no clear classes: {counted(len(names), 'image')} are taken without labels"
     return with_frames(_plain(path.resolve(), names, (note,)), frames)
+
+
+def with_missing(source: Source) -> Source:
+    """A source whose table lists files that are not there, with these at their places, so that rows are those of the
+    table: reading them says that they are not there."""
+    missing = sorted((fault.row, fault.name) for fault in source.faults if fault.row is not None)
+    if not missing:
+        return source
+    names, labels = list(source.names), list(source.labels)
+    groups, splits = (None if each is None else list(each) for each in (source.groups, source.splits))
+    for row, name in missing:
+        names.insert(row, name)
+        labels.insert(row, None)
+        for values in (groups, splits):
+            if values is not None:
+                values.insert(row, "")
+    faults = tuple(fault for fault in source.faults if fault.row is None)
+    return replace(source, names=names, labels=labels, groups=groups, splits=splits, faults=faults)
 
 
 def unlabelled_source(text: str, data_root: Path | None, frames: str) -> Source:

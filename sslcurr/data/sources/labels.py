@@ -17,7 +17,7 @@ from sslcurr.errors import DataError
 from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGETS
 from sslcurr.wording import and_more, counted, shortened
 
-__all__ = ["ReadLabels", "check_kind", "read_labels", "together", "with_one_form"]
+__all__ = ["ReadLabels", "check_kind", "is_of_one_label", "read_labels", "together", "with_one_form"]
 
 MOST_FRACTIONS = 10  # different values with a fraction that may still be names of classes
 FEWEST_OF_SEVERAL = 0.01  # share of the images that have several labels where that is no slip
@@ -30,6 +30,9 @@ NOT_GIVEN = word_set("-1 -9 -99 -999 -9999 99 999 9999")
 UNLABELLED_HINT = "--label-column none pretrains without labels"
 SIGNS_HINT = f"take the {BETWEEN} or {UNKNOWN} out of its name"
 SEPARATORS = ("|", ";", ",")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+LARGEST = 3.4e38  # of float32
+MOST_ODD = 0.05  # share of the different labels that may be no numbers where the others are
 NO_FINDING = word_set("nofinding nofindings")
 YES, NO = word_set("1 1.0 true yes y t"), word_set("0 0.0 false no n f")
 
@@ -144,12 +147,31 @@ def _kind_of(labels: Sequence[str | None], where: str) -> tuple[str, list[str]]:
             f"{counted(count, 'image')} of {known.total():,} have several labels, such as {shortened(several[0])}: "
             "labels may hold together (multilabel); --target classes takes such a text as one class"
         ]
+    _raise_if_commas(known, where)
     if _are_numbers(labels, where):
         return REGRESSION.name, [
             f"labels are {len(known):,} different numbers, such as {next(iter(known))}: they are learnt as numbers "
             "(regression); --target classes takes each for a class"
         ]
     return CLASSES.name, []
+
+
+def _raise_if_commas(known: Mapping[str, int], where: str) -> None:
+    """Raises DataError where a comma may stand between labels or be a part of a class's name."""
+    for label in known:
+        parts = [part.strip() for part in label.split(",")]
+        if len(parts) > 1 and not NUMBER.fullmatch(label) and any(part in known for part in parts):
+            raise DataError(
+                f"{where} has the label {shortened(label)!r} beside {next(part for part in parts if part in known)!r}: "
+                "one class, or several labels?",
+                f"give --target multilabel where labels may hold together, or --target classes; {UNLABELLED_HINT}",
+            )
+
+
+def is_of_one_label(cells: Sequence[str]) -> bool:
+    """Whether the cells of a column say yes and no of the label that it is called by."""
+    words = {cell.casefold() for cell in cells if not is_missing(cell)}
+    return bool(words) and words <= YES | NO
 
 
 def together(columns: Mapping[str, Sequence[str]], table: Path) -> list[str]:
@@ -190,14 +212,13 @@ def _from_columns_of_labels(labels: Sequence[str | None], names: Sequence[str], 
 def _several(labels: Sequence[str | None], where: str, notes: Sequence[str]) -> ReadLabels:
     """Labels that may hold together, taken apart."""
     known = Counter(label for label in labels if label is not None)
-    several = [label for label in known if _names_several(label, known)]
-    separator = _separator_of(several, known) or BETWEEN
+    separators = _separators_of(known, where)
     texts: list[str | None] = []
     for label in labels:
         if label is None:
             texts.append(None)
             continue
-        parts = _list_in(label) if _is_list_of_texts(label) else label.split(separator)
+        parts = _list_in(label) if _is_list_of_texts(label) else re.split(separators, label)
         parts = [part.strip() for part in parts if part.strip()]
         none = [part for part in parts if "".join(part.casefold().split()) in NO_FINDING]
         if none and len(none) < len(parts):
@@ -218,13 +239,17 @@ def _several(labels: Sequence[str | None], where: str, notes: Sequence[str]) -> 
 def _numbers(labels: Sequence[str | None], where: str, name: str, notes: Sequence[str]) -> ReadLabels:
     """Numbers, with a point for a decimal comma."""
     texts: list[str | None] = []
+    _raise_if_unclear_commas([label for label in labels if label is not None], where)
     for label in labels:
         if label is not None and not NUMBER.fullmatch(label):
             raise DataError(
                 f"{where} has the label {shortened(label)!r}, which is no number",
                 "leave the cells of images without a number empty; --target classes takes labels as classes",
             )
-        texts.append(None if label is None else repr(float(label.replace(",", "."))))
+        value = None if label is None else float(label.replace(",", "."))
+        if value is not None and abs(value) > LARGEST:
+            raise DataError(f"{where} has the number {label}, which is too large", "give it in a larger unit")
+        texts.append(None if value is None else repr(value))
     values = {float(text) for text in texts if text is not None}
     odd = [value for value in values if f"{value:g}" in NOT_GIVEN and value < 0]
     if len(odd) == 1 and len(values) > 2 and min(values - set(odd)) >= 0:
@@ -241,6 +266,38 @@ def check_kind(kind: str, asked: str | None, where: str) -> None:
     """Raises DataError where the labels of a data set that says itself what they are were asked for as others."""
     if asked not in (None, kind):
         raise DataError(f"the labels of {where} are {TARGETS[kind].outputs}", f"leave out --target {asked}")
+
+
+def _raise_if_unclear_commas(labels: Sequence[str], where: str) -> None:
+    """Raises DataError where a comma in numbers may stand before decimals or between thousands."""
+    with_comma = [label for label in labels if "," in label]
+    if not with_comma:
+        return
+    with_point = next((label for label in labels if "." in label and NUMBER.fullmatch(label)), None)
+    if with_point is not None or all(THOUSANDS.fullmatch(label) for label in with_comma):
+        beside = "" if with_point is None else f" beside {with_point}"
+        raise DataError(
+            f"{where} has the number {with_comma[0]}{beside}: a comma before decimals, or between thousands?",
+            "write a point before decimals, and nothing between thousands",
+        )
+
+
+def _separators_of(known: Mapping[str, int], where: str) -> str:
+    """What stands between labels, as a pattern: bars and semicolons; commas, where there are no such.
+
+    Raises DataError where commas stand between labels, too.
+    """
+    if not any(sign in label for label in known for sign in "|;"):
+        return "[|;,]"
+    parts = {part.strip() for label in known for part in re.split("[|;]", label)}
+    for part in sorted(parts):
+        names = [name.strip() for name in part.split(",")]
+        if len(names) > 1 and all(name in parts for name in names):
+            raise DataError(
+                f"{where} has labels with a comma between them, {shortened(part)!r}, beside others with {BETWEEN} or ;",
+                f"write {BETWEEN} between labels",
+            )
+    return "[|;]"
 
 
 def _separator_of(several: Sequence[str], known: Counter[str]) -> str | None:
@@ -309,6 +366,14 @@ def _are_numbers(labels: Sequence[str | None], where: str) -> bool:
     counts = Counter(label for label in labels if label is not None)
     if len(counts) <= MOST_FRACTIONS:
         return False
+    odd = [label for label in counts if not NUMBER.fullmatch(label)]
+    if 0 < len(odd) <= max(1, MOST_ODD * len(counts)):
+        others = [label for label in labels if label is None or NUMBER.fullmatch(label)]
+        if _are_numbers(others, where):
+            raise DataError(
+                f"{where} has {shortened(odd[0])!r} beside {len(counts) - len(odd):,} numbers: a missing value?",
+                "leave the cells of images without a number empty; --target classes takes labels as classes",
+            )
     if max(counts.values()) == 1 and not all(NUMBER.fullmatch(label) for label in counts):
         raise DataError(
             f"{where} has a label of its own for each of {len(counts):,} images, such as "

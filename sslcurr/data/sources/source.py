@@ -17,10 +17,14 @@ __all__ = ["ImageFault", "Source"]
 
 @dataclass(frozen=True)
 class ImageFault:
-    """An image that was promised and cannot be used; `reason` completes the sentence that begins with its name."""
+    """An image that was promised and cannot be used.
+
+    `reason` completes the sentence that begins with its name; `row` is its place among all that a table lists.
+    """
 
     name: str
     reason: str
+    row: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +37,9 @@ class Source:
     or "" where that is left to `sslcurr.data.split.assign`; a group "" means that the image is a group of its own.
     `target` is the kind of what the labels say, of `sslcurr.spec.target`. `classes` are sorted by name, or in the data
     set's own order where it has one; they are the labels that may hold together, or the name of the number, of other
-    targets, whose `labels` are texts of `sslcurr.data.targets`. `image_size` is the training size in
-    pixels that suits the data set, if it is known. `faults` are images that a table promises and that are not there,
+    targets, whose `labels` are texts of `sslcurr.data.targets`; `label_columns` are those that had a column each, so
+    that of no others anything is known. `image_size` is the training size in pixels that suits the data set, if it is
+    known. `faults` are images that a table promises and that are not there,
     or whose label makes no sense; they are not among `names`. `notes` are one-line remarks worth showing to the user.
     `epochs` by task replace the recipes' where a data set is for a short demonstration. `masks` are the regions that
     are known, by the name of their image: a lung, a lesion, a radiologist's boxes. They serve what is measured on a
@@ -56,6 +61,7 @@ class Source:
     epochs: dict[str, int] = field(default_factory=dict)
     masks: dict[str, Mask] = field(default_factory=dict)
     target: str = CLASSES.name
+    label_columns: tuple[str, ...] = ()
 
     def place(self, i: int) -> tuple[Path, int | None]:
         """The file of image i and the frame of it that is meant, None where it holds one image only."""

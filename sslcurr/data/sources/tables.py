@@ -21,7 +21,7 @@ from sslcurr.data.sources.boxes import Boxes, Mask
 from sslcurr.data.sources.clutter import masks_among
 from sslcurr.data.sources.columns import MASK_COLUMNS, NAMES, NO_COLUMNS, PATH_LIKE, Columns, columns_of
 from sslcurr.data.sources.files import Files
-from sslcurr.data.sources.labels import read_labels, together, with_one_form
+from sslcurr.data.sources.labels import is_of_one_label, read_labels, together, with_one_form
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
@@ -98,8 +98,10 @@ def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> Cells:
         if count > 1 and name in (*used, *MASK_COLUMNS):
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
     chosen |= {same_name(name): (name,) for name in content.names if same_name(name) in MASK_COLUMNS}
-    several = chosen.get("label", ()) if len(chosen.get("label", ())) > 1 else ()
     cells = {role: content.cells(names[0]) for role, names in chosen.items()}
+    several = chosen.get("label", ())
+    if len(several) == 1 and not (columns.target == MULTILABEL.name and is_of_one_label(cells["label"])):
+        several = ()
     if several and columns.target not in (None, MULTILABEL.name):
         raise DataError(
             f"{table} has a column for each label, and --target {columns.target} has one column",
@@ -147,10 +149,11 @@ def from_columns(
         arrays=None,
         image_size=None,
         classes=read.names,
-        faults=tuple(ImageFault(names[i], "is not there") for i in range(len(names)) if i not in present),
+        faults=tuple(ImageFault(names[i], "is not there", i) for i in range(len(names)) if i not in present),
         notes=tuple(notes),
         masks=masks,
         target=read.kind,
+        label_columns=cells.labels,
     )
 
 

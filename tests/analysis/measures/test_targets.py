@@ -122,6 +122,26 @@ def test_labels_told_without_an_error_are_not_certain():
     assert least_variance(targets, np.arange(20) // 2) == pytest.approx(2 / (2 * 5) ** 2)
 
 
+def test_what_is_told_perfectly_is_no_more_certain_than_what_nearly_is():
+    """Values that are all exactly 1 are no shares of images."""
+    targets = np.zeros((24, 1))
+    targets[:2] = 1
+    scores = np.linspace(0.9, 0.1, 24)[:, None]
+    perfect = multilabel_measures(targets, scores, ["a"])
+    scores[[1, 2]] = scores[[2, 1]]
+    nearly = multilabel_measures(targets, scores, ["a"])
+    for name in ("interval", "average_precision_interval"):
+        assert getattr(perfect, name)[1] == 1
+        assert getattr(perfect, name)[0] < 0.6
+    assert perfect.interval[0] == pytest.approx(nearly.interval[0], abs=0.1)
+
+
+def test_numbers_in_perfect_order_are_not_certain():
+    numbers = np.arange(10.0)
+    low, high = regression_measures(numbers, numbers**3).spearman_interval
+    assert (0.5 < low < 0.9, high) == (True, 1)
+
+
 def test_images_of_one_group_count_together():
     targets, probabilities = made(unknown=0)
     twice = np.repeat(targets, 2, axis=0), np.repeat(probabilities, 2, axis=0)

@@ -117,3 +117,66 @@ def test_a_named_set_says_itself_what_its_labels_are():
 def test_numbers_have_the_name_of_their_column():
     read = read_labels(["1,5", None, "2"], "regression", "t.csv", name="age")
     assert (read.names, read.labels) == (("age",), ["1.5", None, "2.0"])
+
+
+def test_all_signs_stand_between_labels(root):
+    cells = ["a|b", "a;c", "b", "c; a", "b|c"]
+    source = read(root, lines(["path", "label"], lambda k: (cells[k % 5],)))
+    assert source.classes == ("a", "b", "c")
+    assert source.labels[:4] == ["a|b", "a|c", "b", "a|c"]
+    commas = [f'"{cell}"' for cell in ("a, b", "a", "a,c")]
+    source = read(root, lines(["path", "label"], lambda k: (commas[k % 3],)), target="multilabel")
+    assert source.labels[:3] == ["a|b", "a", "a|c"]
+    named = [f'"{cell}"' for cell in ("nevus, left", "nevus, right", "scar")]
+    assert read(root, lines(["path", "label"], lambda k: (named[k % 3],))).classes == (
+        *("nevus, left", "nevus, right", "scar"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns", "message"),
+    [
+        (["effusion, mass", "mass", "effusion, nodule"], {}, "'effusion, mass' beside 'mass': one class, or several"),
+        (["a|b", "a,b", "a"], {"target": "multilabel"}, "labels with a comma between them, 'a,b', beside others"),
+        (["1,532", "488", "1,201", "977"], {"target": "regression"}, "1,532: a comma before decimals, or between"),
+        (["1,5", "2.5", "3,5"], {"target": "regression"}, "1,5 beside 2.5: a comma before decimals, or between"),
+        (["1.5", "1e400"], {"target": "regression"}, "the number 1e400, which is too large"),
+    ],
+)
+def test_signs_that_may_mean_two_things_are_asked_about(cells, columns, message, root):
+    table = lines(["path", "label"], lambda k: (f'"{cells[k % len(cells)]}"',))
+    found, hint = mistake(root, table, **columns)
+    assert message in found
+    assert hint
+
+
+def test_decimal_commas_are_read_where_they_are_clear():
+    found = read_labels(["0,125", "1,500", "2,5"], "regression", "t.csv")
+    assert found.labels == ["0.125", "1.5", "2.5"]
+
+
+def test_one_cell_that_is_no_number_among_many():
+    with pytest.raises(DataError, match="'unknown' beside 40 numbers: a missing value"):
+        read_labels([f"{number}.5" for number in range(40)] + ["unknown"], None, "t.csv")
+
+
+def test_one_column_of_yes_and_no_is_one_label_that_may_hold(root):
+    cells = ["1", "0", "", "0"]
+    source = read(root, lines(["path", "mass"], lambda k: (cells[k % 4],)), label="mass", target="multilabel")
+    assert (source.classes, source.label_columns) == (("mass",), ("mass",))
+    assert source.labels[:4] == ["mass", "", None, ""]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("none,none", "names none beside others"),
+        ("none,mass", "names none beside others"),
+        ("mass,mass", "names mass twice"),
+        ("mass,", "names nothing between two commas"),
+    ],
+)
+def test_columns_of_labels_that_cannot_be(label, message, root):
+    found, hint = mistake(root, lines(["path", "mass", "edema"], lambda k: (k % 2, 1 - k % 2)), label=label)
+    assert message in found
+    assert hint

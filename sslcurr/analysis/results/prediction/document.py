@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, field
 
 from sslcurr.analysis.results.document import Document, Part
 from sslcurr.analysis.results.training.document import TargetReport
@@ -15,7 +15,8 @@ class PredictedImage(Part, frozen=True, kw_only=True):
 
     Attributes:
         path: as the data set calls it, or its path.
-        label: what is known of it, as text; empty where nothing is. Unset where nothing is known of any image.
+        label: what is known of it, as text; empty where nothing is, and `?` where labels may hold together, since there
+            no label is a label, too. Unset where nothing is known of any image.
         prediction: the likeliest class, the labels that hold with a probability of a half or more (`|` between them),
             or the number; None for a file that cannot be read.
         probabilities: of each class or label, the likeliest first; unset for numbers.
@@ -47,6 +48,7 @@ class PredictDocument(Document, frozen=True, kw_only=True):
         report: how good they are, where labels are known.
         num_trained: images with labels that the model was trained on, so that they are no part of the report.
         num_unknown: images with labels that the model does not know, which are no part of the report either.
+        unknown: what is not known of the images of the report, each completes "not known: ".
     """
 
     kind: ClassVar[str] = "predict"
@@ -65,6 +67,7 @@ class PredictDocument(Document, frozen=True, kw_only=True):
     report: TargetReport | UnsetType = UNSET
     num_trained: int = 0
     num_unknown: int = 0
+    unknown: list[str] = field(default_factory=list)
 
 
 class EmbedDocument(Document, frozen=True, kw_only=True):

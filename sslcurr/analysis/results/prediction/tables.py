@@ -22,13 +22,18 @@ def tables(document: PredictDocument | EmbedDocument, title: str) -> Iterator[Ta
         yield _predictions(document, document.images)
     if is_set(document.report):
         name = document.models[0] if len(document.models) == 1 else f"mean of {len(document.models)} models"
-        notes = []
-        if document.num_trained:
-            trained = counted(document.num_trained, "labelled image")
-            notes.append(f"{trained} that the model was trained on left out; --allow-overlap counts them")
-        if document.num_unknown:
-            notes.append(f"{counted(document.num_unknown, 'image')} of classes that the model does not know left out")
-        yield from report_tables({name: document.report}, title or name, notes)
+        yield from report_tables({name: document.report}, title or name, _left_out(document))
+
+
+def _left_out(document: PredictDocument) -> list[str]:
+    """Which labelled images are no part of the report, and what is not known of them."""
+    notes = []
+    if document.num_trained:
+        trained = counted(document.num_trained, "labelled image")
+        notes.append(f"{trained} that the model was trained on left out; --allow-overlap counts them")
+    if document.num_unknown:
+        notes.append(f"{counted(document.num_unknown, 'image')} with labels that the model does not know left out")
+    return notes + [f"not known: {sentence}" for sentence in document.unknown]
 
 
 def _predictions(document: PredictDocument, images: list[PredictedImage]) -> Table:
@@ -68,4 +73,5 @@ def closing_lines(document: PredictDocument | EmbedDocument) -> list[str]:
     images = f"{counted(document.num_images, 'image')}{broken}"
     if isinstance(document, EmbedDocument):
         return [f"{images}, {document.num_features:,} features of {document.layer} each: {document.out}"]
-    return [images if document.out is None else f"predictions of {images}: {document.out}"]
+    notes = [] if is_set(document.report) else _left_out(document)  # else below its table
+    return [*notes, images if document.out is None else f"predictions of {images}: {document.out}"]
