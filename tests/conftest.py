@@ -41,6 +41,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "dino": ("dino.hidden=32", "dino.bottleneck=16", "dino.outputs=24"),
     "barlow-twins": ("barlow-twins.hidden=32", "barlow-twins.dim=32"),
     "vicreg": ("vicreg.hidden=32", "vicreg.dim=32"),
+    "masked-image": (),
     "classification": (),
     "multilabel": (),
     "regression": (),

@@ -171,7 +171,7 @@ class Session:
         Raises:
             SslcurrError: a setting, a checkpoint or data that cannot be.
         """
-        from sslcurr.engine.models import parent_from
+        from sslcurr.engine.models import named_weights, parent_from
         from sslcurr.engine.plan import Planner
 
         if self.request.unlabelled and self.request.dataset is None and start is None:
@@ -181,10 +181,12 @@ class Session:
             )
         store = self.store()
         self.plots()  # a folder that cannot be written is heard of now
-        parent = parent_from(start, store, self.request.backbone, self.request.stem)
+        start, backbone = named_weights(start, self.request.backbone)
+        parent = parent_from(start, store, backbone, self.request.stem)
         weights = parent.named_weights
         origin = None if weights is None else self.origin([(start or "", weights)], store)
-        request = self.request if origin is None else origin.request(self.request)
+        request = replace(self.request, backbone=backbone)
+        request = request if origin is None else origin.request(request)
         with self.reporter.counting("decoding images") as progress:
             planner = Planner(request, store, tasks, parent, progress)
         self._opened(planner.data, origin)

@@ -1,14 +1,28 @@
-"""Backbones: timm networks without their classifier, with a stem for small images and features at every stage."""
+"""Backbones: timm networks without their classifier, with a stem for small images and features at every stage.
+
+Convolutional networks, transformers and hybrids of both; what each stage gives is read as a map by `as_map`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.spec.stage import BackboneSpec
+
+# How timm's transformers are told to take images of any size; networks of a fixed size that know neither keep theirs.
+ANY_SIZE: tuple[dict[str, bool], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"strict_img_size": False},
+    {},
+)
+# Of the stems for small images: by what the patches of a transformer are divided.
+FINER = {"small": 4, "cifar": 8}
 
 
 def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
@@ -17,22 +31,88 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     With `num_classes` it has timm's classifier, and gives [N, num_classes].
 
     Raises:
-        SpecError: timm has no such network, it is not convolutional, or it cannot have the requested stem.
+        SpecError: timm has no such network, it has no stages, or it cannot have the requested stem.
     """
     import timm
 
     if not timm.is_model(spec.name):
         raise SpecError(f"timm has no backbone named {spec.name!r}", did_you_mean(spec.name, timm.list_models()[:]))
     try:
-        network = timm.create_model(spec.name, num_classes=num_classes, in_chans=spec.channels)
+        network = _created(spec, num_classes)
     except RuntimeError as error:
         raise SpecError(f"timm cannot build {spec.name!r}: {error}", "try resnet18 or resnet50") from error
-    # A convolutional network shrinks its maps from stage to stage; a plain transformer keeps one size.
-    if len({info["reduction"] for info in getattr(network, "feature_info", [])}) < 2:
-        raise SpecError(f"{spec.name!r} is not a convolutional network", "try resnet18, resnet50 or convnext_tiny")
-    if spec.stem != "imagenet":
+    if not getattr(network, "feature_info", []):
+        raise SpecError(
+            f"{spec.name!r} names no stages", "try resnet18, resnet50, convnext_tiny or vit_small_patch16_224"
+        )
+    if spec.stem != "imagenet" and not has_patches(network):
         _shrink_stem(network, spec)
     return network
+
+
+def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
+    """timm's network, which takes images of any size where it can; a transformer with the patches of its stem."""
+    import timm
+
+    about = timm.get_pretrained_cfg(spec.name)
+    is_fixed = about is not None and about.fixed_input_size
+    for options in ANY_SIZE if is_fixed else ANY_SIZE[-1:]:
+        try:
+            if spec.stem == "imagenet" or not is_fixed:
+                return _timm(spec, num_classes, options)
+            with torch.device("meta"):
+                coarse = _timm(spec, num_classes, options)
+            if not has_patches(coarse):
+                return _timm(spec, num_classes, options)
+            return _timm(spec, num_classes, options | _finer_patches(coarse, spec))
+        except TypeError:  # an option that this network does not know
+            if not options:
+                raise
+    raise AssertionError("the last of the options is none")
+
+
+def _timm(spec: BackboneSpec, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    network: nn.Module = timm.create_model(spec.name, num_classes=num_classes, in_chans=spec.channels, **options)
+    return network
+
+
+def has_patches(network: nn.Module) -> bool:
+    """Whether it is a plain vision transformer: all blocks see the patches of one size."""
+    return hasattr(network, "patch_embed") and hasattr(network, "num_prefix_tokens")
+
+
+def _finer_patches(network: nn.Module, spec: BackboneSpec) -> dict[str, Any]:
+    """The options of a transformer with smaller patches, and as many of them for an image that is as much smaller."""
+    embed: Any = network.patch_embed
+    patch, size, factor = embed.patch_size[0], embed.img_size[0], FINER[spec.stem]
+    if patch % factor:
+        raise SpecError(
+            f"patches of {patch} pixels of {spec.name} cannot be divided by {factor}", "give --stem imagenet"
+        )
+    return {"patch_size": patch // factor, "img_size": size // factor}
+
+
+def as_map(network: nn.Module, output: Tensor) -> Tensor:
+    """What a stage gives, as [N, C, h, w]: maps stay as they are, channels that come last are moved, and tokens are
+    laid out as the square that they are of, without those that are of no place.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    if output.ndim == 4:
+        _, first, second, last = output.shape
+        places_first = getattr(network, "output_fmt", "NCHW") == "NHWC" if first == second == last else first == second
+        return output.permute(0, 3, 1, 2) if places_first else output
+    if output.ndim == 3:
+        tokens = output[:, int(getattr(network, "num_prefix_tokens", 0)) :]
+        side = math.isqrt(tokens.shape[1])
+        if side * side == tokens.shape[1] and side:
+            return tokens.transpose(1, 2).unflatten(2, (side, side))
+    raise SpecError(
+        f"a layer gives [{', '.join(map(str, output.shape))}], no map of places", "name another layer, such as a stage"
+    )
 
 
 def check_backbone(spec: BackboneSpec, sizes: Iterable[int]) -> None:
@@ -83,13 +163,10 @@ class StageFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, sum of channels], the stages side by side; `widths` says how many each has."""
         pooled: dict[str, Tensor] = {}
-        channels = {info["module"]: info["num_chs"] for info in self.network.feature_info}  # type: ignore[union-attr]
 
         def pool(name: str, output: Tensor) -> None:
-            if output.ndim != 4 or output.shape[1] != channels[name]:
-                raise SpecError(f"{name} gives no [N, C, H, W] maps", "probes need a convolutional backbone")
             # Pooled at once: an in-place layer that follows must not change it.
-            pooled[name] = output.mean(dim=(2, 3)).float()
+            pooled[name] = as_map(self.network, output).mean(dim=(2, 3)).float()
 
         hooks = [
             self.network.get_submodule(name).register_forward_hook(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sslcurr.backbones.foreign import Conversion
 
 RANDOM = "random"
+IMAGENET = "imagenet"
 # Raised when the same foreign file is turned into other weights.
 IMPORT_VERSION = 1
 SMALL_STEM_SIZE = 32
@@ -109,6 +110,23 @@ def model_placed(plain: Json, store: Store) -> Model:
             "stage": None if key is None else store.stage(key),
         }
     )
+
+
+def named_weights(start: str | None, backbone: str | None) -> tuple[str | None, str | None]:
+    """Where a chain starts, and the network, where the network is named with a tag of timm's weights, or the start as
+    `imagenet`.
+
+    Raises:
+        SpecError: both name weights, or `imagenet` of no network.
+    """
+    name, dot, _ = (backbone or "").partition(".")
+    if start == IMAGENET:
+        if backbone is None:
+            raise SpecError("--from imagenet: of which network?", "add --backbone, such as --backbone resnet50")
+        return backbone, name
+    if dot and start is not None:
+        raise SpecError(f"--backbone {backbone} names weights, and --from {start} others", f"give --backbone {name}")
+    return (backbone, name) if dot else (start, backbone)
 
 
 def parent_from(text: str | None, store: Store, backbone: str | None = None, stem: str | None = None) -> Parent:

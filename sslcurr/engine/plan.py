@@ -26,6 +26,8 @@ from sslcurr.wording import short
 
 # Images up to this side get ResNet-18 with the small stem, others the study's ResNet-50.
 SMALL_IMAGE = 64
+# Networks that have a stem for small images.
+SMALL_STEMS = ("resnet", "vit", "deit")
 IMAGENET_NORMALISATION = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 FEWEST_TRAINING_IMAGES = 4
 SEARCH = "search"
@@ -223,7 +225,7 @@ class Planner:
             return inherited
         small = self.data.image_size <= SMALL_IMAGE
         name = request.backbone or ("resnet18" if small else "resnet50")
-        stem = request.stem or ("small" if small and name.startswith("resnet") else "imagenet")
+        stem = request.stem or ("small" if small and name.startswith(SMALL_STEMS) else "imagenet")
         channels = self.data_settings.channels or self.data.channels
         if channels not in IMAGENET_NORMALISATION:
             raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")

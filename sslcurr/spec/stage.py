@@ -58,8 +58,8 @@ class BackboneSpec:
 
     Attributes:
         name: the name timm knows it by.
-        stem: `imagenet` (timm's own), `small` (3 x 3 convolution of stride 2, no pooling) or `cifar`
-            (3 x 3 convolution of stride 1, no pooling); the last two are for ResNets and small images.
+        stem: `imagenet` (timm's own); for small images of ResNets `small` (3 x 3 convolution of stride 2, no pooling)
+            and `cifar` (the same with stride 1), of vision transformers patches of a quarter or an eighth of the side.
         channels: input channels, 1 or 3.
         mean, std: normalisation of an input in [0, 1], one number a channel.
     """

@@ -31,6 +31,7 @@ BUILTIN_TASKS = {
     "dino": "sslcurr.tasks.dino:DINO",
     "barlow-twins": "sslcurr.tasks.barlow_twins:BarlowTwins",
     "vicreg": "sslcurr.tasks.vicreg:VICReg",
+    "masked-image": "sslcurr.tasks.masked_image:MaskedImage",
     "classification": "sslcurr.tasks.classification:Classification",
     "multilabel": "sslcurr.tasks.multilabel:MultiLabel",
     "regression": "sslcurr.tasks.regression:Regression",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslcurr.backbones.build import num_map_channels
+from sslcurr.backbones.build import as_map, num_map_channels
 from sslcurr.tasks.base import Batch, Facts, Loss, Tick, full_precision, share
 from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_groups, info_nce, move_towards
 from sslcurr.tasks.mocov2 import MoCoV2
@@ -60,6 +60,7 @@ class DenseCL(MoCoV2):
         backbone, head = encoder[0], encoder[1]  # type: ignore[index]
         features = backbone.forward_features(images)
         pooled = backbone.forward_head(features, pre_logits=True)
+        features = as_map(backbone, features)
         return head(pooled), dense_head(features).flatten(2), features.flatten(2)
 
     def loss(self, batch: Batch, tick: Tick) -> Loss:

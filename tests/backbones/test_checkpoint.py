@@ -82,7 +82,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     ("spec", "message", "hint"),
     [
         (BackboneSpec(name="resnet181"), "no backbone named 'resnet181'", "did you mean resnet18"),
-        (BackboneSpec(name="vit_tiny_patch16_224"), "not a convolutional network", "resnet50"),
         (BackboneSpec(name="convnext_atto", stem="small"), "no stem that can be made small", "imagenet"),
     ],
 )

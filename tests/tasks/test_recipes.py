@@ -17,6 +17,8 @@ IMAGENET = Facts(num_images=1_281_167, class_counts=(1281,) * 1000, image_size=2
 SMALL = Facts(num_images=900, class_counts=(300,) * 3, image_size=224)
 # How a stage is computed, not what: these are no part of any recipe.
 COMPUTED = {"accumulate", "precision"}
+# Settings of fine-tuning, which are off in every recipe.
+OFF = {"freeze": "none", "layer_decay": 1.0, "head_warmup": 0.0, "mixup": 0.0}
 # Settings that are themselves the switch of something; what depends on them may do nothing.
 SWITCHES = {"vertical_flip", "rotation", "jitter", "gray", "blur", "solarize"}
 
@@ -38,7 +40,7 @@ def idle(config, training):
 
 def values_of(recipe):
     """Section -> setting -> value, of what the recipe decides."""
-    silent = COMPUTED | idle(recipe.config, recipe.training)
+    silent = COMPUTED | OFF.keys() | idle(recipe.config, recipe.training)
     return {
         part: {name: value for name, value in asdict(getattr(recipe, part)).items() if name not in silent}
         for part in ("config", "training")
@@ -140,3 +142,11 @@ def test_of_two_settings_with_one_name_that_is_shown_which_can_be_set(sslcurr, t
     assert sslcurr.json("tasks", "show", task)["imagenet"]["momentum"] == momentum
     changed = sslcurr.json("tasks", "show", task, "--num-images", "900", "--set", f"{task}.momentum=0.5")
     assert changed["resolved"]["momentum"] == 0.5
+
+
+@every_task
+def test_what_is_for_fine_tuning_is_off(task):
+    for facts in (IMAGENET, SMALL):
+        recipe = task_class(task).recipe(facts)
+        values = asdict(recipe.config) | asdict(recipe.training)
+        assert all(values.get(name, off) == off for name, off in OFF.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sslcurr.analysis.results.document import Json, Part
 from sslcurr.analysis.results.estimate import Estimate, ReportAttention
 from sslcurr.analysis.sheets import overlays
 from sslcurr.analysis.sheets.drawing import in_bytes
-from sslcurr.backbones.build import stage_names
+from sslcurr.backbones.build import as_map, stage_names
 from sslcurr.backbones.layers import Taps
 from sslcurr.data.pack import load_pack
 from sslcurr.data.views.view import View
@@ -243,9 +244,11 @@ def finest_needed(backbone: nn.Module, channels: int, size: int) -> str:
     sides: dict[str, int] = {}
 
     def note_side(name: str, output: torch.Tensor, again: bool) -> None:
-        sides[name] = min(output.shape[2:]) if output.ndim == 4 else 0
+        sides[name] = min(as_map(backbone, output).shape[2:])
 
     stages = stage_names(backbone)
+    if getattr(backbone, "global_pool", None) == "token" and len(stages) > 1:
+        stages = stages[:-1]  # of the last block only the class token is used: no place in it matters
     with Taps(backbone, stages, note_side) as taps:
         taps(torch.zeros(1, channels, size, size))
     return next((name for name in reversed(stages) if sides[name] >= FEWEST_CELLS), stages[0])
@@ -288,7 +291,7 @@ def _measure(
     where = placement(device, "32")
     classifier.to(where.device)
     feed = Feed(Selection(masks.pack, {"test": masks.rows}), spec.backbone, where.device)
-    maps, columns = _maps_of(classifier, backbone.get_submodule(layer), masks, settings, feed, view, progress)
+    maps, columns = _maps_of(classifier, backbone, layer, masks, settings, feed, view, progress)
     np.save(part / "maps.npy", maps)
     np.savez(part / "images.npz", **columns)  # type: ignore[arg-type]
     measured = _Maps(spec, masks, settings, classes, layer, feed, view, maps, columns)
@@ -300,7 +303,8 @@ def _measure(
 
 def _maps_of(
     classifier: nn.Module,
-    layer: nn.Module,
+    backbone: nn.Module,
+    layer: str,
     masks: ImageMasks,
     settings: AttentionSettings,
     feed: Feed,
@@ -310,12 +314,13 @@ def _maps_of(
     """[N, h, w] maps, and the columns of `ModelAttention`."""
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("inside", "pointing", "coverage", "predicted")}
     every_map = []
+    part, to_map = backbone.get_submodule(layer), partial(as_map, backbone)
     for start in range(0, len(masks.rows), BATCH_SIZE):
         places = np.arange(start, min(start + BATCH_SIZE, len(masks.rows)))
         rows = masks.rows[places]
         (images,) = feed.views(rows, [view], torch.Generator())
         labels = torch.from_numpy(masks.pack.labels[rows]) if settings.target == "label" else None
-        maps, predicted = class_maps(classifier, layer, images, settings.method, labels)
+        maps, predicted = class_maps(classifier, part, images, settings.method, labels, to_map)
         shares, large = masks.in_view(places, view), enlarged(maps, view.size)
         columns["inside"].append(attention.inside(large, shares))
         columns["pointing"].append(attention.pointing(large, shares))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,12 @@ CAM_METHODS = ("gradcam", "gradcam++", "eigencam")
 
 
 def class_maps(
-    classifier: nn.Module, layer: nn.Module, images: Tensor, method: str, classes: Tensor | None = None
+    classifier: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    method: str,
+    classes: Tensor | None = None,
+    to_map: Callable[[Tensor], Tensor] = lambda output: output,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What of each image speaks for a class, as the papers define it: 0 or more, in the size of the layer's maps.
 
@@ -30,6 +36,7 @@ def class_maps(
     Args:
         classifier: gives [N, C] logits; it is used in evaluation mode.
         layer: the part of it whose output, [N, channels, h, w], is weighted.
+        to_map: makes such an output of what the layer gives.
         images: [N, channels, H, W] views.
         method: one of `CAM_METHODS`.
         classes: [N] the class that each map is for; None: the predicted one.
@@ -43,11 +50,11 @@ def class_maps(
     tensors: dict[str, Tensor] = {}
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        if not isinstance(output, Tensor) or output.ndim < 3:
             raise SpecError("the layer gives no [N, channels, h, w] maps", "name another with --layer, such as layer4")
-        tensors["activations"] = output.detach().clone()  # what follows may write over it
+        tensors["activations"] = to_map(output.detach()).clone()  # what follows may write over it
         if output.requires_grad:
-            output.register_hook(lambda gradient: tensors.update(gradients=gradient.detach()))
+            output.register_hook(lambda gradient: tensors.update(gradients=to_map(gradient.detach())))
 
     modes = {part: part.training for part in classifier.modules()}
     classifier.eval()
