@@ -354,7 +354,13 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     ] = 1.0
     backbone: Annotated[
         str | None,
-        _option(TRAINING, "--backbone", "A CNN of timm. Default: resnet18 up to 64 px, else resnet50.", metavar="NAME"),
+        _option(
+            TRAINING,
+            "--backbone",
+            "A network of timm: a CNN or a transformer. With a tag (resnet50.a1_in1k) its weights, too. Default: resnet18 up "
+            "to 64 px, else resnet50.",
+            metavar="NAME",
+        ),
     ] = None
     stem: Annotated[
         str | None,

@@ -65,6 +65,8 @@ def test_every_hashed_field_changes_the_key(path):
         "unlabelled": ("ab" * 32,),
         "batch_size": 512,
         "accumulate": 2,
+        "freeze": "stem",
+        "layer_decay": 0.7,
     }
     for item in fields(part):
         if not item.metadata.get("hashed", True) or item.name == "channels":
