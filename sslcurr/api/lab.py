@@ -47,12 +47,14 @@ if TYPE_CHECKING:
         DatasetsDocument,
         PackDocument,
     )
+    from sslcurr.analysis.results.comparison.document import CompareDocument
     from sslcurr.analysis.results.distances.document import DistancesDocument
     from sslcurr.analysis.results.document import Document
     from sslcurr.analysis.results.explanation.document import ExplanationDocument
     from sslcurr.analysis.results.forecast.document import ForecastDocument
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.inventory.document import (
+        HandoverDocument,
         RemovalDocument,
         RunDocument,
         RunsDocument,
@@ -466,6 +468,24 @@ class Lab:
         from sslcurr.api import stores
 
         return stores.result(self._call(Options, {})[0], name)
+
+    def compare(self, first: str, second: str, **options: Unpack[Options]) -> CompareDocument:
+        """Two runs, one beside the other: settings that differ, and results with their paired differences."""
+        from sslcurr.api import stores
+
+        return stores.compare(self._call(Options, options)[0], first, second)
+
+    def export_run(self, name: str, *, out: str | Path, packs: bool = False) -> HandoverDocument:
+        """A run as one file (zip), to hand to a colleague; `packs`: with the packed images."""
+        from sslcurr.api import stores
+
+        return stores.export_run(self._call(Options, {})[0], name, out=out, packs=packs)
+
+    def import_run(self, file: str | Path) -> HandoverDocument:
+        """Take a run from such a file into the store; every file is verified first."""
+        from sslcurr.api import stores
+
+        return stores.import_run(self._call(Options, {})[0], file)
 
     def remove(self, names: Sequence[str] = (), *, dry_run: bool = False) -> RemovalDocument:
         """Forget runs, then remove the stages, analyses and packs that no run needs; `dry_run` only says which."""

@@ -12,6 +12,7 @@ class Options(TypedDict, total=False):
 
     docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
     `folds`: of a cross-validation (0: none). `freeze` and `layer_decay` are of the target task.
+    `run_name` and `run_note` are `--name` and `--note`.
     `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
     """
 
@@ -29,6 +30,8 @@ class Options(TypedDict, total=False):
     folds: int
     freeze: str | None
     layer_decay: float | None
+    run_name: str | None
+    run_note: str | None
     masks: str | Path | None
     allow_overlap: bool
     fraction: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from sslcurr.engine.store import Stage, Store
 
 Found = TypeVar("Found", bound=Document)
+
+
+# Names of runs, and what they must not look like: keys, and words that mean something already.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+HEX = re.compile(r"[0-9a-f]{4,16}")
+RESERVED = ("last", "random", "imagenet", "seeds", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +181,8 @@ class Session:
         from sslcurr.engine.models import named_weights, parent_from
         from sslcurr.engine.plan import Planner
 
+        if self.request.run_name is not None:
+            check_form(self.request.run_name)
         if self.request.unlabelled and self.request.dataset is None and start is None:
             raise SpecError(
                 "--unlabelled adds to the training images of a data set, and none is named",
@@ -295,3 +304,13 @@ class Session:
     def finished(self, document: Found) -> Found:
         """A document with the version of its layout and the command line that made it."""
         return document.made_by(list(self.invocation))
+
+
+def check_form(name: str) -> None:
+    """Raises SpecError for a name of a run that could be taken for something else."""
+    if not NAME.fullmatch(name) or HEX.fullmatch(name) or name.partition("~")[0] in RESERVED:
+        raise SpecError(
+            f"{name!r} is no name for a run",
+            "begin with a letter, go on with letters, digits, - _ and .; take no word such as last or random, and "
+            "nothing that looks like a key",
+        )

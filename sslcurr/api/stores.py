@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sslcurr.analysis.results.inventory.document import (
+    HandoverDocument,
     RemovalDocument,
     RunDocument,
     RunsDocument,
@@ -19,8 +20,10 @@ from sslcurr.api.session import Session
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
+    from sslcurr.analysis.results.comparison.document import CompareDocument
     from sslcurr.analysis.results.document import Document, Json
     from sslcurr.analysis.results.report.document import ReportDocument
+    from sslcurr.engine.handover import Handed
     from sslcurr.engine.store import Stage, Store
     from sslcurr.spec.record import RunRecord
 
@@ -43,16 +46,16 @@ def show(session: Session, name: str) -> RunDocument | StageDocument:
         StoreError: there is neither.
     """
     store = session.existing_store()
-    records = store.all_runs()
-    if name not in records:
+    run = store.named(name)
+    if run is None:
         return session.finished(_shown_stage(session, store.resolve(name)))
-    result = store.result(name)
+    name, result = run, store.result(run)
     if result is not None:
         _draw(session, store, name, *result)
     elif session.plots() is not None:
         raise StoreError(f"what run {name} found is not known yet", "run its command again, then draw it")
     plain = None if result is None else result[1]
-    return session.finished(msgspec.structs.replace(_run(name, records[name]), found=plain))
+    return session.finished(msgspec.structs.replace(_run(name, store.all_runs()[name]), found=plain))
 
 
 def result(session: Session, name: str) -> Document:
@@ -64,8 +67,8 @@ def result(session: Session, name: str) -> Document:
     from sslcurr.analysis.results.kinds import decode
 
     store = session.existing_store()
-    _check_names(store, [name])
-    kept = store.result(name)
+    (run,) = run_names(store, [name])
+    kept = store.result(run)
     if kept is None:
         raise StoreError(f"what run {name} found is not known yet", "run its command again")
     return decode(*kept)
@@ -80,8 +83,7 @@ def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalD
     from sslcurr.files import size_of
 
     store = session.existing_store()
-    _check_names(store, names)
-    forgotten = set(names)
+    forgotten = set(run_names(store, names))
     paths = store.unneeded(without=forgotten)
     sizes = {str(path): size_of(path) for path in paths}
     if not dry_run:
@@ -90,12 +92,83 @@ def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalD
     return session.finished(RemovalDocument(forgotten=sorted(forgotten), removed=sizes, dry_run=dry_run))
 
 
-def _check_names(store: Store, names: Sequence[str]) -> None:
-    records = store.all_runs()
-    for name in names:
-        if name not in records:
-            hint = did_you_mean(name, records) if records else ""
-            raise StoreError(f"there is no run {name!r} in {store.root}", hint)
+def compare(session: Session, first: str, second: str) -> CompareDocument:
+    """Two runs, one beside the other: settings that differ, and results with their paired differences.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    from sslcurr.analysis.experiments.compare import compare as compared
+
+    store = session.existing_store()
+    document = session.finished(compared(store, run_names(store, [first, second])))
+    session.draw(document)
+    return document
+
+
+def export_run(session: Session, name: str, *, out: str | Path, packs: bool = False) -> HandoverDocument:
+    """A run as one file: records, weights, reports, and the packed images where they are asked for.
+
+    Raises:
+        StoreError: there is no such run, or a process is at work on it. SpecError: the file cannot be written.
+    """
+    from sslcurr.engine import handover
+    from sslcurr.files import check_writable
+
+    path = Path(out).expanduser()
+    check_writable(path)
+    store = session.existing_store()
+    (run,) = run_names(store, [name])
+    return _handed(session, handover.export_run(store, run, path, packs=packs), path, imported=False)
+
+
+def import_run(session: Session, file: str | Path) -> HandoverDocument:
+    """Take a run from a file of `export_run` into the store; every file is verified first.
+
+    Raises:
+        StoreError: it is no such file, is damaged, or the store has something else under the same name.
+    """
+    from sslcurr.engine import handover
+
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise StoreError(f"there is no file {file}", "give one that sslcurr runs export wrote")
+    return _handed(session, handover.import_run(session.store(), path), path, imported=True)
+
+
+def _handed(session: Session, handed: Handed, path: Path, *, imported: bool) -> HandoverDocument:
+    return session.finished(
+        HandoverDocument(
+            run=handed.run,
+            title=handed.record.title,
+            file=str(path),
+            imported=imported,
+            num_stages=handed.num_stages,
+            num_files=handed.num_files,
+            num_bytes=handed.num_bytes,
+            num_there=handed.num_there,
+            packs=handed.has_packs,
+        )
+    )
+
+
+def run_names(store: Store, texts: Sequence[str]) -> list[str]:
+    """The runs that a person means, see `Store.named`.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    found = []
+    for text in texts:
+        run = store.named(text)
+        if run is None:
+            records = store.all_runs()
+            given = [record.name for record in records.values() if isinstance(record.name, str)]
+            raise StoreError(
+                f"there is no run {text!r} in {store.root}", did_you_mean(text, [*records, *given]) if records else ""
+            )
+        found.append(run)
+    return found
 
 
 def report(session: Session, names: Sequence[str], *, out: Path | None) -> ReportDocument:
@@ -112,7 +185,7 @@ def report(session: Session, names: Sequence[str], *, out: Path | None) -> Repor
     if out is not None:
         check_writable(out)
     store = session.existing_store()
-    document = gather(store, names)
+    document = gather(store, run_names(store, names))
     if out is not None:
         page = pages.page(document, store)
         content = page.html.encode()
@@ -137,7 +210,8 @@ def table_text(session: Session, name: str, names: Sequence[str], *, form: str) 
 
     if name != "stages" and len(names) > 1:
         raise SpecError(f"--table {name} is of one run, and {len(names)} are named", "give one --run")
-    table, command = printed_table(gather(session.existing_store(), names), name)
+    store = session.existing_store()
+    table, command = printed_table(gather(store, run_names(store, names)), name)
     return render(table, form, command)
 
 

@@ -179,7 +179,9 @@ def kept(session: Session, text: str, kind: type[Kept]) -> Kept:
             reason = reason_of(error.__cause__ or error)
             raise SpecError(f"{text} is no document of sslcurr {word} ({reason})", hint) from error
     else:
-        result = session.existing_store().result(text) if session.runs.is_dir() else None
+        store = session.existing_store() if session.runs.is_dir() else None
+        run = None if store is None else store.named(text)
+        result = None if store is None or run is None else store.result(run)
         if result is None:
             raise SpecError(f"there is no file {text}, and no result of a run {text} in {session.runs}", hint)
         document = decode(*result)

@@ -15,6 +15,7 @@ from sslcurr.cli import (
     chain,
     cka,
     data,
+    experiment,
     explain,
     fid,
     finetune,
@@ -33,6 +34,7 @@ from sslcurr.cli import (
     weights,
     work,
 )
+from sslcurr.cli.program import Program
 from sslcurr.errors import Interrupted, SslcurrError
 from sslcurr.version import __version__
 
@@ -85,7 +87,7 @@ def show_version(value: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
+app = Program(
     name="sslcurr",
     cls=App,
     no_args_is_help=True,
@@ -111,6 +113,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("chain")(chain.chain)
 app.command("finetune")(finetune.finetune)
 app.command("continue")(go_on.go_on)
+app.command("run")(experiment.run)
 app.command("rank")(rank.rank)
 app.command("join")(join.join)
 app.command("explain")(explain.explain)

@@ -18,8 +18,9 @@ from sslcurr.cli.options import (
     TargetKindOption,
     check_frames,
 )
+from sslcurr.cli.program import Program
 
-app = typer.Typer(no_args_is_help=True, help="List, describe, check, prepare and draw data sets.")
+app = Program(no_args_is_help=True, help="List, describe, check, prepare and draw data sets.")
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="NAME|FOLDER|TABLE", help="A data set, as for --dataset.")]
 DataRootOption = Annotated[

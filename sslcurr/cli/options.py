@@ -107,6 +107,11 @@ DataRoot = Annotated[
         metavar="FOLDER",
     ),
 ]
+RunName = Annotated[
+    str | None,
+    _option(MACHINE, "--name", "Call the run so. The name stands wherever a run or the key of its last stage does."),
+]
+RunNote = Annotated[str | None, _option(MACHINE, "--note", "Why it is run; shown by sslcurr runs show.")]
 DryRun = Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")]
 PathColumn = Annotated[
     str | None,
@@ -357,8 +362,8 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
         _option(
             TRAINING,
             "--backbone",
-            "A network of timm: a CNN or a transformer. With a tag (resnet50.a1_in1k) its weights, too. Default: resnet18 up "
-            "to 64 px, else resnet50.",
+            "A network of timm: a CNN or a transformer. With a tag (resnet50.a1_in1k) its weights, too. Default: "
+            "resnet18 up to 64 px, else resnet50.",
             metavar="NAME",
         ),
     ] = None
@@ -422,6 +427,8 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
             metavar="TASK.NAME=VALUE",
         ),
     ] = None
+    run_name: RunName = None
+    run_note: RunNote = None
     precision: Annotated[
         str, _option(MACHINE, "--precision", "32, bf16 or auto: bf16 on GPUs that support it, else 32.")
     ] = "auto"
@@ -495,6 +502,8 @@ class ContinueOptions(WorkOptions, DrawingOptions):
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
     data_root: DataRoot = None
     allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
+    run_name: RunName = None
+    run_note: RunNote = None
     dry_run: DryRun = False
 
     @property

@@ -11,10 +11,11 @@ import typer
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import DrawingOptions, MachineOptions
+from sslcurr.cli.program import Program
 from sslcurr.cli.terminal import print_path, watch
 from sslcurr.errors import StoreError
 
-app = typer.Typer(invoke_without_command=True, help="List, show and remove the contents of the store.")
+app = Program(invoke_without_command=True, help="List, show and remove the contents of the store.")
 
 
 @app.callback()
@@ -61,6 +62,51 @@ def show(
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:
         output.show_document(lab.show(name), options)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run: its number, its name, last, last~1.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another one.")],
+    runs: RunsOption = Path("runs"),
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FOLDER", help="Write the tables and the document to this folder.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show two runs, one beside the other: settings that differ, and results with their paired differences."""
+    options = DrawingOptions(runs=runs, json=json, plot=plot)
+    with options.lab() as lab:
+        output.show_document(lab.compare(first, second), options)
+
+
+@app.command("export")
+def export_run(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run: its number, its name, last, last~1.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, such as run.zip.")],
+    packs: Annotated[bool, typer.Option("--packs", help="With the packed images.")] = False,
+    runs: RunsOption = Path("runs"),
+    json: JsonOption = False,
+) -> None:
+    """Write a run into one file, to hand to a colleague: records, weights, reports.
+
+    A stage that is not finished goes with its last save, so that it goes on elsewhere.
+    """
+    options = MachineOptions(runs=runs, json=json)
+    with options.lab() as lab:
+        output.show_document(lab.export_run(name, out=out, packs=packs), options)
+
+
+@app.command("import")
+def import_run(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that sslcurr runs export wrote.")],
+    runs: RunsOption = Path("runs"),
+    json: JsonOption = False,
+) -> None:
+    """Take a run from a file into the store. Every file is verified by its hash first."""
+    options = MachineOptions(runs=runs, json=json)
+    with options.lab() as lab:
+        output.show_document(lab.import_run(file), options)
 
 
 @app.command()

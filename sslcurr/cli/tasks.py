@@ -10,8 +10,9 @@ import typer
 from sslcurr.cli import output
 from sslcurr.cli.choices import JsonOption
 from sslcurr.cli.options import GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn
+from sslcurr.cli.program import Program
 
-app = typer.Typer(invoke_without_command=True, help="List the tasks, or show one with its settings.")
+app = Program(invoke_without_command=True, help="List the tasks, or show one with its settings.")
 
 
 @app.callback()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import UNSET
 
 from sslcurr.engine.store import Stage, Store, now, run_name
+from sslcurr.errors import StoreError
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import Json
 from sslcurr.spec.target import CLASSES, TargetKind
@@ -42,7 +45,12 @@ def run_record(
         stages: keys of what it trains.
         invocation: the command line.
     """
-    earlier = store.all_runs().get(run_name(identity))
+    records = store.all_runs()
+    earlier, request = records.get(run_name(identity)), planner.request
+    if request.run_name is not None:
+        check_name(request.run_name, run_name(identity), records, store)
+    asked = {"name": request.run_name, "note": request.run_note}
+    said: dict[str, Any] = {each: text or getattr(earlier, each, UNSET) for each, text in asked.items()}
     return RunRecord(
         asked=identity,
         title=title,
@@ -55,7 +63,18 @@ def run_record(
         finished=False,
         command=list(invocation),
         created=now(),
+        **said,
     )
+
+
+def check_name(name: str, run: str, records: Mapping[str, RunRecord], store: Store) -> None:
+    """Raises StoreError for a name that another run has."""
+    other = next((each for each, record in records.items() if record.name == name and each != run), None)
+    if other is not None:
+        raise StoreError(
+            f"the name {name} is that of the run {other}, {records[other].title}",
+            f"give another, or forget that run: sslcurr runs remove {other}",
+        )
 
 
 def record_analysis(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from sslcurr.spec.stage import (
 )
 
 KEY_CHARACTERS = 16
+LATEST = re.compile(r"last(?:~(\d+))?")
 RESUME = "resume.pt"
 PACK = ("packs", "name")  # the parts of the path of a pack within a store
 RUN_HINT = "remove this file and run the command of that run again: what was trained is kept"
@@ -111,16 +113,32 @@ class Store:
         return [Stage(folder.name, folder) for folder in _finished(self.stages)]
 
     def resolve(self, text: str) -> Stage:
-        """The stage whose key begins with `text`.
+        """The stage whose key begins with `text`, or the last one of the run that it names.
 
         Raises:
-            StoreError: none or several do.
+            StoreError: none or several do; the run has not come so far, or has several ends.
         """
         matches = [stage for stage in self.all() if stage.key.startswith(text)]
+        if not matches and (run := self.named(text)) is not None:
+            return self._end_of(run, text)
         if len(matches) != 1 or len(text) < 4:
             what = "no stage" if not matches else f"{len(matches)} stages"
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         return matches[0]
+
+    def _end_of(self, run: str, text: str) -> Stage:
+        """The last stage of the chain that a run trained."""
+        found = self.result(run)
+        if found is None:
+            raise StoreError(f"the run {text} is not finished", "run its command again, or give the key of a stage")
+        kind, document = found
+        stages = document.get("stages", []) if kind == "train" else []
+        ends = len(document.get("downstream", {}).get("folds", [])) or 1
+        stage = self.find(stages[-1]["key"]) if stages and ends == 1 else None
+        if stage is None:
+            what = "trained no single chain" if ends > 1 or not stages else "has lost its last stage"
+            raise StoreError(f"the run {text} {what}", f"give the key of a stage: sslcurr runs show {run}")
+        return stage
 
     def is_at(self, folder: Path) -> bool:
         """Whether this process is at work on a folder."""
@@ -357,6 +375,23 @@ class Store:
             return {}
         records = {path.stem: read_as(path, RunRecord, RUN_HINT) for path in sorted(self.runs.glob("*.json"))}
         return dict(sorted(records.items(), key=lambda item: item[1].begun))
+
+    def named(self, text: str) -> str | None:
+        """The run that a person means: by its number, its name, or `last`, `last~1` ... for the latest ones; else None.
+
+        Raises:
+            StoreError: there are not so many.
+        """
+        records = self.all_runs()
+        if text in records:
+            return text
+        latest = LATEST.fullmatch(text)
+        if latest is not None:
+            place = int(latest[1] or 0)
+            if place >= len(records):
+                raise StoreError(f"there is no run {text} in {self.root}: it has {len(records)}", "see sslcurr runs")
+            return list(records)[-1 - place]
+        return next((run for run, record in records.items() if record.name == text), None)
 
     def forget(self, names: set[str]) -> None:
         """Delete the records of runs; what they alone needed is then `unneeded`."""

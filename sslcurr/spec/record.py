@@ -70,6 +70,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         held: of a search: keys of the stages that were there when it began, which cost it nothing; unset for others.
         target: `multilabel` or `regression`, where the target is no class.
         score: the main measure of its best chain then.
+        name: that a person gave it; unset for none.
+        note: of a person, on why it was run; unset for none.
     """
 
     asked: Json
@@ -86,6 +88,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     held: list[str] | UnsetType = UNSET
     target: str | UnsetType = UNSET
     score: float | UnsetType | None = UNSET
+    name: str | UnsetType = UNSET
+    note: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.created)  # so that a damaged record is found out where it is read

@@ -15,7 +15,7 @@ class Request:
     """What a person asks for on the command line; None leaves a value to the plan. `lr` may be "search".
 
     `unlabelled` are data sets whose images pretext tasks see, too. `folds` of a cross-validation; 0 is none.
-    `freeze` and `layer_decay` are of the target task.
+    `freeze` and `layer_decay` are of the target task. `run_name` and `run_note` are a person's.
     """
 
     dataset: str | None = None
@@ -44,6 +44,8 @@ class Request:
     folds: int = 0
     freeze: str | None = None
     layer_decay: float | None = None
+    run_name: str | None = None
+    run_note: str | None = None
     workers: int = 0
     masks: Path | None = None
     allow_overlap: bool = False

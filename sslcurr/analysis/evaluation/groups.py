@@ -64,8 +64,9 @@ def chains_of(names: Sequence[str], store: Store, note: Callable[[str], None]) -
 
 def _fine_tuned(name: str, store: Store, note: Callable[[str], None]) -> list[Stage]:
     """The stages of classification that one name means."""
-    run = store.all_runs().get(name)
-    if run is not None:
+    named = store.named(name)
+    if named is not None:
+        run = store.all_runs()[named]
         stages = [stage for key in run.stages if (stage := store.find(key)) is not None]
         if not run.finished:
             note(f"run {name} is unfinished: only its finished chains are measured")

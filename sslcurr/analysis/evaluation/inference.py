@@ -154,12 +154,6 @@ def fine_tuned_stage(text: str, store: Store) -> Stage:
     folder = path.parent if path.is_file() else path
     if (folder / "done.json").is_file() and (folder / "stage.json").is_file():
         stages = [Stage(folder.resolve().name, folder.resolve())]
-    elif (run := store.all_runs().get(text)) is not None:
-        known = [store.find(key) for key in run.stages]
-        stages = [stage for stage in known if stage is not None and stage.spec.task in TARGET_TASKS]
-        if len(stages) != 1:
-            what = "no fine-tuned model" if not stages else f"{len(stages)} fine-tuned models"
-            raise SpecError(f"the run {text} has {what}", f"give the key of one: sslcurr runs show {text}")
     else:
         stages = [store.resolve(text)]
     stage = stages[0]

@@ -46,6 +46,8 @@ KINDS = {
     "run": "sslcurr.analysis.results.inventory.document:RunDocument",
     "stages": "sslcurr.analysis.results.inventory.document:StagesDocument",
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
+    "compare": "sslcurr.analysis.results.comparison.document:CompareDocument",
+    "handover": "sslcurr.analysis.results.inventory.document:HandoverDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
     "queue": "sslcurr.analysis.results.queue.document:QueueDocument",
     "work": "sslcurr.analysis.results.queue.document:WorkDocument",

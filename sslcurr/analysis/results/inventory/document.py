@@ -26,6 +26,7 @@ class RunDocument(Document, frozen=True, kw_only=True):
         found: the document of its command, None where it did not come so far; unset in a list of runs.
         target: `multilabel` or `regression`, where the target is no class.
         score: the main measure of its best chain then.
+        name, note: of a person; unset for none.
     """
 
     kind: ClassVar[str] = "run"
@@ -45,6 +46,8 @@ class RunDocument(Document, frozen=True, kw_only=True):
     found: Json | UnsetType | None = UNSET
     target: str | UnsetType = UNSET
     score: float | UnsetType | None = UNSET
+    name: str | UnsetType = UNSET
+    note: str | UnsetType = UNSET
 
 
 class RunsDocument(Document, frozen=True, kw_only=True):
@@ -121,3 +124,30 @@ class RemovalDocument(Document, frozen=True, kw_only=True):
     def done(self) -> RemovalDocument:
         """This document of a removal that was carried out."""
         return msgspec.structs.replace(self, dry_run=False)
+
+
+class HandoverDocument(Document, frozen=True, kw_only=True):
+    """A run that was written into a file, or taken from one.
+
+    Attributes:
+        run: its number.
+        title: what it is about.
+        file: the zip.
+        imported: whether it was taken from the file.
+        num_stages: finished stages that go with it.
+        num_files, num_bytes: in the file, and its size.
+        num_there: files that the store had already.
+        packs: whether the packed images go with it.
+    """
+
+    kind: ClassVar[str] = "handover"
+
+    run: str
+    title: str
+    file: str
+    imported: bool
+    num_stages: int
+    num_files: int
+    num_bytes: int
+    num_there: int
+    packs: bool

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import measure_of, share
 from sslcurr.analysis.results.inventory.document import (
+    HandoverDocument,
     RemovalDocument,
     RunDocument,
     RunsDocument,
@@ -15,9 +16,9 @@ from sslcurr.analysis.results.inventory.document import (
     StagesDocument,
 )
 from sslcurr.analysis.results.table import Column, Table, count
-from sslcurr.wording import arrow
+from sslcurr.wording import arrow, counted
 
-InventoryDocument = RunsDocument | StagesDocument | RunDocument | StageDocument | RemovalDocument
+InventoryDocument = RunsDocument | StagesDocument | RunDocument | StageDocument | RemovalDocument | HandoverDocument
 
 
 def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
@@ -39,6 +40,11 @@ def closing_lines(document: InventoryDocument) -> list[str]:
     if isinstance(document, RemovalDocument):
         verb = "would free" if document.dry_run else "freed"
         return [f"{verb} {sum(document.removed.values()) / 2**20:.1f} MiB"]
+    if isinstance(document, HandoverDocument):
+        verb = "taken from" if document.imported else "written to"
+        size = f"{document.num_bytes / 2**20:.1f} MiB"
+        what = f"{counted(document.num_stages, 'stage')}, {'with' if document.packs else 'without'} packed images"
+        return [f"run {document.run}, {document.title}: {what}, {verb} {document.file} ({size})"]
     return []
 
 
@@ -53,11 +59,13 @@ def _runs(document: RunsDocument) -> Table:
             "seed": run.seed,
             "state": _state(run),
             "begun": run.created[:16],
+            "name": run.name if is_set(run.name) else None,
         }
         for run in document.runs
     ]
     columns = (
         Column("run", ("run",)),
+        *([Column("name", ("name",))] if any(is_set(run.name) for run in document.runs) else []),
         Column("chain", ("title",)),
         Column("data", ("dataset",)),
         Column("seed", ("seed",), count),

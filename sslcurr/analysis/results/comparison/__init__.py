@@ -1,0 +1,1 @@
+"""Two runs, one beside the other."""

@@ -1,0 +1,47 @@
+"""Tables of two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sslcurr.analysis.results.comparison.document import CompareDocument
+from sslcurr.analysis.results.document import is_set
+from sslcurr.analysis.results.estimate import ends_of, measure_of, points, share
+from sslcurr.analysis.results.table import Column, Row, Table
+
+
+def tables(document: CompareDocument, title: str) -> Iterator[Table]:
+    """The settings that differ, and the chains that both measured."""
+    a, b = document.runs
+    settings: list[Row] = [
+        {"setting": each.setting, **{name: value or "-" for name, value in zip("ab", each.values, strict=True)}}
+        for each in document.settings
+    ]
+    columns: tuple[Column, ...] = (Column("setting", ("setting",)), Column(a, ("a",)), Column(b, ("b",)))
+    notes = ("no setting differs",) if not settings else ()
+    yield Table("settings", title or f"{document.titles[0]} and {document.titles[1]}", columns, settings, notes)
+    if document.chains:
+        rows: list[Row] = [
+            {
+                **{"chain": each.chain, "a": each.measured[0], "b": each.measured[1], "mean": each.difference.mean},
+                **ends_of(each.difference.interval),
+            }
+            for each in document.chains
+        ]
+        measure = measure_of(document.target)
+        columns = (
+            Column("chain", ("chain",)),
+            Column(f"{a}: {measure} (%)", ("a",), share),
+            Column(f"{b} (%)", ("b",), share),
+            Column("difference (points)", ("mean", "low", "high"), points),
+        )
+        yield Table("chains", f"Results on {document.num_images} images", columns, rows)
+
+
+def closing_lines(document: CompareDocument) -> list[str]:
+    """Why results are not compared, or how the differences are to be read."""
+    if is_set(document.reason):
+        return [f"results are not compared: {document.reason}"]
+    several = any(is_set(each.difference.num_seeds) and each.difference.num_seeds > 1 for each in document.chains)
+    luck = "and by seed" if several else "of one seed each, which tells nothing apart"
+    return [f"differences: the second less the first, paired by image, {luck}"]
