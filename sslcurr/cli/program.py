@@ -188,8 +188,8 @@ def _arguments(
         command = command.get_command(context, word)
     params = {_name(param): param for param in command.params if param.name not in ("print_toml", "help")}
     params |= {name.replace("-", "_"): param for name, param in params.items()}
-    taken = {name for name in defaults if name in params}
-    values = {**{name: defaults[name] for name in taken}, **run}
+    taken = [name for name in defaults if name in params]
+    values = {**{name: defaults[name] for name in taken}, **run}  # in the order of the file
     options: list[str] = []
     positional: list[str] = []
     for name, value in values.items():
@@ -212,7 +212,7 @@ def _arguments(
         raise places.mistake(
             number, None, error.format_message(), f"sslcurr {' '.join(words)} --help says what there is"
         ) from error
-    return arguments, taken
+    return arguments, set(taken)
 
 
 def _is_plain(value: Any) -> bool:
