@@ -156,6 +156,9 @@ class Lab:
         if isinstance(options.get("settings"), str):
             raise SpecError("settings are several", f"give settings=[{options['settings']!r}]")
         options["settings"] = tuple(options.get("settings") or ())
+        if isinstance(options.get("tracker"), str):
+            raise SpecError("trackers are several", f"give tracker=[{options['tracker']!r}]")
+        options["tracker"] = tuple(options.get("tracker") or ())
         if isinstance(options.get("lr"), int):
             options["lr"] = float(options["lr"])
         plot = options.pop("plot", None)

@@ -42,7 +42,7 @@ OPTIONS = (
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "folds"),
     *("freeze", "layer_decay"),
-    *("settings", "precision", "save_minutes", "tensorboard", "recompute", "masks", "allow_overlap"),
+    *("settings", "precision", "save_minutes", "tensorboard", "tracker", "recompute", "masks", "allow_overlap"),
 )
 
 WRITTEN = {"settings": "--set", "target_kind": "--target"}
@@ -504,8 +504,9 @@ def keep_result(session: Session, chains: Chains, record: RunRecord, document: A
     """Keep what was found, and draw it."""
     from sslcurr.analysis.experiments.chains import note
 
-    note(chains, structs.replace(record, finished=not document.failed).scored(best, chains.target))
-    chains.store.keep_result(record, document.kind, document.to_json())
+    record = structs.replace(record, finished=not document.failed).scored(best, chains.target)
+    note(chains, record)
+    session.keep(chains.store, record, document)
     session.draw(document)
 
 
@@ -525,8 +526,8 @@ def command_of(session: Session, ordering: Sequence[str], start: str | None) -> 
     arguments = ["--from", start] if start is not None else []
     for name in OPTIONS:
         value = values[name]
-        if name == "unlabelled":
-            arguments += [part for each in value for part in ("--unlabelled", each)]
+        if name in ("unlabelled", "tracker"):
+            arguments += [part for each in value for part in (f"--{name}", each)]
             continue
         option = WRITTEN.get(name) or f"--{name.replace('_', '-')}"
         if name == "settings":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sslcurr.engine.origin import Origin
     from sslcurr.engine.plan import Planner
     from sslcurr.engine.store import Stage, Store
+    from sslcurr.spec.record import RunRecord
 
 Found = TypeVar("Found", bound=Document)
 
@@ -183,6 +184,10 @@ class Session:
 
         if self.request.run_name is not None:
             check_form(self.request.run_name)
+        if self.runtime.trackers:
+            from sslcurr.engine.trackers import check_trackers
+
+            check_trackers(self.runtime.trackers)
         if self.request.unlabelled and self.request.dataset is None and start is None:
             raise SpecError(
                 "--unlabelled adds to the training images of a data set, and none is named",
@@ -263,6 +268,20 @@ class Session:
                 f"models see images of different sizes, in pixels: {shown}; --image-size makes them equal"
             )
         return models
+
+    def keep(self, store: Store, record: RunRecord, document: Document) -> None:
+        """Keep what a command found in the store, and tell it the trackers."""
+        plain = document.to_json()
+        store.keep_result(record, document.kind, plain)
+        if self.runtime.trackers:
+            import json
+
+            from sslcurr.engine.store import run_name
+            from sslcurr.engine.trackers import track_result
+
+            run, text = run_name(record.asked), json.dumps(plain, indent=1)
+            names = self.runtime.trackers
+            track_result(names, store.root, run, record, document.kind, text, self.reporter.note)
 
     def draw(self, document: Document) -> None:
         """Draw the charts of a document, and write it with its tables and predictions, into the folder for charts, if

@@ -272,7 +272,7 @@ def train(session: Session, target: Target) -> TrainDocument:
             baseline_stages=[_trained(outcome) for outcome in compared],
         )
     )
-    store.keep_result(record, document.kind, document.to_json())
+    session.keep(store, record, document)
     session.draw(document)
     session.draw_stages([outcome.stage for outcome in (*outcomes, *compared)])
     return document
@@ -339,7 +339,7 @@ def _train_folds(session: Session, target: Target) -> TrainDocument:
             baseline_stages=stages.get("baseline", []),
         )
     )
-    store.keep_result(record, document.kind, document.to_json())
+    session.keep(store, record, document)
     session.draw(document)
     return document
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from sslcurr.cli.progress import Lines
+from sslcurr.spec.runtime import TRACKERS
 from sslcurr.spec.target import TARGETS
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def _device(value: str) -> str:
     kind, _, index = value.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
         raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+    return value
+
+
+def _tracker(value: list[str] | None) -> list[str] | None:
+    for each in value or ():
+        if each not in TRACKERS:
+            raise typer.BadParameter(f"{each!r} is not {', '.join(TRACKERS)}")
     return value
 
 
@@ -191,6 +199,16 @@ SaveMinutes = Annotated[
 Tensorboard = Annotated[
     bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
 ]
+Tracker = Annotated[
+    list[str] | None,
+    _option(
+        MACHINE,
+        "--tracker",
+        "Send the curves of stages and the results to TensorBoard, MLflow or Weights & Biases. May be repeated.",
+        callback=_tracker,
+        metavar="tensorboard|mlflow|wandb",
+    ),
+]
 Recompute = Annotated[
     bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
 ]
@@ -332,6 +350,7 @@ class WorkOptions(WorkerOptions):
 
     save_minutes: SaveMinutes = 5.0
     tensorboard: Tensorboard = False
+    tracker: Tracker = None
     recompute: Recompute = False
 
 
@@ -434,6 +453,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     ] = "auto"
     save_minutes: SaveMinutes = 5.0
     tensorboard: Tensorboard = False
+    tracker: Tracker = None
     recompute: Recompute = False
     job_pool: Annotated[
         str,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sslcurr.errors import TrainingError
+from sslcurr.engine.trackers import StageTracker
 from sslcurr.files import write_whole
 from sslcurr.tasks.base import Loss
 
@@ -41,12 +41,19 @@ class TrainingProgress:
 
 
 class Log:
-    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and TensorBoard if requested.
+    """`metrics.csv`, a row each few steps, `epochs.csv` for validation measures, and trackers.
 
     Values stay on the device until a row is due, so that a step does not wait for the one before.
     """
 
-    def __init__(self, part: Path, progress: TrainingProgress, every: int, total_steps: int, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        part: Path,
+        progress: TrainingProgress,
+        every: int,
+        total_steps: int,
+        trackers: Callable[[], Sequence[StageTracker]] = tuple,
+    ) -> None:
         self.steps_path = part / "metrics.csv"
         self.epochs_path = part / "epochs.csv"
         self.progress = progress
@@ -54,8 +61,8 @@ class Log:
         self.total_steps = total_steps
         self.pending: list[tuple[int, Tensor]] = []
         self.bad_step: int | None = None
-        self.tensorboard = tensorboard
-        self.part = part
+        self.begin_trackers = trackers
+        self.trackers: Sequence[StageTracker] = ()
 
     def __enter__(self) -> Log:
         # Rows written after the last save belong to steps that are done again.
@@ -63,7 +70,7 @@ class Log:
         keep_rows(self.epochs_path, "epoch", self.progress.epochs_done)
         self.steps_file = open(self.steps_path, "a", newline="")
         self.epochs_file = open(self.epochs_path, "a", newline="")
-        self.writer = summary_writer(self.part, self.progress.step) if self.tensorboard else None
+        self.trackers = self.begin_trackers()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -71,8 +78,8 @@ class Log:
         self.epochs_file.close()
         if self.epochs_path.stat().st_size == 0:
             self.epochs_path.unlink()
-        if self.writer is not None:
-            self.writer.close()
+        for tracker in self.trackers:
+            tracker.close(finished=exc[:1] == (None,))
 
     def add(self, step: int, lr: float, epoch: float, out: Loss, seconds: float) -> float | None:
         """Note a step's loss; every few steps write a row and give the loss back."""
@@ -84,9 +91,8 @@ class Log:
         loss = self._read_pending()
         row = {"step": step, "epoch": round(epoch, 4), "lr": lr, "loss": loss, **dict(zip(names, values, strict=True))}
         append_row(self.steps_file, {**row, "seconds": round(seconds, 3)})
-        if self.writer is not None:
-            for name in ("loss", "lr", *names):
-                self.writer.add_scalar(name, row[name], step)
+        for tracker in self.trackers:
+            tracker.scalars({name: row[name] for name in ("loss", "lr", *names)}, step)
         return loss
 
     def add_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -94,9 +100,8 @@ class Log:
         step = self.progress.step - 1
         append_row(self.epochs_file, {"epoch": epoch, "step": step, **metrics})
         self.epochs_file.flush()
-        if self.writer is not None:
-            for name, value in metrics.items():
-                self.writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.scalars(metrics, step)
 
     def _read_pending(self) -> float:
         steps = [step for step, _ in self.pending]
@@ -142,19 +147,6 @@ def keep_rows(path: Path, column: str, before: int) -> None:
     writer.writeheader()
     writer.writerows(whole)
     write_whole(path, text.getvalue().encode())
-
-
-def summary_writer(part: Path, step: int) -> Any:
-    """TensorBoard's writer for a stage; steps from `step` on are shown anew after a resume.
-
-    Raises:
-        TrainingError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError("--tensorboard needs the package tensorboard", "pip install tensorboard") from error
-    return SummaryWriter(str(part / "tensorboard"), purge_step=step)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

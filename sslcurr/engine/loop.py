@@ -12,8 +12,10 @@ from torch import Tensor
 
 from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.log import Log, TrainingProgress
+from sslcurr.engine.plan import resolved_settings
 from sslcurr.engine.signals import StopSignals
 from sslcurr.engine.store import RESUME
+from sslcurr.engine.trackers import stage_trackers
 from sslcurr.errors import Interrupted, TrainingError
 from sslcurr.files import write_whole
 from sslcurr.progress import Reporter
@@ -58,7 +60,8 @@ class Loop:
         self.total_steps = self.steps_per_epoch * spec.training.epochs
         least = 1 if next(task.parameters()).device.type == "cpu" else FEWEST_STEPS
         log_steps = runtime.log_steps or max(least, self.steps_per_epoch // 50)
-        self.log = Log(part, progress, log_steps, self.total_steps, runtime.tensorboard)
+        named = (runtime.trackers, part, spec, key, resolved_settings(spec), progress.step, report.note)
+        self.log = Log(part, progress, log_steps, self.total_steps, lambda: stage_trackers(*named))
         self.started = time.monotonic() - progress.seconds
         self.began = (time.monotonic(), progress.images_seen)
         self.saved_at = time.monotonic()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sslcurr.errors import SpecError
+from sslcurr.errors import SpecError, did_you_mean
 from sslcurr.spec.stage import in_range
+
+# What can be told of trainings and results beside the store.
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +21,8 @@ class Runtime:
         save_steps: save after each so many steps, whatever it costs; 0 leaves it to the clock.
         log_steps: steps between two rows of `metrics.csv`; 0 chooses about 50 an epoch, on a GPU not oftener than every
             eighth step: the host waits for the device to read them.
-        tensorboard: also write TensorBoard events into the stage's folder.
+        tensorboard: the same as the tracker of that name.
+        tracker: of `TRACKERS`, which get the curves of stages and what commands found.
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
         threads: CPU threads that compute; 0 is as torch chooses. Bits of results depend on it.
@@ -31,6 +35,17 @@ class Runtime:
     tensorboard: bool = False
     recompute: bool = False
     threads: int = 0
+    tracker: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.tracker:
+            if name not in TRACKERS:
+                raise SpecError(f"unknown tracker {name!r}", did_you_mean(name, TRACKERS))
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """All trackers that are asked for."""
+        return tuple(dict.fromkeys((*self.tracker, *(["tensorboard"] if self.tensorboard else []))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,7 @@ from sslcurr.wording import arrow, counted
 # Options of a command line that say where and how it runs, and the seed: results that differ in them are joined.
 ELSEWHERE = frozenset(
     {"--data-root", "--dataset", "--runs", "--device", "--workers", "--threads", "--save-minutes", "--tensorboard"}
-    | {"--recompute", "--seed", "--masks", "--from", "--allow-overlap", "--skip-broken"}
+    | {"--tracker", "--recompute", "--seed", "--masks", "--from", "--allow-overlap", "--skip-broken"}
 )
 OTHER = "is of another {what}: {ours}, not {theirs}"
 
