@@ -12,8 +12,7 @@ class Options(TypedDict, total=False):
 
     docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
     `folds`: of a cross-validation (0: none). `freeze` and `layer_decay` are of the target task.
-    `run_name` and `run_note` are `--name` and `--note`, `tracker`
-    names of trackers.
+    `run_name` and `run_note` are `--name` and `--note`, `tracker` has names of trackers.
     `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
     """
 
