@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from sslcurr.errors import SslcurrError, StoreError
+from sslcurr.files import sync_folder, sync_tree
 from sslcurr.wording import duration
 
 LEASE = 10.0
@@ -141,19 +142,21 @@ class Claim:
         return (now.st_dev, now.st_ino) != (own.st_dev, own.st_ino)
 
     def publish(self) -> None:
-        """Give the part its final name.
+        """Give the part its final name, once all of it is on the disk.
 
         Raises:
             Lost: another process has taken the folder over.
         """
         if self.is_lost:
             raise Lost(f"{self.folder.name} was taken over by another process", AGAIN)
+        sync_tree(self.part)
         try:
             os.replace(self.part, self.folder)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             raise Lost(f"{self.folder.name} was published by another process", AGAIN) from error
+        sync_folder(self.folder.parent)
         for other in self.folder.parent.glob(f"{self.folder.name}.*"):
             if other.suffix == ".part":
                 shutil.rmtree(other, ignore_errors=True)
@@ -229,6 +232,18 @@ def is_claimed(folder: Path) -> bool:
     return lock is None
 
 
+def locked_now(path: Path) -> Any:
+    """A lock of the file system on a file, held until its `release` or the end of the process; None where another
+    process holds it.
+
+    Raises:
+        StoreError: the file system cannot lock files.
+    """
+    from filelock import FileLock
+
+    return _acquired(FileLock(path))
+
+
 def owner_of(folder: Path) -> Owner | None:
     """Who holds the claim on a folder, or held it last; None where nobody says so."""
     try:
@@ -269,12 +284,10 @@ def check_locks(folder: Path) -> None:
     Two open files of this process stand for two processes; that locks hold between machines shows when a claim is
     made.
     """
-    from filelock import FileLock
-
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f"probe-{uuid.uuid4().hex[:12]}"
     try:
-        first, second = _acquired(FileLock(_beside(probe, "lock"))), _acquired(FileLock(_beside(probe, "lock")))
+        first, second = _locked(probe), _locked(probe)
         for lock in (second, first):
             if lock is not None:
                 lock.release()
@@ -293,9 +306,7 @@ def _beside(folder: Path, suffix: str) -> Path:
 
 def _locked(folder: Path) -> Any:
     """The lock of a folder, held; None where another process holds it."""
-    from filelock import FileLock
-
-    return _acquired(FileLock(_beside(folder, "lock")))
+    return locked_now(_beside(folder, "lock"))
 
 
 def _acquired(lock: Any) -> Any:
@@ -388,6 +399,8 @@ def _current_part(folder: Path) -> Path:
         if former.is_dir():
             _copy(former, part)
     part.mkdir(exist_ok=True)
+    for path in part.rglob("*.tmp"):  # what a killed process was writing
+        path.unlink(missing_ok=True)
     return part
 
 

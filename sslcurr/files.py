@@ -1,13 +1,19 @@
-"""Files written whole or not at all: JSON, bytes, a disk that is full, files that may not be read or written."""
+"""Files written whole or not at all: JSON, bytes, a disk that is full, files that may not be read or written.
+
+Records of the store end in a seal, which is a hash of all that stands before it: what a bad disk or a careless editor
+changed is found out when it is read.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import platform
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,17 +21,35 @@ from typing import Any, TypeVar
 import msgspec
 
 from sslcurr.errors import SpecError, StoreError
+from sslcurr.wording import reason_of
 
 Content = TypeVar("Content")
 OUTPUT_MARK = ".sslcurr"
 """A file in the folders that this program makes for what it writes: among images, they are no classes."""
 FOLDER_HINT = "remove its folder and run the command again"
+SEAL, SEAL_VERSION = "seal", b"1"
+SEALED = re.compile(rb',?\n "seal": "(\d+) ([0-9a-f]{64})"\n}\n?\Z')
+BROKEN_SEAL = re.compile(rb'"seal": |"1 [0-9a-f]{8}')
+NEWER_HINT = "use the version of sslcurr that wrote it, or pip install --upgrade sslcurr"
 REFUSED_HINT = "ask its owner to run chmod -R g+rwX on the folder, or give another folder (for the store: --runs)"
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` so that a reader sees the old file or the whole new one."""
     write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_record(path: Path, value: Mapping[str, Any], *, compact: bool = False) -> None:
+    """Write a record of the store, with its seal; see `read_json`. A `compact` one has no line for each value."""
+    write_whole(path, sealed(value, compact=compact))
+
+
+def sealed(value: Mapping[str, Any], *, compact: bool = False) -> bytes:
+    """A record as JSON whose last member is its seal: the sha256 of all that stands before it."""
+    text = json.dumps(value, indent=None if compact else 1, allow_nan=False).encode()
+    body = text.removesuffix(b"}").removesuffix(b"\n")
+    digest = hashlib.sha256(body).hexdigest().encode()
+    return b'%s%s\n "%s": "%s %s"\n}\n' % (body, b"," if value else b"", SEAL.encode(), SEAL_VERSION, digest)
 
 
 def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -48,9 +72,9 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
             content(temporary)
             if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors puts a file of its own in its place
                 temporary.chmod(mode)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        sync_file(temporary)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except RuntimeError:
         ask_for_space(temporary_path(path))  # torch.save says "iostream error"
         raise
@@ -61,6 +85,35 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
     finally:
         with suppress(PermissionError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Have the content of a file on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk: what was renamed there outlives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have all that a folder holds on the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(root, name))
+        sync_folder(Path(root))
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_path(path: Path) -> Path:
@@ -81,19 +134,42 @@ def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
 
 
 def read_json(path: Path, hint: str = FOLDER_HINT) -> Any:
-    """The content of a JSON file of the store.
+    """The content of a JSON file, without its seal; one without a seal was written by an earlier version.
 
     Args:
         path: the file.
         hint: what to do where it is damaged.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: it is missing or damaged, or of a newer version.
     """
+    return _read_record(path, hint)[0]
+
+
+def _read_record(path: Path, hint: str) -> tuple[Any, bool]:
+    """The content of a JSON file, and whether its seal holds."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path} ({error})", hint_for(error, hint)) from error
+        content = read_regular(path)
+        seal = SEALED.search(content)
+        if seal is not None and seal[1] != SEAL_VERSION:
+            raise StoreError(f"{path} was written by a newer version of sslcurr", NEWER_HINT)
+        if seal is None and BROKEN_SEAL.search(content[-100:]):
+            raise ValueError("its seal is broken")
+        if seal is not None and hashlib.sha256(content[: seal.start()]).hexdigest().encode() != seal[2]:
+            raise ValueError("it is damaged: it is not what was written")
+        value = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot read {path} ({reason_of(error)})", hint_for(error, hint)) from error
+    if seal is not None:
+        del value[SEAL]
+    return value, seal is not None
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file; a named pipe or a device, which might never end, is an OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_bytes()
 
 
 def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content:
@@ -102,9 +178,11 @@ def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content
     Raises:
         StoreError: it is missing, damaged, or of something else.
     """
+    value, is_whole = _read_record(path, hint)
     try:
-        return msgspec.convert(read_json(path, hint), kind)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        hint = NEWER_HINT if is_whole else hint  # it is what was written, so another version wrote it
         raise StoreError(f"cannot read {path} ({error})", hint) from error
 
 

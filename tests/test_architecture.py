@@ -26,6 +26,7 @@ RANKS = {
     "version": 0,
     "files": 1,
     "claims": 1,
+    "integrity": 1,
     "plugins": 1,
     "spec": 1,
     "analysis.measures": 2,

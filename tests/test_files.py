@@ -144,11 +144,9 @@ def refused(shared, path, command):
     ("path", "command"),
     [
         ("stages/{key}", "runs --stages"),
-        ("stages/{key}/done.json", "runs --stages"),
         ("stages/{key}/stage.json", "runs show {key}"),
         ("stages/{key}/metrics.csv", "report --out {home}/open/page.html"),
         ("stages/{key}/backbone.safetensors", "export {key} --out {home}/open/out.safetensors"),
-        ("runs/*.json", "runs"),
         ("runs/*.json", "runs remove"),
         ("packs/*/pack.json", TRAIN),
         ("packs/*/pixels.bin", TRAIN),
@@ -164,6 +162,19 @@ def test_a_file_of_another_user_is_one_line_and_a_hint(shared, path, command):
     assert str(file) in error
     assert ".tmp" not in error
     assert hint == f"hint: {REFUSED_HINT}"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [("stages/{key}/done.json", "runs --stages"), ("runs/*.json", "runs"), ("runs/*.json", TRAIN)]
+)
+def test_what_lists_a_store_leaves_out_what_it_may_not_read(shared, path, command):
+    file, result = refused(shared, path, command)
+    if "pretrain" in command:  # it writes that record
+        assert (result.exit_code, str(file) in result.stderr) == (1, True)
+        return
+    assert result.exit_code == 0
+    assert f"note: cannot read {file}" in result.stderr
+    assert REFUSED_HINT in result.stderr
 
 
 def test_a_store_that_may_not_be_written_names_the_file(shared):
@@ -186,7 +197,7 @@ def test_a_refused_file_is_an_error_of_the_store_and_never_said_to_be_damaged(tm
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.ones(2)}, path)
     monkeypatch.setattr("builtins.open", no)
-    monkeypatch.setattr(Path, "read_text", no)
+    monkeypatch.setattr(Path, "read_bytes", no)
     for kind, read in ((StoreError, read_json), (CheckpointError, read_header), (CheckpointError, read_weights)):
         with pytest.raises(kind, match=r"cannot read .*Permission denied") as caught:
             read(path)

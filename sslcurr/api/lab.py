@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sslcurr.analysis.results.grid.document import GridDocument
     from sslcurr.analysis.results.inventory.document import (
         HandoverDocument,
+        InspectionDocument,
         RemovalDocument,
         RunDocument,
         RunsDocument,
@@ -489,6 +490,12 @@ class Lab:
         from sslcurr.api import stores
 
         return stores.import_run(self._call(Options, {})[0], file)
+
+    def check_runs(self, *, repair: bool = False) -> InspectionDocument:
+        """Hold all of the store against what was written; `repair` removes what is damaged or left over."""
+        from sslcurr.api import stores
+
+        return stores.check(self._call(Options, {})[0], repair=repair)
 
     def remove(self, names: Sequence[str] = (), *, dry_run: bool = False) -> RemovalDocument:
         """Forget runs, then remove the stages, analyses and packs that no run needs; `dry_run` only says which."""

@@ -72,7 +72,7 @@ class Session:
         """
         from sslcurr.engine.store import Store
 
-        return Store(writable_folder(self.runs, "--runs"), lease=self.pooling.lease)
+        return Store(writable_folder(self.runs, "--runs"), lease=self.pooling.lease, note=self.reporter.note)
 
     def existing_store(self) -> Store:
         """The store, which must be there; it need not be writable.
@@ -85,7 +85,7 @@ class Session:
 
         if not self.runs.is_dir():
             raise StoreError(f"there is no store at {self.runs}", "give --runs FOLDER, or train something first")
-        return Store(self.runs)
+        return Store(self.runs, note=self.reporter.note)
 
     @contextmanager
     def filling(self, store: Store, run: str = "") -> Iterator[Filling | None]:

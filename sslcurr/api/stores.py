@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sslcurr.analysis.results.inventory.document import (
+    FindingEntry,
     HandoverDocument,
+    InspectionDocument,
     RemovalDocument,
     RunDocument,
     RunsDocument,
@@ -36,7 +38,7 @@ def runs(session: Session) -> RunsDocument:
 
 def stages(session: Session) -> StagesDocument:
     """The finished stages of a store, oldest first."""
-    return session.finished(StagesDocument(stages=[_stage(stage) for stage in session.existing_store().all()]))
+    return session.finished(StagesDocument(stages=[_stage(stage) for stage in session.existing_store().readable()]))
 
 
 def show(session: Session, name: str) -> RunDocument | StageDocument:
@@ -84,12 +86,38 @@ def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalD
 
     store = session.existing_store()
     forgotten = set(run_names(store, names))
-    paths = store.unneeded(without=forgotten)
-    sizes = {str(path): size_of(path) for path in paths}
-    if not dry_run:
-        store.forget(forgotten)
-        store.remove(paths)
+    if dry_run:
+        sizes = {str(path): size_of(path) for path in store.unneeded(without=forgotten)}
+    else:
+        sizes = store.remove(forgotten)
     return session.finished(RemovalDocument(forgotten=sorted(forgotten), removed=sizes, dry_run=dry_run))
+
+
+def check(session: Session, *, repair: bool = False) -> InspectionDocument:
+    """Hold all of a store against what was written; `repair` removes what is damaged or left over.
+
+    Raises:
+        StoreError: there is no store, or it cannot be written and is to be repaired.
+    """
+    from sslcurr.engine import inspection
+
+    store = session.existing_store()
+    with session.reporter.counting("checking bytes") as progress:
+        found = inspection.inspect(store, progress)
+    repaired = inspection.repair(store, found) if repair else []
+    entries = [
+        FindingEntry(path=str(each.path), state=each.state, what=each.what, again=each.again, repaired=each in repaired)
+        for each in found.findings
+    ]
+    return session.finished(
+        InspectionDocument(
+            store=str(store.root),
+            num_files=found.num_files,
+            num_bytes=found.num_bytes,
+            findings=entries,
+            repair=repair,
+        )
+    )
 
 
 def compare(session: Session, first: str, second: str) -> CompareDocument:

@@ -519,8 +519,8 @@ class Reports:
 def _probe(session: Session, planner: Planner, target: Target, store: Store, reports: Reports) -> None:
     """Report a probe of a checkpoint, and of the untrained backbone when it is asked for or all there is."""
     from sslcurr.analysis.evaluation import classifier
-    from sslcurr.backbones.checkpoint import sha256_of
     from sslcurr.engine.run import weights_of
+    from sslcurr.files import sha256_of
 
     assert target.probe is not None
     planner.selection(TARGET)  # raises where there are no labels

@@ -35,8 +35,8 @@ def import_weights(
     Raises:
         SpecError, CheckpointError: the file cannot be read, does not fit, or cannot be written.
     """
-    from sslcurr.backbones.checkpoint import sha256_of
     from sslcurr.engine.models import conversion_of, write_import
+    from sslcurr.files import sha256_of
 
     request, path = session.request, out or Path(f"{file.stem}.backbone.safetensors")
     if path.suffix != ".safetensors":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from sslcurr.backbones.build import build
 from sslcurr.errors import CheckpointError
 from sslcurr.files import hint_for
+from sslcurr.integrity import sound
 from sslcurr.spec.stage import BackboneSpec
 
 CHECKPOINT_FORMAT = "sslcurr-1"
@@ -92,10 +92,12 @@ def read_header(path: Path) -> Header:
 
     Raises:
         CheckpointError: no such file, no safetensors file, or none of sslcurr's.
+        StoreError: it is a file of the store, and not what was written.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint at {path}", "give a backbone.safetensors file or a stage's key")
     _check_readable(path)
+    sound(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -145,8 +147,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: it cannot be read.
+        StoreError: it is a file of the store, and not what was written.
     """
     _check_readable(path)
+    sound(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -199,9 +203,3 @@ def load_backbone(source: str | Path | HasCheckpoint) -> tuple[nn.Module, Header
         network = build(header.backbone)
     load_into(network, path)
     return network.eval(), header
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -110,6 +110,27 @@ def import_run(
 
 
 @app.command()
+def check(
+    runs: RunsOption = Path("runs"),
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what is damaged or left over, so that it can be made again.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Hold all of the store against what was written.
+
+    Shows what is damaged, missing, half-written or left over, and the commands that make it again. The exit code is 3
+    where something is damaged or missing.
+    """
+    options = MachineOptions(runs=runs, json=json)
+    with options.lab() as lab:
+        document = lab.check_runs(repair=repair)
+        output.show_document(document, options)
+    if document.num_faults:
+        raise typer.Exit(3)
+
+
+@app.command()
 def remove(
     names: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Runs to forget.")] = None,
     runs: RunsOption = Path("runs"),

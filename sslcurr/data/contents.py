@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sslcurr.integrity import sound
+
 __all__ = ["UNKNOWN", "contents_of", "known_among", "pixel_digest"]
 
 DIGEST_BYTES = 8
@@ -33,7 +35,7 @@ def contents_of(pack: Path) -> np.ndarray:
 
     Where the pack was made by a version that kept no digests of pixels, these are `UNKNOWN`.
     """
-    with np.load(pack / "rows.npz", allow_pickle=False) as rows:
+    with np.load(sound(pack / "rows.npz"), allow_pickle=False) as rows:
         files = numbers(rows["sha256"])
         pixels = numbers(rows["pixels"]) if "pixels" in rows else np.full(len(files), UNKNOWN, dtype=np.uint64)
     return np.column_stack([files, pixels])

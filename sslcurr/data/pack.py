@@ -6,19 +6,26 @@ whole. The part can be taken up again after any end, kill -9 and a power cut inc
 - `pixels.bin` has its full length from the start; row i is image i, uint8 [C, S, S];
 - `rows.jsonl` gets a line for an image only after its pixels are on the disk;
 - `pack.json` is written last.
+
+`blocks.npy` has a checksum for each mebibyte of the pixels, `hashes.json` those of the other files.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sslcurr.data.blocks import BLOCKS, DAMAGED_HINT, CheckedImages
 from sslcurr.errors import DataError
+from sslcurr.files import read_regular
+from sslcurr.integrity import sound
 from sslcurr.spec.target import CLASSES
+from sslcurr.wording import reason_of
 
 PACK_FORMAT = 2
 """Raised when the same files would give other pixels or another layout; packs of other formats are not used."""
@@ -102,32 +109,52 @@ class Pack:
 
 
 def load_pack(folder: Path) -> Pack:
-    """The finished pack in a folder. Raises DataError if there is none, or one of another format, or a damaged one."""
-    hint = "remove the folder; the pack is made again from the data set"
+    """The finished pack in a folder; its pixels are held against their checksums when they are read.
+
+    Raises:
+        DataError: there is none, or one of another format, or a damaged one.
+        StoreError: one of its files is not what was written.
+    """
     try:
-        about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        return _loaded(folder)
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, zipfile.BadZipFile, RecursionError) as error:
+        raise DataError(f"the pack in {folder} is damaged ({reason_of(error)})", DAMAGED_HINT) from error
+
+
+def about_pack(folder: Path) -> dict[str, Any]:
+    """What a pack says of itself, its `pack.json`. Raises DataError if there is none or one of another format."""
+    try:
+        about: dict[str, Any] = json.loads(read_regular(sound(folder / "pack.json")))
     except FileNotFoundError as error:
         raise DataError(f"there is no pack in {folder}", "it is made again when the data set is opened") from error
     if about["format"] != PACK_FORMAT:
-        raise DataError(f"the pack in {folder} has format {about['format']}, not {PACK_FORMAT}", hint)
+        raise DataError(f"the pack in {folder} has format {about['format']}, not {PACK_FORMAT}", DAMAGED_HINT)
+    return about
+
+
+def _loaded(folder: Path) -> Pack:
+    about = about_pack(folder)
     channels, pack_size, num_images = about["channels"], about["size"], about["num_images"]
     pixels = folder / about["pixels"]
     # Reading beyond the end of a mapped file is a signal that kills, not an exception.
     if not pixels.is_file() or pixels.stat().st_size < num_images * channels * pack_size**2:
-        raise DataError(f"the pack in {folder} is damaged: its pixels are not all there", hint)
-    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        raise DataError(f"the pack in {folder} is damaged: its pixels are not all there", DAMAGED_HINT)
+    with np.load(sound(folder / "rows.npz"), allow_pickle=False) as rows:
         arrays = {key: rows[key] for key in ROWS if key in rows}
+    images: Any = np.memmap(pixels, dtype=np.uint8, mode="r", shape=(num_images, channels, pack_size, pack_size))
+    if (folder / BLOCKS).is_file():
+        images = CheckedImages(images, np.load(sound(folder / BLOCKS), allow_pickle=False), folder)
     return Pack(
         folder=folder,
         name=about["name"],
-        images=np.memmap(pixels, dtype=np.uint8, mode="r", shape=(num_images, channels, pack_size, pack_size)),
+        images=images,
         heights=arrays["heights"],
         widths=arrays["widths"],
         labels=arrays["labels"],
         classes=tuple(about["classes"]),
         groups=arrays.get("groups"),
         splits=arrays.get("splits"),
-        names=json.loads((folder / "names.json").read_text(encoding="utf-8")),
+        names=json.loads(sound(folder / "names.json").read_text(encoding="utf-8")),
         fingerprint=about["fingerprint"],
         size=pack_size,
         channels=channels,

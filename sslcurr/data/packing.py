@@ -8,26 +8,29 @@ import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sslcurr.claims import Claim, waited_claim
+from sslcurr.claims import Claim, described_owner, waited_claim
+from sslcurr.data.blocks import BLOCKS, checksums
 from sslcurr.data.decode import image as decode_image
 from sslcurr.data.decode import read
 from sslcurr.data.decode.image import DECODER
 from sslcurr.data.decode.parallel import Crashed, Processes, in_threads
-from sslcurr.data.pack import PACK_FORMAT, Pack, load_pack
+from sslcurr.data.pack import PACK_FORMAT, Pack, about_pack, load_pack
 from sslcurr.data.rows import ImageRow, noted, read_row, row_of_array
 from sslcurr.data.sources.source import Source
 from sslcurr.data.targets import encoded
-from sslcurr.errors import DataError
+from sslcurr.errors import DataError, StoreError
 from sslcurr.files import write_whole
+from sslcurr.integrity import sound, write_hashes
 from sslcurr.spec.target import CLASSES
 from sslcurr.wording import and_more
 
@@ -54,13 +57,16 @@ def open_pack(
     workers: int = 0,
     skip_broken: bool = False,
     progress: ProgressCallback | None = None,
+    use: Callable[[Path], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Pack:
     """The pack of a source at `size` pixels, found under the folder `root` or made there.
 
     Files that changed since (by size or time) make a new pack, which takes over what it can from older ones. A pack
     that another process is making is waited for. `workers` threads decode, one a core for 0; they do not change the
     result.
-    `progress` is called with the number of images done and the number of all, from the calling thread.
+    `progress` is called with the number of images done and the number of all, from the calling thread; `use` with the
+    folder, before anything is looked for there; `note` with whom it waits for.
 
     Broken files raise DataError, after all have been tried, and the source's faults at once, unless `skip_broken`
     leaves them out (they are listed in `broken.txt` in the pack's folder). DataError is also raised for files that
@@ -80,13 +86,15 @@ def open_pack(
     files = _Files.of(source)
     slug = re.sub(r"[^a-z0-9]+", "-", source.name.lower()).strip("-")[:40] or "pack"
     folder = root / f"{slug}-{files.key(size)[:12]}"
+    use(folder)
     if not (folder / "pack.json").is_file():
-        with waited_claim(folder) as claim:
+        waiting = lambda: note(f"waiting for the pack of {source.name}: {described_owner(folder)} is at it")  # noqa: E731
+        with waited_claim(folder, waiting) as claim:
             if not (folder / "pack.json").is_file():
                 _make_pack(files, size, claim, workers or os.cpu_count() or 1, skip_broken, progress)
     pack = load_pack(folder)
     if pack.skipped and not skip_broken:
-        lines = (folder / "broken.txt").read_text(encoding="utf-8").splitlines()
+        lines = sound(folder / "broken.txt").read_text(encoding="utf-8").splitlines()
         name, _, reason = lines[0].partition("\t")
         raise _broken_error(name, reason, len(lines))
     return pack
@@ -174,8 +182,8 @@ def _make_pack(
     about = json.loads((part / "pack.json").read_text(encoding="utf-8"))
     for name in {"rows.jsonl", "part.json", "pixels.bin"} - {about["pixels"]}:
         (part / name).unlink(missing_ok=True)
+    write_hashes(part, leave_out=(about["pixels"],))
     claim.publish()
-    _sync_folder(claim.folder.parent)
 
 
 class _InColour(Exception):
@@ -192,16 +200,16 @@ class _Part:
         channels = (folder / "pixels.bin").stat().st_size // (len(files.source.names) * size * size)
         self.shape = (channels, size, size)
         self.broken: dict[int, str] = {}
+        self.pixels = os.open(folder / "pixels.bin", os.O_RDWR)
         self.rows = self._read_rows()
         self.fresh: list[tuple[int, ImageRow]] = []
         self.flushed = time.monotonic()
-        self.pixels = os.open(folder / "pixels.bin", os.O_RDWR)
         self.lines = (folder / "rows.jsonl").open("ab")
 
     @classmethod
     def opened(cls, files: _Files, size: int, folder: Path) -> _Part:
         """Takes up the part in `folder`, or starts it; DataError, and nothing left, if the disk has not the room."""
-        if (folder / "part.json").is_file():
+        if (folder / "part.json").is_file() and cls._is_usable(files, size, folder):
             return cls(files, size, folder)
         channels = files.guess_channels()
         if folder.exists():
@@ -215,6 +223,13 @@ class _Part:
             shutil.rmtree(folder)
             raise
         return cls(files, size, folder)
+
+    @staticmethod
+    def _is_usable(files: _Files, size: int, folder: Path) -> bool:
+        """Whether the files of a part have the lengths that they must have."""
+        pixels = folder / "pixels.bin"
+        area = len(files.source.names) * size * size
+        return pixels.is_file() and pixels.stat().st_size in (area, 3 * area) and (folder / "rows.jsonl").is_file()
 
     @property
     def row_bytes(self) -> int:
@@ -251,19 +266,30 @@ class _Part:
         """The images that are done. A last line that was torn by a kill is cut off, so that the next starts its own."""
         rows: dict[int, ImageRow] = {}
         path = self.folder / "rows.jsonl"
-        whole = 0
-        for line in path.read_bytes().splitlines(keepends=True):
-            try:
-                i, *row = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            if len(row) == len(fields(ImageRow)):  # a version that kept no digest of the pixels wrote shorter lines
-                rows[i] = ImageRow(*row)
-            whole += len(line)
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        for line in content[:whole].splitlines():
+            found = _read_line(line)
+            if found is not None:  # not of a version that kept no checksums, and not damaged
+                i, row, crc = found
+                rows.pop(i, None)
+                if self._crc(i, row.is_grey) == crc:
+                    rows[i] = row
         os.truncate(path, whole)
         return rows
+
+    def _crc(self, i: int, is_grey: bool) -> int:
+        """The checksum of the pixels of image i, as they are in the file; a grey one has it in any number of channels.
+
+        It is -1 where the channels of a grey image differ.
+        """
+        data = os.pread(self.pixels, self.row_bytes, i * self.row_bytes)
+        if is_grey:
+            plane = data[: self.row_bytes // self.shape[0]]
+            if data != plane * self.shape[0]:
+                return -1
+            data = plane
+        return zlib.crc32(data)
 
     def fill(self, workers: int, skip_broken: bool, progress: ProgressCallback | None) -> None:
         """Decodes what is not there yet; DataError if files are broken, unless they may be skipped.
@@ -335,7 +361,7 @@ class _Part:
         if self.fresh:
             os.fsync(self.pixels)
             for i, row in self.fresh:
-                self.lines.write(json.dumps([i, *astuple(row)]).encode() + b"\n")
+                self.lines.write(_line(i, row, self._crc(i, row.is_grey)))
             self.lines.flush()
             os.fsync(self.lines.fileno())
         # Last, so that Ctrl-C in between loses nothing: a line that is there twice does no harm.
@@ -347,14 +373,14 @@ class _Part:
         if self.files.source.root is None:
             return
         for older in sorted(self.folder.parent.glob("*/pack.json")):
-            about = json.loads(older.read_text(encoding="utf-8"))
-            same = {"format": PACK_FORMAT, "place": self.files.place, "size": self.shape[1]}
-            if older.parent.suffix == ".part" or any(about.get(key) != value for key, value in same.items()):
+            if older.parent.suffix == ".part":
                 continue
             try:
-                pack = load_pack(older.parent)
-            except DataError:
-                continue  # a damaged one; the files themselves are there
+                pack, about = load_pack(older.parent), about_pack(older.parent)
+            except (DataError, StoreError):
+                continue  # a damaged one, or one of another version; the files themselves are there
+            if (about.get("place"), pack.size) != (self.files.place, self.shape[1]):
+                continue
             with np.load(older.parent / "rows.npz", allow_pickle=False) as arrays:
                 if "pixels" not in arrays:
                     continue  # of a version that kept no digests of the pixels
@@ -367,7 +393,10 @@ class _Part:
                 if about.get("decoder", 1) < DECODER and self.files.may_be_revised(i):
                     continue
                 grey = bool(is_grey[place])
-                self._write(i, pack.images[place], grey)
+                try:
+                    self._write(i, pack.images[place], grey)
+                except DataError:
+                    continue  # it was damaged
                 height, width = int(pack.heights[place]), int(pack.widths[place])
                 looked = noted(pack.images[place].transpose(1, 2, 0)) if pack.traits is None else pack.traits[place]
                 known, traits = pixels[place].tobytes().hex(), [int(value) for value in looked]
@@ -410,6 +439,9 @@ class _Part:
             file.flush()
             os.fsync(file.fileno())
         _write_json(self.folder / "names.json", names)
+        shape = (len(kept), channels, *self.shape[1:])
+        sums = checksums(np.memmap(self.folder / pixels, dtype=np.uint8, mode="r", shape=shape))
+        write_whole(self.folder / BLOCKS, lambda path: _save(path, sums))
         broken = [(fault.name, fault.reason) for fault in source.faults]
         broken += [(source.names[i], reason) for i, reason in sorted(self.broken.items())]
         # A line each: names of files may hold tabs and line ends.
@@ -450,6 +482,21 @@ class _Part:
                 file.write(everything[kept[start : start + num_rows], :channels].tobytes())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(i: int, row: ImageRow, crc: int) -> bytes:
+    """Image i as a line of `rows.jsonl`, with the checksum of its pixels and one of the line."""
+    text = json.dumps([i, *astuple(row), crc]).encode()
+    return text + f" {zlib.crc32(text):08x}\n".encode()
+
+
+def _read_line(line: bytes) -> tuple[int, ImageRow, int] | None:
+    """The inverse of `_line`; None for a line that is none."""
+    text, _, digest = line.rpartition(b" ")
+    if digest != f"{zlib.crc32(text):08x}".encode():
+        return None
+    i, *row, crc = json.loads(text)
+    return i, ImageRow(*row), crc
 
 
 def _codes(groups: Sequence[str]) -> np.ndarray:
@@ -513,13 +560,10 @@ def _write_at(descriptor: int, offset: int, data: bytes) -> None:
         view, offset = view[written:], offset + written
 
 
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # np.save would add an ending to the name
+        np.save(file, array)
+
+
 def _write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content).encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -182,7 +182,14 @@ def _packed(
     source: Source, size: int, request: Request, store: Store, progress: Callable[[int, int], None] | None
 ) -> Pack:
     return open_pack(
-        source, size, store.packs, workers=request.workers, skip_broken=request.skip_broken, progress=progress
+        source,
+        size,
+        store.packs,
+        workers=request.workers,
+        skip_broken=request.skip_broken,
+        progress=progress,
+        use=store.use,
+        note=store.note,
     )
 
 

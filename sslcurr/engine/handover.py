@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from sslcurr.claims import is_claimed
 from sslcurr.engine.runs import check_name
 from sslcurr.engine.store import Store
 from sslcurr.errors import StoreError
-from sslcurr.files import read_as, read_json, write_json, write_whole
+from sslcurr.files import read_as, read_json, sha256_of, write_record, write_whole
 from sslcurr.spec.record import RunRecord
 from sslcurr.version import __version__
 from sslcurr.wording import reason_of
@@ -221,7 +220,7 @@ def _there(store: Store, about: Manifest, record: RunRecord) -> int:
         part, mine = store.root / _part_of(name), store.root / name
         if not part.exists():
             continue
-        same = mine.is_file() and _sha256(mine) == expected
+        same = mine.is_file() and sha256_of(mine) == expected
         if not same and name.split("/")[-1] in ("backbone.safetensors", "head.safetensors", "predictions.csv"):
             raise StoreError(
                 f"{store.root} has {_part_of(name)} with other content",
@@ -231,11 +230,6 @@ def _there(store: Store, about: Manifest, record: RunRecord) -> int:
             raise StoreError(f"{store.root} has the run {about.run} already", f"sslcurr runs show {about.run}")
         count += same
     return count
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place_results(store: Store, path: Path, files: Sequence[str] | dict[str, str]) -> None:
@@ -251,4 +245,4 @@ def _place_results(store: Store, path: Path, files: Sequence[str] | dict[str, st
         found = WITHIN.search(value) if isinstance(value, str) else None
         return str(store.root / found[1]) if found is not None and found[1] in files else value
 
-    write_json(path, placed(json.loads(path.read_text())))
+    write_record(path, placed(read_json(path, HINT)))

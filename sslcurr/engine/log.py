@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,10 @@ from torch import Tensor
 
 from sslcurr.engine.trackers import StageTracker
 from sslcurr.files import write_whole
+from sslcurr.integrity import sound
 from sslcurr.tasks.base import Loss
+
+LOGS = ("metrics.csv", "epochs.csv")
 
 
 class TrainingProgress:
@@ -29,6 +33,7 @@ class TrainingProgress:
         self.best_value = -math.inf
         self.best: dict[str, Tensor] | None = None
         self.stopped_early = False
+        self.logs: dict[str, tuple[int, str]] = {}  # as `log_state` gives it
 
     def state(self) -> dict[str, object]:
         """As plain values for the resume file."""
@@ -132,8 +137,30 @@ def append_row(file: Any, row: Mapping[str, object]) -> None:
     writer.writerow(row)
 
 
+def log_state(part: Path) -> dict[str, tuple[int, str]]:
+    """The logs of a training as they are: name -> bytes and their sha256."""
+    found = {}
+    for name in LOGS:
+        path = part / name
+        content = path.read_bytes() if path.is_file() else b""
+        found[name] = (len(content), hashlib.sha256(content).hexdigest())
+    return found
+
+
+def check_logs(part: Path, state: Mapping[str, tuple[int, str]]) -> None:
+    """Raises ValueError unless the logs of a training begin as they were; they go on growing after a save."""
+    for name, (size, digest) in state.items():
+        path = part / name
+        content = path.read_bytes()[:size] if path.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError(f"{name} is not what was written")
+
+
 def keep_rows(path: Path, column: str, before: int) -> None:
     """Drop the rows of a CSV file whose `column` is not below `before`, and a torn last line."""
+    if not before:  # whatever it is
+        path.unlink(missing_ok=True)
+        return
     if not path.exists():
         return
     with open(path, newline="") as file:
@@ -150,6 +177,10 @@ def keep_rows(path: Path, column: str, before: int) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with open(path, newline="") as file:
+    """The rows of a CSV file, which must be what was written where it was published.
+
+    Raises:
+        StoreError: it is not.
+    """
+    with open(sound(path), newline="") as file:
         return list(csv.DictReader(file))

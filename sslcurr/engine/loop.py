@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sslcurr.data.order import batches, num_steps
-from sslcurr.engine.log import Log, TrainingProgress
+from sslcurr.engine.log import Log, TrainingProgress, log_state
 from sslcurr.engine.plan import resolved_settings
 from sslcurr.engine.signals import StopSignals
 from sslcurr.engine.store import RESUME
@@ -137,12 +137,13 @@ class Loop:
         self._check_finite()
         began = time.monotonic()
         self.progress.seconds = began - self.started
+        self.log.flush()  # first: a row of a step that is saved must not be lost
+        self.progress.logs = log_state(self.part)
         state = {
             "task": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.state(),
         }
-        self.log.flush()  # first: a row of a step that is saved must not be lost
         write_whole(self.part / RESUME, lambda path: torch.save(state, path))
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
         self.save_seconds = self.saved_at - began

@@ -10,6 +10,7 @@ trial with those before it, so with one they are tried one after the other, in t
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import time
@@ -28,8 +29,8 @@ from sslcurr.engine.log import read_rows
 from sslcurr.engine.plan import described_search
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Store
-from sslcurr.errors import TrainingError
-from sslcurr.files import read_json, write_json, write_whole
+from sslcurr.errors import StoreError, TrainingError
+from sslcurr.files import read_as, read_json, write_record, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
 from sslcurr.spec.stage import LrSearch, StageSpec
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
 
 FOLDER = "search"
+JOURNAL, JOURNAL_STATE = "study.log", "study.json"
 COLLAPSED = 0.1  # scaled standard deviation of the embeddings over the images, 1 when they fill the sphere
 REDUCTION = 3  # of the trials of a rung one in so many goes on
 
@@ -134,11 +136,15 @@ def search_lr(
     independent = are_independent(spec, key, store)
     if independent:
         store.trials(key).mkdir(exist_ok=True)  # before the journal: `are_independent` knows this search by it
+        (folder / JOURNAL).unlink(missing_ok=True)  # what came of trials is kept with each
+    else:
+        _check_journal(folder, report)
     with opened(spec, folder, measure) as study:
         while (trial := next_trial(study, spec)) is not None:
             if independent:
                 tell(study, trial, tried(spec, key, trial.number, store, parent, runtime, report), report, measure)
             else:
+                note_journal(folder)
                 try_lr(trial, study, spec, key, folder, parent, runtime, report, measure)
         rows = trial_rows(study, measure)
     for leftover in folder.glob("trial-*"):  # its result is in the study; the process was killed before it was removed
@@ -168,7 +174,7 @@ def search_lr(
         "seconds": round(max(seconds, time.monotonic() - began), 3),
     }
     write_rows(rows, folder / "search.csv")
-    write_json(folder / "found.json", result)
+    write_record(folder / "found.json", result)
     return result
 
 
@@ -179,7 +185,7 @@ def are_independent(spec: StageSpec, key: str, store: Store) -> bool:
     """
     if spec.search is None or spec.search.pruner != "none":
         return False
-    return store.trials(key).is_dir() or not any(store.stages.glob(f"{key}.*part/{FOLDER}/study.log"))
+    return store.trials(key).is_dir() or not any(store.stages.glob(f"{key}.*part/{FOLDER}/{JOURNAL}"))
 
 
 def tried(
@@ -242,12 +248,8 @@ def opened(spec: StageSpec, folder: Path, measure: str) -> Iterator[optuna.Study
 
     assert spec.search is not None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder / "study.log"
-    if journal.exists():
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):  # a killed process left half a line, onto which the next would be written
-            journal.write_bytes(content[: content.rfind(b"\n") + 1])
-    for lock in folder.glob("study.log.*lock*"):  # of a killed process: the stage's own lock is held by this one
+    journal = folder / JOURNAL
+    for lock in folder.glob(f"{JOURNAL}.*lock*"):  # of a killed process: the stage's own lock is held by this one
         lock.unlink()
     yield optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
@@ -256,6 +258,46 @@ def opened(spec: StageSpec, folder: Path, measure: str) -> Iterator[optuna.Study
         pruner=pruner_of(spec.search),
         load_if_exists=True,
     )
+
+
+class JournalState(msgspec.Struct, frozen=True):
+    """How far the journal of a search is known to be right, as in its `study.json`."""
+
+    size: int
+    sha256: str
+
+
+def note_journal(folder: Path) -> None:
+    """Note what is in the journal of a search, before anything is done that goes by it."""
+    content = (folder / JOURNAL).read_bytes()
+    state = JournalState(len(content), hashlib.sha256(content).hexdigest())
+    write_record(folder / JOURNAL_STATE, msgspec.to_builtins(state))
+
+
+def _check_journal(folder: Path, report: Reporter) -> None:
+    """Cut a journal back to what was noted of it, and begin anew where that is damaged, which is said.
+
+    A killed process may have left half a line; what it had not noted yet is done again, to the same end.
+    """
+    journal, noted = folder / JOURNAL, folder / JOURNAL_STATE
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    if not noted.exists():  # an earlier version noted nothing
+        journal.write_bytes(content[: content.rfind(b"\n") + 1])
+        return
+    try:
+        state = read_as(noted, JournalState)
+        if hashlib.sha256(content[: state.size]).hexdigest() != state.sha256:
+            raise StoreError(f"{journal} is damaged: it is not what was written")
+    except StoreError as error:
+        report.note(f"{error}: the search for a learning rate begins anew")
+        for path in (journal, noted):
+            path.unlink()
+        for trial in folder.glob("trial-*"):
+            shutil.rmtree(trial)
+        return
+    journal.write_bytes(content[: state.size])
 
 
 def pruner_of(search: LrSearch) -> optuna.pruners.BasePruner:
@@ -334,6 +376,7 @@ def try_lr(
         report.trial_ends(trial.number, lr, "stopped early")
     else:
         tell(study, trial, result, report, measure)
+    note_journal(folder)
     shutil.rmtree(part)
 
 
@@ -465,7 +508,9 @@ class PrunedTrialReporter(TrialReporter):
             return
         report_epochs(self.trial, values)
         assert self.spec.search is not None
-        if self.epochs_done < self.spec.search.epochs and self.trial.should_prune():
+        is_pruned = self.epochs_done < self.spec.search.epochs and self.trial.should_prune()
+        note_journal(self.part.parent)  # what the pruner notes for the next trials is in it
+        if is_pruned:
             raise optuna.TrialPruned
 
 

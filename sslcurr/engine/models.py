@@ -164,7 +164,8 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
 
 
 def _parent_at(path: Path) -> Parent:
-    from sslcurr.backbones.checkpoint import read_header, sha256_of
+    from sslcurr.backbones.checkpoint import read_header
+    from sslcurr.files import sha256_of
 
     header = read_header(path)
     return Parent(
@@ -252,7 +253,7 @@ def imported(
 
     `preprocessing` says the `mean`, `std` and `image_size` it was trained with, where these are known.
     """
-    from sslcurr.backbones.checkpoint import sha256_of
+    from sslcurr.files import sha256_of
 
     inputs = {"version": IMPORT_VERSION, "file": sha256_of(path), "backbone": backbone, "stem": stem, "title": title}
     inputs |= {"seen": preprocessing} if preprocessing is not None else {}
@@ -340,7 +341,7 @@ def models_from(
 
 def model_of(parent: Parent, store: Store, text: str = "") -> Model:
     """A stage or a checkpoint file as a model."""
-    from sslcurr.backbones.checkpoint import sha256_of
+    from sslcurr.files import sha256_of
 
     assert parent.key is not None
     assert parent.backbone is not None

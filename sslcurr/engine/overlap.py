@@ -14,13 +14,14 @@ import numpy as np
 
 from sslcurr.data.contents import PIXELS, UNKNOWN, contents_of, known_among
 from sslcurr.data.joined import contents_of_pack
-from sslcurr.data.pack import Pack, load_pack
+from sslcurr.data.pack import Pack, about_pack, load_pack
 from sslcurr.data.split import assign
 from sslcurr.engine.ancestry import Weights, ancestry, title_of
 from sslcurr.engine.selection import select, split_settings
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError, StoreError
-from sslcurr.files import FOLDER_HINT, hint_for, read_json, write_whole
+from sslcurr.files import FOLDER_HINT, hint_for, write_whole
+from sslcurr.integrity import sound
 from sslcurr.spec.stage import DataSpec, StageSpec
 from sslcurr.tasks import task_class
 from sslcurr.wording import reason_of
@@ -141,7 +142,7 @@ def trained_images(stage: Stage, spec: StageSpec, store: Store) -> np.ndarray | 
     path = stage.folder / IMAGES
     if path.is_file():
         try:
-            contents: np.ndarray = np.load(path, allow_pickle=False)
+            contents: np.ndarray = np.load(sound(path), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise StoreError(f"cannot read {path} ({reason_of(error)})", hint_for(error, FOLDER_HINT)) from error
         if contents.shape[1:] != (2,) or not len(contents) or contents.dtype != np.uint64:
@@ -160,5 +161,8 @@ def _packs_of(data: DataSpec, store: Store) -> Iterator[Path]:
     own = [Path(data.pack), store.packs / Path(data.pack).name]
     for folder in dict.fromkeys((*own, *(path.parent for path in sorted(store.packs.glob("*/pack.json"))))):
         about = folder / "pack.json"
-        if data.pack and about.is_file() and read_json(about)["fingerprint"] == data.fingerprint:
-            yield folder
+        try:
+            if data.pack and about.is_file() and about_pack(folder)["fingerprint"] == data.fingerprint:
+                yield folder
+        except (DataError, StoreError, ValueError, KeyError, TypeError):
+            continue  # a damaged one is not the one that is looked for

@@ -9,7 +9,7 @@ import msgspec
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Store
 from sslcurr.errors import StoreError
-from sslcurr.files import read_as, write_whole
+from sslcurr.files import read_as, write_record
 
 
 class PlanFile(msgspec.Struct, kw_only=True):
@@ -49,7 +49,7 @@ class Plan:
             self.store.clear_failures(added)  # first: a worker that reads the plan heeds what is noted
             self.store.plans.mkdir(parents=True, exist_ok=True)
             content = PlanFile(run=self.run, command=self.command, jobs=list(self.jobs.values()))
-            write_whole(self.store.plan(self.run), msgspec.json.encode(content))
+            write_record(self.store.plan(self.run), msgspec.to_builtins(content), compact=True)
 
     def knows(self, name: str) -> bool:
         """Whether a job was added."""

@@ -13,6 +13,7 @@ from sslcurr.claims import described_owner
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store, placed, portable
 from sslcurr.errors import SpecError, StoreError, TrainingError
+from sslcurr.integrity import sound
 from sslcurr.progress import Relay, Reporter
 from sslcurr.spec.record import StageRecord
 from sslcurr.spec.stage import StageSpec, key_of
@@ -45,7 +46,8 @@ def run_stages(
         filling: trains them in other processes, where it is given.
 
     Raises:
-        StoreError: a parent is neither in the store nor among the stages before.
+        StoreError: a parent is neither in the store nor among the stages before; the weights of a stage that is there
+            are damaged.
         TrainingError: a stage cannot be trained.
     """
     outcomes = []
@@ -59,6 +61,7 @@ def run_stages(
         if stage is None:
             stage, trained = train_or_wait(spec, store, runtime, report)
         elif not trained:
+            sound(stage.weights)
             check_parent(stage, store, report)
         outcomes.append(Outcome(stage, spec, reused=not trained))
         report.stage_ends(spec, key, reused=not trained)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is_claimed, waited_claim
+from sslcurr.engine import uses
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
-from sslcurr.files import read_as, read_json, size_of, write_json
+from sslcurr.files import read_as, read_json, size_of, write_record
+from sslcurr.integrity import write_hashes
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
 from sslcurr.spec.stage import (
     DataSpec,
@@ -61,20 +65,32 @@ class Stage:
         return placed(read_json(self.folder / "stage.json"), Store(self.folder.parent.parent))
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why a job failed in some process, and what to do."""
+
+    reason: str
+    hint: str
+
+
 class Store:
     """A folder: `stages`, `analyses`, `packs`, a record of every command in `runs`, what it found in `results`."""
 
-    def __init__(self, root: Path, *, waits: bool = True, lease: float = LEASE) -> None:
+    def __init__(
+        self, root: Path, *, waits: bool = True, lease: float = LEASE, note: Callable[[str], None] = lambda _: None
+    ) -> None:
         """A store.
 
         Args:
             root: its folder.
             waits: whether work that another process is at is waited for; if not, `Taken` is raised.
             lease: minutes without a heartbeat after which another process counts as dead.
+            note: is told of records that cannot be read and are left out, and of what is waited for.
         """
         self.root = root
         self.waits = waits
         self.lease = lease
+        self._note = note
+        self._noted: set[str] = set()
         self._made = 0
         self._claims: dict[Path, Claim] = {}  # what this process is at work on
         self.stages = root / "stages"
@@ -100,8 +116,12 @@ class Store:
     # ---- stages
 
     def find(self, key: str) -> Stage | None:
-        """The finished stage of that key, or None. A folder without `done.json` is never taken for one."""
+        """The finished stage of that key, or None. A folder without `done.json` is never taken for one.
+
+        While this process runs, no other removes it.
+        """
         stage = self.stage(key)
+        self.use(stage.folder)
         return stage if (stage.folder / "done.json").is_file() else None
 
     def stage(self, key: str) -> Stage:
@@ -111,6 +131,33 @@ class Store:
     def all(self) -> list[Stage]:
         """All finished stages, oldest first."""
         return [Stage(folder.name, folder) for folder in _finished(self.stages)]
+
+    def readable(self) -> list[Stage]:
+        """All finished stages whose records can be read, oldest first; the others are noted."""
+        found = []
+        for stage in self.all():
+            try:
+                _ = stage.record, stage.spec
+            except SslcurrError as error:
+                self.left_out(error)
+            else:
+                found.append(stage)
+        return found
+
+    def note(self, text: str) -> None:
+        """Tell the person who looks on."""
+        self._note(text)
+
+    def left_out(self, error: SslcurrError) -> None:
+        """Note once what cannot be read and is left out."""
+        text = f"{error}: it is left out; {error.hint}" if error.hint else f"{error}: it is left out"
+        if text not in self._noted:
+            self._noted.add(text)
+            self._note(text)
+
+    def use(self, folder: Path) -> None:
+        """Note that this process uses a folder of the store, so that no other removes it meanwhile."""
+        uses.use(self.place, f"{folder.parent.name}/{folder.name}")
 
     def resolve(self, text: str) -> Stage:
         """The stage whose key begins with `text`, or the last one of the run that it names.
@@ -124,6 +171,7 @@ class Store:
         if len(matches) != 1 or len(text) < 4:
             what = "no stage" if not matches else f"{len(matches)} stages"
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
+        self.use(matches[0].folder)
         return matches[0]
 
     def _end_of(self, run: str, text: str) -> Stage:
@@ -166,7 +214,7 @@ class Store:
         folder = self.stages / key_of(spec)
 
         def begun(part: Path) -> Json:
-            write_json(part / "stage.json", portable(spec, self))
+            write_record(part / "stage.json", portable(spec, self))
             return work(part).to_json()
 
         if self._make(folder, begun, waiting):
@@ -226,13 +274,15 @@ class Store:
 
     def _make(self, folder: Path, work: Callable[[Path], Mapping[str, object]], waiting: Callable[[], None]) -> bool:
         """Do `work` under a claim and publish its part with what it returned as `done.json`; False if that is there."""
+        self.use(folder)
         while not (folder / "done.json").is_file():
             with self._claimed(folder, waiting) as claim:
                 if (folder / "done.json").is_file():  # finished while we waited
                     return False
                 self._claims[folder] = claim
                 try:
-                    write_json(claim.part / "done.json", work(claim.part))
+                    write_record(claim.part / "done.json", work(claim.part))
+                    write_hashes(claim.part)
                     claim.publish()
                     self._made += 1
                     return True
@@ -273,18 +323,18 @@ class Store:
         if not path.is_file():
             return None
         try:
-            reason, hint = read_json(path, "remove this file: the job is then tried again")
+            failure = read_as(path, Failure, "remove this file: the job is then tried again")
         except StoreError:
             if path.is_file():
                 raise
             return None  # another command has cleared it just now
-        return str(reason), str(hint)
+        return failure.reason, failure.hint
 
     def note_failure(self, name: str, reason: str, hint: str) -> None:
         """Tell other processes that a job fails, so that they do not try it too."""
         path = self._failure(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, [reason, hint])
+        write_record(path, {"reason": reason, "hint": hint})
 
     def clear_failures(self, names: Iterable[str]) -> None:
         """Let jobs be tried again."""
@@ -310,10 +360,10 @@ class Store:
         folder = root / analysis_name(kind, inputs)
 
         def begun(part: Path) -> Mapping[str, object]:
-            write_json(part / "inputs.json", inputs)
+            write_record(part / "inputs.json", inputs)
             return work(part)
 
-        self._make(folder, begun, lambda: None)
+        self._make(folder, begun, lambda: self._note(f"waiting for {kind}: {described_owner(folder)} is at it"))
         return folder
 
     def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
@@ -322,6 +372,7 @@ class Store:
 
     def has_named(self, name: str) -> bool:
         """Whether the analysis of that name, from `analysis_name`, is there."""
+        self.use(self.analyses / name)
         return (self.analyses / name / "done.json").is_file()
 
     def discard(self, names: Iterable[str]) -> None:
@@ -344,14 +395,14 @@ class Store:
         """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
         name = run_name(record.asked)
         self.runs.mkdir(parents=True, exist_ok=True)
-        write_json(self.runs / f"{name}.json", record.to_json())
+        write_record(self.runs / f"{name}.json", record.to_json())
         return name
 
     def keep_result(self, record: RunRecord, kind: str, document: Json) -> None:
         """Keep what a command found, the document that it prints as JSON, beside its record."""
         self.results.mkdir(parents=True, exist_ok=True)
         self.plan(run_name(record.asked)).unlink(missing_ok=True)  # nothing is wanted of workers any more
-        write_json(self.results / f"{run_name(record.asked)}.json", {"kind": kind, "document": document})
+        write_record(self.results / f"{run_name(record.asked)}.json", {"kind": kind, "document": document})
 
     def result(self, name: str) -> tuple[str, Json] | None:
         """The kind of what a run found, such as `rank`, and its document; None for a run that has not come so far.
@@ -365,15 +416,24 @@ class Store:
         stored = read_as(path, StoredResult, RUN_HINT)
         return stored.kind, stored.document
 
-    def all_runs(self) -> dict[str, RunRecord]:
+    def all_runs(self, *, strict: bool = False) -> dict[str, RunRecord]:
         """The records of all runs by name, the one begun first first; times of files are not kept by every copy.
 
+        Args:
+            strict: whether a record that cannot be read is an error; else it is noted and left out.
+
         Raises:
-            StoreError: a record is damaged.
+            StoreError: a record cannot be read, where `strict`.
         """
-        if not self.runs.is_dir():
-            return {}
-        records = {path.stem: read_as(path, RunRecord, RUN_HINT) for path in sorted(self.runs.glob("*.json"))}
+        records = {}
+        for path in sorted(self.runs.glob("*.json")) if self.runs.is_dir() else []:
+            try:
+                records[path.stem] = read_as(path, RunRecord, RUN_HINT)
+            except StoreError as error:
+                if strict:
+                    raise
+                if path.exists():  # not forgotten just now
+                    self.left_out(error)
         return dict(sorted(records.items(), key=lambda item: item[1].begun))
 
     def named(self, text: str) -> str | None:
@@ -400,9 +460,15 @@ class Store:
             (self.results / f"{name}.json").unlink(missing_ok=True)
             self.plan(name).unlink(missing_ok=True)
 
-    def unneeded(self, without: set[str] = frozenset()) -> list[Path]:  # type: ignore[assignment]
-        """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted."""
-        records = [record for name, record in self.all_runs().items() if name not in without]
+    def unneeded(self, without: Collection[str] = ()) -> list[Path]:
+        """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted, and that no
+        process uses.
+
+        Raises:
+            StoreError: the record of a run cannot be read, so that nobody knows what it needs.
+        """
+        records = [record for name, record in self.all_runs(strict=True).items() if name not in without]
+        used = uses.used_by_others(self.place)
         stages = {key for record in records for key in record.stages}
         needed_names = {f"analyses/{name}" for record in records for name in record.analyses}
         needed_names |= {f"packs/{name}" for record in records for name in record.packs}
@@ -413,17 +479,31 @@ class Store:
                 needed = name in stages if folder == self.stages else f"{folder.name}/{name}" in needed_names
                 trials = path.glob("*.owner.json") if path == self.trials(name) else ()
                 claimed = (folder / name, *(each.with_name(each.name.partition(".")[0]) for each in trials))
-                if not needed and not any(map(is_claimed, claimed)):
+                in_use = f"{folder.name}/{name}" in used
+                if not needed and not in_use and not any(map(is_claimed, claimed)):
                     paths.append(path)
         return paths
 
-    def remove(self, paths: list[Path]) -> int:
-        """Delete what `unneeded` found; returns the bytes that were freed."""
-        freed = 0
-        for path in paths:
-            freed += size_of(path)
-            _remove(path)
-        return freed
+    def remove(self, forgotten: Collection[str] = ()) -> dict[str, int]:
+        """Forget runs, and delete what no run needs then: it is listed anew while nobody can begin to use it.
+
+        Returns:
+            Paths of what was deleted -> bytes.
+
+        Raises:
+            StoreError: the record of a run cannot be read; another process removes.
+        """
+
+        def waiting() -> None:
+            self._note("waiting for another process, which removes things")
+
+        with uses.removing(self.place, waiting):
+            paths = self.unneeded(without=forgotten)
+            self.forget(set(forgotten))
+            sizes = {str(path): size_of(path) for path in paths}
+            uses.rename_away(self.place, paths)
+        uses.delete_removed(self.place)
+        return sizes
 
 
 def now() -> str:

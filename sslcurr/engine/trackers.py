@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sslcurr.errors import SpecError
-from sslcurr.files import read_json, write_json
+from sslcurr.files import read_json, write_record
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.runtime import TRACKERS
 from sslcurr.spec.stage import Json, StageSpec
@@ -209,7 +209,7 @@ class MlflowStage:
         self.run = str(self.client.create_run(experiment, run_name=spec.title, tags=tags).info.run_id)
         for name, value in {**settings, "seed": str(spec.seed), "tasks": " ".join(spec.tasks)}.items():
             self.client.log_param(self.run, name, value[:500])
-        write_json(path, {"run": self.run})
+        write_record(path, {"run": self.run})
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log numbers at a step, but for those that are there already: steps are done again after a kill."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import platform
+import struct
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from msgspec import structs
@@ -13,7 +18,7 @@ from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, check_speed, keep_freed_memory, placement
-from sslcurr.engine.log import TrainingProgress, read_rows
+from sslcurr.engine.log import TrainingProgress, check_logs, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
 from sslcurr.engine.plan import resolved_settings
@@ -21,7 +26,7 @@ from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.step import one_step
 from sslcurr.engine.store import RESUME
-from sslcurr.files import write_whole
+from sslcurr.files import is_refused, sha256_of, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
 from sslcurr.spec.record import StageRecord
@@ -30,6 +35,13 @@ from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
 from sslcurr.tasks.base import Facts, Task
 from sslcurr.version import __version__
+from sslcurr.wording import reason_of
+
+# What reading a damaged archive raises.
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError),
+    *(OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError),
+)
 
 
 def train(
@@ -60,7 +72,7 @@ def train(
     feed = Feed(selection, spec.backbone, where.device)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
     progress = TrainingProgress()
-    if not load_resume(part / RESUME, task, optimizer, progress):
+    if not load_resume(part / RESUME, task, optimizer, progress, report):
         torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
         task.start(scan)
     loop = Loop(spec, key, part, runtime, report, task, optimizer, progress)
@@ -84,16 +96,35 @@ def train(
     return structs.replace(record, classes=list(selection.pack.classes)) if task.labelled else record
 
 
-def load_resume(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: TrainingProgress) -> bool:
-    """Put back the state that an earlier process saved; False when there is none."""
+def load_resume(
+    path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: TrainingProgress, report: Reporter
+) -> bool:
+    """Put back the state that an earlier process saved; False when there is none, or a damaged one, which is said."""
     if not path.exists():
         return False
-    device = next(task.parameters()).device
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = _read_resume(path, next(task.parameters()).device)
+    except DAMAGE as error:
+        if is_refused(error):
+            raise
+        report.note(f"{path} is damaged ({reason_of(error)}): the stage is trained from its beginning")
+        path.unlink()
+        return False
     task.load_state_dict(state["task"])
     optimizer.load_state_dict(state["optimizer"])
     progress.load(state["progress"])
     return True
+
+
+def _read_resume(path: Path, device: torch.device) -> dict[str, Any]:
+    """The saved state, once all of it was held against the checksums of the file, which torch does not do."""
+    with zipfile.ZipFile(path) as archive:
+        bad = archive.testzip()
+    if bad is not None:
+        raise ValueError(f"{bad} in it is not what was written")
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    check_logs(path.parent, state["progress"].get("logs", {}))
+    return state
 
 
 def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Task:
@@ -137,9 +168,9 @@ def finish(
         final |= {task.monitor: progress.best_value, "best_epoch": progress.best_epoch}
     return StageRecord(
         key=key,
-        weights_sha256=checkpoint.sha256_of(path),
+        weights_sha256=sha256_of(path),
         parent=spec.parent,
-        parent_weights_sha256=checkpoint.sha256_of(parent) if parent is not None else None,
+        parent_weights_sha256=sha256_of(parent) if parent is not None else None,
         metrics=final,
         steps=progress.step,
         stopped_early=progress.stopped_early,

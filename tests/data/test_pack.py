@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -113,14 +112,17 @@ def test_what_is_in_a_pack(folder, tmp_path):
     assert pack.images.shape == (40, 3, SIZE, SIZE)
     assert (pack.images.dtype, pack.labels.dtype) == (np.uint8, np.int64)
     assert (pack.heights.dtype, pack.widths.dtype) == (np.int32, np.int32)
-    assert not pack.images.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        pack.images[:][0, 0, 0, 0] = 1
     for i, name in enumerate(pack.names):
         image = read.read_image(folder / name)
         assert (pack.heights[i], pack.widths[i]) == image.shape[:2]
         assert pack.classes[pack.labels[i]] == name.split("/")[0]
         assert np.array_equal(pack.images[i], read.resize(image, SIZE).transpose(2, 0, 1))
     assert sorted(p.name for p in pack.folder.iterdir()) == [
+        "blocks.npy",
         "broken.txt",
+        "hashes.json",
         "names.json",
         "pack.json",
         "pixels.bin",
@@ -403,7 +405,8 @@ def test_killed_and_taken_up_again_equals_uninterrupted(number, tmp_path, decode
     process.communicate(timeout=60)
     assert not list(packs.glob("*/pack.json"))
     # Ctrl-C in the middle of saving saves the same lines once more, which does no harm.
-    num_done = len({json.loads(line)[0] for line in lines[0].read_bytes().splitlines(keepends=True) if b"\n" in line})
+    whole_lines = [line[:-1] for line in lines[0].read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    num_done = len({packing._read_line(line)[0] for line in whole_lines})
     assert 20 <= num_done < num_images
     with lines[0].open("ab") as file:
         file.write(b"[119, 20, 2")  # a line that the kill tore
@@ -507,7 +510,7 @@ def test_rows_are_on_disk_before_the_lines_that_vouch_for_them(folder, tmp_path,
 
     monkeypatch.setattr(os, "fsync", noting)
     open_folder(folder, tmp_path / "packs")
-    relevant = [name for name in synced if name in ("pixels.bin", "rows.jsonl")]
+    relevant = [name for name in synced if name in ("pixels.bin", "rows.jsonl")][:-1]  # the last publishes the pack
     assert relevant == ["pixels.bin", "rows.jsonl"] * (len(relevant) // 2)
     assert len(relevant) >= 20
 

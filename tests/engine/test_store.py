@@ -17,7 +17,7 @@ from sslcurr.claims import Taken, claim
 from sslcurr.engine.run import run_stages
 from sslcurr.engine.store import Store, analysis_name, now
 from sslcurr.errors import StoreError
-from sslcurr.files import is_full_disk, write_whole
+from sslcurr.files import is_full_disk, read_json, sealed, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord, StageRecord
 from sslcurr.spec.stage import key_of, to_dict
@@ -173,11 +173,11 @@ def test_only_what_no_run_needs_is_removed(tmp_path):
     folder = store.analysis("knn", {"a": 1}, lambda part: {"x": 1})
     other = store.analysis("knn", {"a": 2}, lambda part: {"x": 2})
     name = store.note_run(run_of({"a": 1}, stages=[kept.key], analyses=[folder.name]))
-    assert json.loads((folder / "done.json").read_text()) == {"x": 1}
+    assert read_json(folder / "done.json") == {"x": 1}
     found = {path.name.removesuffix(".lock") for path in store.unneeded()}
     assert found == {other.name}
     assert kept.folder in store.unneeded(without={name})
-    store.remove(store.unneeded())
+    store.remove()
     assert store.all_analyses() == [folder]
     assert store.find(kept.key) is not None
 
@@ -227,9 +227,10 @@ def test_the_record_of_a_stage_is_written_in_one_order_and_read_back(tmp_path):
         "channels_last",
         "threads",
         "versions",
+        "seal",
     ]
     assert stage.record == RECORD
-    assert json.dumps(stage.record.to_json(), indent=1) + "\n" == written
+    assert sealed(stage.record.to_json()).decode() == written
     (stage.folder / "done.json").write_text(json.dumps(RECORD.to_json() | {"search": {"lr": 0.25}, "later": 1}))
     assert stage.record.search == {"lr": 0.25}  # what a later version adds is passed over
 
@@ -258,8 +259,8 @@ def test_the_record_of_a_run_is_written_as_before_and_one_of_an_earlier_version_
     assert records["old"].to_json() == PREPARED
     assert records["old"].command is UNSET
     written = json.loads((store.runs / f"{name}.json").read_text())
-    assert list(written) == [*list(PREPARED)[:-1], "command", "created"]
-    assert written == records[name].to_json()
+    assert list(written) == [*list(PREPARED)[:-1], "command", "created", "seal"]
+    assert read_json(store.runs / f"{name}.json") == records[name].to_json()
     assert (records[name].seed, records[name].analyses, records[name].balanced_accuracy) == (0, [], None)
 
 
@@ -269,7 +270,7 @@ def test_a_damaged_run_or_result_is_named(tmp_path, damage):
     for folder in (store.runs, store.results):
         folder.mkdir()
         (folder / "a.json").write_bytes(damage if isinstance(damage, bytes) else damage.encode())
-    for reading, place in ((store.all_runs, "runs"), (lambda: store.result("a"), "results")):
+    for reading, place in ((lambda: store.all_runs(strict=True), "runs"), (lambda: store.result("a"), "results")):
         with pytest.raises(StoreError, match=rf"cannot read .*{place}/a\.json") as error:
             reading()
         assert error.value.hint.startswith("remove this file and run the command of that run again")

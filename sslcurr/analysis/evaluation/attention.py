@@ -32,6 +32,7 @@ from sslcurr.engine.selection import Selection
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError, did_you_mean
 from sslcurr.files import read_as, write_whole
+from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec, hash_of, key_of
@@ -149,7 +150,7 @@ def measure_attention(
         _inputs(stage, masks, settings),
         lambda part: _measure(stage, spec, masks, settings, classes, device, progress, part).to_json(),
     )
-    kept, arrays = read_as(folder / "done.json", KeptAttention), np.load(folder / "images.npz")
+    kept, arrays = read_as(folder / "done.json", KeptAttention), np.load(sound(folder / "images.npz"))
     return ModelAttention(**dict(arrays), groups=masks.groups, layer=kept.layer, map_size=kept.map_size, folder=folder)
 
 

@@ -39,7 +39,7 @@ from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import AnalysisWork
 from sslcurr.engine.selection import split_rows
 from sslcurr.engine.store import Stage, Store, analysis_name
-from sslcurr.errors import DataError, did_you_mean
+from sslcurr.errors import DataError, StoreError, did_you_mean
 from sslcurr.files import hint_for, read_as, read_json
 from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
@@ -470,7 +470,7 @@ def accuracies_in(store: Store, stages: Mapping[str, Stage]) -> Accuracies:
     """
     reports = _reports(store)
     values: dict[str, dict[str, list[float]]] = {}
-    for child in store.all():
+    for child in store.readable():
         spec = child.spec
         if spec.task not in TARGET_TASKS or child.key not in reports:
             continue
@@ -488,5 +488,9 @@ def _reports(store: Store) -> dict[str, float]:
     reports = {}
     for folder in store.all_analyses():
         if folder.name.startswith("classification-"):
-            reports[read_json(folder / "inputs.json")["stage"]] = read_json(folder / "done.json")["balanced_accuracy"]
+            try:
+                accuracy = read_json(folder / "done.json")["balanced_accuracy"]
+                reports[read_json(folder / "inputs.json")["stage"]] = accuracy
+            except StoreError as error:
+                store.left_out(error)
     return reports

@@ -16,7 +16,6 @@ from sslcurr.analysis.evaluation.inception import IMAGE_SIZE, find_weights, ince
 from sslcurr.analysis.results.distances.document import INCEPTION
 from sslcurr.analysis.results.document import Json
 from sslcurr.backbones.build import StageFeatures, stage_names
-from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.backbones.fuse import folded
 from sslcurr.backbones.layers import POOLED, not_finite
 from sslcurr.data.views.view import View
@@ -30,6 +29,8 @@ from sslcurr.engine.models import Model, model_placed, model_portable
 from sslcurr.engine.selection import select, split_rows
 from sslcurr.engine.store import Store, analysis_name
 from sslcurr.errors import SpecError
+from sslcurr.files import sha256_of
+from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.runtime import Runtime
@@ -216,7 +217,7 @@ def extract(
         return {"num_images": len(order), "num_features": num_features}
 
     folder = store.analysis(FEATURES, _inputs(extractor, data, split, len(order), seed), work)
-    return np.load(folder / "features.npy", mmap_mode="r"), folder
+    return np.load(sound(folder / "features.npy"), mmap_mode="r"), folder
 
 
 def _inputs(extractor: FeatureExtractor, data: Data, split: str, num_images: int, seed: int) -> Json:

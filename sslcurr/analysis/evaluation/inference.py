@@ -225,7 +225,7 @@ def _other_seeds(stage: Stage, store: Store) -> list[Stage]:
     own, spec = seedless(stage, store), stage.spec
     found = {
         other.spec.seed: other
-        for other in store.all()
+        for other in store.readable()
         if other.spec.task == spec.task and other.spec.seed != spec.seed and seedless(other, store) == own
     }
     if not found:

@@ -22,6 +22,7 @@ from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError
 from sslcurr.files import read_as
+from sslcurr.integrity import sound
 from sslcurr.spec.stage import hash_of
 from sslcurr.spec.target import TARGET
 from sslcurr.wording import counted
@@ -92,8 +93,8 @@ def masks_of_report(planner: Planner, store: Store, note: Callable[[str], None])
 def kept_masks(folder: Path, pack: Pack) -> ImageMasks:
     """The masks that an analysis keeps, of images of a pack; `folder` has `rows.npy`."""
     kept = read_as(folder / "done.json", KeptMasks)
-    rows = np.load(folder / "rows.npy")
-    return ImageMasks(pack, rows, np.load(folder / "masks.npy", mmap_mode="r"), kept.sha256, folder)
+    rows = np.load(sound(folder / "rows.npy"))
+    return ImageMasks(pack, rows, np.load(sound(folder / "masks.npy"), mmap_mode="r"), kept.sha256, folder)
 
 
 def masks_of(
@@ -141,7 +142,7 @@ def masks_of(
     kept = read_as(folder / "done.json", KeptMasks)
     if kept.num_squashed:
         note(f"{counted(kept.num_squashed, 'mask')} of other proportions than the image: taken as squashed to it")
-    return ImageMasks(pack, rows, np.load(folder / "masks.npy", mmap_mode="r"), kept.sha256, folder)
+    return ImageMasks(pack, rows, np.load(sound(folder / "masks.npy"), mmap_mode="r"), kept.sha256, folder)
 
 
 def _read(

@@ -17,6 +17,7 @@ from sslcurr.analysis.results.document import Predicted
 from sslcurr.data.targets import BETWEEN, UNKNOWN, values_of
 from sslcurr.errors import DataError
 from sslcurr.files import write_whole
+from sslcurr.integrity import sound
 from sslcurr.spec.target import MULTILABEL
 from sslcurr.wording import reason_of
 
@@ -44,7 +45,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     text = {"path": str, "group": str, "label": str, "prediction": str}
-    return pd.read_csv(folder / "predictions.csv", dtype=text, keep_default_na=False)
+    return pd.read_csv(sound(folder / "predictions.csv"), dtype=text, keep_default_na=False)
 
 
 def predictions_of(runs: Mapping[str, Sequence[Predicted]], beside: Sequence[Path] = ()) -> pd.DataFrame:

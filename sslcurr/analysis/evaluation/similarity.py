@@ -46,6 +46,7 @@ from sslcurr.engine.selection import select, split_rows
 from sslcurr.engine.store import Stage, Store, analysis_name
 from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as
+from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.runtime import Runtime
@@ -214,7 +215,7 @@ def compare(
     folder = store.analysis(CKA, asked.inputs, work)
     store.discard(name for name in parts if store.has_named(name))
     kept = read_as(folder / "done.json", Comparison)
-    with np.load(folder / "hsic.npz") as arrays:
+    with np.load(sound(folder / "hsic.npz")) as arrays:
         values = estimates(arrays["sums"], arrays["changes"])
     layers = tuple(tuple(names) for names in kept.layers)
     return Similarity(tuple(models), layers, values, len(asked.order), kept.num_batches, folder)
@@ -428,7 +429,7 @@ def _read_parts(folders: Sequence[Path]) -> tuple[list[list[str]], Iterator[Batc
     def sums() -> Iterator[BatchSums]:
         for folder in folders:
             for place in range(len(list(folder.glob("batch-*.npz")))):
-                with np.load(folder / f"batch-{place}.npz") as arrays:
+                with np.load(sound(folder / f"batch-{place}.npz")) as arrays:
                     without = dict(zip(arrays["of"].tolist(), arrays["without"], strict=True))
                     yield BatchSums(arrays["products"], arrays["groups"], without)
 

@@ -26,7 +26,6 @@ from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.training.document import TargetReport
 from sslcurr.backbones.build import check_backbone as check_backbone
-from sslcurr.backbones.checkpoint import sha256_of
 from sslcurr.engine.cost import image_passes
 from sslcurr.engine.fill import Filling
 from sslcurr.engine.graph import Job
@@ -35,6 +34,7 @@ from sslcurr.engine.plans import Plan
 from sslcurr.engine.run import check_parent, stage_jobs, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, TrainingError
+from sslcurr.files import sha256_of
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of

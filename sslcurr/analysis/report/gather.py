@@ -28,6 +28,7 @@ from sslcurr.analysis.results.report.document import (
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError, did_you_mean
 from sslcurr.files import read_as
+from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
 from sslcurr.version import __version__
 
@@ -52,7 +53,13 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
             raise StoreError(f"there is no run {name!r} in {store.root}", hint)
     chosen = {name: record for name, record in records.items() if not names or name in names}
     wanted = {key for record in chosen.values() for key in record.stages}
-    stages = {stage.key: _stage(stage) for stage in reversed(store.all()) if not names or stage.key in wanted}
+    stages = {}
+    for stage in reversed(store.readable()):
+        if not names or stage.key in wanted:
+            try:
+                stages[stage.key] = _stage(stage)
+            except StoreError as error:
+                store.left_out(error)
     if not chosen and not stages:
         raise StoreError(
             f"the store {store.root} is empty", "train something first, or give the store of your runs as --runs FOLDER"
@@ -220,7 +227,7 @@ def curve(path: Path) -> list[tuple[int, float]]:
     if not path.is_file():
         return []
     rows = []
-    with open(path, newline="") as file:
+    with open(sound(path), newline="") as file:
         for row in csv.DictReader(file):
             try:
                 step, loss = int(row["step"]), float(row["loss"])
@@ -255,7 +262,11 @@ def _datasets(store: Store, stages: Sequence[StoredStage], records: Iterable[Run
     for name in dict.fromkeys(names):
         path = store.packs / name / "pack.json"
         if name and path.is_file():
-            pack = read_as(path, _PackFile)
+            try:
+                pack = read_as(sound(path), _PackFile)
+            except StoreError as error:
+                store.left_out(error)
+                continue
             packs.setdefault(pack.fingerprint, []).append(pack)
     datasets = {fingerprint: _dataset(same) for fingerprint, same in packs.items()}
     for stage in stages:

@@ -22,6 +22,7 @@ from sslcurr.analysis.results.training.curves import stage_charts
 from sslcurr.analysis.results.training.document import TrainDocument
 from sslcurr.engine.store import Store
 from sslcurr.errors import StoreError
+from sslcurr.integrity import sound
 from sslcurr.wording import arrow
 
 # Stages that are drawn in full.
@@ -165,9 +166,9 @@ def sheet(path: str, title: str, store: Store) -> str | None:
         return None
     form = "WEBP" if features.check("webp") else "JPEG"
     try:
-        with Image.open(file) as opened:
+        with Image.open(sound(file)) as opened:
             image = opened.convert("RGB")
-    except (OSError, Image.DecompressionBombError):
+    except (OSError, StoreError, Image.DecompressionBombError):
         return None
     data = b""
     for width, quality in ((SHEET_WIDTH, 82), (1200, 75), (900, 65), (600, 60)):

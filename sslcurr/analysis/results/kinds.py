@@ -48,6 +48,7 @@ KINDS = {
     "stage": "sslcurr.analysis.results.inventory.document:StageDocument",
     "compare": "sslcurr.analysis.results.comparison.document:CompareDocument",
     "handover": "sslcurr.analysis.results.inventory.document:HandoverDocument",
+    "inspection": "sslcurr.analysis.results.inventory.document:InspectionDocument",
     "removal": "sslcurr.analysis.results.inventory.document:RemovalDocument",
     "queue": "sslcurr.analysis.results.queue.document:QueueDocument",
     "work": "sslcurr.analysis.results.queue.document:WorkDocument",

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from sslcurr.analysis.results.document import Document, Json
+from sslcurr.analysis.results.document import Document, Json, Part
 
 
 class RunDocument(Document, frozen=True, kw_only=True):
@@ -124,6 +124,48 @@ class RemovalDocument(Document, frozen=True, kw_only=True):
     def done(self) -> RemovalDocument:
         """This document of a removal that was carried out."""
         return msgspec.structs.replace(self, dry_run=False)
+
+
+class FindingEntry(Part, frozen=True, kw_only=True):
+    """Something in a store that is not as it should be.
+
+    Attributes:
+        path: of it.
+        state: `damaged`, `missing`, `half-written` or `left over`.
+        what: in a few words.
+        again: the command line that makes it again, or goes on with it; empty where none is known.
+        repaired: whether it was removed, so that it can be made again.
+    """
+
+    path: str
+    state: str
+    what: str
+    again: str
+    repaired: bool
+
+
+class InspectionDocument(Document, frozen=True, kw_only=True):
+    """A store held against what was written.
+
+    Attributes:
+        store: its folder.
+        num_files, num_bytes: that it holds.
+        findings: what is not as it should be, by path.
+        repair: whether what is damaged or left over was removed.
+    """
+
+    kind: ClassVar[str] = "inspection"
+
+    store: str
+    num_files: int
+    num_bytes: int
+    findings: list[FindingEntry]
+    repair: bool
+
+    @property
+    def num_faults(self) -> int:
+        """How much is lost and not removed yet; what is missing is there again when its command was run again."""
+        return sum(each.state in ("damaged", "missing") and not each.repaired for each in self.findings)
 
 
 class HandoverDocument(Document, frozen=True, kw_only=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import measure_of, share
 from sslcurr.analysis.results.inventory.document import (
     HandoverDocument,
+    InspectionDocument,
     RemovalDocument,
     RunDocument,
     RunsDocument,
@@ -18,7 +20,15 @@ from sslcurr.analysis.results.inventory.document import (
 from sslcurr.analysis.results.table import Column, Table, count
 from sslcurr.wording import arrow, counted
 
-InventoryDocument = RunsDocument | StagesDocument | RunDocument | StageDocument | RemovalDocument | HandoverDocument
+InventoryDocument = (
+    RunsDocument
+    | StagesDocument
+    | RunDocument
+    | StageDocument
+    | RemovalDocument
+    | HandoverDocument
+    | InspectionDocument
+)
 
 
 def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
@@ -27,6 +37,8 @@ def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
         yield _runs(document)
     elif isinstance(document, StagesDocument):
         yield _stages(document)
+    elif isinstance(document, InspectionDocument) and document.findings:
+        yield _findings(document)
 
 
 def closing_lines(document: InventoryDocument) -> list[str]:
@@ -40,12 +52,46 @@ def closing_lines(document: InventoryDocument) -> list[str]:
     if isinstance(document, RemovalDocument):
         verb = "would free" if document.dry_run else "freed"
         return [f"{verb} {sum(document.removed.values()) / 2**20:.1f} MiB"]
+    if isinstance(document, InspectionDocument):
+        return _inspected(document)
     if isinstance(document, HandoverDocument):
         verb = "taken from" if document.imported else "written to"
         size = f"{document.num_bytes / 2**20:.1f} MiB"
         what = f"{counted(document.num_stages, 'stage')}, {'with' if document.packs else 'without'} packed images"
         return [f"run {document.run}, {document.title}: {what}, {verb} {document.file} ({size})"]
     return []
+
+
+def _inspected(document: InspectionDocument) -> list[str]:
+    counts = Counter(each.state for each in document.findings)
+    found = ", ".join(f"{number} {state}" for state, number in counts.items()) or "nothing is damaged or missing"
+    lines = [f"{counted(document.num_files, 'file')}, {document.num_bytes / 2**20:.1f} MiB: {found}"]
+    again = list(dict.fromkeys(each.again for each in document.findings if each.again and each.state != "left over"))
+    removable = any(each.state in ("damaged", "left over") and not each.repaired for each in document.findings)
+    if document.repair and removable:
+        lines.append("what a process is at was not removed: run this again later")
+    elif removable:
+        lines.append("sslcurr runs check --repair removes what is damaged or left over; the commands make it again")
+    if again:
+        lines += ["to be run again:", *(f"  {command}" for command in again)]
+    return lines
+
+
+def _findings(document: InspectionDocument) -> Table:
+    rows = [
+        {
+            "path": _within(each.path, document.store),
+            "state": "removed" if each.repaired else each.state,
+            "what": each.what,
+        }
+        for each in document.findings
+    ]
+    columns = (Column("state", ("state",), str), Column("what", ("what",), str), Column("in the store", ("path",), str))
+    return Table("findings", "", columns, rows)
+
+
+def _within(path: str, store: str) -> str:
+    return path.removeprefix(f"{store.rstrip('/')}/")
 
 
 def _runs(document: RunsDocument) -> Table:

@@ -14,6 +14,7 @@ from sslcurr.analysis.results.charts import Line, distinct, labelled, line_chart
 from sslcurr.analysis.results.estimate import Interval, measure_of
 from sslcurr.analysis.results.probing.document import PROJECTIONS, Embedding, LayerScores, Probe, ProbeDocument
 from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, mark_of
+from sslcurr.integrity import sound
 from sslcurr.wording import shortened
 
 # Classes with a colour and a name of their own; the rest share one.
@@ -82,7 +83,7 @@ def _lines(
 def _embedding(name: str, entry: Embedding, dataset: str) -> Chart:
     import pandas as pd
 
-    table = pd.read_csv(entry.points, dtype={"label": str, "path": str}, keep_default_na=False)
+    table = pd.read_csv(sound(Path(entry.points)), dtype={"label": str, "path": str}, keep_default_na=False)
     classes = sorted(set(table["label"]) - {""})
     return embedding_chart(
         name,

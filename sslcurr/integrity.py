@@ -1,0 +1,182 @@
+"""What was written is what is read: a published folder of the store lists the hashes of its files.
+
+`hashes.json` is written just before a folder gets its name. Whatever of it is used is first held against it by `sound`,
+once a process for each state of a file, so that a disk that lost bits, or an editor, is found out before anything is
+trained from them or reported. Folders of versions that listed no hashes are read as they are, but for the weights of a
+stage, whose hash is in its record.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from sslcurr.errors import StoreError
+from sslcurr.files import read_as, read_json, sha256_of, write_record
+
+HASHES = "hashes.json"
+RECORD, WEIGHTS = "done.json", "backbone.safetensors"
+# What goes on changing in a published folder, or is no part of the result.
+CHANGING = frozenset({HASHES, "resume.pt", "mlflow.json"})
+CHANGING_FOLDERS = frozenset({"tensorboard"})
+PUBLISHED = frozenset({"stages", "analyses", "packs", "imports"})
+CHANGING_ENDS = (".tmp", ".lock", ".owner.json")
+
+_sound: set[tuple[str, int, int, int]] = set()
+
+
+class Hashes(msgspec.Struct, frozen=True):
+    """What a folder lists of its files, as in its `hashes.json`.
+
+    Attributes:
+        files: name, from the folder -> size in bytes and sha256.
+    """
+
+    files: dict[str, tuple[int, str]]
+
+
+def write_hashes(folder: Path, leave_out: Collection[str] = ()) -> None:
+    """List the files of a folder that is about to be published.
+
+    Args:
+        folder: with all its files.
+        leave_out: names of those that have checksums of their own.
+    """
+    files = {name: (path.stat().st_size, sha256_of(path)) for name, path in _files_of(folder) if name not in leave_out}
+    write_record(folder / HASHES, msgspec.to_builtins(Hashes(files)))
+
+
+def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        is_kept = not CHANGING_FOLDERS.intersection(name.parts) and not name.name.endswith(CHANGING_ENDS)
+        if path.is_file() and is_kept and str(name) not in CHANGING:
+            yield name.as_posix(), path
+
+
+def sound(path: Path) -> Path:
+    """The path of a file, once it was held against the hashes of its folder.
+
+    One that is listed nowhere, such as a person's own file, is taken as it is. One that is missing is the reader's to
+    say.
+
+    Raises:
+        StoreError: it is not what was written.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return path
+    known = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
+    if known in _sound:
+        return path
+    expected = _expected(path)
+    if expected is not None:
+        size, digest = expected
+        if (size is not None and state.st_size != size) or sha256_of(path) != digest:
+            raise damaged(path)
+        _sound.add(known)
+    return path
+
+
+def _expected(path: Path) -> tuple[int | None, str] | None:
+    """The size and the hash of a file; None where nobody noted them."""
+    for folder in (path.parent, path.parent.parent):
+        listing = folder / HASHES
+        if listing.is_file():
+            return hashes_of(folder).get(path.relative_to(folder).as_posix())
+    record = path.parent / RECORD
+    if path.name == WEIGHTS and record.is_file():
+        noted = read_json(record)
+        digest = noted.get("weights_sha256") if isinstance(noted, dict) else None
+        return None if digest is None else (None, str(digest))
+    return None
+
+
+def hashes_of(folder: Path) -> dict[str, tuple[int, str]]:
+    """What a folder lists of its files: name -> size in bytes and sha256.
+
+    Raises:
+        StoreError: the list is damaged.
+    """
+    listing = folder / HASHES
+    state = listing.stat()
+    return _read_hashes(listing, state.st_ino, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _read_hashes(listing: Path, inode: int, time: int) -> dict[str, tuple[int, str]]:
+    return read_as(listing, Hashes, _hint(listing.parent)).files
+
+
+def faults_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Files of a published folder that are not what was written, or are gone, each with what is wrong."""
+    if not (folder / HASHES).is_file():
+        weights = folder / WEIGHTS
+        if weights.is_file():
+            yield from _fault_of(weights)
+        return
+    try:
+        listed = hashes_of(folder)
+    except StoreError as error:
+        yield folder / HASHES, str(error)
+        return
+    for name in listed:
+        if (folder / name).is_file():
+            yield from _fault_of(folder / name)
+        else:
+            yield folder / name, "it is gone"
+
+
+def _fault_of(path: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        sound(path)
+    except (StoreError, OSError) as error:
+        yield path, str(error)
+
+
+def damaged(path: Path, what: str = "it is not what was written") -> StoreError:
+    """The error of a file of the store that must not be used, with what makes it again."""
+    return StoreError(f"{path} is damaged: {what}", _hint(home_of(path) or path.parent))
+
+
+def home_of(path: Path) -> Path | None:
+    """The published folder of the store that a file is in, or that it is; None where it is in none."""
+    for each in (path, path.parent, path.parent.parent, path.parent.parent.parent):
+        if each.parent.name in PUBLISHED:
+            return each
+    return None
+
+
+def _hint(folder: Path) -> str:
+    """What makes a folder of the store again."""
+    root = folder.parent.parent
+    where = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"
+    repair = f"sslcurr runs check --repair{where} removes what is damaged"
+    command = command_for(folder)
+    return f"{repair}; then run {command}" if command else f"{repair}; the command that made it makes it again"
+
+
+def command_for(folder: Path) -> str:
+    """The command line of the latest run that needs a folder; empty where none is known."""
+    best, name = ("", ""), folder.name
+    for path in folder.parent.parent.glob("runs/*.json"):
+        try:
+            record = read_json(path)
+            needed = [each for kind in ("stages", "analyses", "packs") for each in record.get(kind, ())]
+            if name in needed and record.get("command"):
+                best = max(best, (str(record["created"]), shlex.join(map(str, record["command"]))))
+        except (StoreError, AttributeError, TypeError, KeyError):
+            continue
+    return best[1]
+
+
+def forget(folder: Path) -> None:
+    """Hold the files of a folder against their hashes again when they are used next."""
+    inside = f"{folder}{os.sep}"
+    _sound.difference_update([known for known in _sound if known[0].startswith(inside)])
