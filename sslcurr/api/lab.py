@@ -223,14 +223,14 @@ class Lab:
         from sslcurr.api import training
 
         session, _ = self._computing(Options, options)
-        return training.train(session, training.continuing(session, key))
+        return training.train(*training.continuing(session, key))
 
     def plan_go_on(self, key: str, **options: Unpack[Options]) -> PlanDocument:
         """What `go_on` would do, with every value resolved."""
         from sslcurr.api import training
 
         session, _ = self._plan(Options, options)
-        return training.plan(session, training.continuing(session, key))
+        return training.plan(*training.continuing(session, key))
 
     # ---- orderings
 

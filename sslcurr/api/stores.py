@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from sslcurr.analysis.results.inventory.document import (
 )
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError, StoreError, did_you_mean
+from sslcurr.files import OUTPUT_MARK
 
 if TYPE_CHECKING:
     from sslcurr.analysis.results.comparison.document import CompareDocument
@@ -147,7 +149,22 @@ def export_run(session: Session, name: str, *, out: str | Path, packs: bool = Fa
     check_writable(path)
     store = session.existing_store()
     (run,) = run_names(store, [name])
+    _note_names(session, store, run)
     return _handed(session, handover.export_run(store, run, path, packs=packs), path, imported=False)
+
+
+def _note_names(session: Session, store: Store, run: str) -> None:
+    """Say which other runs the command of a run names: elsewhere their names mean nothing."""
+    records = store.all_runs()
+    command = records[run].command
+    words = command if isinstance(command, list) else []
+    for other, record in records.items():
+        if other != run and isinstance(record.name, str) and record.name in words:
+            try:
+                instead = f"give {store.resolve(record.name).key} instead"
+            except StoreError:
+                instead = "export that run, too"
+            session.reporter.note(f"its command names the run {record.name}, which is not in the file: {instead}")
 
 
 def import_run(session: Session, file: str | Path) -> HandoverDocument:
@@ -161,7 +178,13 @@ def import_run(session: Session, file: str | Path) -> HandoverDocument:
     path = Path(file).expanduser()
     if not path.is_file():
         raise StoreError(f"there is no file {file}", "give one that sslcurr runs export wrote")
-    return _handed(session, handover.import_run(session.store(), path), path, imported=True)
+    is_new = not session.runs.is_dir()
+    try:
+        return _handed(session, handover.import_run(session.store(), path), path, imported=True)
+    except StoreError:
+        if is_new and {each.name for each in session.runs.iterdir()} <= {OUTPUT_MARK}:
+            shutil.rmtree(session.runs)  # nothing was taken
+        raise
 
 
 def _handed(session: Session, handed: Handed, path: Path, *, imported: bool) -> HandoverDocument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,14 @@ def tasks(session: Session) -> TasksDocument:
         session.reporter.note(note)
     rows = [ListedTask(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
     return session.finished(TasksDocument(tasks=rows))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises SpecError for a task that there is not."""
+    from sslcurr.tasks import task_class
+
+    for name in names:
+        task_class(name)
 
 
 def task(

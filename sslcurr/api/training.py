@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,8 +116,8 @@ def finetuning(
     return Target(tasks=(), start=checkpoint, baseline=baseline, probe=probe, layers=layers)
 
 
-def continuing(session: Session, key: str) -> Target:
-    """`sslcurr continue`.
+def continuing(session: Session, key: str) -> tuple[Session, Target]:
+    """`sslcurr continue`: the seed is that of the stage.
 
     Raises:
         StoreError: there is no such stage.
@@ -127,7 +127,9 @@ def continuing(session: Session, key: str) -> Target:
     if task not in TARGET_TASKS:
         refuse_tuning(session, f"continuing {task}")
         session.reporter.note(f"the heads and memories of {task} are not kept, and begin anew")
-    return Target(tasks=(TARGET if task in TARGET_TASKS else task,), start=str(stage.folder), again=True)
+    tasks = (TARGET if task in TARGET_TASKS else task,)
+    session = replace(session, request=replace(session.request, seed=stage.spec.seed))
+    return session, Target(tasks=tasks, start=str(stage.folder), again=True)
 
 
 def check_folds(session: Session) -> None:

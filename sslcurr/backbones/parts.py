@@ -30,11 +30,22 @@ class _WithHead(nn.Module):
 
 
 def layers_of(network: nn.Module, *, coarse: bool = False) -> dict[str, int]:
-    """The number of each parameter's layer, from 0, the stem, on, and of the `HEAD`; of its stage where `coarse`."""
+    """The number of each parameter's layer, from 0, the stem, on, and of the `HEAD`; of its stage where `coarse`.
+
+    Raises:
+        SpecError: timm does not say which these are.
+    """
     from timm.models import group_parameters
 
-    matcher = network.group_matcher(coarse=coarse)  # type: ignore[operator]
-    return {name: int(number) for name, number in group_parameters(_WithHead(network), matcher, reverse=True).items()}
+    try:
+        matcher = network.group_matcher(coarse=coarse)  # type: ignore[operator]
+        numbers = group_parameters(_WithHead(network), matcher, reverse=True)
+    except (AttributeError, AssertionError, NotImplementedError) as error:
+        raise SpecError(
+            f"timm does not say which layers a {type(network).__name__} has: none can be frozen or learn slower",
+            "leave out freeze and layer_decay, or take another backbone, such as resnet18",
+        ) from error
+    return {name: int(number) for name, number in numbers.items()}
 
 
 def freeze_parts(network: nn.Module, freeze: str) -> list[nn.Module]:
@@ -53,13 +64,14 @@ def freeze_parts(network: nn.Module, freeze: str) -> list[nn.Module]:
     if freeze == "none":
         return []
     stages = layers_of(network, coarse=True)
-    last = max(number for name, number in stages.items() if name != HEAD)
+    # A norm behind the last stage counts with the head, and is frozen with the last stage.
+    last = max((number for number in stages.values() if number != stages[HEAD]), default=0)
     number = {"stem": 0, "all": last}.get(freeze)
     if number is None:
         number = int(freeze)
         if number > last:
             raise SpecError(f"the network has {last} stages, and freeze={number} wants more", "freeze=all is all of it")
-    frozen = {name for name, stage in stages.items() if stage <= number}
+    frozen = {name for name, stage in stages.items() if stage <= number or number == last}
     for name, parameter in network.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)
@@ -72,7 +84,12 @@ def freeze_parts(network: nn.Module, freeze: str) -> list[nn.Module]:
 
 
 @lru_cache(maxsize=16)
-def check_freeze(spec: BackboneSpec, freeze: str) -> None:
-    """Raises SpecError for a part that a network has not; it is built without memory for its weights."""
+def check_parts(spec: BackboneSpec, freeze: str) -> None:
+    """Raises SpecError for a part that a network has not, or where timm does not say which layers it has.
+
+    It is built without memory for its weights.
+    """
     with torch.device("meta"):
-        freeze_parts(build(spec), freeze)
+        network = build(spec)
+    layers_of(network)
+    freeze_parts(network, freeze)

@@ -434,7 +434,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
         ),
     ] = None
     seed: Annotated[
-        int, _option(TRAINING, "--seed", "Seed of weights, order and views. The split has its own, data.seed.")
+        int, _option(TRAINING, "--seed", "Seed of weights, order and views. The split has its own, data.seed.", min=0)
     ] = 0
     settings: Annotated[
         list[str] | None,

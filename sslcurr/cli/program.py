@@ -19,6 +19,7 @@ from sslcurr.errors import SpecError, did_you_mean
 # What typer raises for a wrong command line; it names the subclasses only.
 USAGE: Any = typer.BadParameter.__bases__[0]
 COMMAND, CONTEXT = "command", "context_of_command"
+RUN = "run"  # no experiment file holds it
 PrintToml = Annotated[
     bool,
     typer.Option(
@@ -39,7 +40,7 @@ class Program(typer.Typer):
         declare = super().command(*arguments, **options)
 
         def added(command: Callable[..., Any]) -> Callable[..., Any]:
-            declare(_printing(command))
+            declare(command if arguments[:1] == (RUN,) else _printing(command))
             return command
 
         return added
@@ -88,7 +89,7 @@ def _name(param: Any) -> str:
     if param.param_type_name == "argument":
         return str(param.name)
     longest = max((each for each in param.opts if each.startswith("--")), key=len)
-    return str(longest.removeprefix("--"))
+    return _plain(str(longest))
 
 
 def _literal(value: Any) -> str:
@@ -183,10 +184,16 @@ def _arguments(
     command, context = root, root.make_context("sslcurr", [], resilient_parsing=True)
     for word in words:
         names = command.list_commands(context) if hasattr(command, "commands") else []
-        if word not in names or word == "run":
+        if command is root:
+            names = [name for name in names if name != RUN]
+            if word == RUN:
+                raise places.mistake(number, COMMAND, "a file cannot hold sslcurr run", "name other commands")
+        if word not in names:
             raise places.mistake(number, COMMAND, f"there is no command {run[COMMAND]!r}", did_you_mean(word, names))
         command = command.get_command(context, word)
-    params = {_name(param): param for param in command.params if param.name not in ("print_toml", "help")}
+    own = [param for param in command.params if param.name not in ("print_toml", "help")]
+    params = {_name(param): param for param in own}
+    params |= {_plain(off): param for param in own for off in param.secondary_opts}  # such as no-finetune
     params |= {name.replace("-", "_"): param for name, param in params.items()}
     taken = [name for name in defaults if name in params]
     values = {**{name: defaults[name] for name in taken}, **run}  # in the order of the file
@@ -201,18 +208,34 @@ def _arguments(
         if not _is_plain(value):
             raise places.mistake(number, name, f"{name} cannot be {value!r}", "give a text, a number, true, or a list")
         param = params[name]
+        if param.param_type_name == "argument" and param.name in ("task", "tasks"):
+            _check_tasks(value, number, name, places)
         if param.param_type_name == "argument":
             positional += [str(each) for each in _listed(value)]
+        elif isinstance(value, bool) and not param.is_flag:
+            raise places.mistake(number, name, f"{name} cannot be {str(value).lower()}", "give its value")
         else:
-            options += _option(param, value)
+            options += _option(param, value, name)
     arguments = [*words, *positional, *options]
     try:
         command.make_context(" ".join(words), [*positional, *options], parent=context)
     except USAGE as error:
+        wrong = getattr(error, "param", None)
+        place = next((name for name in values if params.get(name) is wrong), None) if wrong is not None else None
+        within = number if place is None or place in run else None  # one of the defaults
         raise places.mistake(
-            number, None, error.format_message(), f"sslcurr {' '.join(words)} --help says what there is"
+            within, place, error.format_message(), f"sslcurr {' '.join(words)} --help says what there is"
         ) from error
     return arguments, set(taken)
+
+
+def _check_tasks(value: Any, number: int, name: str, places: _Places) -> None:
+    from sslcurr.api.tasks import check_names
+
+    try:
+        check_names([str(each) for each in _listed(value)])
+    except SpecError as error:
+        raise places.mistake(number, name, str(error), error.hint) from error
 
 
 def _is_plain(value: Any) -> bool:
@@ -223,9 +246,15 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _option(param: Any, value: Any) -> Iterator[str]:
+def _plain(option: str) -> str:
+    return option.removeprefix("--")
+
+
+def _option(param: Any, value: Any, name: str) -> Iterator[str]:
     flag = max((each for each in param.opts if each.startswith("--")), key=len)
-    for each in _listed(value):
+    turned = name.replace("_", "-") in map(_plain, param.secondary_opts)
+    for said in _listed(value):
+        each = not said if turned and isinstance(said, bool) else said
         if isinstance(each, bool):
             off = next((each for each in param.secondary_opts), None)
             if each or off is not None:

@@ -181,6 +181,8 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
         raise StoreError(f"{path} was not written by sslcurr runs export", "give such a file") from error
     if about.format > FORMAT:
         raise StoreError(f"{path} was written by sslcurr {about.sslcurr}, which is newer", "update sslcurr")
+    if not re.fullmatch("[0-9a-f]{8}", about.run):
+        raise StoreError(f"{path} names no run", "give a file of sslcurr runs export")
     odd = next((name for name in about.files if not ALLOWED.fullmatch(name) or ".." in name.split("/")), None)
     if odd is not None or f"runs/{about.run}.json" not in about.files:
         raise StoreError(f"{path} holds {odd or 'no run'}, which no run has", "give a file of sslcurr runs export")

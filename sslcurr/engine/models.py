@@ -216,7 +216,10 @@ def timm_weights(name: str) -> Path:
     import torch
     from huggingface_hub import try_to_load_from_cache
 
-    about = timm.get_pretrained_cfg(name)
+    try:
+        about = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that there is not
+        about = None
     architecture = name.partition(".")[0]
     if about is None or not (about.hf_hub_id or about.url or about.file):
         names = [each for each in timm.list_pretrained(f"{architecture}*") if each.partition(".")[0] == architecture]

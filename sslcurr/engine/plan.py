@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sslcurr.backbones.parts import check_freeze
+from sslcurr.backbones.parts import check_parts
 from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
@@ -280,8 +280,8 @@ class Planner:
             asked = {name: getattr(request, name) for name in ("freeze", "layer_decay")}
             training = replace(training, **{name: value for name, value in asked.items() if value is not None})
         config, training = settings.apply(task_settings, recipe.config, training, section=task)
-        if training.freeze != "none":
-            check_freeze(self.backbone(parent), training.freeze)
+        if training.freeze != "none" or training.layer_decay < 1:
+            check_parts(self.backbone(parent), training.freeze)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
         if training.accumulate > most:
             raise SpecError(

@@ -172,9 +172,13 @@ def _mlflow(root: Path) -> tuple[Any, str]:
     if server:
         return _experiment(MlflowClient(tracking_uri=server), name, None)
     # Workers begin at once, and none of them may see a half-made database.
+    database, new = place / "mlflow.db", place / "mlflow.db.new"
     with FileLock(place / "mlflow.lock"):
-        client = MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
-        return _experiment(client, name, (place / "mlflow").as_uri())
+        if not database.exists():  # made beside it, and renamed: a process that is killed leaves no half of it
+            new.unlink(missing_ok=True)
+            _experiment(MlflowClient(tracking_uri=f"sqlite:///{new}"), name, (place / "mlflow").as_uri())
+            new.replace(database)
+        return _experiment(MlflowClient(tracking_uri=f"sqlite:///{database}"), name, (place / "mlflow").as_uri())
 
 
 def _experiment(client: Any, name: str, place: str | None) -> tuple[Any, str]:

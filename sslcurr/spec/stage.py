@@ -47,7 +47,9 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
     """Raise SpecError unless `value` is finite and from `low` (or `above` it) to `high`."""
-    if not (math.isfinite(value) and (value > low if above else value >= low) and value <= high):
+    if not math.isfinite(value):
+        raise SpecError(f"{name} must be a finite number, got {value:g}", f"give another value of {name}")
+    if not ((value > low if above else value >= low) and value <= high):
         bound = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
         raise SpecError(f"{name} must be {bound}, got {value:g}", f"give a value of {name} in that range")
 
@@ -189,6 +191,8 @@ class Training:
             )
         if not self.freeze.isdigit():
             _one_of("freeze", self.freeze, FREEZES)
+        elif not int(self.freeze):
+            object.__setattr__(self, "freeze", "stem")  # the same, under one key
         for milestone in self.milestones:
             in_range("milestones", milestone, 0, 1, above=True)
 

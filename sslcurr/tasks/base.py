@@ -290,8 +290,11 @@ class Task(nn.Module):
         return shown
 
     def freeze(self, freeze: str) -> None:
-        """Leave a part of the backbone as it is: see `Training.freeze`."""
-        self.frozen = freeze_parts(self.backbone, freeze)
+        """Leave a part of the backbone as it is, and of copies that follow it: see `Training.freeze`."""
+        names = set(self.backbone.state_dict())
+        for part in self.modules():
+            if part is self.backbone or (type(part) is type(self.backbone) and set(part.state_dict()) == names):
+                self.frozen += freeze_parts(part, freeze)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

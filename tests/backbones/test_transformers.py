@@ -145,6 +145,7 @@ def test_weights_that_a_name_means(folder, sslcurr, tmp_path, monkeypatch):
     for arguments, message in (
         (("--from", "imagenet"), "of which network?"),
         (("--from", "random.safetensors", "--backbone", "test_vit.r160_in1k"), "names weights, and --from"),
+        (("--backbone", "resnet50.nosuch"), "timm has no weights named 'resnet50.nosuch'"),
     ):
         result = sslcurr("chain", "rotation", *data, *arguments)
         assert (result.exit_code, message in result.stderr) == (1, True)

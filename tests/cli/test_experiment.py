@@ -65,7 +65,11 @@ def test_the_commands_of_a_file_run_one_after_the_other(write, sslcurr):
     ("old", "new", "message", "hint"),
     [
         ("seeds = 1", "sedes = 1", "line 20: rank has no option 'sedes'", "did you mean seeds"),
-        ("seeds = 1", 'seeds = "two"', "line 17: Invalid value for '--seeds'", "--help"),
+        ("seeds = 1", 'seeds = "two"', "line 20: Invalid value for '--seeds'", "--help"),
+        ("epochs = 1", 'epochs = "one"', "line 8: Invalid value for '--epochs'", "--help"),
+        ("epochs = 1", "epochs = true", "epochs cannot be true", "give its value"),
+        ("seeds = 1", "seed = -1", "line 20: Invalid value for '--seed'", "--help"),
+        ('"simsiam"]', '"simsaim"]', "line 19: unknown task 'simsaim'", "did you mean simsiam"),
         ('"rank"', '"rnak"', "line 18: there is no command 'rnak'", "did you mean rank"),
         ('command = "rank"', "", "line 17: a run without a command", "command"),
         ("epochs = 1", "epochz = 1", "line 8: no command of the file has an option 'epochz'", "take it out"),
@@ -73,7 +77,7 @@ def test_the_commands_of_a_file_run_one_after_the_other(write, sslcurr):
         ("seeds = 1", "seeds = {a = 1}", "line 20: seeds cannot be {'a': 1}", "a text, a number"),
         ("seeds = 1", "seeds = ", "is no TOML", "example"),
         ('tasks = ["rotation"]', "", "line 11: Missing argument", "--help"),
-        ('"runs show"', '"run"', "there is no command 'run'", ""),
+        ('"runs show"', '"run"', "line 24: a file cannot hold sslcurr run", "name other commands"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs_with_their_line(old, new, message, hint, write, sslcurr):
@@ -91,6 +95,10 @@ def test_a_command_prints_itself_for_a_file(folder, write, sslcurr):
     assert not sslcurr.runs.exists()
     assert "finetune = false" in printed.stdout
     assert sslcurr("run", write(printed.stdout)).exit_code == 0
+    spelled = printed.stdout.replace("finetune = false", "no-finetune = true")
+    planned = [sslcurr("run", write(text), "--dry-run").stdout for text in (printed.stdout, spelled)]
+    assert planned[0].split()[-1] == planned[1].split()[-1] == "--no-finetune" or planned[0] == planned[1]
+    assert "--print-toml" not in sslcurr("run", "--help").stdout
     document = sslcurr.json(*call)
     assert document["stages"][0]["reused"]
     assert sslcurr("data", "show", "covid", "--print-toml").stdout == (
@@ -101,8 +109,7 @@ def test_a_command_prints_itself_for_a_file(folder, write, sslcurr):
 
 
 def test_a_command_that_fails_ends_the_file(write, sslcurr):
-    text = FILE.replace('tasks = ["rotation"]', 'tasks = ["rotatoin"]')
-    result = sslcurr("run", write(text))
+    result = sslcurr("run", write(FILE.replace('tasks = ["rotation"]', 'tasks = ["rotation"]\nfrom = "nobody"')))
     assert result.exit_code == 1
-    assert "did you mean rotation" in result.stderr
+    assert "'nobody' is no file" in result.stderr
     assert not sslcurr("runs").stdout.count("rank")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -109,8 +110,9 @@ def test_two_runs_beside_each_other(data, first, sslcurr):
 
 
 def test_rankings_are_compared_chain_by_chain(data, first, sslcurr):
+    rankings = {}
     for name, rate in (("a", "0.01"), ("b", "0.1")):
-        sslcurr.json(
+        rankings[name] = sslcurr.json(
             "rank", "rotation", "simsiam", *data, "--seeds", "2", "--name", name, "--set", f"rotation.lr={rate}"
         )
     document = sslcurr.json("runs", "compare", "a", "b")
@@ -119,11 +121,38 @@ def test_rankings_are_compared_chain_by_chain(data, first, sslcurr):
     assert by_name["simsiam"]["mean"] == by_name["scratch"]["mean"] == 0
     assert by_name["rotation"]["num_seeds"] == 2
     mixed = sslcurr.json("runs", "compare", "first", "a")
-    assert "rotation" in {each["chain"] for each in mixed["chains"]}
+    (rotation,) = (each for each in mixed["chains"] if each["chain"] == "rotation")
+    ranked = next(task for task in rankings["a"]["tasks"] if task["task"] == "rotation")
+    assert rotation["seeds"] == [[0]]  # what both have, though the ranking has two
+    assert rotation["measured"][1] == pytest.approx(ranked["runs"][0]["balanced_accuracy"])
+    assert rotation["difference"]["mean"] == pytest.approx(rotation["measured"][1] - rotation["measured"][0])
     sslcurr.json("chain", "rotation", *data, "--name", "other", "--set", "data.seed=3")
     assert "not tested on the same images" in sslcurr.json("runs", "compare", "first", "other")["reason"]
     sslcurr.json("pretrain", "simsiam", *data, "--name", "alone")
     assert "tested no chain" in sslcurr("runs", "compare", "first", "alone").stdout
+
+
+def test_chains_starts_and_rates_that_were_found_are_settings(data, first, sslcurr):
+    for name, tasks in (("ab", ("rotation", "simsiam")), ("ba", ("simsiam", "rotation"))):
+        sslcurr.json("chain", *tasks, *data, "--name", name)
+    sslcurr.json("continue", "first", "--name", "on")
+    searched = (*data, "--lr", "search", "--set", "search.trials=2")
+    found = sslcurr.json("chain", "rotation", *searched, "--name", "searched")
+
+    def settings(*names):
+        document = sslcurr.json("runs", "compare", *names)
+        return {each["setting"]: each["values"] for each in document["settings"]}
+
+    assert settings("ab", "ba")["chain"] == [
+        "rotation -> simsiam -> classification",
+        "simsiam -> rotation -> classification",
+    ]
+    assert settings("first", "on")["chain"][1] == "rotation -> classification -> classification"
+    values = settings("first", "searched")
+    rate = Store(sslcurr.runs).find(found["stages"][0]["key"]).record.lr
+    assert values["rotation.lr"][1] == str(rate)
+    assert values["rotation.search.trials"] == [None, "2"]
+    assert not any("config" in name or name == "rotation.low" for name in values)
 
 
 # ---- a file
@@ -228,3 +257,18 @@ def test_a_half_done_stage_goes_with_its_last_save(data, sslcurr, tmp_path, monk
     log = (Path(ours["checkpoint"]).parent / "metrics.csv").read_text()
     assert np.isfinite(pd.read_csv(Path(ours["checkpoint"]).parent / "metrics.csv")["loss"]).all()
     assert log.count("\n") == 10
+
+
+def test_a_name_that_means_nothing_elsewhere_is_said(data, first, sslcurr, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sslcurr", "pretrain", "simsiam", "--from", "first"])
+    sslcurr.json("pretrain", "simsiam", *data, "--from", "first", "--name", "next")
+    result = sslcurr("runs", "export", "next", "--out", str(tmp_path / "a.zip"))
+    assert "its command names the run first, which is not in the file" in " ".join(result.stderr.split())
+    assert first["stages"][-1]["key"] in "".join(result.stderr.split())
+
+
+def test_a_refused_file_leaves_no_store(tmp_path):
+    (tmp_path / "a.zip").write_text("no zip")
+    command = Command(tmp_path / "new")
+    assert command("runs", "import", str(tmp_path / "a.zip")).exit_code == 1
+    assert not command.runs.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,17 @@ def test_mlflow_has_the_curves_and_the_result_of_a_chain_that_was_killed(data, s
         assert first.read_bytes() == second.read_bytes()
     assert sslcurr("runs", "remove", "mine", "--yes").exit_code == 0  # beside what the tracker keeps
     assert len(of_mlflow(sslcurr.runs)[1]) == 3
+
+
+def test_a_database_that_was_half_made_is_made_again(data, sslcurr, monkeypatch):
+    sslcurr.runs.mkdir()
+    with sqlite3.connect(sslcurr.runs / "mlflow.db.new") as half:  # as a kill leaves it
+        half.execute("CREATE TABLE review_queues (x INTEGER)")
+    half.close()
+    result = sslcurr("pretrain", "rotation", *data, "--tracker", "mlflow")
+    assert (result.exit_code, "takes nothing" in result.stderr) == (0, False)
+    assert len(of_mlflow(sslcurr.runs)[1]) == 2
+    assert not (sslcurr.runs / "mlflow.db.new").exists()
 
 
 @pytest.mark.long

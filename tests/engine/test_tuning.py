@@ -86,6 +86,38 @@ def test_resnets_are_frozen_stage_by_stage():
     assert layers_of(network, coarse=True)["layer3.0.conv1.weight"] == 3
 
 
+def test_a_norm_behind_the_last_stage_is_frozen_with_it():
+    network = timm.create_model("test_convnext", num_classes=0)
+    freeze_parts(network, "4")
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    with pytest.raises(SpecError, match="the network has 4 stages, and freeze=5 wants more"):
+        freeze_parts(network, "5")
+
+
+@pytest.mark.parametrize("option", [("--freeze", "stem"), ("--layer-decay", "0.7")])
+def test_a_network_whose_layers_nobody_knows_is_refused_before_training(option, folder, sslcurr):
+    ask = ("finetune", "--dataset", str(folder), "--backbone", "poolformer_s12", "--image-size", "32", *option)
+    result = sslcurr(*ask, "--dry-run")
+    assert result.exit_code == 1
+    assert "timm does not say which layers a MetaFormer has" in result.stderr
+
+
+def test_stem_has_one_key_however_it_is_called(small_stage):
+    stages = [small_stage("classification", training=Training(freeze=freeze)) for freeze in ("0", "stem")]
+    assert key_of(stages[0]) == key_of(stages[1])
+
+
+@pytest.mark.parametrize("task", ["dino", "byol", "mocov2"])
+def test_what_follows_a_frozen_backbone_is_frozen_too(task, folder, sslcurr):
+    first = sslcurr.json("pretrain", "rotation", "--dataset", str(folder), *QUICK)["stages"][0]
+    ask = ("pretrain", task, "--from", first["key"], "--dataset", str(folder), "--epochs", "2", "--batch-size", "16")
+    second = sslcurr.json(*ask, "--set", f"{task}.freeze=2")["stages"][0]
+    before, after = load_file(first["checkpoint"]), load_file(second["checkpoint"])
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not changed & {"conv1", "bn1", "layer1", "layer2"}
+
+
 def test_what_is_frozen_keeps_its_weights_and_its_statistics(folder, sslcurr):
     first = sslcurr.json("pretrain", "rotation", "--dataset", str(folder), *QUICK)["stages"][0]
     tuned = sslcurr.json("finetune", first["key"], *QUICK, "--freeze", "2")["stages"][0]
@@ -200,6 +232,13 @@ def test_mistakes(arguments, message, folder, sslcurr):
     assert message in result.stderr
     assert "hint: " in result.stderr
     assert not Store(sslcurr.runs).all()
+
+
+def test_a_stage_is_trained_on_with_its_own_seed(folder, sslcurr):
+    first = sslcurr.json("finetune", "--dataset", str(folder), *QUICK, "--seed", "3", "--name", "third")
+    again = sslcurr.json("continue", "third", "--epochs", "1")
+    assert again["seeds"] == first["seeds"] == [3]
+    assert sslcurr.json("runs", "show", "last")["seed"] == 3
 
 
 def test_only_stages_are_trained_on(sslcurr):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,18 @@ from sslcurr.analysis.results.comparison.document import ComparedChain, CompareD
 from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.training.document import TrainDocument
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, to_dict
 from sslcurr.spec.target import TARGET_TASKS
+from sslcurr.wording import arrow
 
 BASELINES = ("scratch", "start", "ImageNet")
 MOST_VALUES = 6
-# What follows from other settings, or says where something lies.
+# What follows from other settings, or says where something lies; chains and starts have rows of their own.
 FOLLOWING = ("parent", "lineage", "source", "task", "version", "seed", "corrections", "name", "pack", "request")
+CHAIN, START, TASKS = "chain", "starts from", "tasks"
 
 
 def compare(store: Store, runs: Sequence[str]) -> CompareDocument:
@@ -63,32 +66,40 @@ def _title(record: RunRecord) -> str:
 
 def _values(store: Store, record: RunRecord) -> dict[str, list[str]]:
     """The values of each setting over the stages of a run, in the order in which they first occur."""
-    found: dict[str, list[str]] = {"data set": [record.dataset]}
-    for key in record.stages:
-        stage = store.find(key)
-        if stage is None:
-            continue
-        spec = stage.spec
-        found.setdefault("tasks", [])
-        for name, value in {"tasks": spec.task, "seed": str(spec.seed), **_of_stage(spec)}.items():
+    found: dict[str, list[str]] = {"data set": [record.dataset], CHAIN: [], START: []}
+    stages = [stage for key in dict.fromkeys(record.stages) if (stage := store.find(key)) is not None]
+    specs = {stage.key: stage.spec for stage in stages}
+    parents = {spec.parent for spec in specs.values()}
+    for stage in stages:
+        spec = specs[stage.key]
+        values_of = {TASKS: spec.task, "seed": str(spec.seed), **_of_stage(stage, spec)}
+        if stage.key not in parents:
+            values_of[CHAIN] = arrow(spec.tasks)
+        if spec.parent is None or spec.parent not in specs:
+            values_of[START] = Path(spec.source).name or spec.parent or "scratch"
+        for name, value in values_of.items():
             values = found.setdefault(name, [])
             if value not in values:
                 values.append(value)
     return found
 
 
-def _of_stage(spec: StageSpec) -> dict[str, str]:
-    """The settings of a stage as text: of the network and the images by themselves, of the task with its name."""
+def _of_stage(stage: Stage, spec: StageSpec) -> dict[str, str]:
+    """The settings of a stage as text: of the network and the images by themselves, of the task with its name.
+
+    The learning rate is that which it was trained at, which a search may have found.
+    """
     plain: dict[str, Any] = to_dict(spec)
+    plain["training"] = {**plain["training"], "lr": stage.record.lr if spec.search is not None else spec.training.lr}
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if name in FOLLOWING or value is None:
             continue
-        prefix = {"backbone": "backbone.", "data": "data."}.get(name, f"{spec.task}.")
+        prefix = {"backbone": "backbone.", "data": "data.", "search": f"{spec.task}.search."}.get(name, f"{spec.task}.")
         parts = value.items() if isinstance(value, dict) else [(name, value)]
         if name == "backbone":
             values["backbone"] = value["name"]
-        values |= {f"{prefix}{part}": each for part, each in parts if part not in FOLLOWING}
+        values |= {f"{prefix}{part}": each for part, each in parts if part not in FOLLOWING and part != "config"}
     return {name: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for name, v in values.items()}
 
 
@@ -96,7 +107,8 @@ def _settings(first: dict[str, list[str]], second: dict[str, list[str]]) -> list
     return [
         ComparedSetting(setting=name, values=(_shown(first.get(name)), _shown(second.get(name))))
         for name in dict.fromkeys([*first, *second])
-        if sorted(first.get(name, [])) != sorted(second.get(name, []))
+        if name != TASKS
+        and sorted(first.get(name, [])) != sorted(second.get(name, []))
         and not (name.partition(".")[0] not in ("data", "backbone") and "." in name and not _both(name, first, second))
     ]
 
@@ -104,7 +116,7 @@ def _settings(first: dict[str, list[str]], second: dict[str, list[str]]) -> list
 def _both(name: str, first: dict[str, list[str]], second: dict[str, list[str]]) -> bool:
     """Whether both runs train the task of a setting; that one has a task the other has not is said once."""
     task = name.partition(".")[0]
-    return all(task in values.get("tasks", []) for values in (first, second))
+    return all(task in values.get(TASKS, []) for values in (first, second))
 
 
 def _shown(values: list[str] | None) -> str | None:
@@ -139,19 +151,32 @@ def _results(store: Store, runs: Sequence[str]) -> tuple[list[ComparedChain], in
     one, two = reported
     if not np.array_equal(one.paths, two.paths) or one.label_texts() != two.label_texts():
         raise DataError("they were not tested on the same images", "give both the same data set and data.seed")
-    figures = [_figures(each) for each in reported]
-    chains = [_compared(a, b, figures[0][a], figures[1][b]) for a, b in _pairs(*map(list, figures))]
+    runs_of = [_Runs(each) for each in reported]
+    pairs = _pairs(*(list(each.seeds) for each in runs_of))
+    chains = [found for a, b in pairs if (found := _compared(a, b, *runs_of)) is not None]
+    if pairs and not chains:
+        raise DataError("no chain of both has a seed in common", "train the same seeds")
     return chains, len(one.paths), getattr(documents[0], "target", UNSET)
 
 
-def _figures(reported: Reported) -> dict[str, Sample]:
-    titles: dict[str, list[int]] = {}
-    for chain, seed in reported.values:
-        titles.setdefault(chain, []).append(seed)
-    return {
-        plain_title(chain): sample(np.stack([reported.values[chain, seed] for seed in seeds]), reported.images, seeds)
-        for chain, seeds in titles.items()
-    }
+class _Runs:
+    """What a run tested, by the plain titles of its chains.
+
+    Attributes:
+        seeds: of each chain.
+    """
+
+    def __init__(self, reported: Reported) -> None:
+        self.reported = reported
+        self.titles = {plain_title(chain): chain for chain, _ in reported.values}
+        self.seeds = {
+            plain: [seed for chain, seed in reported.values if chain == title] for plain, title in self.titles.items()
+        }
+
+    def sample(self, title: str, seeds: Sequence[int]) -> Sample:
+        """Some seeds of a chain."""
+        values = [self.reported.values[self.titles[title], seed] for seed in seeds]
+        return sample(np.stack(values), self.reported.images, seeds)
 
 
 def plain_title(title: str) -> str:
@@ -170,9 +195,18 @@ def _pairs(first: list[str], second: list[str]) -> list[tuple[str, str]]:
     return shared
 
 
-def _compared(first: str, second: str, one: Sample, two: Sample) -> ComparedChain:
-    if len(one.seeds) == len(two.seeds) == 1:
-        two = replace(two, seeds=one.seeds)  # two models, whatever their seeds
-    paired = Comparisons({"first": one, "second": two}).difference("first", "second")
+def _compared(first: str, second: str, one: _Runs, two: _Runs) -> ComparedChain | None:
+    """Two chains over the seeds that both have, or two models of one seed each; None where none is in common."""
+    seeds = [one.seeds[first], two.seeds[second]]
+    if not len(seeds[0]) == len(seeds[1]) == 1:
+        shared = [seed for seed in seeds[0] if seed in seeds[1]]
+        seeds = [shared, shared]
+    if not seeds[0]:
+        return None
+    samples = {"first": one.sample(first, seeds[0]), "second": two.sample(second, seeds[1])}
+    measured = (samples["first"].mean, samples["second"].mean)
+    samples["second"] = replace(samples["second"], seeds=samples["first"].seeds)  # two models, whatever their seeds
+    paired = Comparisons(samples).difference("first", "second")
     title = first if first == second else f"{first} against {second}"
-    return ComparedChain(chain=title, measured=(one.mean, two.mean), difference=Difference.of(paired))
+    used = seeds if seeds[0] != seeds[1] else seeds[:1]
+    return ComparedChain(chain=title, seeds=used, measured=measured, difference=Difference.of(paired))

@@ -27,11 +27,13 @@ class ComparedChain(Part, frozen=True, kw_only=True):
 
     Attributes:
         chain: its title; both titles where they differ.
+        seeds: that were compared, those that both runs have; of each run where both have one only, and they differ.
         measured: its main measure in each of the two runs, a share of 1.
         difference: the second minus the first, paired by image, and by seed where a run has several.
     """
 
     chain: str
+    seeds: list[list[int]]
     measured: tuple[float, float]
     difference: Difference
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sslcurr.analysis.results.comparison.document import CompareDocument
+from sslcurr.analysis.results.comparison.document import ComparedChain, CompareDocument
 from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import ends_of, measure_of, points, share
 from sslcurr.analysis.results.table import Column, Row, Table
@@ -23,7 +23,8 @@ def tables(document: CompareDocument, title: str) -> Iterator[Table]:
     if document.chains:
         rows: list[Row] = [
             {
-                **{"chain": each.chain, "a": each.measured[0], "b": each.measured[1], "mean": each.difference.mean},
+                **{"chain": each.chain, "seeds": _seeds(each), "mean": each.difference.mean},
+                **dict(zip("ab", each.measured, strict=True)),
                 **ends_of(each.difference.interval),
             }
             for each in document.chains
@@ -31,11 +32,16 @@ def tables(document: CompareDocument, title: str) -> Iterator[Table]:
         measure = measure_of(document.target)
         columns = (
             Column("chain", ("chain",)),
+            Column("seeds", ("seeds",)),
             Column(f"{a}: {measure} (%)", ("a",), share),
             Column(f"{b} (%)", ("b",), share),
             Column("difference (points)", ("mean", "low", "high"), points),
         )
         yield Table("chains", f"Results on {document.num_images} images", columns, rows)
+
+
+def _seeds(chain: ComparedChain) -> str:
+    return " and ".join(", ".join(map(str, seeds)) for seeds in chain.seeds)
 
 
 def closing_lines(document: CompareDocument) -> list[str]:
@@ -44,4 +50,4 @@ def closing_lines(document: CompareDocument) -> list[str]:
         return [f"results are not compared: {document.reason}"]
     several = any(is_set(each.difference.num_seeds) and each.difference.num_seeds > 1 for each in document.chains)
     luck = "and by seed" if several else "of one seed each, which tells nothing apart"
-    return [f"differences: the second less the first, paired by image, {luck}"]
+    return [f"means of the seeds that both have; differences: the second less the first, paired by image, {luck}"]
