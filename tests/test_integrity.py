@@ -134,7 +134,9 @@ def test_damage_is_named_with_what_makes_it_again_and_nothing_is_trained_from_it
         assert len(Store(runs).all()) == before
     found = Command(runs)("runs", "check", "--json")
     assert found.exit_code == 3
-    (finding,) = json.loads(found.stdout)["findings"]
+    findings = json.loads(found.stdout)["findings"]
+    assert [each["state"] for each in findings] == ["damaged"], findings
+    (finding,) = findings
     assert (finding["state"], Path(finding["path"]).parent.name) == ("damaged", key)
     assert finding["again"].startswith("sslcurr")
     assert Command(runs)("runs", "check", "--repair").exit_code == 0

@@ -82,12 +82,15 @@ def remove(session: Session, names: Sequence[str], *, dry_run: bool) -> RemovalD
     """Forget runs, then remove what no run needs.
 
     Raises:
-        StoreError: there is no such run.
+        StoreError: there is no such run, or it is running.
     """
     from sslcurr.files import size_of
 
     store = session.existing_store()
     forgotten = set(run_names(store, names))
+    for run in sorted(forgotten):
+        if (owner := store.owner_of_run(run)) is not None:
+            raise StoreError(f"the run {run} is running: {owner}", "stop it first, or wait until it is done")
     if dry_run:
         sizes = {str(path): size_of(path) for path in store.unneeded(without=forgotten)}
     else:

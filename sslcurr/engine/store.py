@@ -453,6 +453,12 @@ class Store:
             return list(records)[-1 - place]
         return next((run for run, record in records.items() if record.name == text), None)
 
+    def owner_of_run(self, name: str) -> str | None:
+        """Who is at work on a stage of a run, or on what is measured of it, in words; None for nobody."""
+        record = self.all_runs()[name]
+        folders = [self.stages / key for key in record.stages] + [self.analyses / each for each in record.analyses]
+        return next((described_owner(folder) for folder in folders if is_claimed(folder)), None)
+
     def forget(self, names: set[str]) -> None:
         """Delete the records of runs; what they alone needed is then `unneeded`."""
         for name in names:
