@@ -178,7 +178,7 @@ def test_the_worker_of_an_allocation(tmp_path):
         ({"cpus_per_worker": 0}, "--cpus-per-worker must be at least 1, got 0"),
         ({"time": 5}, "--time must be at least 10, got 5"),
         ({"memory": 0.0}, "--memory must be above 0, got 0"),
-        ({"memory": float("nan")}, "--memory must be above 0, got nan"),
+        ({"memory": float("nan")}, "--memory must be a finite number, got nan"),
         ({"setup": "module load cuda"}, "lines of the set-up are several"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_stage_survives_json():
     ("changes", "message"),
     [
         ({"lr": 0.0}, "lr must be above 0, got 0"),
-        ({"lr": math.nan}, "lr must be above 0, got nan"),
+        ({"lr": math.nan}, "lr must be a finite number, got nan"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 2}, "batch_size must be at least 4, got 2"),
         ({"accumulate": 100}, "accumulate must be at least 1 and at most 64, got 100"),
