@@ -14,8 +14,8 @@ from sslcurr.cli import runs as cli_runs
 from sslcurr.engine import uses
 from sslcurr.engine.store import Store
 from tests.conftest import QUICK, Command
-from tests.trees import REPOSITORY
 
+REPOSITORY = Path(__file__).parents[2]
 USING = """
 import sys
 from pathlib import Path
