@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from sslcurr.errors import SslcurrError, StoreError
-from sslcurr.files import sync_folder, sync_tree
+from sslcurr.files import is_refused, sync_folder, sync_tree
 from sslcurr.wording import duration
 
 LEASE = 10.0
@@ -226,10 +226,27 @@ def is_claimed(folder: Path) -> bool:
     """Whether a process works on a folder, here or elsewhere."""
     if not _beside(folder, "lock").exists():
         return False
-    lock = _locked(folder)
+    try:
+        lock = _locked(folder)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return _is_locked(_beside(folder, "lock"))
     if lock is not None:
         lock.release()
     return lock is None
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file that this one may only read."""
+    import fcntl
+
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def locked_now(path: Path) -> Any:

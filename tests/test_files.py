@@ -165,6 +165,32 @@ def test_a_file_of_another_user_is_one_line_and_a_hint(shared, path, command):
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "runs",
+            "runs --stages",
+            "runs show {key}",
+            "runs show last --plot {out}",
+            "runs remove --dry-run",
+        ),
+        *("runs check", "runs compare last last", "runs export last --out {out}.zip"),
+        *("report --out {out}.html", "export {key} --out {out}.safetensors"),
+    ],
+)
+def test_what_only_reads_needs_no_store_that_can_be_written(shared, command):
+    home, key = shared
+    number = len(list((home / "open").iterdir()))
+    asks = [command.format(key=key, out=home / "open" / f"{number}-{user}").split() for user in ("owner", "another")]
+    assert Command(home / "runs")(*asks[0]).exit_code == 0  # modules are imported that another user may not read
+    with as_another():
+        assert not os.access(home / "runs", os.W_OK, effective_ids=True)
+        result = Command(home / "runs")(*asks[1])
+    assert result.exit_code == 0, result.stderr
+    assert "note" not in result.stderr
+
+
+@pytest.mark.parametrize(
     ("path", "command"), [("stages/{key}/done.json", "runs --stages"), ("runs/*.json", "runs"), ("runs/*.json", TRAIN)]
 )
 def test_what_lists_a_store_leaves_out_what_it_may_not_read(shared, path, command):

@@ -68,7 +68,8 @@ def _close() -> None:
 
 
 def use(root: Path, name: str) -> None:
-    """Note that this process uses a folder of a store, until it ends; where the store only reads, nothing is noted.
+    """Note that this process uses a folder of a store, until it ends; where the store only
+    reads or its disk cannot lock, nothing is noted.
 
     Args:
         root: of the store, a whole path.
@@ -81,7 +82,7 @@ def use(root: Path, name: str) -> None:
     if note is None and root not in _notes:
         try:
             note = _Note(root / USING)
-        except OSError:
+        except (OSError, StoreError):
             if not root.is_dir():  # not yet
                 return
             note = None
