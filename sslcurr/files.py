@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ FOLDER_HINT = "remove its folder and run the command again"
 SEAL, SEAL_VERSION = "seal", b"1"
 SEALED = re.compile(rb',?\n "seal": "(\d+) ([0-9a-f]{64})"\n}\n?\Z')
 BROKEN_SEAL = re.compile(rb'"seal": |"1 [0-9a-f]{8}')
+NOT_REGULAR = "it is no regular file"
 NEWER_HINT = "use the version of sslcurr that wrote it, or pip install --upgrade sslcurr"
 REFUSED_HINT = "ask its owner to run chmod -R g+rwX on the folder, or give another folder (for the store: --runs)"
 
@@ -169,10 +170,19 @@ def _read_record(path: Path, hint: str) -> tuple[Any, bool]:
 
 
 def read_regular(path: Path) -> bytes:
-    """The bytes of a file; a named pipe or a device, which might never end, is an OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return path.read_bytes()
+    """The bytes of a file, opened by `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file to be read; a named pipe or a device, which might never end, is an OSError."""
+    # A pipe without a writer would be waited for.
+    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: SIM115 -- the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
+    return file
 
 
 def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content:

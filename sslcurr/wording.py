@@ -27,6 +27,16 @@ def arrow(names: Sequence[str]) -> str:
     return " -> ".join(names)
 
 
+def visible(text: str) -> str:
+    """A text on one line whose escape sequences, and marks that turn its direction, are seen and not obeyed."""
+    line = " ".join(text.splitlines())
+    if line.isprintable():
+        return line
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "backslashreplace").decode() for each in line
+    )
+
+
 def reason_of(error: BaseException) -> str:
     """What an exception of another library says, on one line; its class where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

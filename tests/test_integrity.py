@@ -188,6 +188,13 @@ def test_no_kind_of_file_is_used_when_it_is_damaged(store, pattern, seed, tmp_pa
     assert any(path.name == Path(each["path"]).name or "pixels" in each["path"] for each in checked["findings"])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 30))
+@pytest.mark.parametrize("pattern", READERS)
+def test_no_damage_of_any_file_is_used(store, pattern, seed, tmp_path):
+    test_no_kind_of_file_is_used_when_it_is_damaged(store, pattern, seed, tmp_path)
+
+
 def test_what_is_whole_is_hashed_once(made, monkeypatch):
     runs, _, chain = made
     integrity._sound.clear()

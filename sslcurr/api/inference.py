@@ -15,7 +15,7 @@ from sslcurr.analysis.results.prediction.document import EmbedDocument, PredictD
 from sslcurr.api.session import Session
 from sslcurr.errors import DataError, SpecError, did_you_mean
 from sslcurr.files import check_writable, write_whole
-from sslcurr.spec.stage import in_range
+from sslcurr.spec.ranges import in_range
 from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
 from sslcurr.wording import counted
 

@@ -194,7 +194,7 @@ def probe(
     from sslcurr.analysis.evaluation.embedding import embedding_jobs, embedding_of
     from sslcurr.analysis.evaluation.scores import document_of, remarks_of, score, score_job
     from sslcurr.engine.runs import record_analysis
-    from sslcurr.spec.stage import in_range
+    from sslcurr.spec.ranges import in_range
 
     request = session.request
     in_range("--label-fraction", request.label_fraction, 0, 1, above=True)

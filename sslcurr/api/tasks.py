@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 from msgspec import UNSET
 
@@ -91,9 +91,26 @@ def task(
         summary=kind.summary,
         paper=kind.paper,
         resolved_for=resolved_for,
+        ranges=_ranges(imagenet),
         out=UNSET if out is None else str(out),
     )
     return session.finished(document)
+
+
+def _ranges(recipe: Recipe) -> dict[str, str]:
+    """What each setting can be, in words."""
+    from sslcurr.data.views.view import RANGES
+    from sslcurr.spec.ranges import described
+
+    found: dict[str, str] = {}
+    for part in (recipe.config, recipe.training):
+        kinds = get_type_hints(type(part))
+        for item in fields(part):
+            said = RANGES.get(item.name) if part is recipe.config else None
+            # Of two settings with one name, that which is set is the task's own.
+            found.setdefault(item.name, said or described(item, kinds[item.name], getattr(part, item.name)))
+    found["freeze"] = "none | stem | a number of stages | all"
+    return found
 
 
 def _resolved_for(session: Session, name: str, num_images: int, num_classes: int) -> Json:

@@ -37,13 +37,14 @@ from sslcurr.cli import (
 from sslcurr.cli.program import Program
 from sslcurr.errors import Interrupted, SslcurrError
 from sslcurr.version import __version__
+from sslcurr.wording import visible
 
 
 def say(kind: str, text: str, hint: str) -> None:
     """One line that says what happened and one that says what to do, on stderr."""
     for word, line in ((kind, text), ("hint", hint)):
         if line:
-            print(f"{word}: {' '.join(line.splitlines())}", file=sys.stderr)  # names of files may hold line ends
+            print(f"{word}: {visible(line)}", file=sys.stderr)  # names of files may hold anything
 
 
 class App(TyperGroup):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.progress import PoolState, Reporter
-from sslcurr.wording import counted, duration, shortened
+from sslcurr.wording import counted, duration, shortened, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,7 @@ class Lines(Reporter):
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        self.console.print(f"note: {text}", style="yellow", markup=False)
+        self.console.print(f"note: {visible(text)}", style="yellow", markup=False)
 
     def say(self, text: str) -> None:
         """Print a line."""

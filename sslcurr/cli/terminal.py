@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sslcurr.wording import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -41,7 +43,7 @@ def print_line(text: str, style: str = "") -> None:
 
 def print_path(text: str) -> None:
     """A line that may be copied: a path or a command, never wrapped by us."""
-    print(text)
+    print(visible(text))
 
 
 def print_table(table: Table, *, stderr: bool = False) -> None:
@@ -176,7 +178,7 @@ class TextGrid:
 def _rich_text(text: str, style: str = "") -> Any:
     from rich.text import Text
 
-    return Text(text, style=style)
+    return Text("\n".join(map(visible, text.split("\n"))), style=style)
 
 
 def _width(text: str) -> int:

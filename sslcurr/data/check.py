@@ -23,6 +23,7 @@ from sslcurr.data.sources.source import ImageFault, Source
 from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
 from sslcurr.data.targets import Encoded, encoded
 from sslcurr.errors import DataError
+from sslcurr.files import read_regular
 from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
 
 __all__ = ["Findings", "check_source", "image_at", "numbered", "rows_of_copies"]
@@ -142,7 +143,7 @@ def image_at(source: Source, i: int) -> np.ndarray:
 
 def _image_in(path: Path, frame: int | None, traits: Traits | None = None) -> np.ndarray:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise decode_image.BrokenImage(f"it cannot be read: {error.strerror}") from error
     return read.decode(data, frame, traits)

@@ -31,6 +31,7 @@ from sslcurr.data.sources.source import Source
 from sslcurr.data.sources.tables import PATH_COLUMNS, TABLE_SUFFIXES, check_masks, mask_of, read_columns
 from sslcurr.data.sources.walk import images_below
 from sslcurr.errors import DataError
+from sslcurr.files import open_regular
 from sslcurr.wording import reason_of
 
 __all__ = ["Boxes", "Mask", "find_masks", "is_squashed", "proportions", "read_mask"]
@@ -361,7 +362,7 @@ def _opened(path: Path) -> Iterator[PngImageFile]:
     """A PNG file, its header read; DataError, with the reason, for whatever goes wrong with it inside."""
     hint = "masks are PNG files; save it again, or remove it"
     try:
-        with path.open("rb") as file, pillow_without_warnings(), PngImageFile(file) as image:
+        with open_regular(path) as file, pillow_without_warnings(), PngImageFile(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"its header says {image.width} x {image.height} pixels, more than are read")
             yield image

@@ -14,6 +14,7 @@ from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import read
 from sslcurr.data.decode.image import Traits
 from sslcurr.errors import DataError
+from sslcurr.files import NOT_REGULAR, open_regular
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ def read_row(path: Path, frame: int | None, stat: tuple[int, int] | None, size: 
     Raises read.BrokenImage, and DataError for a file that cannot be read or was changed.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file_stat = os.fstat(file.fileno())
             data = file.read()
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.strerror == NOT_REGULAR:
+            raise read.BrokenImage(NOT_REGULAR) from error
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     same = stat is None or (file_stat.st_size, file_stat.st_mtime_ns) == stat
     if not same or len(data) != file_stat.st_size:

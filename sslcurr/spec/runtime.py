@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sslcurr.errors import SpecError, did_you_mean
-from sslcurr.spec.stage import in_range
+from sslcurr.spec.ranges import in_range
 
 # What can be told of trainings and results beside the store.
 TRACKERS = ("tensorboard", "mlflow", "wandb")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.errors import SpecError
+from sslcurr.spec.ranges import check, chosen, in_range, one_of, ranged
 from sslcurr.wording import arrow
 
 # Plain JSON values whose names are not ours: settings of a task, a document within a document, names of layers.
@@ -40,20 +41,6 @@ def later(as_before: Any) -> Any:
     return field(default=as_before, metadata={"as_before": as_before})
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, choices))
-
-
-def in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    """Raise SpecError unless `value` is finite and from `low` (or `above` it) to `high`."""
-    if not math.isfinite(value):
-        raise SpecError(f"{name} must be a finite number, got {value:g}", f"give another value of {name}")
-    if not ((value > low if above else value >= low) and value <= high):
-        bound = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
-        raise SpecError(f"{name} must be {bound}, got {value:g}", f"give a value of {name} in that range")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackboneSpec:
     """A timm network without its classifier.
@@ -73,7 +60,7 @@ class BackboneSpec:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        _one_of("stem", self.stem, STEMS)
+        one_of("stem", self.stem, STEMS)
         if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
             raise SpecError(
                 f"a backbone needs 1 or 3 input channels and as many means and deviations, got {self.channels}"
@@ -142,59 +129,43 @@ class Training:
         precision: as requested; `auto` is bf16 on GPUs that have it and 32 elsewhere.
     """
 
-    optimizer: str = "sgd"
-    lr: float = 0.03
-    momentum: float = 0.9
+    optimizer: str = chosen("sgd", OPTIMIZERS)
+    lr: float = ranged(0.03, 0, above=True)
+    momentum: float = ranged(0.9, 0, 0.99999)
     nesterov: bool = False
-    weight_decay: float = 1e-4
+    weight_decay: float = ranged(1e-4, 0)
     decay_norm_and_bias: bool = True
-    schedule: str = "cosine"
-    milestones: tuple[float, ...] = ()
-    step_factor: float = 0.1
-    warmup: float = 0.0
-    warmup_start: float = 0.001
-    final_lr: float = 0.0
-    epochs: int = 200
-    batch_size: int = 256
-    accumulate: int = 1
-    clip: float = 0.0
-    patience: int = 0
-    precision: str = "auto"
-    norm_and_bias_lr: float = later(1.0)
-    clip_each: float = later(0.0)
+    schedule: str = chosen("cosine", SCHEDULES)
+    milestones: tuple[float, ...] = ranged((), 0, 1, above=True)
+    step_factor: float = ranged(0.1, 0, above=True)
+    warmup: float = ranged(0.0, 0)
+    warmup_start: float = ranged(0.001, 0, 1)
+    final_lr: float = ranged(0.0, 0, 1)
+    epochs: int = ranged(200, 1)
+    # Batches of an epoch are of equal size, so from 4 on none is ever of a single image, which batch norm refuses.
+    batch_size: int = ranged(256, 4)
+    accumulate: int = ranged(1, 1)
+    clip: float = ranged(0.0, 0)
+    patience: int = ranged(0, 0)
+    precision: str = chosen("auto", PRECISIONS)
+    norm_and_bias_lr: float = ranged(1.0, 0, added=True)
+    clip_each: float = ranged(0.0, 0, added=True)
     freeze: str = later("none")
-    layer_decay: float = later(1.0)
-    head_warmup: float = later(0.0)
+    layer_decay: float = ranged(1.0, 0, 1, above=True, added=True)
+    head_warmup: float = ranged(0.0, 0, added=True)
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("precision", self.precision, PRECISIONS)
-        in_range("lr", self.lr, 0, above=True)
-        in_range("momentum", self.momentum, 0, 0.99999)
-        in_range("weight_decay", self.weight_decay, 0)
-        in_range("epochs", self.epochs, 1)
-        # Batches of an epoch are of equal size, so from 4 on none is ever of a single image, which batch norm refuses.
-        in_range("batch_size", self.batch_size, 4)
+        check(self)
         in_range("accumulate", self.accumulate, 1, self.batch_size // 4)
-        in_range("warmup", self.warmup, 0)
-        in_range("norm_and_bias_lr", self.norm_and_bias_lr, 0)
-        in_range("patience", self.patience, 0)
-        in_range("clip", self.clip, 0)
-        in_range("clip_each", self.clip_each, 0)
-        in_range("layer_decay", self.layer_decay, 0, 1, above=True)
-        in_range("head_warmup", self.head_warmup, 0)
         if self.head_warmup >= self.epochs:
             raise SpecError(
                 f"head_warmup of {self.head_warmup:g} epochs leaves none of {self.epochs} for the backbone",
                 "give fewer, or freeze=all, which trains the head alone",
             )
         if not self.freeze.isdigit():
-            _one_of("freeze", self.freeze, FREEZES)
+            one_of("freeze", self.freeze, FREEZES)
         elif not int(self.freeze):
             object.__setattr__(self, "freeze", "stem")  # the same, under one key
-        for milestone in self.milestones:
-            in_range("milestones", milestone, 0, 1, above=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,8 +202,8 @@ class LrSearch:
         in_range("search.trials", self.trials, 1)
         in_range("search.fraction", self.fraction, 0, 1, above=True)
         in_range("search.epochs", self.epochs, 1)
-        _one_of("search.draw", self.draw, DRAWS)
-        _one_of("pruner", self.pruner, PRUNERS)
+        one_of("search.draw", self.draw, DRAWS)
+        one_of("pruner", self.pruner, PRUNERS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

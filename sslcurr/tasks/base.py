@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sslcurr.backbones.parts import freeze_parts
 from sslcurr.data.views.view import View
-from sslcurr.spec.stage import Training, in_range
+from sslcurr.spec.ranges import check, ranged
+from sslcurr.spec.stage import Training
 
 VIEW_SETTINGS = {item.name for item in fields(View)}
 # Of `Task.corrections`.
@@ -130,23 +131,14 @@ class Scan(Protocol):
         """[N] class numbers of the split's images, or [N, T] values, as those of a `Batch`."""
 
 
-def limited(default: Any, low: float, high: float = math.inf, *, above: bool = False, added: bool = False) -> Any:
-    """A setting with a range of its own; without one whole numbers are 1 or more, and others 0 or more.
-
-    One that was `added` after stages were trained is no part of their keys at its default, which means "as before".
-    """
-    limits = {"low": low, "high": high, "above": above}
-    return field(default=default, metadata={**limits, "as_before": default} if added else limits)
-
-
 def share(default: float) -> Any:
     """A setting from 0 to 1."""
-    return limited(default, 0, 1)
+    return ranged(default, 0, 1)
 
 
 def positive(default: float) -> Any:
     """A setting above 0."""
-    return limited(default, 0, above=True)
+    return ranged(default, 0, above=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,13 +166,7 @@ class ViewConfig:
 
     def __post_init__(self) -> None:
         """Raise SpecError for a number out of its range; `View` looks after its own."""
-        for item in fields(self):
-            if item.name in VIEW_SETTINGS:
-                continue
-            value, limits = getattr(self, item.name), item.metadata
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                low = limits.get("low", 1 if isinstance(value, int) else 0)
-                in_range(item.name, value, low, limits.get("high", math.inf), above=limits.get("above", False))
+        check(self, leave_out=VIEW_SETTINGS)
 
     def view(self, **changes: Any) -> View:
         """The view of these settings, with `changes` such as `count` or `size`."""

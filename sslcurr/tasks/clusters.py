@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslcurr.errors import SpecError
-from sslcurr.tasks.base import Facts, ViewConfig, limited
+from sslcurr.spec.ranges import ranged
+from sslcurr.tasks.base import Facts, ViewConfig
 
 # Distances worked out at once, so that a million images by ten thousand clusters fit the memory.
 CHUNK = 2**25
@@ -22,7 +23,7 @@ CANDIDATES = 4
 class ClusterConfig(ViewConfig):
     """MMSelfSup's views for clustering tasks, and the number of clusters, which the recipe scales to the data."""
 
-    num_clusters: int = limited(10_000, 2)
+    num_clusters: int = ranged(10_000, 2)
     scale: tuple[float, float] = (0.08, 1.0)
     rotation: float = 2.0
     jitter: float = 1.0

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views.view import View
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import (
     Batch,
@@ -19,7 +20,6 @@ from sslcurr.tasks.base import (
     Task,
     Tick,
     full_precision,
-    limited,
     positive,
     scaled_sigma,
     share,
@@ -93,7 +93,7 @@ class DINO(Task):
         momentum: float = share(0.996)
         frozen_epochs: float = 1.0
         hand_on: Literal["teacher", "student"] = "teacher"
-        num_small: int = limited(8, 0)
+        num_small: int = ranged(8, 0)
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8
         saturation: float = 0.2

@@ -18,8 +18,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.order import num_steps
 from sslcurr.data.views.view import View
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Tick, ViewConfig, limited
+from sslcurr.tasks.base import Tick, ViewConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -46,7 +47,7 @@ class MultiCropConfig(ViewConfig):
     """Two large crops and `num_small` small ones, as SwAV has them."""
 
     small_size: int = 96
-    num_small: int = limited(6, 0)
+    num_small: int = ranged(6, 0)
     small_scale: tuple[float, float] = (0.05, 0.14)
 
     def small_views(self, **changes: Any) -> tuple[View, ...]:

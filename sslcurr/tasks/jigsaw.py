@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views.view import View
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, limited, share
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, share
 from sslcurr.tasks.patches import PatchConfig, cut, drop_colors, patch_sizes
 
 
@@ -55,7 +56,7 @@ class Jigsaw(Task):
         `shuffles` is how many permutations of each image a step uses.
         """
 
-        num_permutations: int = limited(1000, 2, 2000)
+        num_permutations: int = ranged(1000, 2, 2000)
         shuffles: int = 1
         normalise: bool = True
         patch_features: int = 512

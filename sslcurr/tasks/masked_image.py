@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.backbones.build import as_map, num_map_channels
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig, limited
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig
 
 
 class MaskedImage(Task):
@@ -32,7 +33,7 @@ class MaskedImage(Task):
 
         scale: tuple[float, float] = (0.67, 1.0)
         patch: int = 32
-        hidden: float = limited(0.6, 0, 0.99, above=True)
+        hidden: float = ranged(0.6, 0, 0.99, above=True)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.analysis.measures.targets import macro_auroc
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.target import MULTILABEL
-from sslcurr.tasks.base import Batch, Facts, Loss, Scan, Tick, limited
+from sslcurr.tasks.base import Batch, Facts, Loss, Scan, Tick
 from sslcurr.tasks.target import TargetConfig, TargetTask
 
 
@@ -33,7 +34,7 @@ class MultiLabel(TargetTask):
         `most_weight`, or `none`, which keeps probabilities calibrated."""
 
         balance: Literal["loss", "none"] = "none"
-        most_weight: float = limited(20.0, 1)
+        most_weight: float = ranged(20.0, 1)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcurr.data.views.view import View
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, limited, positive, scaled_sigma
+from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, positive, scaled_sigma
 from sslcurr.tasks.embedding import MultiCropConfig, collapse, crops_for, enqueue, projector, small_training
 
 
@@ -73,7 +74,7 @@ class SwAV(Task):
         num_iterations: int = 3
         temperature: float = positive(0.1)
         frozen_epochs: float = 1.0
-        queue_length: int = limited(3840, 0)
+        queue_length: int = ranged(3840, 0)
         queue_start: float = 15.0
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8

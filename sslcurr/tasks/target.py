@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Batch, Facts, Recipe, Task, ViewConfig, limited, share
+from sslcurr.tasks.base import Batch, Facts, Recipe, Task, ViewConfig, share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +19,7 @@ class TargetConfig(ViewConfig):
     their labels too, in shares that a beta distribution of this parameter gives (https://arxiv.org/abs/1710.09412)."""
 
     dropout: float = share(0.0)
-    mixup: float = limited(0.0, 0, added=True)
+    mixup: float = ranged(0.0, 0, added=True)
     scale: tuple[float, float] = (0.4, 1.0)
     jitter: float = 0.5
     brightness: float = 0.2

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sslcurr.files import read_json
 from tests.conftest import QUICK, Command
 
 
@@ -405,7 +406,7 @@ def test_runs_are_listed_shown_and_removed(sslcurr, quick):
     assert shown["happened"]["weights_sha256"]
     assert sslcurr.json("runs", "show", runs[0]["run"])["stages"]
     kept = sslcurr.runs / "results" / f"{runs[0]['run']}.json"
-    assert json.loads(kept.read_text()) == {
+    assert read_json(kept) == {
         "kind": "train",
         "document": {name: value for name, value in document.items() if name != "files"},
     }

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from sslcurr.engine.store import Store
 from tests import trees
 from tests.conftest import QUICK, Command
+from tests.earlier import without_hashes, write_unsealed
 
 ALLOW = "hint: test on other images, or pretrain without these. --allow-overlap goes on, and the report says so"
 
@@ -166,6 +167,7 @@ def test_what_is_not_known_is_said_in_the_output_and_in_the_document(command, ke
     # A stage of a version that kept no contents of images, whose pack is gone.
     stage = Store(command.runs).find(keys["rotation"])
     kept = np.load(stage.folder / "images.npy")
+    without_hashes(stage.folder)
     for damaged in (kept[:0], kept[:, 0], kept.astype(float)):
         np.save(stage.folder / "images.npy", damaged)
         refused = command("finetune", keys["rotation"], "--probe", "knn", "--dataset", target, *QUICK)
@@ -175,7 +177,7 @@ def test_what_is_not_known_is_said_in_the_output_and_in_the_document(command, ke
     asked = json.loads((stage.folder / "stage.json").read_text())
     shutil.rmtree(command.runs / "packs" / Path(asked["data"]["pack"]).name)
     asked["data"]["pack"] = str(tmp_path / "gone")
-    (stage.folder / "stage.json").write_text(json.dumps(asked))
+    write_unsealed(stage.folder / "stage.json", asked)
     older = command.json("finetune", keys["rotation"], "--probe", "knn", "--dataset", target, *QUICK)
     title = f"rotation ({keys['rotation'][:8]})"
     assert older["overlap"]["unknown"] == [
@@ -293,7 +295,7 @@ def test_where_images_differ_are_unknown_or_gone_it_is_asked(command, keys, fold
     path = command.runs / "stages" / rotation / "stage.json"
     asked = json.loads(path.read_text())
     del asked["data"]["request"]
-    path.write_text(json.dumps(asked))
+    write_unsealed(path, asked)
     lines = mistake(command("finetune", rotation, *QUICK))
     assert lines[0].endswith("was trained on clothes, and where these images are is not known")
     assert mistake(command("probe", "random:test_resnet")) == [

@@ -377,7 +377,7 @@ def test_a_plan_is_written_when_no_failure_of_its_jobs_is_noted_any_more(tmp_pat
     store = Store(tmp_path)
     store.note_failure("a", "not finite", "lower")
     noted = []
-    monkeypatch.setattr(plans, "write_whole", lambda path, content: noted.append(store.failure("a")))
+    monkeypatch.setattr(plans, "write_record", lambda path, content, **how: noted.append(store.failure("a")))
     Plan("aaaa", ["sslcurr"], store).add([job("a")])
     assert noted == [None]
 

@@ -25,6 +25,7 @@ from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.spec.request import OF_IMAGES, Request
 from sslcurr.spec.stage import key_of
+from tests.earlier import without_hashes, write_unsealed
 from tests.engine.test_store import RECORD
 
 CLASSES = ("cat", "dog")
@@ -232,6 +233,7 @@ def _without_pixels(pack: Path) -> None:
     with np.load(pack / "rows.npz") as rows:
         arrays = {name: rows[name] for name in rows if name != "pixels"}
     np.savez(pack / "rows.npz", **arrays)
+    without_hashes(pack)
 
 
 def test_a_half_made_pack_of_an_older_version_decodes_again_what_it_did_not_note(tmp_path):
@@ -275,7 +277,7 @@ def test_weights_of_other_places(store, tmp_path, unlike):
     stage = trained(store, "rotation", unlike)
     digest = "1" * 64
     record = json.loads((stage.folder / "done.json").read_text()) | {"weights_sha256": digest}
-    (stage.folder / "done.json").write_text(json.dumps(record))
+    write_unsealed(stage.folder / "done.json", record)
     copied = Weights(f"sha256:{digest}", str(tmp_path / "copy.safetensors"))
     assert overlap_of(store, copied, dataset).images == 2
     elsewhere = Store(tmp_path / "elsewhere")

@@ -93,6 +93,8 @@ class _Child:
         """Note why a process ended, and go on with the next case; False where there is none."""
         self.process.kill()
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         if self.begun is None:
             if not self.is_ready:
                 raise RuntimeError(f"the process of the cases did not begin: {what}")

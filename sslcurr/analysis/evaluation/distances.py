@@ -43,8 +43,8 @@ from sslcurr.errors import DataError, StoreError, did_you_mean
 from sslcurr.files import hint_for, read_as, read_json
 from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.ranges import in_range
 from sslcurr.spec.runtime import Runtime
-from sslcurr.spec.stage import in_range
 from sslcurr.spec.target import TARGET_TASKS
 from sslcurr.wording import counted
 

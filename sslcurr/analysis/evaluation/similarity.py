@@ -49,8 +49,9 @@ from sslcurr.files import read_as
 from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.ranges import in_range
 from sslcurr.spec.runtime import Runtime
-from sslcurr.spec.stage import hash_of, in_range
+from sslcurr.spec.stage import hash_of
 from sslcurr.wording import counted
 
 CKA, CKA_PART = "cka", "cka-part"

@@ -54,7 +54,7 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
     chosen = {name: record for name, record in records.items() if not names or name in names}
     wanted = {key for record in chosen.values() for key in record.stages}
     stages = {}
-    for stage in reversed(store.readable()):
+    for stage in reversed(store.all()):
         if not names or stage.key in wanted:
             try:
                 stages[stage.key] = _stage(stage)

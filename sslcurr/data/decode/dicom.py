@@ -43,6 +43,7 @@ from sslcurr.data.decode.dicom_header import (
 from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, BrokenImage, Traits
 from sslcurr.data.decode.whole import AFTER_SCAN, FRAME_HEADERS, require_all_scans
 from sslcurr.errors import DataError
+from sslcurr.files import open_regular
 
 __all__ = ["decode_dicom", "has_grey_dicom_header", "looks_like_dicom", "num_frames"]
 
@@ -135,7 +136,7 @@ def num_frames(path: Path) -> int:
 
     Raises BrokenImage if the header cannot be read, OSError if the file cannot, DataError if pydicom is missing.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(132)
         if not looks_like_dicom(start) or _is_encrypted(start):
             return 1
@@ -221,7 +222,7 @@ def _header(path: Path, keywords: list[str]) -> Any:
     _require_pydicom()
     from pydicom import dcmread
 
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(META_BYTES)
         with _quiet(), _damage_is_broken():
             if DEFLATED in start:

@@ -24,6 +24,7 @@ from sslcurr.data.decode.depth import has_two_values, window
 from sslcurr.data.decode.image import DECODER, DECODER_ERRORS, MAX_PIXELS, PICTURES, BrokenImage, Traits
 from sslcurr.data.decode.whole import ends_grey, fill, require_all_rows, require_all_scans, require_strips
 from sslcurr.errors import DataError
+from sslcurr.files import open_regular, read_regular
 from sslcurr.wording import reason_of
 
 __all__ = [
@@ -83,8 +84,8 @@ def read_image(path: Path) -> np.ndarray:
     Raises DataError, naming the file and the reason, if it cannot be read or decoded.
     """
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        data = read_regular(path)
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     try:
         with pillow_without_warnings():
@@ -287,7 +288,7 @@ def num_frames(path: Path) -> int:
     """
     from sslcurr.data.decode import dicom
 
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(132)
         if dicom.looks_like_dicom(start):
             return dicom.num_frames(path)
@@ -309,10 +310,10 @@ def has_grey_header(path: Path) -> bool:
     from sslcurr.data.decode import dicom
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if dicom.looks_like_dicom(file.read(132)):
                 return dicom.has_grey_dicom_header(path)
-        with path.open("rb") as file, _open(file) as image:
+        with open_regular(path) as file, _open(file) as image:
             # Pillow opens PNG with 16-bit grey and alpha as RGBA.
             return image.mode in GREY_MODES
     except DataError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sslcurr.data.sources.words import is_generic, split_of_folder, tokens, word_set
 from sslcurr.errors import DataError
-from sslcurr.files import OUTPUT_MARK
+from sslcurr.files import OUTPUT_MARK, open_regular
 from sslcurr.version import PROGRAM
 from sslcurr.wording import counted
 
@@ -41,7 +41,7 @@ SYSTEM_FOLDERS = frozenset(
     }
     | {"system volume information", "lost+found", "network trash folder", "temporary items", "__pycache__"}
 )
-STORE_FOLDERS = frozenset({"stages", "analyses", "packs", "results", "runs", "imports"})
+STORE_FOLDERS = frozenset({"stages", "analyses", "packs", "results", "runs", "imports", "plans", "using", "removed"})
 STORE_FILES = ("*/pack.json", "*/rows.jsonl", "*/done.json", "*/stage.json", "*/inputs.json")
 OUR_MARK = f"Software\0{PROGRAM}".encode()
 HEAD_BYTES = 512  # the mark follows the first few fields of a PNG
@@ -101,7 +101,7 @@ def _is_record(path: Path) -> bool:
 def is_our_picture(path: str) -> bool:
     """Whether a PNG file is a chart or a sheet that this program wrote."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(Path(path)) as file:
             return OUR_MARK in file.read(HEAD_BYTES)
     except OSError:
         return False

@@ -25,6 +25,7 @@ from sslcurr.data.sources.labels import is_of_one_label, read_labels, together, 
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
 from sslcurr.data.sources.words import EVALUATION, SPLIT_NAMES, is_missing, same_name, split_of_folder
 from sslcurr.errors import DataError
+from sslcurr.files import read_regular
 from sslcurr.spec.target import MULTILABEL
 from sslcurr.wording import and_more, counted, reason_of
 
@@ -297,7 +298,7 @@ def _delimited(table: Path) -> tuple[int, list[list[str]]]:
     (else the comma), or that of a first line `sep=;`, as spreadsheets write it.
     """
     try:
-        text = _decoded(table.read_bytes())
+        text = _decoded(read_regular(table))
         first, _, rest = text.partition("\n")
         named = re.fullmatch(r'"?sep=(.)"?\r?', first, re.IGNORECASE)
         if named is not None:
@@ -362,7 +363,7 @@ def _read_csv(table: Path) -> Content:
 def _read_json_lines(table: Path) -> Content:
     rows: list[dict[str, object]] = []
     try:
-        for number, line in enumerate(_decoded(table.read_bytes()).split("\n"), start=1):
+        for number, line in enumerate(_decoded(read_regular(table)).split("\n"), start=1):
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):

@@ -12,6 +12,20 @@ from sslcurr.data.views import transfer
 from sslcurr.errors import SpecError, did_you_mean
 
 CROPS = ("center", "random", "whole")
+PROBABILITIES = ("horizontal_flip", "vertical_flip", "jitter", "gray", "blur", "solarize", "solarize_threshold")
+MOST = {**dict.fromkeys(PROBABILITIES, 1.0), "rotation": 180.0, "hue": 0.5}
+FACTORS = ("brightness", "contrast", "saturation")
+PAIRS = ("scale", "ratio", "blur_sigma")
+# What settings can be, in words.
+RANGES = {
+    **{name: f"0 to {most:g}" for name, most in MOST.items()},
+    **dict.fromkeys(FACTORS, "at least 0"),
+    **dict.fromkeys(PAIRS, "two, above 0, rising"),
+    "scale": "two, above 0, at most 1",
+    "size": "at least 1",
+    "count": "at least 1",
+    "crop": " | ".join(CROPS),
+}
 
 
 def _check(holds: bool, name: str, value: object, requirement: str) -> None:
@@ -56,7 +70,7 @@ class View:
             _check(is_whole and value >= 1, name, value, "a whole number, 1 or more")
         if self.crop not in CROPS:
             raise SpecError(f"view setting crop cannot be {self.crop!r}", did_you_mean(str(self.crop), CROPS))
-        for name in ("scale", "ratio", "blur_sigma"):
+        for name in PAIRS:
             value = getattr(self, name)
             is_range = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
             top = 1.0 if name == "scale" else math.inf
@@ -64,13 +78,10 @@ class View:
             requirement = f"two numbers, the first above 0 and the second not below it{limit}"
             _check(is_range and 0.0 < value[0] <= value[1] <= top, name, value, requirement)
             object.__setattr__(self, name, tuple(value))  # a list is what JSON makes of a tuple
-        for name in ("horizontal_flip", "vertical_flip", "jitter", "gray", "blur", "solarize", "solarize_threshold"):
-            value = getattr(self, name)
-            _check(_is_number(value) and 0.0 <= value <= 1.0, name, value, "a number from 0 to 1")
-        for name, top in (("rotation", 180.0), ("hue", 0.5)):
+        for name, top in MOST.items():
             value = getattr(self, name)
             _check(_is_number(value) and 0.0 <= value <= top, name, value, f"a number from 0 to {top:g}")
-        for name in ("brightness", "contrast", "saturation"):
+        for name in FACTORS:
             value = getattr(self, name)
             _check(_is_number(value) and value >= 0.0, name, value, "a number, 0 or more")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sslcurr.errors import SpecError, TrainingError
-from sslcurr.spec.stage import in_range
+from sslcurr.spec.ranges import in_range
 from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ from sslcurr.engine.batches import Feed
 from sslcurr.engine.selection import Selection, split_rows
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
+from sslcurr.files import sha256_of
 from sslcurr.spec.record import StageRecord
 from sslcurr.spec.stage import StageSpec, to_dict
 from tests.conftest import QUICK
@@ -471,7 +472,7 @@ def tuned(small_stage, tmp_path):
         save_file(head, path / "head.safetensors")
         record = StageRecord(
             key=f"stage{seed}",
-            weights_sha256=f"weights {seed}",
+            weights_sha256=sha256_of(path / "backbone.safetensors"),
             parent=None,
             parent_weights_sha256=None,
             metrics={},

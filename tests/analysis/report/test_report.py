@@ -33,6 +33,7 @@ from sslcurr.engine.store import Store
 from sslcurr.spec.record import RunRecord
 from tests import REPOSITORY
 from tests.conftest import QUICK, Command
+from tests.earlier import write_unsealed
 
 RESULTS = REPOSITORY / "tests" / "documents" / "0.1.0"
 DOCUMENTS = REPOSITORY / "tests" / "documents"
@@ -388,7 +389,7 @@ def test_failed_chains_are_named(copied, names, tmp_path):
     row = found["document"]["tasks"][0]
     row |= {"mean": None, "std": None, "interval": None, "validation": None, "runs": []}
     row["gain"] = {"mean": None, "interval": None}
-    path.write_text(json.dumps(found))
+    write_unsealed(path, found)
     result = Command(copied)("report", "--table", "rank", "--run", names["rank"])
     assert result.exit_code == 0, result.stderr
     assert r"failed: rotation, seed 1: the loss is \<nan\>" in result.stdout

@@ -36,6 +36,7 @@ class TaskDocument(Document, frozen=True, kw_only=True):
         out: the picture of its views, where one was drawn.
         summary, paper: what it learns in a line, and where it was published.
         resolved_for: the data set, or the size, that `resolved` is for.
+        ranges: what each setting can be, in words.
     """
 
     kind: ClassVar[str] = "task"
@@ -48,3 +49,4 @@ class TaskDocument(Document, frozen=True, kw_only=True):
     summary: str = ""
     paper: str = ""
     resolved_for: str = "resolved"
+    ranges: dict[str, str] | UnsetType = UNSET
