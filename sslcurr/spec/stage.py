@@ -139,7 +139,7 @@ class Training:
     milestones: tuple[float, ...] = ranged((), 0, 1, above=True)
     step_factor: float = ranged(0.1, 0, above=True)
     warmup: float = ranged(0.0, 0)
-    warmup_start: float = ranged(0.001, 0, 1)
+    warmup_start: float = ranged(0.001, 0)
     final_lr: float = ranged(0.0, 0, 1)
     epochs: int = ranged(200, 1)
     # Batches of an epoch are of equal size, so from 4 on none is ever of a single image, which batch norm refuses.
