@@ -24,6 +24,8 @@ from sslcurr.errors import StoreError
 
 USING, REMOVED = "using", "removed"
 REMOVING = "removing"
+# A process that goes from store to store holds notes in so many of them at once, two open files each.
+MOST_STORES = 16
 
 
 class _Note:
@@ -80,6 +82,10 @@ def use(root: Path, name: str) -> None:
         _notes.pop(root)
         note = None
     if note is None and root not in _notes:
+        while len(_notes) >= MOST_STORES:
+            oldest = _notes.pop(next(iter(_notes)))
+            if oldest is not None:
+                oldest.close()
         try:
             note = _Note(root / USING)
         except (OSError, StoreError):
@@ -91,6 +97,7 @@ def use(root: Path, name: str) -> None:
         return
     if not note.path.exists():  # the store was removed and made again
         _notes.pop(root)
+        note.close()
         use(root, name)
         return
     note.add(name)

@@ -144,3 +144,13 @@ def test_a_running_run_is_not_forgotten(trained, folder):
     assert (result.exit_code, "is running" in result.stderr) == (1, True)
     process.communicate()
     assert Command(command.runs)("runs", "remove", "mine", "--yes").exit_code == 0
+
+
+def test_a_process_that_goes_from_store_to_store_holds_few_files(tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(3 * uses.MOST_STORES):
+        (tmp_path / str(number)).mkdir()
+        uses.use((tmp_path / str(number)).resolve(), "stages/a")
+    assert len(uses._notes) <= uses.MOST_STORES
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * uses.MOST_STORES
+    assert [path.name for path in (tmp_path / "0" / "using").iterdir()] == []

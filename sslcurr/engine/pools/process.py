@@ -115,9 +115,14 @@ class Line:
         self.connection = Connection(descriptor)
         self.sending = threading.Lock()
 
+    def _is_read(self) -> bool:
+        poll = select.poll()  # select takes no descriptor above 1,024
+        poll.register(self.connection, select.POLLOUT)
+        return bool(poll.poll(0))
+
     def tell(self, event: Event) -> None:
         """Send an event; progress is dropped while the other side does not read."""
-        if event.what == "progress" and not select.select([], [self.connection], [], 0)[1]:
+        if event.what == "progress" and not self._is_read():
             return
         with self.sending:
             self.connection.send_bytes(msgspec.json.encode(event))
