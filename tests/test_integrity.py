@@ -169,7 +169,7 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("pattern", READERS)
 def test_no_kind_of_file_is_used_when_it_is_damaged(store, pattern, seed, tmp_path):
     runs, data, chain = store
@@ -189,7 +189,7 @@ def test_no_kind_of_file_is_used_when_it_is_damaged(store, pattern, seed, tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2, 30))
+@pytest.mark.parametrize("seed", range(1, 29))
 @pytest.mark.parametrize("pattern", READERS)
 def test_no_damage_of_any_file_is_used(store, pattern, seed, tmp_path):
     test_no_kind_of_file_is_used_when_it_is_damaged(store, pattern, seed, tmp_path)

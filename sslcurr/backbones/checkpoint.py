@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from sslcurr.errors import CheckpointError
 from sslcurr.files import hint_for
 from sslcurr.integrity import sound
 from sslcurr.spec.stage import BackboneSpec
+from sslcurr.wording import reason_of
 
 CHECKPOINT_FORMAT = "sslcurr-1"
 UNREADABLE_HINT = "the file is damaged or absent: train it again or copy it again"
@@ -105,7 +106,13 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(
             f"{path} is not a safetensors file ({error})", "give a backbone.safetensors file that sslcurr wrote"
         ) from error
-    about = json.loads(metadata.get("sslcurr", "{}"))
+    try:
+        return _header_of(json.loads(metadata.get("sslcurr", "{}")), path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"the header of {path} is damaged ({reason_of(error)})", UNREADABLE_HINT) from error
+
+
+def _header_of(about: dict[str, Any], path: Path) -> Header:
     if about.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path} was not written by sslcurr: its header does not say which backbone it holds",

@@ -117,6 +117,9 @@ class _Files:
                 stat = os.stat(path)
             except FileNotFoundError as error:
                 raise DataError(f"{path} is not there any more", "run the command again") from error
+            except OSError:  # such as a link to itself: reading it says what is wrong with it
+                stats.append((0, 0))
+                continue
             stats.append((stat.st_size, stat.st_mtime_ns))
         return cls(source, stats)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ def read_row(path: Path, frame: int | None, stat: tuple[int, int] | None, size: 
             file_stat = os.fstat(file.fileno())
             data = file.read()
     except OSError as error:
-        if error.strerror == NOT_REGULAR:
-            raise read.BrokenImage(NOT_REGULAR) from error
+        if error.strerror == NOT_REGULAR or error.errno == errno.ELOOP:
+            raise read.BrokenImage(str(error.strerror)) from error
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     same = stat is None or (file_stat.st_size, file_stat.st_mtime_ns) == stat
     if not same or len(data) != file_stat.st_size:

@@ -75,7 +75,7 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
         """Whether a folder is not empty: an image lies in it, at any depth, or this program made it."""
         inside = _entries(folder)
-        folders = [entry for entry in inside if entry.is_dir()]
+        folders = [entry for entry in inside if _is_folder(entry)]
         filled = is_output(folder)
         if is_store(folder, [entry.name for entry in folders]):
             walk.stores.append(prefix.rstrip("/") or ".")
@@ -90,7 +90,7 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
                 filled = filled or has_images
                 if not has_images:
                     walk.empty_folders.append(f"{prefix}{entry.name}")
-        files = [entry for entry in inside if not entry.is_dir()]
+        files = [entry for entry in inside if not _is_folder(entry)]
         images = [entry for entry in files if _is_image(entry)]
         walk.num_others += len(files) - len(images)
         names = [entry.name for entry in images]
@@ -106,6 +106,13 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
     visit(str(root), "", frozenset({str(root)}))
     walk.images.sort()
     return walk
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it says what is wrong with it
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
