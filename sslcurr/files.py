@@ -16,12 +16,15 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
 
 from sslcurr.errors import SpecError, StoreError
 from sslcurr.wording import reason_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Content = TypeVar("Content")
 OUTPUT_MARK = ".sslcurr"
@@ -86,6 +89,17 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None]) -> None:
     finally:
         with suppress(PermissionError):
             temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as a NumPy file, whole or not at all."""
+    import numpy as np
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # np.save would add an ending to the name
+            np.save(file, array)
+
+    write_whole(path, write)
 
 
 def sync_file(path: Path) -> None:

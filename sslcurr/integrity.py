@@ -18,6 +18,8 @@ import msgspec
 
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, read_json, sha256_of, write_record
+from sslcurr.spec.record import RunRecord
+from sslcurr.wording import reason_of
 
 HASHES = "hashes.json"
 RECORD, WEIGHTS = "done.json", "backbone.safetensors"
@@ -114,7 +116,7 @@ def _read_hashes(listing: Path, inode: int, time: int) -> dict[str, tuple[int, s
     return read_as(listing, Hashes, _hint(listing.parent)).files
 
 
-def faults_in(folder: Path) -> Iterator[tuple[Path, str]]:
+def faults_in(folder: Path) -> Iterator[tuple[Path, StoreError]]:
     """Files of a published folder that are not what was written, or are gone, each with what is wrong."""
     if not (folder / HASHES).is_file():
         weights = folder / WEIGHTS
@@ -124,20 +126,22 @@ def faults_in(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
         listed = hashes_of(folder)
     except StoreError as error:
-        yield folder / HASHES, str(error)
+        yield folder / HASHES, error
         return
     for name in listed:
         if (folder / name).is_file():
             yield from _fault_of(folder / name)
         else:
-            yield folder / name, "it is gone"
+            yield folder / name, StoreError("it is gone")
 
 
-def _fault_of(path: Path) -> Iterator[tuple[Path, str]]:
+def _fault_of(path: Path) -> Iterator[tuple[Path, StoreError]]:
     try:
         sound(path)
-    except (StoreError, OSError) as error:
-        yield path, str(error)
+    except StoreError as error:
+        yield path, error
+    except OSError as error:
+        yield path, StoreError(f"cannot read {path} ({reason_of(error)})")
 
 
 def damaged(path: Path, what: str = "it is not what was written") -> StoreError:
@@ -164,16 +168,15 @@ def _hint(folder: Path) -> str:
 
 def command_for(folder: Path) -> str:
     """The command line of the latest run that needs a folder; empty where none is known."""
-    best, name = ("", ""), folder.name
+    best, line = "", ""
     for path in folder.parent.parent.glob("runs/*.json"):
         try:
-            record = read_json(path)
-            needed = [each for kind in ("stages", "analyses", "packs") for each in record.get(kind, ())]
-            if name in needed and record.get("command"):
-                best = max(best, (str(record["created"]), shlex.join(map(str, record["command"]))))
-        except (StoreError, AttributeError, TypeError, KeyError):
+            record = read_as(path, RunRecord)
+        except StoreError:
             continue
-    return best[1]
+        if record.created > best and folder.name in (*record.stages, *record.analyses, *record.packs):
+            best, line = record.created, record.command_line
+    return line
 
 
 def forget(folder: Path) -> None:

@@ -146,6 +146,15 @@ def test_damage_is_named_with_what_makes_it_again_and_nothing_is_trained_from_it
     assert Command(runs)("runs", "check").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["backbone.safetensors", "metrics.csv"])
+def test_what_is_damaged_is_not_handed_over(store, name, tmp_path):
+    runs, _, chain = store
+    damage(runs / "stages" / chain["stages"][0]["key"] / name)
+    result = Command(runs)("runs", "export", "last", "--out", str(tmp_path / "run.zip"))
+    assert (result.exit_code, f"{name} is damaged" in result.stderr) == (1, True)
+    assert not (tmp_path / "run.zip").exists()
+
+
 # kind of file -> where, what reads it
 READERS = {
     "stages/{first}/backbone.safetensors": CHAIN,

@@ -29,7 +29,7 @@ from sslcurr.data.rows import ImageRow, noted, read_row, row_of_array
 from sslcurr.data.sources.source import Source
 from sslcurr.data.targets import encoded
 from sslcurr.errors import DataError, StoreError
-from sslcurr.files import write_whole
+from sslcurr.files import write_array, write_whole
 from sslcurr.integrity import sound, write_hashes
 from sslcurr.spec.target import CLASSES
 from sslcurr.wording import and_more
@@ -444,7 +444,7 @@ class _Part:
         _write_json(self.folder / "names.json", names)
         shape = (len(kept), channels, *self.shape[1:])
         sums = checksums(np.memmap(self.folder / pixels, dtype=np.uint8, mode="r", shape=shape))
-        write_whole(self.folder / BLOCKS, lambda path: _save(path, sums))
+        write_array(self.folder / BLOCKS, sums)
         broken = [(fault.name, fault.reason) for fault in source.faults]
         broken += [(source.names[i], reason) for i, reason in sorted(self.broken.items())]
         # A line each: names of files may hold tabs and line ends.
@@ -561,11 +561,6 @@ def _write_at(descriptor: int, offset: int, data: bytes) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would add an ending to the name
-        np.save(file, array)
 
 
 def _write_json(path: Path, content: Any) -> None:

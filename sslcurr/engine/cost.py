@@ -35,7 +35,7 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
     from sslcurr.engine.device import placement
 
     device_name = placement(device, spec.training.precision).description
-    for stage in reversed(store.readable()):
+    for stage in store.readable(newest_first=True):
         other = stage.spec
         alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
             spec.task,

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sslcurr.engine.runs import check_name
 from sslcurr.engine.store import Store
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, read_json, sha256_of, write_record, write_whole
+from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
 from sslcurr.version import __version__
 from sslcurr.wording import reason_of
@@ -82,7 +83,7 @@ def export_run(store: Store, run: str, path: Path, *, packs: bool = False) -> Ha
         packs: whether the packed images go with it.
 
     Raises:
-        StoreError: a process is at work on it, or a part of it is gone.
+        StoreError: a process is at work on it, or a part of it is gone or damaged.
     """
     record = store.all_runs()[run]
     files = list(_files_of(store, run, record, packs=packs))
@@ -133,11 +134,16 @@ def _below(store: Store, folder: Path) -> Iterator[str]:
 
 def _added(archive: zipfile.ZipFile, path: Path, name: str) -> str:
     """Add a file; its sha256 is that of what was written."""
+    with sound(path).open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+        return _copied(source, target)
+
+
+def _copied(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy all bytes; gives their sha256."""
     digest = hashlib.sha256()
-    with path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
-        while chunk := source.read(CHUNK):
-            digest.update(chunk)
-            target.write(chunk)
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        target.write(chunk)
     return digest.hexdigest()
 
 
@@ -192,15 +198,11 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
 def _taken(archive: zipfile.ZipFile, name: str, path: Path) -> str:
     """Write a file of the archive; gives its sha256."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
     try:
         with archive.open(name) as source, path.open("wb") as target:
-            while chunk := source.read(CHUNK):
-                digest.update(chunk)
-                target.write(chunk)
+            return _copied(source, target)
     except KeyError:
         return ""
-    return digest.hexdigest()
 
 
 def _part_of(name: str) -> str:

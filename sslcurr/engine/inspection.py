@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from sslcurr.data.pack import load_pack
 from sslcurr.engine import uses
 from sslcurr.engine.plans import PlanFile
 from sslcurr.engine.store import Failure, Store
-from sslcurr.errors import SslcurrError
+from sslcurr.errors import SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of
 from sslcurr.integrity import HASHES, command_for, faults_in, forget, home_of
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
@@ -42,11 +42,6 @@ class Finding:
     what: str
     again: str = ""
 
-    @property
-    def is_fault(self) -> bool:
-        """Whether something is lost; what is half-written is gone on with, and what is left over is in nobody's way."""
-        return self.state in ("damaged", "missing")
-
 
 @dataclass(frozen=True)
 class Inspection:
@@ -71,14 +66,14 @@ def inspect(store: Store, progress: Callable[[int, int], None] | None = None) ->
     """
     places = [path for name in FOLDERS for path in _entries(store.root / name)]
     sizes = {path: size_of(path) for path in places}
-    total, done = sum(sizes.values()), 0
-    findings = list(_records(store))
+    total, done, runs = sum(sizes.values()), 0, store.all_runs()
+    findings = list(_records(store, runs))
     for path in places:
         findings += _folder(path) if _is_published(path) else _beside(path)
         done += sizes[path]
         if progress is not None:
             progress(done, total)
-    findings += _missing(store)
+    findings += _missing(store, runs)
     findings += _left_in_root(store)
     files = [path for path in store.root.rglob("*") if path.is_file()]
     return Inspection(sorted(findings, key=lambda each: str(each.path)), len(files), sum(map(size_of, files)))
@@ -143,62 +138,50 @@ def _is_published(path: Path) -> bool:
     return path.is_dir() and path.suffix not in (".part", ".search", ".tmp")
 
 
-def _records(store: Store) -> Iterator[Finding]:
+def _records(store: Store, runs: Mapping[str, RunRecord]) -> Iterator[Finding]:
     for name, kind in RECORDS.items():
         for path in _entries(store.root / name):
             if path.suffix == ".json":
                 try:
                     read_as(path, kind)
                 except SslcurrError as error:
-                    yield Finding(path, "damaged", _said(error, path), "" if name != "results" else _asked(store, path))
+                    run = runs.get(path.stem) if name == "results" else None
+                    yield Finding(path, "damaged", _said(error, path), "" if run is None else run.command_line)
             elif path.suffix == ".tmp":
                 yield Finding(path, "left over", "a killed process was writing it")
 
 
-def _asked(store: Store, path: Path) -> str:
-    """The command line of the run whose result a file is."""
-    try:
-        command = read_json(store.runs / path.name).get("command")
-    except (SslcurrError, AttributeError):
-        return ""
-    return " ".join(map(str, command or ()))
-
-
 def _folder(folder: Path) -> Iterator[Finding]:
-    again = command_for(folder)
     forget(folder)
-    seen = set()
-    for path, what in faults_in(folder):
-        seen.add(path)
-        yield Finding(path, "damaged", what.removeprefix(f"{path} is damaged: "), again)
+    found: dict[Path, SslcurrError] = dict(faults_in(folder))
     for name in ("done.json", "stage.json", "inputs.json", HASHES):
-        path = folder / name
-        if path.is_file() and path not in seen:
+        path, is_stage = folder / name, (folder.parent.name, name) == ("stages", "done.json")
+        if path.is_file() and path not in found:
             try:
-                _ = (
-                    read_as(path, StageRecord)
-                    if (folder.parent.name, name) == ("stages", "done.json")
-                    else read_json(path)
-                )
+                _ = read_as(path, StageRecord) if is_stage else read_json(path)
             except SslcurrError as error:
-                seen.add(path)
-                yield Finding(path, "damaged", _said(error, path), again)
-    is_whole = (folder / ("pack.json" if folder.parent.name == "packs" else "done.json")).is_file()
-    if not is_whole and not seen:
-        yield Finding(folder, "damaged", "it has no record", again)
-    if is_whole and folder.parent.name == "packs" and not seen:
-        yield from _pack(folder, again)
+                found[path] = error
+    is_pack = folder.parent.name == "packs"
+    if not (folder / ("pack.json" if is_pack else "done.json")).is_file() and not found:
+        found[folder] = StoreError("it has no record")
+    elif is_pack and not found:
+        found |= _pack(folder)
+    again = command_for(folder) if found else ""
+    for path, fault in found.items():
+        yield Finding(path, "damaged", _said(fault, path), again)
     for path in folder.rglob("*.tmp"):
         yield Finding(path, "left over", "a killed process was writing it")
 
 
-def _pack(folder: Path, again: str) -> Iterator[Finding]:
+def _pack(folder: Path) -> dict[Path, SslcurrError]:
+    """The pixels of a pack, where a block of them is damaged."""
     try:
         images = load_pack(folder).images
         for start in range(0, len(images), CHUNK_IMAGES):
             _ = np.asarray(images[start : start + CHUNK_IMAGES])
     except SslcurrError as error:
-        yield Finding(folder / "pixels", "damaged", _said(error, folder), again)
+        return {folder / "pixels": error}
+    return {}
 
 
 def _beside(path: Path) -> Iterator[Finding]:
@@ -207,11 +190,10 @@ def _beside(path: Path) -> Iterator[Finding]:
     if is_claimed(folder):
         return
     if path.suffix == ".part":
-        again = command_for(folder)
         if folder.exists():
             yield Finding(path, "left over", "it was published by another process")
         else:
-            yield Finding(path, "half-written", "the same command goes on with it", again)
+            yield Finding(path, "half-written", "the same command goes on with it", command_for(folder))
     elif path.suffix == ".search":
         if folder.exists():
             yield Finding(path, "left over", "its stage is there")
@@ -219,17 +201,16 @@ def _beside(path: Path) -> Iterator[Finding]:
         yield Finding(path, "left over", "its process has ended")
 
 
-def _missing(store: Store) -> Iterator[Finding]:
+def _missing(store: Store, runs: Mapping[str, RunRecord]) -> Iterator[Finding]:
     """What finished runs need and is not there."""
-    for run, record in store.all_runs().items():
+    for run, record in runs.items():
         if not record.finished:
             continue
         needed = {"stages": record.stages, "analyses": record.analyses, "packs": record.packs}
-        again = " ".join(record.command) if isinstance(record.command, list) else ""
         for kind, names in needed.items():
             for name in dict.fromkeys(names):
                 if not (store.root / kind / name).is_dir():
-                    yield Finding(store.root / kind / name, "missing", f"the run {run} needs it", again)
+                    yield Finding(store.root / kind / name, "missing", f"the run {run} needs it", record.command_line)
 
 
 def _left_in_root(store: Store) -> Iterator[Finding]:

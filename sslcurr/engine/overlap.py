@@ -20,7 +20,7 @@ from sslcurr.engine.ancestry import Weights, ancestry, title_of
 from sslcurr.engine.selection import select, split_settings
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError, StoreError
-from sslcurr.files import FOLDER_HINT, hint_for, write_whole
+from sslcurr.files import FOLDER_HINT, hint_for, write_array
 from sslcurr.integrity import sound
 from sslcurr.spec.stage import DataSpec, StageSpec
 from sslcurr.tasks import task_class
@@ -60,12 +60,7 @@ class OverlapResult:
 def write_trained_images(spec: StageSpec, folder: Path) -> None:
     """Keep in the folder of a stage the contents of the images that its training sees."""
     contents = _trained_contents(spec, load_pack(Path(spec.data.pack)))
-    write_whole(folder / IMAGES, lambda path: _save(path, contents))
-
-
-def _save(path: Path, contents: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would add an ending to the name
-        np.save(file, contents)
+    write_array(folder / IMAGES, contents)
 
 
 def _trained_contents(spec: StageSpec, pack: Pack) -> np.ndarray:

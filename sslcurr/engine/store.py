@@ -89,7 +89,7 @@ class Store:
         self.root = root
         self.waits = waits
         self.lease = lease
-        self._note = note
+        self.note = note
         self._noted: set[str] = set()
         self._made = 0
         self._claims: dict[Path, Claim] = {}  # what this process is at work on
@@ -132,28 +132,23 @@ class Store:
         """All finished stages, oldest first."""
         return [Stage(folder.name, folder) for folder in _finished(self.stages)]
 
-    def readable(self) -> list[Stage]:
-        """All finished stages whose records can be read, oldest first; the others are noted."""
-        found = []
-        for stage in self.all():
+    def readable(self, *, newest_first: bool = False) -> Iterator[Stage]:
+        """The finished stages whose records can be read, oldest first, one at a time; the others are noted."""
+        stages = self.all()
+        for stage in reversed(stages) if newest_first else stages:
             try:
                 _ = stage.record, stage.spec
             except SslcurrError as error:
                 self.left_out(error)
             else:
-                found.append(stage)
-        return found
-
-    def note(self, text: str) -> None:
-        """Tell the person who looks on."""
-        self._note(text)
+                yield stage
 
     def left_out(self, error: SslcurrError) -> None:
         """Note once what cannot be read and is left out."""
         text = f"{error}: it is left out; {error.hint}" if error.hint else f"{error}: it is left out"
         if text not in self._noted:
             self._noted.add(text)
-            self._note(text)
+            self.note(text)
 
     def use(self, folder: Path) -> None:
         """Note that this process uses a folder of the store, so that no other removes it meanwhile."""
@@ -363,7 +358,7 @@ class Store:
             write_record(part / "inputs.json", inputs)
             return work(part)
 
-        self._make(folder, begun, lambda: self._note(f"waiting for {kind}: {described_owner(folder)} is at it"))
+        self._make(folder, begun, lambda: self.note(f"waiting for {kind}: {described_owner(folder)} is at it"))
         return folder
 
     def has_analysis(self, kind: str, inputs: Mapping[str, object]) -> bool:
@@ -501,7 +496,7 @@ class Store:
         """
 
         def waiting() -> None:
-            self._note("waiting for another process, which removes things")
+            self.note("waiting for another process, which removes things")
 
         with uses.removing(self.place, waiting):
             paths = self.unneeded(without=forgotten)

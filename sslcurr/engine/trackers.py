@@ -11,6 +11,7 @@ import netrc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from sslcurr.files import read_json, write_record
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.runtime import TRACKERS
 from sslcurr.spec.stage import Json, StageSpec
+from sslcurr.wording import reason_of
 
 PROJECT = "sslcurr"
 # tracker -> package that it needs, and the extra that brings it.
@@ -81,9 +83,7 @@ def stage_trackers(
     }
     found: list[StageTracker] = []
     for name in names:
-        tracker = _tried(name, makers[name], note)
-        if tracker is not None:
-            found.append(Careful(name, tracker, note))
+        _try(name, lambda name=name: found.append(Careful(name, makers[name](), note)), note)  # type: ignore[misc]
     return found
 
 
@@ -91,17 +91,17 @@ def _is_stage(part: Path) -> bool:
     return part.parent.name == "stages"
 
 
-def _tried(name: str, make: Callable[[], Any], note: Callable[[str], None]) -> Any:
-    """What `make` gives, or None where the tracker fails, which is said, or did so a while ago."""
+def _try(name: str, act: Callable[[], None], note: Callable[[str], None]) -> bool:
+    """Whether a tracker did as it was told; not where it fails, which is said, or did so a while ago."""
     if time.monotonic() - _failed.get(name, -LEFT_ALONE) < LEFT_ALONE:
-        return None
+        return False
     try:
-        return make()
+        act()
     except Exception as error:  # noqa: BLE001 -- whatever a foreign client raises, it is worth less than the training
         _failed[name] = time.monotonic()
-        text = " ".join(str(error).split())[:200]
-        note(f"{name} takes nothing ({text}): the training goes on without it")
-        return None
+        note(f"{name} takes nothing ({reason_of(error)[:200]}): the training goes on without it")
+        return False
+    return True
 
 
 class Careful:
@@ -122,14 +122,7 @@ class Careful:
 
     def _try(self, act: Callable[[StageTracker], None]) -> None:
         tracker = self.tracker
-        if tracker is None:
-            return
-
-        def acted() -> bool:
-            act(tracker)
-            return True
-
-        if _tried(self.name, acted, self.note) is None:
+        if tracker is not None and not _try(self.name, lambda: act(tracker), self.note):
             self.tracker = None
 
 
@@ -291,18 +284,13 @@ def track_result(
         note: is told of a tracker that fails.
     """
     title = record.name if isinstance(record.name, str) else record.title
-    score = record.balanced_accuracy if isinstance(record.target, str) is False else record.score
+    score = record.score if isinstance(record.target, str) else record.balanced_accuracy
     scores = {"score": float(score)} if isinstance(score, int | float) else {}
     params: Json = {"run": run, "title": record.title, "data": record.dataset}
-    params |= {"command": " ".join(record.command)} if isinstance(record.command, list) else {}
+    params |= {"command": record.command_line} if record.command_line else {}
     act = {"tensorboard": _result_to_tensorboard, "mlflow": _result_to_mlflow, "wandb": _result_to_wandb}
     for name in names:
-
-        def tracked(name: str = name) -> bool:
-            act[name](root, run, title, params, scores, kind, document)
-            return True
-
-        _tried(name, tracked, note)
+        _try(name, partial(act[name], root, run, title, params, scores, kind, document), note)
 
 
 def _result_to_tensorboard(

@@ -70,8 +70,7 @@ def _close() -> None:
 
 
 def use(root: Path, name: str) -> None:
-    """Note that this process uses a folder of a store, until it ends; where the store only
-    reads or its disk cannot lock, nothing is noted.
+    """Note that this process uses a folder of a store, until it ends, where the store can be written and locked.
 
     Args:
         root: of the store, a whole path.

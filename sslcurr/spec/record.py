@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 
 import msgspec
@@ -99,6 +100,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         if target is CLASSES:
             return structs.replace(self, balanced_accuracy=score)
         return structs.replace(self, score=score, target=target.name)
+
+    @property
+    def command_line(self) -> str:
+        """The command as a person types it; empty where it is not known."""
+        return shlex.join(self.command) if isinstance(self.command, list) else ""
 
     @property
     def begun(self) -> datetime:

@@ -26,7 +26,7 @@ from sslcurr.analysis.results.report.document import (
     VersionUse,
 )
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import StoreError, did_you_mean
+from sslcurr.errors import StoreError
 from sslcurr.files import read_as
 from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
@@ -41,16 +41,12 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
 
     Args:
         store: is only read.
-        names: of the runs that count, with the stages that they need; none: all there is.
+        names: numbers of the runs that count, with the stages that they need; none: all there is.
 
     Raises:
-        StoreError: nothing is there, or a run of that name is not.
+        StoreError: nothing is there.
     """
     records = store.all_runs()
-    for name in names:
-        if name not in records:
-            hint = did_you_mean(name, records) if records else "sslcurr runs lists them"
-            raise StoreError(f"there is no run {name!r} in {store.root}", hint)
     chosen = {name: record for name, record in records.items() if not names or name in names}
     wanted = {key for record in chosen.values() for key in record.stages}
     stages = {}
