@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -26,30 +25,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from trials import CODES, QUICK, SAVED, make_images, plain
 
-QUICK = ("--backbone", "test_resnet", "--stem", "imagenet", "--image-size", "16", "--batch-size", "8", "--threads", "1")
-SAVED = ("--save-minutes", "0.001")
 PATIENCE = 300.0
 DISK = "700m"
-CODES = {0, 1, 3, 130, 143, -signal.SIGKILL, -signal.SIGTERM}
-# What names a time, a place or the machine differs between two stores.
-VARYING = re.compile(
-    r"seconds|created|predictions|checkpoint|files|invocation|command|reused|page|store|hours|sheet|points"
-)
-
-
-def make_images(folder: Path, count: int, seed: int) -> None:
-    """A folder of two classes of small images."""
-    rng = np.random.default_rng(seed)
-    for label in (0, 1):
-        place = folder / "ab"[label]
-        place.mkdir(parents=True)
-        for number in range(count):
-            image = rng.integers(0, 120, (20, 20, 3), dtype=np.uint8)
-            image[:, ::2] += np.uint8(90 * label)
-            Image.fromarray(image).save(place / f"{number}.png")
 
 
 def commands_on(data: Path) -> list[tuple[str, ...]]:
@@ -206,13 +185,6 @@ class Soak:
 def is_worth_damaging(path: Path) -> bool:
     """Whether a file holds something: locks, owners and notes of processes do not."""
     return path.suffix not in (".lock", ".tmp") and ".owner" not in path.name and "using" not in path.parts
-
-
-def plain(value: object) -> object:
-    """A document without what differs from store to store."""
-    if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items() if not VARYING.search(name)}
-    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def main() -> None:

@@ -175,7 +175,7 @@ def command_for(folder: Path) -> str:
         except StoreError:
             continue
         if record.created > best and folder.name in (*record.stages, *record.analyses, *record.packs):
-            best, line = record.created, record.command_line
+            best, line = record.created, record.command_line_on(folder.parent.parent)
     return line
 
 

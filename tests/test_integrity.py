@@ -138,6 +138,7 @@ def test_damage_is_named_with_what_makes_it_again_and_nothing_is_trained_from_it
     (finding,) = (each for each in findings if each["state"] == "damaged")
     assert (finding["state"], Path(finding["path"]).parent.name) == ("damaged", key)
     assert finding["again"].startswith("sslcurr")
+    assert finding["again"].endswith(f"--runs {runs}")
     assert Command(runs)("runs", "check", "--repair").exit_code == 0
     assert not (runs / "stages" / key).exists()
     assert (

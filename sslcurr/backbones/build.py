@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -92,6 +93,17 @@ def _finer_patches(network: nn.Module, spec: BackboneSpec) -> dict[str, Any]:
             f"patches of {patch} pixels of {spec.name} cannot be divided by {factor}", "give --stem imagenet"
         )
     return {"patch_size": patch // factor, "img_size": size // factor}
+
+
+@cache
+def can_have_stem(name: str, stem: str) -> bool:
+    """Whether timm has a network `name` that can have the stem; no weights are made for the answer."""
+    try:
+        with torch.device("meta"):
+            build(BackboneSpec(name=name, stem=stem))
+    except SpecError:
+        return False
+    return True
 
 
 def as_map(network: nn.Module, output: Tensor) -> Tensor:

@@ -146,7 +146,8 @@ def _records(store: Store, runs: Mapping[str, RunRecord]) -> Iterator[Finding]:
                     read_as(path, kind)
                 except SslcurrError as error:
                     run = runs.get(path.stem) if name == "results" else None
-                    yield Finding(path, "damaged", _said(error, path), "" if run is None else run.command_line)
+                    again = "" if run is None else run.command_line_on(store.root)
+                    yield Finding(path, "damaged", _said(error, path), again)
             elif path.suffix == ".tmp":
                 yield Finding(path, "left over", "a killed process was writing it")
 
@@ -202,15 +203,15 @@ def _beside(path: Path) -> Iterator[Finding]:
 
 
 def _missing(store: Store, runs: Mapping[str, RunRecord]) -> Iterator[Finding]:
-    """What finished runs need and is not there."""
+    """What finished runs need and is not there, but for packs, which the next command packs again."""
     for run, record in runs.items():
         if not record.finished:
             continue
-        needed = {"stages": record.stages, "analyses": record.analyses, "packs": record.packs}
-        for kind, names in needed.items():
+        again = record.command_line_on(store.root)
+        for kind, names in (("stages", record.stages), ("analyses", record.analyses)):
             for name in dict.fromkeys(names):
                 if not (store.root / kind / name).is_dir():
-                    yield Finding(store.root / kind / name, "missing", f"the run {run} needs it", record.command_line)
+                    yield Finding(store.root / kind / name, "missing", f"the run {run} needs it", again)
 
 
 def _left_in_root(store: Store) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sslcurr.backbones.build import can_have_stem
 from sslcurr.backbones.parts import check_parts
 from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
@@ -225,7 +226,8 @@ class Planner:
             return inherited
         small = self.data.image_size <= SMALL_IMAGE
         name = request.backbone or ("resnet18" if small else "resnet50")
-        stem = request.stem or ("small" if small and name.startswith(SMALL_STEMS) else "imagenet")
+        is_small = small and name.startswith(SMALL_STEMS) and can_have_stem(name, "small")
+        stem = request.stem or ("small" if is_small else "imagenet")
         channels = self.data_settings.channels or self.data.channels
         if channels not in IMAGENET_NORMALISATION:
             raise SpecError(f"data.channels must be 1 or 3, got {channels}", "give --set data.channels=1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 from msgspec import UNSET, UnsetType, structs
@@ -105,6 +106,18 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     def command_line(self) -> str:
         """The command as a person types it; empty where it is not known."""
         return shlex.join(self.command) if isinstance(self.command, list) else ""
+
+    def command_line_on(self, store: Path) -> str:
+        """The command as a person types it for this store, wherever the run was made; empty where it is not known."""
+        if not isinstance(self.command, list):
+            return ""
+        words, left = [], iter(self.command)
+        for word in left:
+            if word == "--runs":
+                next(left, None)
+            elif not word.startswith("--runs="):
+                words.append(word)
+        return shlex.join([*words, "--runs", str(store)])
 
     @property
     def begun(self) -> datetime:

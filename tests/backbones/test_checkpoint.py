@@ -8,7 +8,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sslcurr.backbones.build import StageFeatures, build, check_backbone, num_features, num_map_channels, stage_names
+from sslcurr.backbones.build import (
+    StageFeatures,
+    build,
+    can_have_stem,
+    check_backbone,
+    num_features,
+    num_map_channels,
+    stage_names,
+)
 from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save_backbone
 from sslcurr.errors import CheckpointError, SpecError
 from sslcurr.spec.stage import BackboneSpec
@@ -113,6 +121,17 @@ def test_stems_halve_the_image_as_they_say():
     for stem, side in (("imagenet", 8), ("small", 16), ("cifar", 32)):
         network = build(BackboneSpec(name="resnet18", stem=stem)).eval()
         assert network.forward_intermediates(images, intermediates_only=True)[1].shape[-1] == side
+
+
+def test_a_stem_that_a_network_cannot_have_is_not_its_default(sslcurr):
+    """resnet10t begins with three convolutions, resnet18 with one; patches of 14 pixels have no quarter."""
+    for name, can in (("resnet18", True), ("vit_tiny_patch16_224", True), ("resnet10t", False)):
+        assert can_have_stem(name, "small") == can
+    for name in ("vit_small_patch14_dinov2", "resnet18x"):
+        assert not can_have_stem(name, "small")
+    settings = "backbone=test_resnet,resnet10t,resnet18"
+    result = sslcurr("rank", "rotation", "mocov2", "--dataset", "fashion", "--dry-run", "--over", settings)
+    assert result.exit_code == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "regnety_002", "test_resnet"])

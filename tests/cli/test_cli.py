@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from sslcurr.cli import main
 from sslcurr.files import read_json
 from tests.conftest import QUICK, Command
 
@@ -375,6 +377,19 @@ def test_a_killed_process_goes_on_and_ends_bit_equal(folder, tmp_path, number, u
     assert again.exit_code == 0, again.stderr
     assert "going on at step" in again.stderr
     assert Path(json.loads(again.stdout)["stages"][0]["checkpoint"]).read_bytes() == uninterrupted
+
+
+def test_ctrl_c_while_the_program_loads_is_no_traceback(monkeypatch, capsys):
+    class Loading(ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sslcurr.cli.app", Loading("sslcurr.cli.app"))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["stopped: interrupted before anything was begun", "hint: run the same command again"]
 
 
 def test_two_processes_share_the_work(folder, tmp_path):
