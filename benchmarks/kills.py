@@ -5,8 +5,8 @@
 Every command is run twice undisturbed, in two stores that begin alike: files and values that are the same in both must
 be the same after kills, too. Then the command is killed, one to three times in a row, at random times between its
 beginning and its end (SIGKILL, SIGTERM or SIGINT), and run to its end. A trial is wrong where that end has another exit
-code, document, file or weight, where a file of the reference is not there, where `runs check` finds damage or its `--repair`
-leaves a file that the reference has not, or where any of the processes ended by a traceback or not at all.
+code, document, file or weight, where a file of the reference is not there, where `runs check` finds damage, where its
+`--repair` leaves a file that the reference has not, or where any process ended by a traceback or not at all.
 
 Commands run in forks of one process that has imported everything, so a kill hits the command and not its imports.
 """
