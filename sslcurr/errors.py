@@ -55,6 +55,13 @@ class Interrupted(SslcurrError):
         self.signal = signal
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the computer or of a GPU, was not enough."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # torch's on the CPU
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or all of them when none is near."""
     known = sorted(known)

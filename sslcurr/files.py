@@ -33,6 +33,8 @@ FOLDER_HINT = "remove its folder and run the command again"
 SEAL, SEAL_VERSION = "seal", b"1"
 SEALED = re.compile(rb',?\n "seal": "(\d+) ([0-9a-f]{64})"\n}\n?\Z')
 BROKEN_SEAL = re.compile(rb'"seal": |"1 [0-9a-f]{8}')
+# Errors of a path: its name, what it leads to, or the disk below it.
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EIO, errno.ESTALE)
 NOT_REGULAR = "it is no regular file"
 NEWER_HINT = "use the version of sslcurr that wrote it, or pip install --upgrade sslcurr"
 REFUSED_HINT = "ask its owner to run chmod -R g+rwX on the folder, or give another folder (for the store: --runs)"
@@ -191,8 +193,13 @@ def read_regular(path: Path) -> bytes:
 
 def open_regular(path: Path) -> BinaryIO:
     """A file to be read; a named pipe or a device, which might never end, is an OSError."""
-    # A pipe without a writer would be waited for.
-    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: SIM115 -- the caller closes it
+    try:  # a pipe without a writer would be waited for
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket
+            raise OSError(errno.EINVAL, NOT_REGULAR, str(path)) from error
+        raise
+    file = open(handle, "rb")  # noqa: SIM115 -- the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
@@ -230,8 +237,8 @@ def is_refused(error: BaseException) -> bool:
 
 
 def mistake_of(error: OSError, folder: Path | None = None) -> StoreError | None:
-    """What a person can do something about: a full disk, a file that may not be read or written, and, where `folder`
-    is given, a file below it that somebody has removed. None for others."""
+    """What a person can do something about: a full disk, a file that may not be read or written, a path that cannot be,
+    and, where `folder` is given, a file below it that somebody has removed. None for others."""
     if is_full_disk(error):
         return StoreError(
             f"no space is left on the disk ({error})",
@@ -241,6 +248,8 @@ def mistake_of(error: OSError, folder: Path | None = None) -> StoreError | None:
     if is_refused(error):
         what = error if error.filename is None else f"{error.filename} ({error.strerror})"
         return StoreError(f"cannot read or write {what}", REFUSED_HINT)
+    if error.errno in UNUSABLE and error.filename is not None:
+        return StoreError(f"cannot use {error.filename} ({error.strerror})", "give another path, or mend that one")
     is_gone = isinstance(error, FileNotFoundError) and error.filename is not None
     if is_gone and folder is not None and Path(error.filename).absolute().is_relative_to(folder):
         return StoreError(f"{error.filename} is gone", "was it removed meanwhile? run the same command again")

@@ -27,6 +27,11 @@ def arrow(names: Sequence[str]) -> str:
     return " -> ".join(names)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; a file name of another encoding cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def visible(text: str) -> str:
     """A text on one line whose escape sequences, and marks that turn its direction, are seen and not obeyed."""
     line = " ".join(text.splitlines())

@@ -147,6 +147,22 @@ def test_damage_is_named_with_what_makes_it_again_and_nothing_is_trained_from_it
     assert Command(runs)("runs", "check").exit_code == 0
 
 
+@pytest.mark.parametrize("with_save", [True, False])
+def test_a_stage_that_was_killed_on_its_way_to_its_place_is_made_again(store, with_save):
+    """All of it was written, hashes too, and it was not yet in its place; or, later, a power cut took its save."""
+    runs, data, chain = store
+    key = chain["stages"][0]["key"]
+    weights = (runs / "stages" / key / "backbone.safetensors").read_bytes()
+    part = (runs / "stages" / key).rename(runs / "stages" / f"{key}.part")
+    (part / "done.json").unlink()
+    if with_save:
+        (part / "resume.pt").write_bytes(b"")
+    again = Command(runs).json(*CHAIN, *data)
+    assert again["downstream"]["balanced_accuracy"] == chain["downstream"]["balanced_accuracy"]
+    assert (runs / "stages" / key / "backbone.safetensors").read_bytes() == weights
+    assert Command(runs)("runs", "check").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["backbone.safetensors", "metrics.csv"])
 def test_what_is_damaged_is_not_handed_over(store, name, tmp_path):
     runs, _, chain = store

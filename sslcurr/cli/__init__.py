@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from sslcurr.wording import is_unicode, visible
+
 
 def main() -> None:
     """Entry point of the console script `sslcurr`."""
+    odd = [word for word in sys.argv[1:] if not is_unicode(word)]
+    if odd:  # a file name of another encoding, which no record could hold
+        print(f"error: {visible(odd[0])} is no text in UTF-8\nhint: rename that file or folder", file=sys.stderr)
+        raise SystemExit(1)
     try:
         from sslcurr.cli.app import app
 

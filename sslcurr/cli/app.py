@@ -35,7 +35,7 @@ from sslcurr.cli import (
     work,
 )
 from sslcurr.cli.program import Program
-from sslcurr.errors import Interrupted, SslcurrError
+from sslcurr.errors import Interrupted, SslcurrError, is_out_of_memory
 from sslcurr.version import __version__
 from sslcurr.wording import visible
 
@@ -70,6 +70,11 @@ class App(TyperGroup):
         except BrokenPipeError as error:
             # The reader of our output has gone (`| head`): nothing to say, and nowhere to say it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            say("error", "there is not enough memory", "give a smaller --image-size or --batch-size, or fewer --jobs")
             raise typer.Exit(1) from error
         except OSError as error:
             from sslcurr.files import mistake_of

@@ -15,7 +15,7 @@ from sslcurr.data.contents import DIGEST_BYTES, pixel_digest
 from sslcurr.data.decode import read
 from sslcurr.data.decode.image import Traits
 from sslcurr.errors import DataError
-from sslcurr.files import NOT_REGULAR, open_regular
+from sslcurr.files import NOT_REGULAR, hint_for, open_regular
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def read_row(path: Path, frame: int | None, stat: tuple[int, int] | None, size: 
     except OSError as error:
         if error.strerror == NOT_REGULAR or error.errno == errno.ELOOP:
             raise read.BrokenImage(str(error.strerror)) from error
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        hint = hint_for(error, "is its disk there, and sound?")
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint) from error
     same = stat is None or (file_stat.st_size, file_stat.st_mtime_ns) == stat
     if not same or len(data) != file_stat.st_size:
         raise DataError(f"{path} was changed while the pack was made", "run the command again when all is written")

@@ -23,6 +23,7 @@ from sslcurr.engine.origin import named_images
 from sslcurr.engine.store import Store, data_placed, data_portable
 from sslcurr.errors import SpecError
 from sslcurr.spec import settings
+from sslcurr.spec.ranges import LARGEST_SIDE
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import DataSpec, Json
 from sslcurr.wording import counted
@@ -142,8 +143,8 @@ def open_data(
     image_masks = masks.find_masks(source, request.masks)
     requested = request.image_size
     size = requested if requested is not None else image_size or source.image_size or 224
-    if not 8 <= size <= 4096:
-        raise SpecError(f"image size must be from 8 to 4096 pixels, got {size}", "give --image-size 224")
+    if not 8 <= size <= LARGEST_SIDE:
+        raise SpecError(f"image size must be from 8 to {LARGEST_SIDE} pixels, got {size}", "give --image-size 224")
     pack_size = split.pack_size or (size if source.arrays is not None else packed_side(size))
     pack = _packed(source, pack_size, request, store, progress)
     notes = _notes(source, pack)

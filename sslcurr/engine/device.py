@@ -8,13 +8,14 @@ import functools
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from sslcurr.errors import SpecError
+from sslcurr.errors import SpecError, is_out_of_memory
 
 # So many times as slow as float32 means that a CPU has no instructions for bf16; with them it is at most twice as slow.
 SLOWEST_BF16 = 10.0
@@ -76,6 +77,25 @@ def placement(device: str, precision: str = "auto") -> Placement:
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
     return Placement(where, precision, True, torch.cuda.get_device_name(where))
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Say in one line that a training needs more memory than there is.
+
+    Raises:
+        SpecError: it does.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200] if str(error) else "the computer has no more"
+        raise SpecError(
+            f"{what} needs more memory than there is ({reason})",
+            "give a smaller --batch-size or --image-size, or --recompute, which keeps less of each image",
+        ) from error
 
 
 def check_speed(where: Placement) -> None:

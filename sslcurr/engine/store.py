@@ -17,7 +17,7 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.engine import uses
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_record
-from sslcurr.integrity import write_hashes
+from sslcurr.integrity import HASHES, write_hashes
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
 from sslcurr.spec.stage import (
     DataSpec,
@@ -30,6 +30,7 @@ from sslcurr.spec.stage import (
     stage_from_dict,
     to_dict,
 )
+from sslcurr.wording import is_unicode, visible
 
 KEY_CHARACTERS = 16
 LATEST = re.compile(r"last(?:~(\d+))?")
@@ -85,7 +86,12 @@ class Store:
             waits: whether work that another process is at is waited for; if not, `Taken` is raised.
             lease: minutes without a heartbeat after which another process counts as dead.
             note: is told of records that cannot be read and are left out, and of what is waited for.
+
+        Raises:
+            StoreError: the path cannot be written in records.
         """
+        if not is_unicode(str(root)):  # weights and records could not be written there
+            raise StoreError(f"the path {visible(str(root))} is no text in UTF-8", "give another --runs")
         self.root = root
         self.waits = waits
         self.lease = lease
@@ -276,6 +282,8 @@ class Store:
                     return False
                 self._claims[folder] = claim
                 try:
+                    # Of one that was killed between its last file and its place, which is made anew from a save.
+                    (claim.part / HASHES).unlink(missing_ok=True)
                     write_record(claim.part / "done.json", work(claim.part))
                     write_hashes(claim.part)
                     claim.publish()

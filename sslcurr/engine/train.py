@@ -17,7 +17,7 @@ from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
-from sslcurr.engine.device import Placement, check_speed, keep_freed_memory, placement
+from sslcurr.engine.device import Placement, check_speed, enough_memory, keep_freed_memory, placement
 from sslcurr.engine.log import TrainingProgress, check_logs, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
@@ -52,7 +52,7 @@ def train(
     The learning rate is `spec.training.lr`; a search for it has ended. `key` is that of the stage as requested.
 
     Raises:
-        SpecError: bf16 was requested of a CPU that cannot compute it.
+        SpecError: bf16 was requested of a CPU that cannot compute it; a step needs more memory than there is.
         TrainingError: the loss is not finite.
         Interrupted: a signal asked to stop; the state is saved.
     """
@@ -77,7 +77,8 @@ def train(
         task.start(scan)
     loop = Loop(spec, key, part, runtime, report, task, optimizer, progress)
     report.stage_begins(spec, key, loop.total_steps, progress.step, resolved_settings(spec))
-    with loop.log, stop_signals() as stop:
+    size = f"a step of {spec.training.batch_size} images at {task.config.image_size} pixels"
+    with loop.log, stop_signals() as stop, enough_memory(f"{spec.task}, {size},"):
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()

@@ -13,6 +13,9 @@ from sslcurr.errors import SpecError, did_you_mean
 MOST = 10**9
 """Whole numbers end here: no training has so many epochs, images or features."""
 
+LARGEST_SIDE = 4096
+"""The largest side of an image in pixels: a batch of larger ones fits into no memory."""
+
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
     """Raise SpecError unless `value` is finite and from `low` (or `above` it) to `high`."""

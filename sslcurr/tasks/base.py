@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sslcurr.backbones.parts import freeze_parts
 from sslcurr.data.views.view import View
-from sslcurr.spec.ranges import check, ranged
+from sslcurr.spec.ranges import LARGEST_SIDE, check, ranged
 from sslcurr.spec.stage import Training
 
 VIEW_SETTINGS = {item.name for item in fields(View)}
@@ -149,7 +149,7 @@ class ViewConfig:
         image_size: side of the views, in pixels.
     """
 
-    image_size: int = 224
+    image_size: int = ranged(224, 1, LARGEST_SIDE)
     scale: tuple[float, float] = (0.2, 1.0)
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0

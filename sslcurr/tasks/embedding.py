@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sslcurr.data.order import num_steps
 from sslcurr.data.views.view import View
-from sslcurr.spec.ranges import ranged
+from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Tick, ViewConfig
 
@@ -46,7 +46,7 @@ class AsymmetricConfig(ViewConfig):
 class MultiCropConfig(ViewConfig):
     """Two large crops and `num_small` small ones, as SwAV has them."""
 
-    small_size: int = 96
+    small_size: int = ranged(96, 1, LARGEST_SIDE)
     num_small: int = ranged(6, 0)
     small_scale: tuple[float, float] = (0.05, 0.14)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslcurr.data.views.view import View
 from sslcurr.errors import SpecError
+from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.tasks.base import ViewConfig, share
 
 # Of a 255 px view MMSelfSup cuts cells of 85 px and patches of 64 px, from images of 292 px.
@@ -25,7 +26,7 @@ class PatchConfig(ViewConfig):
     """
 
     grid_size: int = VIEW
-    patch_size: int = PATCH
+    patch_size: int = ranged(PATCH, 1, LARGEST_SIDE)
     color_dropping: float = share(0.0)
     scale: tuple[float, float] = (0.57, 0.77)
     horizontal_flip: float = 0.0

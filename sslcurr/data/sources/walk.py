@@ -17,7 +17,7 @@ from sslcurr.data.sources.clutter import (
     may_be_ours,
 )
 from sslcurr.errors import DataError
-from sslcurr.wording import and_more, counted
+from sslcurr.wording import and_more, counted, is_unicode, visible
 
 __all__ = ["Walk", "images_below", "walk_below"]
 
@@ -68,7 +68,7 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
     """All files at any depth, without hidden ones, those of systems, and stores of this program; `own` also looks for
     its charts and sheets.
 
-    Raises DataError if a folder may not be read.
+    Raises DataError if a folder may not be read, or an image's path is no text in UTF-8, as results are.
     """
     walk = Walk()
 
@@ -105,6 +105,12 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
 
     visit(str(root), "", frozenset({str(root)}))
     walk.images.sort()
+    odd = [name for name in walk.images if not is_unicode(name)]
+    if odd:
+        raise DataError(
+            f"{counted(len(odd), 'image')} below {root} with a path that is not UTF-8, such as {visible(odd[0])}",
+            f"rename them, such as by convmv -f latin1 -t utf8 -r --notest {root}",
+        )
     return walk
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslcurr.data.views import transfer
 from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.spec.ranges import LARGEST_SIDE
 
 CROPS = ("center", "random", "whole")
 PROBABILITIES = ("horizontal_flip", "vertical_flip", "jitter", "gray", "blur", "solarize", "solarize_threshold")
@@ -22,7 +23,7 @@ RANGES = {
     **dict.fromkeys(FACTORS, "at least 0"),
     **dict.fromkeys(PAIRS, "two, above 0, rising"),
     "scale": "two, above 0, at most 1",
-    "size": "at least 1",
+    "size": f"1 to {LARGEST_SIDE}",
     "count": "at least 1",
     "crop": " | ".join(CROPS),
 }
@@ -64,10 +65,11 @@ class View:
     solarize_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("size", "count"):
+        for name, most in (("size", LARGEST_SIDE), ("count", math.inf)):
             value = getattr(self, name)
             is_whole = isinstance(value, int) and not isinstance(value, bool)
-            _check(is_whole and value >= 1, name, value, "a whole number, 1 or more")
+            limit = "or more" if most == math.inf else f"to {most}"
+            _check(is_whole and 1 <= value <= most, name, value, f"a whole number, 1 {limit}")
         if self.crop not in CROPS:
             raise SpecError(f"view setting crop cannot be {self.crop!r}", did_you_mean(str(self.crop), CROPS))
         for name in PAIRS:
