@@ -9,6 +9,7 @@ environment are left out, and writes no address and no path.
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
@@ -27,7 +28,7 @@ HEADER = """\
 #
 #     pip install -c requirements/locked.txt -e '.[test]'
 #
-# Made on Linux with Python 3.11 by: python requirements/lock.py (its first lines say how).
+# Made on Linux with Python 3.11 by: python requirements/lock.py (its first lines say how). Locked on {date}.
 # Not here: torch, torchvision, triton, cuda-* and nvidia-*. Which build of torch is right depends on the machine (its
 # GPU and driver, or none), and no single version is to be had everywhere; pip takes one within the range in
 # pyproject.toml, and the others come with it.
@@ -76,7 +77,7 @@ def main() -> None:
     """Write the file."""
     versions = installed_versions(direct_requirements())
     lines = [f"{name}=={version}" for name, version in sorted(versions.items()) if not left_to_pip(name)]
-    LOCKED.write_text(HEADER + "\n".join(lines) + "\n")
+    LOCKED.write_text(HEADER.format(date=datetime.date.today()) + "\n".join(lines) + "\n")
     print(f"{len(lines)} packages in {LOCKED.relative_to(REPOSITORY)}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,14 +42,20 @@ class Hashes(msgspec.Struct, frozen=True):
     files: dict[str, tuple[int, str]]
 
 
-def write_hashes(folder: Path, leave_out: Collection[str] = ()) -> None:
+def write_hashes(folder: Path, leave_out: Collection[str] = (), known: Mapping[str, str] | None = None) -> None:
     """List the files of a folder that is about to be published.
 
     Args:
         folder: with all its files.
         leave_out: names of those that have checksums of their own.
+        known: name -> sha256 of those that were hashed just now.
     """
-    files = {name: (path.stat().st_size, sha256_of(path)) for name, path in _files_of(folder) if name not in leave_out}
+    known = known or {}
+    files = {
+        name: (path.stat().st_size, known.get(name) or sha256_of(path))
+        for name, path in _files_of(folder)
+        if name not in leave_out
+    }
     write_record(folder / HASHES, msgspec.to_builtins(Hashes(files)))
 
 
@@ -84,6 +90,16 @@ def sound(path: Path) -> Path:
             raise damaged(path)
         _sound.add(known)
     return path
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file: what its folder lists, against which it was held, or else computed.
+
+    Raises:
+        StoreError: it is not what was written.
+    """
+    expected = _expected(sound(path))
+    return sha256_of(path) if expected is None else expected[1]
 
 
 def _expected(path: Path) -> tuple[int | None, str] | None:

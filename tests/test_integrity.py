@@ -147,6 +147,24 @@ def test_damage_is_named_with_what_makes_it_again_and_nothing_is_trained_from_it
     assert Command(runs)("runs", "check").exit_code == 0
 
 
+def test_weights_are_hashed_once_when_they_are_written_and_once_when_they_are_read(folder, tmp_path, monkeypatch):
+    hashed = []
+
+    def counted(path):
+        hashed.append(path.parent.name.removesuffix(".part") if path.name == "backbone.safetensors" else "")
+        return sha256_of(path)
+
+    for module in (integrity, train):
+        monkeypatch.setattr(module, "sha256_of", counted)
+    chain = Command(tmp_path / "runs").json(*CHAIN, "--dataset", str(folder), *QUICK)
+    counts = {stage["key"]: hashed.count(stage["key"]) for stage in chain["stages"]}
+    assert set(counts.values()) <= {1, 2}
+    assert counts[chain["stages"][0]["key"]] == 2
+    # What a stage notes of its parent is the hash of the weights that it began with.
+    first, second = (tmp_path / "runs" / "stages" / stage["key"] for stage in chain["stages"][:2])
+    assert read_json(second / "done.json")["parent_weights_sha256"] == sha256_of(first / "backbone.safetensors")
+
+
 @pytest.mark.parametrize("with_save", [True, False])
 def test_a_stage_that_was_killed_on_its_way_to_its_place_is_made_again(store, with_save):
     """All of it was written, hashes too, and it was not yet in its place; or, later, a power cut took its save."""

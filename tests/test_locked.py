@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests import REPOSITORY
 
 
-def lock_script():
-    spec = importlib.util.spec_from_file_location("lock", REPOSITORY / "requirements" / "lock.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "requirements" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -19,7 +21,7 @@ def lock_script():
     return module
 
 
-LOCK = lock_script()
+LOCK, AUDIT = script("lock"), script("audit")
 LINES = [line for line in LOCK.LOCKED.read_text().splitlines() if not line.startswith("#")]
 
 
@@ -59,3 +61,31 @@ def test_the_closure_follows_extras_and_leaves_out_what_nothing_needs(monkeypatc
     }
     monkeypatch.setattr(LOCK, "distribution", installed.__getitem__)
     assert LOCK.installed_versions([Requirement("a")]) == {"a": "1.0", "b": "2.1", "c": "3.0"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ([], 0, ["not audited: no advisories are to be had here; 3 versions, locked on 2026-01-02"]),
+        ([{"name": "a", "skip_reason": "not found"}], 0, None),
+        ([{"name": "a", "version": "1", "vulns": []}], 0, ["1 of 3 versions audited, 0 known vulnerabilities"]),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "X-1", "fix_versions": ["2", "3"]}]}, {"name": "b"}],
+            1,
+            ["a 1: X-1, mended in 2, 3", "1 of 3 versions audited, 1 known vulnerabilities"],
+        ),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "X-1", "fix_versions": []}]}], 1, None),
+    ],
+)
+def test_a_known_vulnerability_fails_and_no_answer_is_said(found, code, said):
+    lines, exit_code = AUDIT.verdict(found, 3, "2026-01-02")
+    assert exit_code == code
+    assert said is None or lines == said
+
+
+def test_all_locked_versions_are_audited_with_the_build_of_torch():
+    asked = AUDIT.versions()
+    assert set(LINES) < set(asked)
+    torch_line = next(line for line in asked if line.startswith("torch=="))
+    assert "+" not in torch_line
+    assert re.search(r"Locked on \d{4}-\d\d-\d\d\.", AUDIT.LOCKED.read_text())

@@ -17,7 +17,7 @@ from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is
 from sslcurr.engine import uses
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_record
-from sslcurr.integrity import HASHES, write_hashes
+from sslcurr.integrity import HASHES, WEIGHTS, write_hashes
 from sslcurr.spec.record import RunRecord, StageRecord, StoredResult
 from sslcurr.spec.stage import (
     DataSpec,
@@ -284,8 +284,10 @@ class Store:
                 try:
                     # Of one that was killed between its last file and its place, which is made anew from a save.
                     (claim.part / HASHES).unlink(missing_ok=True)
-                    write_record(claim.part / "done.json", work(claim.part))
-                    write_hashes(claim.part)
+                    made = work(claim.part)
+                    write_record(claim.part / "done.json", made)
+                    weights = made.get("weights_sha256")  # of a stage, of which nothing is read twice
+                    write_hashes(claim.part, known={WEIGHTS: str(weights)} if weights else None)
                     claim.publish()
                     self._made += 1
                     return True

@@ -27,6 +27,7 @@ from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.step import one_step
 from sslcurr.engine.store import RESUME
 from sslcurr.files import is_refused, sha256_of, write_whole
+from sslcurr.integrity import digest_of
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
 from sslcurr.spec.record import StageRecord
@@ -171,7 +172,7 @@ def finish(
         key=key,
         weights_sha256=sha256_of(path),
         parent=spec.parent,
-        parent_weights_sha256=sha256_of(parent) if parent is not None else None,
+        parent_weights_sha256=digest_of(parent) if parent is not None else None,
         metrics=final,
         steps=progress.step,
         stopped_early=progress.stopped_early,
