@@ -119,6 +119,23 @@ def test_mistakes_of_documents_are_one_line(tmp_path):
         load_result(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("kind", ["cka", "task", "compare"])
+def test_parts_of_a_document_that_do_not_fit_together_are_one_line(kind, tmp_path):
+    plain = json.loads((DOCUMENTS / f"{kind}.json").read_text())
+    match kind:
+        case "cka":
+            plain["pairs"][0]["a"] = "another"
+        case "task":
+            plain["imagenet"].popitem()
+        case "compare":
+            plain["runs"] *= 2
+    path = tmp_path / "printed.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(StoreError, match="is damaged: its parts do not fit together") as caught:
+        load_result(path, kind)
+    assert "run the command again" in caught.value.hint
+
+
 def test_a_new_kind_is_one_folder_and_one_line(tmp_path, monkeypatch):
     folder = tmp_path / "weather"
     folder.mkdir()

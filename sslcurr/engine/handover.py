@@ -156,7 +156,7 @@ def import_run(store: Store, path: Path) -> Handed:
     try:
         with zipfile.ZipFile(path) as archive:
             return _imported(store, archive, path)
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError) as error:
+    except (OSError, EOFError, MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError) as error:
         raise StoreError(f"cannot read {path} ({reason_of(error)})", HINT) from error
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -204,7 +205,7 @@ def changed(file, out, name, content):
     return out
 
 
-def test_files_that_are_not_whole_are_refused_and_leave_nothing(first, sslcurr, tmp_path):
+def test_files_that_are_not_whole_are_refused_and_leave_nothing(first, sslcurr, tmp_path, monkeypatch):
     file = tmp_path / "run.zip"
     sslcurr.json("runs", "export", "first", "--out", str(file))
     there = Command(tmp_path / "there")
@@ -229,6 +230,12 @@ def test_files_that_are_not_whole_are_refused_and_leave_nothing(first, sslcurr, 
         assert "hint: " in result.stderr
         left = [path for path in (tmp_path / "there").rglob("*") if path.is_file() and path.name != ".sslcurr"]
         assert left == []
+    for error in (EOFError(), MemoryError()):  # of a damaged directory of the archive
+        with monkeypatch.context() as patch:
+            patch.setattr(zipfile.ZipFile, "open", mock.Mock(side_effect=error))
+            result = there("runs", "import", str(file))
+        assert result.exit_code == 1
+        assert "cannot read" in result.stderr
     there.json("runs", "import", str(file))
     result = there("runs", "import", str(file))
     assert "has the run" in result.stderr

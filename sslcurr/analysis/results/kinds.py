@@ -13,6 +13,7 @@ from sslcurr.analysis.results.document import Document, Json, Part, in_order_of
 from sslcurr.analysis.results.estimate import Estimate
 from sslcurr.errors import SpecError, StoreError, did_you_mean
 from sslcurr.files import read_json
+from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:
     from sslcurr.analysis.results.style import Figure, Formats
@@ -134,10 +135,26 @@ def load_result(path: str | Path, kind: str | None = None) -> Document:
     """
     plain = read_json(Path(path))
     if isinstance(plain, dict) and plain.keys() == {"kind", "document"}:
-        return decode(plain["kind"], plain["document"])
+        return _fitting(decode(plain["kind"], plain["document"]), path)
     if kind is None:
         raise SpecError(f"{path} does not say of which kind it is", f"give one: {', '.join(sorted(KINDS))}")
-    return decode(kind, plain)
+    return _fitting(decode(kind, plain), path)
+
+
+def _fitting(document: Document, path: str | Path) -> Document:
+    """A document of a file, once its parts were seen to fit together: names that are named, rows as long as others.
+
+    Raises:
+        StoreError: they do not.
+    """
+    try:
+        document.tables()
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        raise StoreError(
+            f"{path} is damaged: its parts do not fit together ({reason_of(error)})",
+            "run the command again that wrote it: what was trained is kept",
+        ) from error
+    return document
 
 
 def json_schema(kind: str) -> Json:

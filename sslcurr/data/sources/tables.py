@@ -100,6 +100,11 @@ def role_columns(table: Path, columns: Columns = NO_COLUMNS) -> Cells:
             raise DataError(f"{table} has {count} columns called {name}", "keep one of them")
     chosen |= {same_name(name): (name,) for name in content.names if same_name(name) in MASK_COLUMNS}
     cells = {role: content.cells(names[0]) for role, names in chosen.items()}
+    short = next((role for role, values in cells.items() if len(values) != len(cells["path"])), None)
+    if short is not None:  # a damaged Parquet
+        raise DataError(
+            f"{table} is damaged: its column {chosen[short][0]} has other rows than the rest", "write it anew"
+        )
     several = chosen.get("label", ())
     if len(several) == 1 and not (columns.target == MULTILABEL.name and is_of_one_label(cells["label"])):
         several = ()

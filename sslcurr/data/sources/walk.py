@@ -70,6 +70,19 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
 
     Raises DataError if a folder may not be read, or an image's path is no text in UTF-8, as results are.
     """
+    walk = _walked(str(root), frozenset({str(root)}), own=own)
+    walk.images.sort()
+    odd = [name for name in walk.images if not is_unicode(name)]
+    if odd:
+        raise DataError(
+            f"{counted(len(odd), 'image')} below {root} with a path that is not UTF-8, such as {visible(odd[0])}",
+            f"rename them, such as by convmv -f latin1 -t utf8 -r --notest {root}",
+        )
+    return walk
+
+
+def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
+    """What lies below a folder that lies in those `around`, unsorted."""
     walk = Walk()
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
@@ -83,9 +96,12 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
             filled = True
         for entry in folders:
             real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if real in above:  # a link to a folder it lies in would never end
+                continue
             if is_of_a_system(entry.name):
-                walk.of_systems += [f"{prefix}{entry.name}/{name}" for name in walk_below(Path(entry.path)).images]
-            elif real not in above:  # a link to a folder it lies in would never end
+                kept = _walked(entry.path, above | {real}, own=False).images
+                walk.of_systems += [f"{prefix}{entry.name}/{name}" for name in kept]
+            else:
                 has_images = visit(entry.path, f"{prefix}{entry.name}/", above | {real})
                 filled = filled or has_images
                 if not has_images:
@@ -103,14 +119,7 @@ def walk_below(root: Path, *, own: bool = False) -> Walk:
         walk.images += [prefix + name for name in names if name not in ours]
         return filled or bool(images)
 
-    visit(str(root), "", frozenset({str(root)}))
-    walk.images.sort()
-    odd = [name for name in walk.images if not is_unicode(name)]
-    if odd:
-        raise DataError(
-            f"{counted(len(odd), 'image')} below {root} with a path that is not UTF-8, such as {visible(odd[0])}",
-            f"rename them, such as by convmv -f latin1 -t utf8 -r --notest {root}",
-        )
+    visit(root, "", around)
     return walk
 
 
@@ -135,9 +144,11 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1]
     if suffix.lower() in EXTENSIONS:
         return True
-    if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX or not entry.is_file():
+    if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX:
         return False
     try:
+        if not entry.is_file():
+            return False
         with open(entry.path, "rb") as file:
             file.seek(DICOM_MARK_AT)
             return file.read(len(DICOM_MARK)) == DICOM_MARK

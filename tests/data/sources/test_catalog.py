@@ -351,6 +351,16 @@ def test_dicom_without_an_extension_is_found_by_its_content(tmp_path):
     assert source.notes == ("7 files ignored that are not images",)
 
 
+def test_links_into_folders_above_end_in_folders_of_systems_too(tmp_path):
+    touch(tmp_path, "cat/a.png", "dog/b.png", "@eaDir/cat/c.png")
+    for place in ("@eaDir/up", "@eaDir/cat/up", "dog/up"):
+        (tmp_path / place).symlink_to(tmp_path)
+    (tmp_path / "dog/loop").symlink_to(tmp_path / "dog/loop")
+    source = find_source(str(tmp_path))
+    assert source.names == ["cat/a.png", "dog/b.png"]
+    assert source.notes[0] == "1 image left out, thumbnails or rubbish of a system, such as @eaDir/cat/c.png"
+
+
 # ---- Hugging Face's imagefolder
 
 

@@ -8,6 +8,7 @@ import unicodedata
 import pandas as pd
 import pytest
 
+from sslcurr.data.sources import tables
 from sslcurr.data.sources.catalog import find_source
 from sslcurr.data.sources.columns import Columns
 from sslcurr.data.sources.words import is_missing
@@ -435,3 +436,18 @@ def test_an_imagefolder_of_which_a_split_has_no_labels(tmp_path):
         **{f"test/{k}.png": None for k in "abc"},
     }
     assert "1 image left out that metadata.csv does not list, such as train/c.png" in source.notes
+
+
+def test_columns_of_a_damaged_parquet_that_are_shorter_than_others(root, monkeypatch):
+    class Short:
+        names = ("path", "label", "group")
+
+        def shown(self, name):
+            return self.cells(name)
+
+        def cells(self, name):
+            return [] if name == "group" else ["a.png", "b.png"]
+
+    monkeypatch.setattr(tables, "read_table", lambda table: Short())
+    with pytest.raises(DataError, match=r"t.parquet is damaged: its column group has other rows than the rest"):
+        tables.role_columns(root / "t.parquet")
