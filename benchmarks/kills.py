@@ -36,6 +36,7 @@ from trials import CODES, QUICK, SAVED, make_images, make_masks, plain
 PATIENCE = 300.0
 # Of a process, not of a result.
 PASSING = re.compile(r"(^|/)(log|using|\.?locks?)(/|$)|\.lock$|\.owner|\.tmp$|times\.json$|speeds|tfevents")
+CLIP_PATH = re.compile(rb"(?<=[#\"])p[0-9a-f]{10}")
 SIGNALS = (*(signal.SIGKILL,) * 6, signal.SIGTERM, signal.SIGINT)
 EXPERIMENT = """\
 [[run]]
@@ -329,7 +330,9 @@ def contents(runs: Path, out: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*")):
             name = f"{root.name}/{path.relative_to(root)}"
             if path.is_file() and not PASSING.search(name):
-                found[name] = path.read_bytes()
+                content = path.read_bytes()
+                # matplotlib names clip paths by where they lie in memory.
+                found[name] = CLIP_PATH.sub(b"p", content) if path.suffix == ".svg" else content
     return found
 
 

@@ -364,6 +364,7 @@ def test_what_is_missing_half_written_or_left_over_is_listed_and_repaired(store,
     (runs / "stages" / f"{keys[1]}.owner.json").write_text("{}")
     (runs / "removed").mkdir()
     (runs / "removed" / "a").write_text("x")
+    (runs / "stages" / keys[0] / "resume.pt").write_bytes(b"x")
     (runs / "results" / "deadbeef.json").write_text("[]")
     with monkeypatch.context() as patch:
         kill_at(patch, train, "one_step", 3)
@@ -374,6 +375,7 @@ def test_what_is_missing_half_written_or_left_over_is_listed_and_repaired(store,
     part = next(name for name in states if name.endswith(".part"))
     assert states == {
         keys[1]: "missing",
+        "resume.pt": "left over",
         "x.json.host.abc.tmp": "left over",
         f"{keys[1]}.owner.json": "left over",
         "removed": "left over",

@@ -14,7 +14,7 @@ from sslcurr.claims import claim, is_claimed
 from sslcurr.data.pack import load_pack
 from sslcurr.engine import uses
 from sslcurr.engine.plans import PlanFile
-from sslcurr.engine.store import Failure, Store
+from sslcurr.engine.store import RESUME, Failure, Store
 from sslcurr.errors import SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of
 from sslcurr.integrity import HASHES, command_for, faults_in, forget, home_of
@@ -172,6 +172,8 @@ def _folder(folder: Path) -> Iterator[Finding]:
         yield Finding(path, "damaged", _said(fault, path), again)
     for path in folder.rglob("*.tmp"):
         yield Finding(path, "left over", "a killed process was writing it")
+    if (folder / RESUME).is_file() and not is_claimed(folder):
+        yield Finding(folder / RESUME, "left over", "its stage is whole")
 
 
 def _pack(folder: Path) -> dict[Path, SslcurrError]:
