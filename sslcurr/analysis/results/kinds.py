@@ -149,7 +149,7 @@ def _fitting(document: Document, path: str | Path) -> Document:
     """
     try:
         document.tables()
-    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError) as error:
         raise StoreError(
             f"{path} is damaged: its parts do not fit together ({reason_of(error)})",
             "run the command again that wrote it: what was trained is kept",
