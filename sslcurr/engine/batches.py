@@ -17,6 +17,7 @@ from sslcurr.engine.selection import Selection
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import BackboneSpec
 from sslcurr.tasks.base import Batch
+from sslcurr.world import ALONE, World
 
 # A pack moves to the device's memory when it takes less than this share of what is free there.
 DEVICE_SHARE = 0.4
@@ -67,8 +68,14 @@ class Feed:
         return self._views_of(self.images(rows), rows, views, generator)
 
     def _views_of(
-        self, images: Tensor, rows: np.ndarray, views: Sequence[View], generator: torch.Generator
+        self,
+        images: Tensor,
+        rows: np.ndarray,
+        views: Sequence[View],
+        generator: torch.Generator,
+        own: slice = slice(None),
     ) -> tuple[Tensor, ...]:
+        """The views of the `own` ones of `rows`, which are the `images`; numbers are drawn for all rows."""
         pack = self.selection.pack
         return make_views(
             images,
@@ -76,29 +83,44 @@ class Feed:
             torch.from_numpy(pack.widths[rows]),
             views,
             generator,
+            own=own,
             mean=self.backbone.mean,
             std=self.backbone.std,
             channels=self.backbone.channels,
         )
 
     def batch(
-        self, places: np.ndarray, views: Sequence[View], generator: torch.Generator, report: Reporter | None = None
+        self,
+        places: np.ndarray,
+        views: Sequence[View],
+        generator: torch.Generator,
+        report: Reporter | None = None,
+        world: World = ALONE,
     ) -> Batch:
-        """The training batch of the images at `places` of the training rows; `report` gets the times of its parts."""
-        report = report or Reporter()
+        """The training batch of this rank's images of those at `places` of the training rows.
+
+        `report` gets the times of its parts, `world` says which rank this is.
+        """
+        report, own = report or Reporter(), world.share(len(places))
         rows = self.selection.rows["train"][places]
         with report.phase("host to device"):
-            images = self.images(rows)
-            index = torch.from_numpy(places).to(self.device, non_blocking=True)
-            labels = torch.from_numpy(self.selection.targets(rows)).to(self.device, non_blocking=True)
+            images = self.images(rows[own])
+            index, labels = self.named(places[own])
         with report.phase("views"):
-            rendered = self._views_of(images, rows, views, generator)
-        return Batch(views=rendered, index=index, labels=labels)
+            rendered = self._views_of(images, rows, views, generator, own)
+        return Batch(views=rendered, index=index, labels=labels, world=world)
 
-    def fixed(self, split: str, view: View, batch_size: int = 256) -> Iterator[Tensor]:
-        """The fixed views of a split in data order, a batch at a time."""
+    def named(self, places: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The `index` and the `labels` of a batch of the images at `places`."""
+        index = torch.from_numpy(places).to(self.device, non_blocking=True)
+        targets = self.selection.targets(self.selection.rows["train"][places])
+        return index, torch.from_numpy(targets).to(self.device, non_blocking=True)
+
+    def fixed(self, split: str, view: View, batch_size: int = 256, world: World = ALONE) -> Iterator[Tensor]:
+        """The fixed views of a split in data order, a batch at a time; of several ranks each has batches of its own."""
         rows = self.selection.rows[split]
-        for start in range(0, len(rows), batch_size):
+        starts = range(0, len(rows), batch_size)
+        for start in starts[world.share(len(starts))]:
             yield self.views(rows[start : start + batch_size], [view], torch.Generator())[0]
 
 
@@ -106,11 +128,16 @@ class Scanner:
     """`scan(module, split)`: [N, D] outputs for the fixed view of every image, in evaluation mode and data order."""
 
     def __init__(
-        self, feed: Feed, view: View, autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self,
+        feed: Feed,
+        view: View,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        world: World = ALONE,
     ) -> None:
         self.feed = feed
         self.view = view
         self.autocast = autocast
+        self.world = world
 
     @torch.no_grad()
     def __call__(self, module: nn.Module, split: str = "train") -> Tensor:
@@ -119,13 +146,13 @@ class Scanner:
         module.eval()
         try:
             outputs = []
-            for images in self.feed.fixed(split, self.view):
+            for images in self.feed.fixed(split, self.view, world=self.world):
                 with self.autocast():
                     outputs.append(module(images).float())
         finally:
             for part, mode in modes.items():
                 part.training = mode
-        return torch.cat(outputs) if outputs else torch.empty(0, 0)
+        return self.world.joined(outputs)
 
     def labels(self, split: str = "train") -> Tensor:
         """[N] class numbers, -1 where there is none; or [N, T] values, NaN where nothing is known."""

@@ -23,6 +23,7 @@ from sslcurr.seeds import numpy_generator
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks.base import Loss, Task, Tick
+from sslcurr.world import ALONE, World
 
 # A save at the end of an epoch may cost this share of the time since the last one; rarer epochs are always saved.
 SAVE_SHARE = 0.05
@@ -45,7 +46,10 @@ class Loop:
         task: Task,
         optimizer: torch.optim.Optimizer,
         progress: TrainingProgress,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
+        self.sums = world.gradient_sum(task.parameters())
         self.spec = spec
         self.key = key
         self.part = part
@@ -105,12 +109,13 @@ class Loop:
 
     def stop_if_requested(self, stop: StopSignals) -> None:
         """Save and stop when a signal requested it."""
-        if stop.signal:
+        number = self.world.agree(stop.signal)
+        if number:
             self.save()
             raise Interrupted(
                 f"stopped at step {self.progress.step} of {self.total_steps} of {self.spec.task} ({self.key})",
                 "run the same command again to go on from there",
-                stop.signal,
+                number,
             )
 
     def epoch_done(self, metrics: dict[str, float]) -> None:
@@ -133,8 +138,11 @@ class Loop:
             self.save()
 
     def save(self) -> None:
-        """Write `resume.pt`: weights, memories, optimizer and progress, whole or not at all."""
+        """Write `resume.pt`: weights, memories, optimizer and progress, whole or not at all. The first rank does so for
+        all: nothing in it depends on how many there are."""
         self._check_finite()
+        if self.world.rank:
+            return
         began = time.monotonic()
         self.progress.seconds = began - self.started
         self.log.flush()  # first: a row of a step that is saved must not be lost

@@ -17,6 +17,7 @@ from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for, torch_generator
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
+from sslcurr.world import GradientSum
 
 
 def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) -> tuple[Loss, Batch]:
@@ -28,8 +29,10 @@ def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) 
     task.before_step(tick)
     generator = torch_generator(spec.seed, spec.parent, "views", tick.step)
     chunks = split_evenly(places, spec.training.accumulate)
-    batches = (feed.batch(chunk, loop.views, generator, loop.report) for chunk in chunks)
-    out, batch = add_gradients(task, batches, len(places), tick, where, loop.report)
+    batches = (feed.batch(chunk, loop.views, generator, loop.report, loop.world.of(len(chunk))) for chunk in chunks)
+    out, batch = add_gradients(task, batches, len(places), tick, where, loop.report, loop.sums)
+    if loop.world.size > 1:  # what comes after the step is told of all of its images
+        batch = Batch((), *feed.named(places))
     with phase("optimizer"):
         if tick.step < spec.training.head_warmup * tick.steps_per_epoch:
             hold_back(optimizer)
@@ -40,7 +43,13 @@ def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) 
 
 
 def add_gradients(
-    task: Task, batches: Iterable[Batch], num_images: int, tick: Tick, where: Placement, report: Reporter
+    task: Task,
+    batches: Iterable[Batch],
+    num_images: int,
+    tick: Tick,
+    where: Placement,
+    report: Reporter,
+    sums: GradientSum | None = None,
 ) -> tuple[Loss, Batch]:
     """Forward and backward pass of the parts of a step, one after the other.
 
@@ -54,26 +63,49 @@ def add_gradients(
         tick: the time.
         where: the device and precision.
         report: is told of the phases.
+        sums: of the gradients of several ranks.
 
     Returns:
         The loss and the batch of the whole step.
     """
-    parts, losses = [], []
+    parts, losses, sizes = [], [], []
     for batch in batches:
-        with report.phase("forward"):
+        with report.phase("forward"), batch.world.coupled():
             out = forward(task, batch, tick, where)
+        sizes.append(batch.world.total(len(batch.index)))
         share = (len(batch.index) if out.weight is None else out.weight) / num_images
+        if sums is not None and sum(sizes) == num_images:
+            sums.last_part()
         with report.phase("backward"):
             (out.value if len(batch.index) == num_images else out.value * share).backward()
         parts.append(batch)
-        losses.append(out)
-    if len(parts) > 1 and losses[0].weight is not None:
+        losses.append(of_all_ranks(out, batch))
+    if sums is not None:
+        sums.finish()
+    if (len(parts) > 1 or sums is not None) and losses[0].weight is not None:
         # The weight of the step is only known now.
         total = torch.stack([out.weight for out in losses if out.weight is not None]).sum()
         for parameter in task.parameters():
             if parameter.grad is not None:
-                parameter.grad.mul_(num_images / total)
-    return join(losses, [len(batch.index) for batch in parts]), join_batches(parts)
+                parameter.grad.mul_(num_images / total.clamp(min=1e-12))
+    return join(losses, sizes), join_batches(parts)
+
+
+def of_all_ranks(out: Loss, batch: Batch) -> Loss:
+    """The loss of a part of a step, of all ranks that have images of it: values by weight, metrics by images."""
+    world = batch.world
+    if world.size == 1:
+        return out
+    share = len(batch.index) / world.total(len(batch.index))
+    by_weight = out.value.new_tensor(share) if out.weight is None else out.weight.to(out.value)
+    metrics = [share * each.to(out.value) for each in out.metrics.values()]
+    weight, value, *metrics = world.sum(torch.stack([by_weight, by_weight * out.value, *metrics]).detach())
+    return Loss(
+        value / weight.clamp(min=1e-12),
+        dict(zip(out.metrics, metrics, strict=True)),
+        {name: world.gather(content) for name, content in out.keep.items()},
+        None if out.weight is None else weight,
+    )
 
 
 def clip_gradients(task: Task, training: Training) -> None:

@@ -37,6 +37,7 @@ from sslcurr.tasks import task_class
 from sslcurr.tasks.base import Facts, Task
 from sslcurr.version import __version__
 from sslcurr.wording import reason_of
+from sslcurr.world import ALONE, World
 
 # What reading a damaged archive raises.
 DAMAGE = (
@@ -46,7 +47,13 @@ DAMAGE = (
 
 
 def train(
-    spec: StageSpec, key: str, part: Path, parent: Path | None, runtime: Runtime, report: Reporter
+    spec: StageSpec,
+    key: str,
+    part: Path,
+    parent: Path | None,
+    runtime: Runtime,
+    report: Reporter,
+    world: World = ALONE,
 ) -> StageRecord:
     """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
 
@@ -71,12 +78,13 @@ def train(
     task = task.to(where.device)
     optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
     feed = Feed(selection, spec.backbone, where.device)
-    scan = Scanner(feed, task.fixed_view(task.config), where.autocast)
+    scan = Scanner(feed, task.fixed_view(task.config), where.autocast, world)
     progress = TrainingProgress()
-    if not load_resume(part / RESUME, task, optimizer, progress, report):
+    if not load_resume(part / RESUME, task, optimizer, progress, report, world):
         torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
         task.start(scan)
-    loop = Loop(spec, key, part, runtime, report, task, optimizer, progress)
+        world.same(task)
+    loop = Loop(spec, key, part, runtime, report, task, optimizer, progress, world)
     report.stage_begins(spec, key, loop.total_steps, progress.step, resolved_settings(spec))
     size = f"a step of {spec.training.batch_size} images at {task.config.image_size} pixels"
     with loop.log, stop_signals() as stop, enough_memory(f"{spec.task}, {size},"):
@@ -90,7 +98,9 @@ def train(
                     loop.step_done(out, len(places))
                 loop.stop_if_requested(stop)
             torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
-            loop.epoch_done(task.end_epoch(loop.tick(), scan))
+            measures = world.told(task.end_epoch(loop.tick(), scan))
+            world.same(task)
+            loop.epoch_done(measures)
             loop.stop_if_requested(stop)
     if progress.best is not None:
         task.load_state_dict(progress.best)
@@ -99,18 +109,28 @@ def train(
 
 
 def load_resume(
-    path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: TrainingProgress, report: Reporter
+    path: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    progress: TrainingProgress,
+    report: Reporter,
+    world: World = ALONE,
 ) -> bool:
-    """Put back the state that an earlier process saved; False when there is none, or a damaged one, which is said."""
-    if not path.exists():
-        return False
-    try:
-        state = _read_resume(path, next(task.parameters()).device)
-    except DAMAGE as error:
-        if is_refused(error):
-            raise
-        report.note(f"{path} is damaged ({reason_of(error)}): the stage is trained from its beginning")
-        path.unlink()
+    """Put back the state that an earlier process saved; False when there is none, or a damaged one, which is said.
+
+    The first rank reads it for all, however many had saved it.
+    """
+    state = None
+    if not world.rank and path.exists():
+        try:
+            state = _read_resume(path, next(task.parameters()).device if world.size == 1 else torch.device("cpu"))
+        except DAMAGE as error:
+            if is_refused(error):
+                raise
+            report.note(f"{path} is damaged ({reason_of(error)}): the stage is trained from its beginning")
+            path.unlink()
+    state = world.told(state)
+    if state is None:
         return False
     task.load_state_dict(state["task"])
     optimizer.load_state_dict(state["optimizer"])

@@ -86,7 +86,7 @@ class BarlowTwins(Task):
         """The redundancy of both views, in float32 whatever the precision of the network."""
         first, second = (self.head(self.backbone(view)) for view in batch.views)
         with full_precision(first):
-            first, second = first.float(), second.float()
+            first, second = batch.world.gather(first.float()), batch.world.gather(second.float())
             value = redundancy(first, second, self.config.off_diagonal)
             feature_std = collapse(F.normalize(first, dim=1))
             agreement = (standardised(first.detach()) * standardised(second.detach())).mean()

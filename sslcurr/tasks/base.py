@@ -17,6 +17,7 @@ from sslcurr.backbones.parts import freeze_parts
 from sslcurr.data.views.view import View
 from sslcurr.spec.ranges import LARGEST_SIDE, check, ranged
 from sslcurr.spec.stage import Training
+from sslcurr.world import ALONE, World
 
 VIEW_SETTINGS = {item.name for item in fields(View)}
 # Of `Task.corrections`.
@@ -94,11 +95,13 @@ class Batch:
         index: [N] place of each image in the stage's data, from 0.
         labels: [N] class numbers, -1 where there is none; of another kind of target [N, T] float32 values, 1 and 0 for
             labels or numbers, NaN where nothing is known.
+        world: the ranks that have the other images of the batch, where several train together.
     """
 
     views: tuple[Tensor, ...]
     index: Tensor
     labels: Tensor
+    world: World = ALONE
 
 
 @dataclass(slots=True)

@@ -87,7 +87,7 @@ class BYOL(Task):
         predictions = [self.predictor(projection) for projection in projections]
         with full_precision(targets[0]):
             cosines = negative_cosine(predictions[0], targets[1]) + negative_cosine(predictions[1], targets[0])
-            feature_std = collapse(F.normalize(projections[0].float(), dim=1))
+            feature_std = collapse(batch.world.gather(F.normalize(projections[0].detach().float(), dim=1)))
         return Loss(4.0 + 2.0 * cosines, {"feature_std": feature_std})
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:

@@ -61,7 +61,10 @@ class Classification(TargetTask):
         smoothing = self.config.label_smoothing
         value = F.cross_entropy(logits, batch.labels, weight=weights, label_smoothing=smoothing)
         if other is not None:  # the weights of a batch have one sum in any order
-            mixed = F.cross_entropy(logits, batch.labels[other], weight=weights, label_smoothing=smoothing)
+            labels = batch.world.gather(batch.labels)[other]
+            mixed = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+            if weights is not None and batch.world.size > 1:  # those of this rank's images have not
+                mixed = mixed * (weights[labels].sum() / weights[batch.labels].sum())
             value = share * value + (1 - share) * mixed
         accuracy = (logits.argmax(dim=1) == batch.labels).float().mean().detach()
         weight = None if weights is None else weights[batch.labels].sum()

@@ -73,6 +73,7 @@ class DenseCL(MoCoV2):
                 lambda images: self._encode(self.key_encoder, self.key_dense_head, images),
                 second,
                 config.bn_group,
+                batch.world,
             )
         query, dense, features = self._encode(nn.Sequential(self.backbone, self.head), self.dense_head, first)
         with full_precision(first):
@@ -87,7 +88,7 @@ class DenseCL(MoCoV2):
             "accuracy": accuracy,
             "global_loss": value.detach(),
             "dense_loss": dense_value.detach(),
-            "feature_std": collapse(query),
+            "feature_std": collapse(batch.world.gather(query.detach())),
         }
         total = (1.0 - weight) * value + weight * dense_value
         return Loss(total, metrics, {"keys": keys, "dense_keys": pooled_keys})

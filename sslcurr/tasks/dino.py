@@ -170,7 +170,8 @@ class DINO(Task):
                 student, list(targets.chunk(2)), 2 + config.num_small, config.student_temperature
             )
             entropy = -(targets * targets.clamp_min(1e-12).log()).sum(dim=1).mean()
-        metrics = {"teacher_entropy": entropy, "feature_std": collapse(embeddings[: len(batch.index)])}
+            first = batch.world.gather(embeddings[: len(batch.index)].detach())
+        metrics = {"teacher_entropy": entropy, "feature_std": collapse(first)}
         return Loss(value, metrics, {"teacher": torch.stack(teacher.chunk(2)).mean(dim=0)})
 
     def _teacher_temperature(self, tick: Tick) -> float:

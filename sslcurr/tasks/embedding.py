@@ -21,6 +21,7 @@ from sslcurr.data.views.view import View
 from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Tick, ViewConfig
+from sslcurr.world import World
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -153,20 +154,23 @@ def small_momentum(num_images: int, batch_size: int, epochs: int) -> float:
 
 @torch.no_grad()
 def in_shuffled_groups(
-    encoder: nn.Module, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int
+    encoder: nn.Module, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int, world: World
 ) -> tuple[Tensor, ...]:
     """`encode` of shuffled images whose batch norms see groups of about `group`, put back in the order of `images`.
 
     Batch norms then normalise each image among others than in another pass, as MoCo's shuffling between GPUs has it.
-    `encoder` has the norms that `encode` uses; all other layers take the images together.
+    `encoder` has the norms that `encode` uses; all other layers take the images together. Where several ranks have the
+    images, each encodes whole groups, of images that it is sent.
     """
-    num_groups = max(1, round(len(images) / group))
+    num_groups = max(1, round(world.total(len(images)) / group))
     if num_groups == 1:
         return encode(images)
-    order = torch.randperm(len(images)).to(images.device, non_blocking=True)
-    with norms_in_groups(encoder, num_groups):
-        shuffled = encode(images[order])
-    return tuple(torch.empty_like(output).index_copy_(0, order, output) for output in shuffled)
+    every = world.gather(images)
+    order = torch.randperm(len(every)).to(images.device, non_blocking=True)
+    own, count = world.groups_of(order, num_groups)
+    with world.apart(), norms_in_groups(encoder, count):
+        shuffled = encode(every[own])
+    return tuple(world.from_groups(output, order, num_groups) for output in shuffled)
 
 
 @contextmanager

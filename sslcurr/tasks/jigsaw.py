@@ -16,6 +16,7 @@ from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, share
 from sslcurr.tasks.patches import PatchConfig, cut, drop_colors, patch_sizes
+from sslcurr.world import ALONE, World
 
 
 @lru_cache(maxsize=4)
@@ -112,7 +113,8 @@ class Jigsaw(Task):
 
     def _cut(self, batch: Batch) -> Tensor:
         """[9 * N, C, P, P] patches in the order of their cells."""
-        return drop_colors(cut(batch.views[0], self.config.patch_size), self.config.color_dropping)
+        patches = cut(batch.views[0], self.config.patch_size, batch.world)
+        return drop_colors(patches, self.config.color_dropping, batch.world)
 
     def _patches(self, batch: Batch) -> Tensor:
         """The patches as the backbone is given them."""
@@ -122,9 +124,10 @@ class Jigsaw(Task):
             patches = (patches - mean) / std.clamp_min(1e-2)
         return patches
 
-    def _draw(self, num_images: int) -> Tensor:
+    def _draw(self, num_images: int, world: World = ALONE) -> Tensor:
         """[shuffles * N] numbers of permutations."""
-        return torch.randint(len(self.permutations), (self.config.shuffles * num_images,)).to(self.permutations.device)
+        num_rows, choices = self.config.shuffles * num_images, len(self.permutations)
+        return world.drawn(num_rows, lambda count: torch.randint(choices, (count,))).to(self.permutations.device)
 
     def _shuffled(self, cells: Tensor, labels: Tensor) -> Tensor:
         """[9, N, ...] things of cells -> [shuffles * N, 9, ...]: place p has that of cell `permutations[label][p]`."""
@@ -142,7 +145,7 @@ class Jigsaw(Task):
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """Cross-entropy over the permutations."""
         features = self.patch_head(self.backbone(self._patches(batch))).unflatten(0, (9, -1))
-        labels = self._draw(len(batch.index))
+        labels = self._draw(len(batch.index), batch.world)
         logits = self.head(self._shuffled(features, labels).flatten(1)).float()
         accuracy = (logits.argmax(dim=1) == labels).float().mean().detach()
         return Loss(F.cross_entropy(logits, labels), {"accuracy": accuracy})

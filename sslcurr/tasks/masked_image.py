@@ -13,6 +13,7 @@ from sslcurr.backbones.build import as_map, num_map_channels
 from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, ViewConfig
+from sslcurr.world import ALONE, World
 
 
 class MaskedImage(Task):
@@ -82,10 +83,10 @@ class MaskedImage(Task):
         """[N, C, H, W] images to the last map of the network."""
         return as_map(backbone, backbone.forward_features(images))  # type: ignore[operator]
 
-    def _hidden(self, images: Tensor) -> Tensor:
+    def _hidden(self, images: Tensor, world: World = ALONE) -> Tensor:
         """[N, 1, H, W], true where an image is hidden: equally many patches of each, at random places."""
         num_images, cells = len(images), self.grid**2
-        order = torch.rand(num_images, cells).argsort(dim=1)
+        order = world.drawn(num_images, lambda count: torch.rand(count, cells)).argsort(dim=1)
         chosen = torch.zeros(num_images, cells).scatter_(1, order[:, : self.num_hidden], 1.0)
         grid = chosen.view(num_images, 1, self.grid, self.grid).to(images.device)
         return F.interpolate(grid, size=images.shape[-2:], mode="nearest").bool()
@@ -101,7 +102,7 @@ class MaskedImage(Task):
         `unexplained` is that error as a share of the error of each image's own mean.
         """
         (images,) = batch.views
-        hidden = self._hidden(images)
+        hidden = self._hidden(images, batch.world)
         shown = torch.where(hidden, self.token.to(images.dtype), images)
         foretold = F.pixel_shuffle(self.head(self._map(shown, self.backbone)).float(), self.factor)
         if foretold.shape[-1] != images.shape[-1]:
@@ -111,5 +112,5 @@ class MaskedImage(Task):
         errors = ((foretold - true).abs() * weights).sum(dim=(1, 2, 3)) / counts
         means = true.mean(dim=(2, 3), keepdim=True)
         plain = ((true - means).abs() * weights).sum(dim=(1, 2, 3)) / counts
-        unexplained = errors.detach().mean() / plain.mean().clamp(min=1e-6)
+        unexplained = batch.world.gather(errors.detach()).mean() / batch.world.gather(plain).mean().clamp(min=1e-6)
         return Loss(errors.mean(), {"unexplained": unexplained.detach()})

@@ -107,14 +107,15 @@ class MoCoV2(Task):
     def loss(self, batch: Batch, tick: Tick) -> Loss:
         """InfoNCE of the queries of the first views against the keys of the second ones and the queue."""
         first, second = batch.views[0].chunk(2)
-        encoder = self.key_encoder
+        encoder, world = self.key_encoder, batch.world
         # The keys come first: what their pass takes for a while is gone before that of the queries keeps its own.
-        (keys,) = in_shuffled_groups(encoder, lambda images: (encoder(images),), second, self.config.bn_group)
+        (keys,) = in_shuffled_groups(encoder, lambda images: (encoder(images),), second, self.config.bn_group, world)
         query = self.head(self.backbone(first))
         with full_precision(first):
             query, keys = F.normalize(query.float(), dim=1), F.normalize(keys.float(), dim=1)
             value, accuracy = info_nce(query, keys, self.queue, self.config.temperature)
-        return Loss(value, {"accuracy": accuracy, "feature_std": collapse(query)}, {"keys": keys})
+        feature_std = collapse(world.gather(query.detach()))
+        return Loss(value, {"accuracy": accuracy, "feature_std": feature_std}, {"keys": keys})
 
     def after_step(self, batch: Batch, out: Loss, tick: Tick) -> None:
         """The key encoder follows; the keys enter the queue after the loss, so none was its own negative."""

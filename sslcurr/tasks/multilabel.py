@@ -53,15 +53,18 @@ class MultiLabel(TargetTask):
         """Binary cross-entropy, a mean over the labels that are known."""
         views, other, share = self.mixed(batch)
         logits = self.head(self.backbone(views)).float()
-        labels = batch.labels if other is None else share * batch.labels + (1 - share) * batch.labels[other]
+        labels = batch.labels
+        if other is not None:
+            labels = share * labels + (1 - share) * batch.world.gather(labels)[other]
         known = ~labels.isnan()
         targets = labels.nan_to_num().to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(
             logits, targets, pos_weight=self.holding_weights, reduction="none", weight=known.float()
         )
-        count = known.sum().clamp(min=1)
-        right = (((logits > 0) == (targets > 0.5)) & known).sum() / count
-        return Loss(each.sum() / count, {"accuracy": right.detach()}, weight=count.to(each.dtype))
+        count = known.sum()
+        right = batch.world.sum((((logits > 0) == (targets > 0.5)) & known).sum())
+        accuracy = right / batch.world.sum(count).clamp(min=1)
+        return Loss(each.sum() / count.clamp(min=1), {"accuracy": accuracy}, weight=count.to(each.dtype))
 
     def end_epoch(self, tick: Tick, scan: Scan) -> dict[str, float]:
         """Loss and macro AUROC on the validation images."""

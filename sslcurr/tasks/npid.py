@@ -92,7 +92,7 @@ class NPID(Task):
             target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
             value = F.cross_entropy(logits, target)
             accuracy = (logits.argmax(dim=1) == 0).float().mean().detach()
-        metrics = {"accuracy": accuracy, "feature_std": collapse(embeddings)}
+        metrics = {"accuracy": accuracy, "feature_std": collapse(batch.world.gather(embeddings.detach()))}
         return Loss(value, metrics, {"embeddings": embeddings.detach()})
 
     @torch.no_grad()

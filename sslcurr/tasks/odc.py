@@ -145,7 +145,7 @@ class ODC(Task):
         value = F.cross_entropy(logits, target, weight=weights)
         unit = F.normalize(embeddings.detach().float(), dim=1)
         accuracy = (logits.argmax(dim=1) == target).float().mean().detach()
-        metrics = {"accuracy": accuracy, "feature_std": collapse(unit)}
+        metrics = {"accuracy": accuracy, "feature_std": collapse(batch.world.gather(unit))}
         return Loss(value, metrics, {"features": unit}, weight=weights[target].sum())
 
     @torch.no_grad()

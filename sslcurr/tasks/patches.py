@@ -11,6 +11,7 @@ from sslcurr.data.views.view import View
 from sslcurr.errors import SpecError
 from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.tasks.base import ViewConfig, share
+from sslcurr.world import ALONE, World
 
 # Of a 255 px view MMSelfSup cuts cells of 85 px and patches of 64 px, from images of 292 px.
 VIEW, PATCH = 255, 64
@@ -54,11 +55,11 @@ def patch_sizes(image_size: int) -> tuple[int, int]:
     return 3 * -(-patch * VIEW // PATCH // 3), patch
 
 
-def cut(images: Tensor, patch_size: int) -> Tensor:
+def cut(images: Tensor, patch_size: int, world: World = ALONE) -> Tensor:
     """Cut each view into 3 x 3 cells and take a patch at a random place of each cell.
 
     Args:
-        images: [N, C, S, S]. patch_size: P, at most S // 3.
+        images: [N, C, S, S]. patch_size: P, at most S // 3. world: the ranks that have the other images.
 
     Returns:
         [9 * N, C, P, P]; the first N are the top left patches, rows of cells follow one another. Places are drawn from
@@ -67,7 +68,7 @@ def cut(images: Tensor, patch_size: int) -> Tensor:
     num_images, channels, size, _ = images.shape
     cell = size // 3
     num_positions = cell - patch_size + 1
-    shift = torch.randint(num_positions, (2, 9, num_images))
+    shift = world.drawn(num_images, lambda count: torch.randint(num_positions, (2, 9, count)), dim=2)
     corner = torch.arange(9)
     origin = torch.stack([corner // 3, corner % 3]) * cell
     first = (origin[:, :, None] + shift).to(images.device, non_blocking=True)
@@ -83,17 +84,17 @@ def cut(images: Tensor, patch_size: int) -> Tensor:
     return patches.flatten(0, 1)
 
 
-def drop_colors(patches: Tensor, probability: float) -> Tensor:
+def drop_colors(patches: Tensor, probability: float, world: World = ALONE) -> Tensor:
     """Leave one colour of some patches [M, 3, P, P] and put faint noise in place of the others.
 
     The noise has a hundredth of the standard deviation of what is left, about its mean. Patches of one channel stay.
     """
     if probability == 0.0 or patches.shape[1] != 3:
         return patches
-    count = len(patches)
-    dropped = (torch.rand(count) < probability).to(patches.device, non_blocking=True)
-    kept_channel = torch.randint(3, (count,)).to(patches.device, non_blocking=True)
-    noise = torch.randn(patches.shape).to(patches.device, non_blocking=True)
+    count, device = len(patches), patches.device
+    dropped = (world.drawn(count, torch.rand) < probability).to(device, non_blocking=True)
+    kept_channel = world.drawn(count, lambda size: torch.randint(3, (size,))).to(device, non_blocking=True)
+    noise = world.drawn(count, lambda size: torch.randn((size, *patches.shape[1:]))).to(device, non_blocking=True)
     remaining = patches[torch.arange(count, device=patches.device), kept_channel]
     mean, std = remaining.mean(dim=(1, 2)), remaining.std(dim=(1, 2))
     faint = mean[:, None, None, None] + 0.01 * std[:, None, None, None] * noise

@@ -71,7 +71,9 @@ class Regression(TargetTask):
         """The error in standard deviations of the training images' numbers."""
         views, other, share = self.mixed(batch)
         numbers = self.head(self.backbone(views))
-        labels = batch.labels if other is None else share * batch.labels + (1 - share) * batch.labels[other]
+        labels = batch.labels
+        if other is not None:
+            labels = share * labels + (1 - share) * batch.world.gather(labels)[other]
         errors = (numbers - labels) / self.scale.std
         if self.config.error == "huber":
             value = F.huber_loss(errors, torch.zeros_like(errors), delta=self.config.delta)

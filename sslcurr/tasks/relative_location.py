@@ -90,8 +90,8 @@ class RelativeLocation(Task):
         return {config.patch_size, config.image_size}
 
     def _patches(self, batch: Batch) -> Tensor:
-        patches = cut(batch.views[0], self.config.patch_size)
-        return drop_colors(patches, self.config.color_dropping)
+        patches = cut(batch.views[0], self.config.patch_size, batch.world)
+        return drop_colors(patches, self.config.color_dropping, batch.world)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The nine patches, the outer ones with their labels."""

@@ -106,6 +106,6 @@ class SimCLR(Task):
         (images,) = batch.views
         embeddings = self.head(self.backbone(images))
         with full_precision(images):
-            embeddings = F.normalize(embeddings.float(), dim=1)
+            embeddings = batch.world.gather(F.normalize(embeddings.float(), dim=1))
             value, accuracy = nt_xent(embeddings, self.config.temperature)
         return Loss(value, {"accuracy": accuracy, "feature_std": collapse(embeddings)})

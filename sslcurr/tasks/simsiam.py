@@ -64,5 +64,5 @@ class SimSiam(Task):
             value = 0.5 * (
                 negative_cosine(predictions[0], projections[1]) + negative_cosine(predictions[1], projections[0])
             )
-            feature_std = collapse(F.normalize(projections[0].float(), dim=1))
+            feature_std = collapse(batch.world.gather(F.normalize(projections[0].detach().float(), dim=1)))
         return Loss(value, {"feature_std": feature_std})

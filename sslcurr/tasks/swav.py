@@ -14,6 +14,7 @@ from sslcurr.spec.ranges import ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Facts, Loss, Recipe, Task, Tick, full_precision, positive, scaled_sigma
 from sslcurr.tasks.embedding import MultiCropConfig, collapse, crops_for, enqueue, projector, small_training
+from sslcurr.world import World
 
 
 @torch.no_grad()
@@ -154,20 +155,21 @@ class SwAV(Task):
             scores = embeddings @ prototypes.T
             num_images = len(batch.index)
             large = torch.stack(embeddings[: 2 * num_images].detach().chunk(2), dim=1)
-            codes = self._codes(large, scores[: 2 * num_images].detach().chunk(2), tick)
-            value = swapped_prediction(scores, codes, 2 + config.num_small, config.temperature)
+            codes = self._codes(scores[: 2 * num_images].detach().chunk(2), tick, batch.world)
+            own = [batch.world.rows(code) for code in codes]
+            value = swapped_prediction(scores, own, 2 + config.num_small, config.temperature)
             used = torch.stack(codes).mean(dim=(0, 1))
             perplexity = torch.exp(-(used * used.clamp_min(1e-12).log()).sum())
-        metrics = {"prototype_perplexity": perplexity, "feature_std": collapse(large[:, 0])}
+        metrics = {"prototype_perplexity": perplexity, "feature_std": collapse(batch.world.gather(large[:, 0]))}
         return Loss(value, metrics, {"embeddings": large})
 
-    def _codes(self, large: Tensor, scores: tuple[Tensor, ...], tick: Tick) -> list[Tensor]:
-        """[N, K] codes of each large crop, with the queue in the same assignment once it is full."""
+    def _codes(self, scores: tuple[Tensor, ...], tick: Tick, world: World) -> list[Tensor]:
+        """Codes of each large crop of the whole batch, with the queue in the same assignment once it is full."""
         config = self.config
-        num_images = len(large)
         in_use = config.queue_length > 0 and tick.step >= self.queue_start * tick.steps_per_epoch
         codes = []
-        for crop, score in enumerate(scores):
+        for crop, score in enumerate(map(world.gather, scores)):
+            num_images = len(score)
             if in_use:
                 score = torch.cat([self.queue[:, crop] @ self.prototypes.detach().T, score])
             codes.append(sinkhorn(score, config.epsilon, config.num_iterations)[-num_images:])

@@ -61,15 +61,16 @@ class TargetTask(Task):
         """The views of a batch, each mixed with that of another image.
 
         Returns:
-            The views, [N, C, H, W]; [N] which image each is mixed with, None where there is no mixing; and the share of
-            the first.
+            The views, [N, C, H, W]; [N] which image of the whole batch each is mixed with, None where there is no
+            mixing; and the share of the first.
         """
         views = batch.views[0]
         if not self.config.mixup:
             return views, None, 1.0
         share = float(torch.distributions.Beta(self.config.mixup, self.config.mixup).sample())
-        other = torch.randperm(len(views)).to(views.device)
-        return share * views + (1 - share) * views[other], other, share
+        every = batch.world.gather(views)
+        other = batch.world.rows(torch.randperm(len(every)).to(views.device))
+        return share * views + (1 - share) * every[other], other, share
 
     def logits(self) -> nn.Module:
         """The module that gives [N, outputs] of fixed views."""

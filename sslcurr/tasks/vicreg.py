@@ -85,7 +85,7 @@ class VICReg(Task):
         config = self.config
         first, second = (self.head(self.backbone(view)) for view in batch.views[0].chunk(2))
         with full_precision(first):
-            first, second = first.float(), second.float()
+            first, second = batch.world.gather(first.float()), batch.world.gather(second.float())
             invariance, variance, covariance = terms(first, second)
             value = config.invariance * invariance + config.variance * variance + config.covariance * covariance
             feature_std = collapse(F.normalize(first, dim=1))

@@ -99,6 +99,7 @@ def make_views(
     views: Sequence[View],
     generator: torch.Generator,
     *,
+    own: slice = slice(None),
     mean: Sequence[float],
     std: Sequence[float],
     channels: int,
@@ -106,12 +107,14 @@ def make_views(
     """Draw and make all `views` of a batch of packed images, in turn from one CPU generator.
 
     `images` is uint8 [N, C, S, S] on the training device, `heights` and `widths` int [N] are the true sizes in pixels;
-    `mean`, `std` and `channels` as in `render_views`. Returns float32 [count * N, channels, size, size] for each View.
+    `mean`, `std` and `channels` as in `render_views`. Where `images` are the `own` ones of a larger batch, heights and
+    widths are those of all of it: what is drawn for an image does not depend on who makes its views. Returns float32
+    [count * N, channels, size, size] for each View.
     """
     return tuple(
         render_views(
             images,
-            draw_parameters(view, heights, widths, images.shape[1], generator),
+            draw_parameters(view, heights, widths, images.shape[1], generator).of(own, view.count),
             view,
             mean=mean,
             std=std,

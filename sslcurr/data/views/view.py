@@ -108,6 +108,16 @@ class Parameters:
     # The same on the CPU: which views need which operation is read there, so that no accelerator is waited for.
     host: Parameters | None = None
 
+    def of(self, own: slice, count: int) -> Parameters:
+        """Those of some images, in a row, of which each has `count` views."""
+        num_images = len(self.image) // count
+        if (own.start or 0, own.stop if own.stop is not None else num_images) == (0, num_images):
+            return self
+        rows = torch.arange(num_images)[own]
+        views = (torch.arange(count)[:, None] * num_images + rows).flatten()
+        chosen = {field.name: getattr(self, field.name)[views] for field in fields(self) if field.name != "host"}
+        return Parameters(**{**chosen, "image": torch.arange(len(rows)).repeat(count)})
+
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Parameters:
         """The same parameters on `device`, sent in one piece; they remember the ones on the CPU."""
         if torch.device(device).type == "cpu":
