@@ -31,6 +31,7 @@ RANKS = {
     "spec": 1,
     "analysis.measures": 2,
     "progress": 2,
+    "world": 2,
     "data": 3,
     "backbones": 3,
     "tasks": 4,

@@ -21,7 +21,7 @@ from sslcurr.data.views.view import View
 from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Tick, ViewConfig
-from sslcurr.world import World
+from sslcurr.world import ALONE, World
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -154,7 +154,11 @@ def small_momentum(num_images: int, batch_size: int, epochs: int) -> float:
 
 @torch.no_grad()
 def in_shuffled_groups(
-    encoder: nn.Module, encode: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, group: int, world: World
+    encoder: nn.Module,
+    encode: Callable[[Tensor], tuple[Tensor, ...]],
+    images: Tensor,
+    group: int,
+    world: World = ALONE,
 ) -> tuple[Tensor, ...]:
     """`encode` of shuffled images whose batch norms see groups of about `group`, put back in the order of `images`.
 

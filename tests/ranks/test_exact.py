@@ -80,6 +80,8 @@ def difference(alone: dict[str, Any], first: dict[str, Any]) -> float:
     return worst
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_two_processes_train_what_one_does(folder, tmp_path):
     cases = {name: {"task": name} for name in ("simclr", "mocov2", "classification")}
     cases["mocov2"]["settings"] = ["mocov2.bn_group=3"]

@@ -27,6 +27,7 @@ from sslcurr.tasks.embedding import collapse, enqueue, frozen_copy, in_shuffled_
 from sslcurr.tasks.mocov2 import MoCoV2
 from sslcurr.tasks.rotation import Rotation
 from sslcurr.tasks.swav import SwAV, sinkhorn, swapped_prediction
+from sslcurr.world import ALONE
 
 
 class Pixels(nn.Module):
@@ -244,9 +245,7 @@ def test_queue_is_used_once_it_is_full_and_holds_the_last_embeddings():
         batch = swav_batch()
         out = task.loss(batch, Tick(step, 9, 3))
         alone = [sinkhorn(s, 0.05, 3) for s in (out.keep["embeddings"] @ task.prototypes.T).unbind(dim=1)]
-        codes = task._codes(
-            out.keep["embeddings"], (out.keep["embeddings"] @ task.prototypes.T).unbind(dim=1), Tick(step, 9, 3)
-        )
+        codes = task._codes((out.keep["embeddings"] @ task.prototypes.T).unbind(dim=1), Tick(step, 9, 3), ALONE)
         # An epoch has three steps of six images: twelve are queued when the second epoch begins.
         assert torch.allclose(codes[0], alone[0]) == (step < 3)
         task.after_step(batch, out, Tick(step, 9, 3))
