@@ -101,6 +101,7 @@ def _run_notes(document: SearchDocument) -> list[str]:
         f"No ordering is better than it by more than {in_points(posterior.most_missed)}, and none is better than "
         f"another by more than {in_points(posterior.most_apart)} (each with probability 0.90).",
         *_any_of_them(posterior),
+        "All this is of the validation images that it saw: where these are few, other images may choose otherwise.",
         "Another tenth of the cost of all orderings is expected to raise the best mean by "
         f"{in_points(posterior.further_gain)}.",
         *(_side_line(name, value) for name, value in posterior.side.items()),
