@@ -59,6 +59,7 @@ def test_a_power_cut_loses_nothing(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_power_cut_at_any_moment_loses_nothing(name, folder, tmp_path, monkeypatch):
     ask = (*COMMANDS[name][:2], "--dataset", str(folder), *QUICK, *COMMANDS[name][2:])
