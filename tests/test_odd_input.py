@@ -59,7 +59,7 @@ def test_a_folder_above_the_images_may_have_any_name_and_a_store_may_not(folder,
     place = tmp_path / LATIN
     place.mkdir()
     monkeypatch.setenv("SSLCURR_DATA", str(shutil.copytree(folder, place / "set").parent))
-    sslcurr.json("chain", "rotation", "--dataset", "set", *QUICK)
+    sslcurr.json("data", "prepare", "set", "--image-size", "16")
     result = sslcurr("pretrain", "rotation", "--dataset", "set", *QUICK, "--runs", str(place / "runs"))
     assert result.exit_code == 1
     assert "runs is no text in UTF-8" in result.stderr
@@ -114,22 +114,14 @@ def test_images_have_a_largest_side(task, name):
 # ---- memory
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_too_little_memory_is_said_with_what_to_do(error, folder, sslcurr, monkeypatch):
+def test_too_little_memory_is_said_with_what_to_do(folder, sslcurr, monkeypatch):
     def fails(*_):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(train, "one_step", fails)
     result = sslcurr("pretrain", "rotation", "--dataset", str(folder), *QUICK)
     assert result.exit_code == 1
-    assert "rotation, a step of 16 images at 16 pixels, needs more memory than there is" in result.stderr
+    assert "rotation, a step of 16 images at 16 pixels, needs more memory than there is (CUDA out" in result.stderr
     assert "--batch-size" in result.stderr
 
 
@@ -137,6 +129,7 @@ def test_memory_that_the_computer_has_not_is_recognised():
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**50)
     assert is_out_of_memory(raised.value)
+    assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(ValueError("can't allocate memory"))
 
