@@ -32,7 +32,7 @@ EPOCHS = 2
 
 
 class Curve(Reporter):
-    """Keeps the losses of a training, and stops it after so many steps."""
+    """Keeps the losses of a training, and stops it in the step after so many, of which the last one was saved."""
 
     def __init__(self, most: int) -> None:
         self.losses: list[float] = []
@@ -41,7 +41,7 @@ class Curve(Reporter):
     def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
         assert loss is not None
         self.losses.append(loss)
-        if step == self.most:
+        if self.most and step == self.most + 1:
             raise Interrupted("stopped", "", 15)
 
 

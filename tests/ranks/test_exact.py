@@ -96,7 +96,7 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 def test_two_and_three_processes_train_every_task_as_one_does(folder, tmp_path):
     cases = {name: {"task": name} for name in SMALL}
     for name in ("mocov2", "densecl"):
-        cases[f"{name} in groups"] = {"task": name, "settings": [f"{name}.bn_group=2"]}
+        cases[f"{name} in groups"] = {"task": name, "settings": [f"{name}.bn_group=3"]}
     for name in ("relative-location", "jigsaw"):
         cases[f"{name} without colours"] = {"task": name, "settings": [f"{name}.color_dropping=0.5"]}
     for name in ("classification", "multilabel", "regression"):
