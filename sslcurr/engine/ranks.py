@@ -263,7 +263,11 @@ def batch_norm(
     y = centred * (var + eps).rsqrt().view(shape)
     if weight is not None:
         y = y * weight.view(shape)
-    return (y if bias is None else y + bias.view(shape)).to(dtype)
+    if bias is not None:
+        # Of one row on one place the gradient of a plain sum is no new tensor, and a residual connection would give two
+        # norms one and the same, to which the next part of a step is added twice.
+        y = y + (bias * 1).view(shape)
+    return y.to(dtype)
 
 
 class Buckets:
