@@ -158,16 +158,13 @@ class Ranks(World):
         return self.rows(super().from_groups(x, order, num_groups))
 
     @contextmanager
-    def _apart(self) -> Iterator[None]:
+    def apart(self) -> Iterator[None]:
+        """As of `World`."""
         before, self.is_apart = self.is_apart, True
         try:
             yield
         finally:
             self.is_apart = before
-
-    def apart(self) -> AbstractContextManager[None]:
-        """As of `World`."""
-        return self._apart()
 
     # ---- the engine's part
 
@@ -178,7 +175,7 @@ class Ranks(World):
     def agree(self, number: int) -> int:
         """The largest of all ranks' numbers, on the CPU."""
         agreed = torch.tensor([number])
-        dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=_control())
+        dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=_control_group)
         return int(agreed[0])
 
     def same(self, module: nn.Module) -> None:
@@ -193,7 +190,7 @@ class Ranks(World):
     def told(self, content: Any) -> Any:
         """What the first rank has, of plain values and tensors on the CPU."""
         box = [content]
-        dist.broadcast_object_list(box, src=0, group=_control())
+        dist.broadcast_object_list(box, src=0, group=_control_group)
         return box[0]
 
 
@@ -277,10 +274,10 @@ class Buckets:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = [each for each in parameters if each.requires_grad][::-1]
+        trained = [each for each in parameters if each.requires_grad][::-1]
         self._buckets: list[list[nn.Parameter]] = [[]]
         size = 0
-        for each in self._parameters:
+        for each in trained:
             if size and size + each.numel() * each.element_size() > BUCKET_BYTES:
                 self._buckets.append([])
                 size = 0
@@ -291,12 +288,8 @@ class Buckets:
         self._begun: list[tuple[list[Tensor], Tensor, Any]] = []
         self._next = 0
         self._is_last = False
-        self._hooks = [each.register_post_accumulate_grad_hook(self._is_there) for each in self._parameters]
-
-    def close(self) -> None:
-        """Leave the parameters as they were."""
-        for hook in self._hooks:
-            hook.remove()
+        for each in trained:  # they end with the stage, and so do the hooks
+            each.register_post_accumulate_grad_hook(self._is_there)
 
     def last_part(self) -> None:
         """The backward pass that comes is the last of the step."""
@@ -334,12 +327,8 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if is_gpu else torch.device("cpu")
 
 
+# For what is on the CPU, beside GPUs; None is the only group there is.
 _control_group: Any = None
-
-
-def _control() -> Any:
-    """The group for what is on the CPU: the only one where there is no GPU."""
-    return _control_group
 
 
 def join(rank: int, size: int, address: str, backend: str, patience: timedelta) -> None:
