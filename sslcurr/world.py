@@ -9,6 +9,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+# What ranks agree on where one of them has failed; above the numbers of signals.
+FAILED = 1000
+
+
+class Left(Exception):
+    """Another rank has failed, or is gone, and this one ends the stage too."""
+
 
 class GradientSum(Protocol):
     """Sums the gradients of several ranks, while the backward pass goes on."""
@@ -106,6 +113,10 @@ class World:
     def told(self, content: Any) -> Any:
         """What the first rank has, of plain values and tensors on the CPU."""
         return content
+
+    def record(self) -> dict[str, Any] | None:
+        """Of the ranks, for the record of a stage: `size`, `nodes` and `backend`; None where there is one."""
+        return None
 
     def same(self, module: nn.Module) -> None:
         """Give all ranks the first one's parameters and buffers."""

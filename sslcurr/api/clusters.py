@@ -109,7 +109,9 @@ def _prepared(
         check_planned(command[0])
     if "setup" in how and not isinstance(how["setup"], str):
         how["setup"] = tuple(how["setup"])
-    allocation = Allocation(**how)
+    if not isinstance(devices := session.runtime.devices, int):
+        raise SpecError(f"--devices {devices} is not for slurm", "give a number, such as --devices 4")
+    allocation = Allocation(devices=devices, **how)
     runs = session.runs.absolute()
     folder = runs / "slurm" if logs is None else Path(logs).expanduser().absolute()
     document = SlurmDocument(

@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     device: str
     workers: int
     threads: int
+    devices: int | str
     jobs: int | str | None
     per_gpu: int
     job_pool: str

@@ -153,7 +153,7 @@ class Session:
         """How many processes of this machine work at once."""
         from sslcurr.engine.pool import num_workers
 
-        return num_workers(self.pooling, self.device)
+        return num_workers(self.pooling, self.runtime)
 
     def _filling(self, store: Store, make: Any, **how: Any) -> Filling:
         from sslcurr.claims import check_locks

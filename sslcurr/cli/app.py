@@ -56,7 +56,10 @@ class App(TyperGroup):
         Exit codes: 1 a mistake, 2 wrong usage, 3 a part of the work failed, 130 Ctrl-C, 143 SIGTERM; where a command
         runs another one, that of the other.
         """
+        from sslcurr.api.ranks import take_place
+
         try:
+            take_place()
             return super().invoke(ctx)
         except Interrupted as stop:
             say("stopped", str(stop), stop.hint)

@@ -91,6 +91,12 @@ def _jobs(value: str | None) -> str | None:
     return value
 
 
+def _devices(value: str) -> str:
+    if value not in ("all", "srun") and not (value.isdigit() and int(value)):
+        raise typer.BadParameter(f"{value!r} is not a number from 1 on, all or srun")
+    return value
+
+
 def _checked_number(text: str) -> float:
     try:
         return float(text)
@@ -207,6 +213,17 @@ Tracker = Annotated[
         "Send the curves of stages and the results to TensorBoard, MLflow or Weights & Biases. May be repeated.",
         callback=_tracker,
         metavar="tensorboard|mlflow|wandb",
+    ),
+]
+Devices = Annotated[
+    str,
+    _option(
+        SEVERAL,
+        "--devices",
+        "GPUs, or processes on a CPU, that train each stage together: a number, all GPUs of this machine, or srun: the "
+        "tasks that srun has started. The batch size stays that of the whole step, and results are those of one.",
+        callback=_devices,
+        metavar="N|all|srun",
     ),
 ]
 Recompute = Annotated[
@@ -352,6 +369,7 @@ class WorkOptions(WorkerOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    devices: Devices = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,6 +473,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    devices: Devices = "1"
     job_pool: Annotated[
         str,
         _option(
@@ -608,6 +627,7 @@ class FileOptions(ThreadOptions, SourceOptions):
 def lab_of(options: MachineOptions) -> Lab:
     """The library with the options of a command."""
     from sslcurr.api.lab import Lab, option_names
+    from sslcurr.api.ranks import take_place
 
     values = {name: value for name, value in vars(options).items() if name in option_names()}
     values["settings"] = tuple(values.get("settings") or ())
@@ -615,6 +635,10 @@ def lab_of(options: MachineOptions) -> Lab:
         values["lr"] = float(values["lr"])
     if values.get("jobs") not in (None, "auto"):
         values["jobs"] = int(values["jobs"])
+    if values.get("devices", "1").isdigit():
+        values["devices"] = int(values.get("devices", 1))
+    elif values["devices"] == "srun":
+        take_place("srun")
     if values.get("lr_range") is not None:
         low, _, high = values["lr_range"].partition(",")
         values["lr_range"] = (float(low), float(high))

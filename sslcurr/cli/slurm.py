@@ -32,7 +32,8 @@ def slurm(
         typer.Option(
             "--gpus-per-worker",
             metavar="N",
-            help="GPUs of each, a process for each GPU. 0: it trains on the CPU.",
+            help="GPUs of each, a process for each GPU; --devices of COMMAND says how many train a stage together. "
+            "0: it trains on the CPU.",
             rich_help_panel=CLUSTER,
         ),
     ] = 1,
@@ -107,11 +108,14 @@ def slurm(
 
     check_planned(command)
     words = [command, *(arguments or ())]
-    shared = MachineOptions(runs=_parsed(context, words)["runs"], json=json)
+    parsed = _parsed(context, words)
+    devices = parsed.get("devices", "1")
+    shared = MachineOptions(runs=parsed["runs"], json=json)
     asked: Any = {
         "partition": partition,
         "num_workers": workers,
         "gpus_per_worker": gpus_per_worker,
+        "devices": int(devices) if devices.isdigit() else devices,
         "cpus_per_worker": cpus_per_worker,
         "memory": memory,
         "time": time,

@@ -30,11 +30,13 @@ def image_passes(spec: StageSpec, num_images: int) -> float:
     return passes
 
 
-def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
-    """Images a second of the latest stage in the store of the same task, network, image size and device."""
+def recorded_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | None:
+    """Images a second of the latest stage in the store of the same task, network, image size, device and number of
+    ranks."""
     from sslcurr.engine.device import placement
+    from sslcurr.engine.pool import num_ranks
 
-    device_name = placement(device, spec.training.precision).description
+    device_name, ranks = placement(runtime.device, spec.training.precision).description, num_ranks(runtime)
     for stage in store.readable(newest_first=True):
         other = stage.spec
         alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
@@ -43,7 +45,7 @@ def recorded_speed(spec: StageSpec, store: Store, device: str) -> float | None:
             spec.config["image_size"],
             spec.training.precision,
         )
-        if alike and stage.record.device == device_name:
+        if alike and (stage.record.device, stage.record.num_ranks) == (device_name, ranks):
             return float(stage.record.images_per_second)
     return None
 
@@ -65,7 +67,7 @@ class _Stopwatch(Reporter):
 
 def measured_speed(spec: StageSpec, runtime: Runtime) -> float:
     """Images a second of the first steps of a stage, of a few seconds, from scratch; nothing of them is kept."""
-    from sslcurr.engine.train import train
+    from sslcurr.engine.crew import train
 
     watch = _Stopwatch()
     # A learning rate of almost 0: the speed does not depend on it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sslcurr.seeds import numpy_generator
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks.base import Loss, Task, Tick
-from sslcurr.world import ALONE, World
+from sslcurr.world import ALONE, FAILED, Left, World
 
 # A save at the end of an epoch may cost this share of the time since the last one; rarer epochs are always saved.
 SAVE_SHARE = 0.05
@@ -107,9 +108,23 @@ class Loop:
         ):
             self.save()
 
-    def stop_if_requested(self, stop: StopSignals) -> None:
-        """Save and stop when a signal requested it."""
-        number = self.world.agree(stop.signal)
+    @contextmanager
+    def agreed(self, stop: StopSignals) -> Iterator[None]:
+        """A context for what ranks do each for themselves. After it, all stop where one was requested to, which is
+        saved, and none goes on where one has failed.
+
+        Raises:
+            Interrupted: a signal asked to stop.
+            Left: another rank has failed.
+        """
+        number = FAILED
+        try:
+            yield
+            number = stop.signal
+        finally:
+            number = self.world.agree(number)
+        if number == FAILED:
+            raise Left
         if number:
             self.save()
             raise Interrupted(

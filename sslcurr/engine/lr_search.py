@@ -386,7 +386,7 @@ def trained(lr: float, key: str, parent: Path | None, runtime: Runtime, report: 
     Raises:
         Interrupted: a signal asked to stop; its state is saved.
     """
-    from sslcurr.engine.train import train
+    from sslcurr.engine.crew import train
 
     began, reason = time.monotonic(), ""
     try:

@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
+from sslcurr.engine.launch import launch_of
 from sslcurr.engine.store import Store
 from sslcurr.engine.threads import num_cores
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
 from sslcurr.progress import Reporter
 from sslcurr.spec.runtime import Pooling, Runtime
+from sslcurr.wording import counted
 
 
 class Pool(Protocol):
@@ -78,17 +80,47 @@ def num_gpus(device: str) -> int:
     return 1 if ":" in device else torch.cuda.device_count()
 
 
-def num_workers(pooling: Pooling, device: str) -> int:
-    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores.
+def num_ranks(runtime: Runtime) -> int:
+    """How many processes train a stage together.
+
+    Raises:
+        SpecError: there are not so many GPUs.
+    """
+    launch = launch_of(runtime.devices)
+    if launch is not None:
+        return launch.size
+    if not isinstance(runtime.devices, int):
+        return max(1, num_gpus(runtime.device)) if runtime.devices == "all" else 1
+    gpus = num_gpus(runtime.device) if runtime.devices > 1 else 0
+    if gpus and runtime.devices > gpus:
+        raise SpecError(
+            f"--devices {runtime.devices} finds {counted(gpus, 'GPU')}", "give --devices all, or fewer; or --device cpu"
+        )
+    return runtime.devices
+
+
+def num_workers(pooling: Pooling, runtime: Runtime) -> int:
+    """How many workers are asked for: `auto` is one for each GPU (or `per_gpu`), else one for every two cores, where
+    each has one device.
 
     With several for each GPU, and no number, it is `auto`.
 
     Raises:
-        SpecError: workers are to share a GPU, and there is none.
+        SpecError: workers are to share a GPU, and there is none, or are to have several; or there are not so many.
     """
-    if pooling.per_gpu > 1 and not num_gpus(device):
+    gpus, ranks = num_gpus(runtime.device), num_ranks(runtime)
+    if pooling.per_gpu > 1 and not gpus:
         raise SpecError(f"--per-gpu {pooling.per_gpu} finds no GPU", "leave it out; --jobs N is for CPUs too")
-    if pooling.jobs != "auto" and (pooling.jobs is not None or pooling.per_gpu == 1):
-        return int(pooling.jobs or 1)
-    gpus = num_gpus(device)
-    return gpus * pooling.per_gpu if gpus else max(1, num_cores() // 2)
+    if pooling.per_gpu > 1 and ranks > 1:
+        raise SpecError("--per-gpu is for stages that one GPU trains", "leave out --per-gpu or --devices")
+    if pooling.jobs == "auto" or (pooling.jobs is None and pooling.per_gpu > 1):
+        return max(1, (gpus * pooling.per_gpu if gpus else num_cores() // 2) // ranks)
+    jobs = int(pooling.jobs or 1)
+    if jobs > 1 and launch_of(runtime.devices) is not None:
+        raise SpecError(f"{ranks} ranks train one stage at a time, not {jobs}", "leave out --jobs")
+    if jobs > 1 and ranks > 1 and 0 < gpus < jobs * ranks:
+        raise SpecError(
+            f"{jobs} jobs on {counted(ranks, 'GPU')} each want {jobs * ranks}, and there are {gpus}",
+            "give fewer --jobs or --devices",
+        )
+    return jobs

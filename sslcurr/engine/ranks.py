@@ -7,6 +7,7 @@ gathered in the order of the batch, so that every rank does the same after it.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sslcurr.world import World
+from sslcurr.world import Left, World
 
 # Bytes of gradients that are summed at once, while the backward pass goes on.
 BUCKET_BYTES = 25 * 2**20
@@ -76,12 +77,13 @@ class Ranks(World):
 
     Attributes:
         whole: images of the batch.
+        nodes: machines that the ranks are on.
         own: the rows of it that this rank has.
     """
 
-    def __init__(self, whole: int = 0) -> None:
+    def __init__(self, whole: int = 0, nodes: int = 1) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.whole = whole
+        self.whole, self.nodes = whole, nodes
         self._parts = parts(whole, self.size)
         self.own = self._parts[self.rank]
         self.num_own = self.own.stop - self.own.start
@@ -89,10 +91,11 @@ class Ranks(World):
 
     def of(self, whole: int) -> Ranks:
         """The same ranks, for a batch of so many images."""
-        return Ranks(whole)
+        return Ranks(whole, self.nodes)
 
     @property
-    def _counts(self) -> tuple[int, ...]:
+    def counts(self) -> tuple[int, ...]:
+        """Images of each rank."""
         return tuple(part.stop - part.start for part in self._parts)
 
     def share(self, count: int) -> slice:
@@ -102,14 +105,13 @@ class Ranks(World):
     def joined(self, blocks: list[Tensor]) -> Tensor:
         """As of `World`."""
         own = torch.cat(blocks) if blocks else None
-        shapes: list[Any] = [None] * self.size
-        dist.all_gather_object(shapes, None if own is None else (tuple(own.shape), own.dtype))
-        known = next((shape for shape in shapes if shape is not None), None)
+        empties = [self._said(None if own is None else own[:0].cpu(), rank) for rank in range(self.size)]
+        counts = tuple(self._said(0 if own is None else len(own), rank) for rank in range(self.size))
+        known = next((empty for empty in empties if empty is not None), None)
         if known is None:
             return torch.empty(0, 0)
         if own is None:
-            own = torch.empty((0, *known[0][1:]), dtype=known[1], device=_device())
-        counts = tuple(0 if shape is None else shape[0][0] for shape in shapes)
+            own = known.to(_device())
         joined: Tensor = _Gather.apply(own, counts, self.rank)
         return joined
 
@@ -117,10 +119,10 @@ class Ranks(World):
         """As of `World`."""
         crops = len(x) // self.num_own
         if crops == 1:
-            gathered: Tensor = _Gather.apply(x, self._counts, self.rank)
+            gathered: Tensor = _Gather.apply(x, self.counts, self.rank)
             return gathered
         rows = x.unflatten(0, (crops, self.num_own)).transpose(0, 1)
-        gathered = _Gather.apply(rows, self._counts, self.rank)
+        gathered = _Gather.apply(rows, self.counts, self.rank)
         return gathered.transpose(0, 1).flatten(0, 1)
 
     def rows(self, x: Tensor, dim: int = 0) -> Tensor:
@@ -188,10 +190,24 @@ class Ranks(World):
         return Buckets(parameters)
 
     def told(self, content: Any) -> Any:
-        """What the first rank has, of plain values and tensors on the CPU."""
-        box = [content]
-        dist.broadcast_object_list(box, src=0, group=_control_group)
-        return box[0]
+        """As of `World`."""
+        return self._said(content, 0)
+
+    def _said(self, content: Any, rank: int) -> Any:
+        """The content that a rank has, of plain values and tensors on the CPU; no pickle, which could run code."""
+        buffer = io.BytesIO()
+        if self.rank == rank:
+            torch.save(content, buffer)
+        size = torch.tensor([len(buffer.getbuffer())])
+        dist.broadcast(size, src=rank, group=_control_group)
+        sent = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8) if self.rank == rank else None
+        received = sent if sent is not None else torch.empty(int(size[0]), dtype=torch.uint8)
+        dist.broadcast(received, src=rank, group=_control_group)
+        return torch.load(io.BytesIO(received.numpy().tobytes()), weights_only=True)
+
+    def record(self) -> dict[str, Any]:
+        """As of `World`."""
+        return {"size": self.size, "nodes": self.nodes, "backend": dist.get_backend()}
 
 
 class _Coupled(TorchFunctionMode):
@@ -247,24 +263,59 @@ def batch_norm(
         return normed
     dtype = x.dtype
     x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
-    dims = [0, *range(2, x.ndim)]
-    shape = [1, -1, *[1] * (x.ndim - 2)]
-    count = x.numel() // x.shape[1] // ranks.num_own * ranks.whole
-    mean = ranks.sum(x.sum(dims)) / count
-    centred = x - mean.view(shape)
-    var = ranks.sum(centred.square().sum(dims)) / count
+    y, mean, var = _BatchNorm.apply(x, weight, bias, eps, ranks)
     if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean.detach().to(running_mean.dtype), momentum)
-            running_var.lerp_((var.detach() * count / max(1, count - 1)).to(running_var.dtype), momentum)
-    y = centred * (var + eps).rsqrt().view(shape)
-    if weight is not None:
-        y = y * weight.view(shape)
-    if bias is not None:
-        # Of one row on one place the gradient of a plain sum is no new tensor, and a residual connection would give two
-        # norms one and the same, to which the next part of a step is added twice.
-        y = y + (bias * 1).view(shape)
+        count = x.numel() // x.shape[1] // ranks.num_own * ranks.whole
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_((var * count / max(1, count - 1)).to(running_var.dtype), momentum)
     return y.to(dtype)
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Batch normalisation of rows of all ranks, with one collective forwards and one backwards.
+
+    Forwards each rank's mean and squared deviations from it are gathered, and joined as by Chan et al.
+    (https://doi.org/10.1080/00031305.1983.10483115), which loses no digits where the mean is large. Backwards the two
+    sums of the gradient are summed over ranks.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ranks: Ranks
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dims, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
+        rows = x.numel() // x.shape[1] // ranks.num_own  # of an image
+        own_mean = x.mean(dims)
+        own = torch.stack([own_mean, (x - own_mean.view(shape)).square().sum(dims)])
+        found = [torch.empty_like(own) for _ in range(ranks.size)]
+        dist.all_gather(found, own)
+        means, squares = torch.stack(found).unbind(1)
+        counts = x.new_tensor(ranks.counts)[:, None] * rows
+        total = ranks.whole * rows
+        mean = (means * counts).sum(0) / total
+        var = (squares + counts * (means - mean).square()).sum(0) / total
+        scale = (var + eps).rsqrt()
+        normed = (x - mean.view(shape)) * scale.view(shape)
+        y = normed if weight is None else normed * weight.view(shape)
+        y = y if bias is None else y + bias.view(shape)
+        ctx.save_for_backward(x, mean, scale, weight)
+        ctx.total, ctx.dims, ctx.shape, ctx.has_bias = total, dims, shape, bias is not None
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+        x, mean, scale, weight = ctx.saved_tensors
+        dy, normed = gradients[0], (x - mean.view(ctx.shape)) * scale.view(ctx.shape)
+        own = torch.stack([dy.sum(ctx.dims), (dy * normed).sum(ctx.dims)])
+        sums = own.clone()
+        dist.all_reduce(sums)
+        of_mean, of_scale = (sums / ctx.total).unbind(0)
+        dx = dy - of_mean.view(ctx.shape) - normed * of_scale.view(ctx.shape)
+        factor = scale if weight is None else scale * weight
+        # Own sums only: gradients of parameters are summed over ranks with all others.
+        dweight = None if weight is None else own[1]
+        return dx * factor.view(ctx.shape), dweight, own[0].clone() if ctx.has_bias else None, None, None
 
 
 class Buckets:
@@ -331,17 +382,17 @@ def _device() -> torch.device:
 _control_group: Any = None
 
 
-def join(rank: int, size: int, address: str, backend: str, patience: timedelta) -> None:
+def join(rank: int, size: int, store: dist.Store, backend: str, patience: timedelta) -> None:
     """Meet the other ranks.
 
     Args:
         rank, size: of this process.
-        address: `tcp://host:port` of the first rank.
+        store: where they find one another; a group that was left needs another one.
         backend: `gloo` on CPUs, `nccl` on GPUs.
         patience: how long a rank is waited for before it counts as gone.
     """
     global _control_group
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=patience)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     _control_group = None
     if backend != "gloo":
         _control_group = dist.new_group(backend="gloo", timeout=patience)
@@ -353,3 +404,8 @@ def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
     _control_group = None
+
+
+def is_parting(error: BaseException) -> bool:
+    """Whether an error says that another rank has left, is gone, or was not heard of in time."""
+    return isinstance(error, (Left, dist.DistError)) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -50,6 +50,9 @@ def run_stages(
             are damaged.
         TrainingError: a stage cannot be trained.
     """
+    from sslcurr.engine.crew import check_ranks
+
+    check_ranks(specs, runtime)
     outcomes = []
     for spec in specs:
         key = key_of(spec)
@@ -75,8 +78,8 @@ def train_stage(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -
 
 def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter) -> tuple[Stage, bool]:
     """The stage, and whether it was trained here rather than by another process that was waited for."""
+    from sslcurr.engine.crew import train
     from sslcurr.engine.overlap import write_trained_images
-    from sslcurr.engine.train import train
 
     parent, key = parent_weights(spec, store), key_of(spec)
     report = Status(report, store, spec)

@@ -7,6 +7,7 @@ import platform
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.signals import stop_signals
 from sslcurr.engine.step import one_step
 from sslcurr.engine.store import RESUME
+from sslcurr.errors import SpecError
 from sslcurr.files import is_refused, sha256_of, write_whole
 from sslcurr.integrity import digest_of
 from sslcurr.progress import Reporter
@@ -46,6 +48,16 @@ DAMAGE = (
 )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A task at the end of its training."""
+
+    task: Task
+    progress: TrainingProgress
+    where: Placement
+    classes: tuple[str, ...]
+
+
 def train(
     spec: StageSpec,
     key: str,
@@ -55,14 +67,35 @@ def train(
     report: Reporter,
     world: World = ALONE,
 ) -> StageRecord:
-    """Train a stage in its folder `part`, going on where an earlier process stopped; returns the stage's record.
+    """Train a stage in its folder `part`, as `fit`, write its weights there, and give its record."""
+    trained = fit(spec, key, part, parent, runtime, report, world)
+    record = finish(spec, key, part, parent, trained.task, trained.progress, trained.where)
+    if trained.task.labelled:
+        record = structs.replace(record, classes=list(trained.classes))
+    of_ranks = world.record()
+    return record if of_ranks is None else structs.replace(record, world=of_ranks)
+
+
+def fit(
+    spec: StageSpec,
+    key: str,
+    part: Path,
+    parent: Path | None,
+    runtime: Runtime,
+    report: Reporter,
+    world: World = ALONE,
+) -> Trained:
+    """Train a stage in its folder `part`, going on where an earlier process stopped; other ranks than the first have a
+    folder of their own, and leave nothing in it that is needed.
 
     The learning rate is `spec.training.lr`; a search for it has ended. `key` is that of the stage as requested.
 
     Raises:
-        SpecError: bf16 was requested of a CPU that cannot compute it; a step needs more memory than there is.
+        SpecError: bf16 was requested of a CPU that cannot compute it; a step needs more memory than there is; there are
+            fewer images than ranks.
         TrainingError: the loss is not finite.
         Interrupted: a signal asked to stop; the state is saved.
+        Left: another rank has failed.
     """
     where = placement(runtime.device, spec.training.precision)
     check_speed(where)
@@ -85,6 +118,10 @@ def train(
         task.start(scan)
         world.same(task)
     loop = Loop(spec, key, part, runtime, report, task, optimizer, progress, world)
+    if world.size > 1 and world.size * spec.training.accumulate > loop.num_images // loop.steps_per_epoch:
+        raise SpecError(
+            f"{loop.num_images} images are too few for {world.size} ranks", "train them by one: leave out --devices"
+        )
     report.stage_begins(spec, key, loop.total_steps, progress.step, resolved_settings(spec))
     size = f"a step of {spec.training.batch_size} images at {task.config.image_size} pixels"
     with loop.log, stop_signals() as stop, enough_memory(f"{spec.task}, {size},"):
@@ -94,18 +131,16 @@ def train(
                 out, batch = one_step(loop, where, feed, places, tick)
                 with report.phase("after_step"):
                     task.after_step(batch, out, tick)
-                with report.phase("logging"):
+                with loop.agreed(stop), report.phase("logging"):
                     loop.step_done(out, len(places))
-                loop.stop_if_requested(stop)
             torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
             measures = world.told(task.end_epoch(loop.tick(), scan))
             world.same(task)
-            loop.epoch_done(measures)
-            loop.stop_if_requested(stop)
+            with loop.agreed(stop):
+                loop.epoch_done(measures)
     if progress.best is not None:
         task.load_state_dict(progress.best)
-    record = finish(spec, key, part, parent, task, progress, where)
-    return structs.replace(record, classes=list(selection.pack.classes)) if task.labelled else record
+    return Trained(task, progress, where, tuple(selection.pack.classes))
 
 
 def load_resume(

@@ -28,6 +28,8 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         images_per_second, seconds: speed and time of the training.
         lr: the peak learning rate.
         device, precision, channels_last, threads: where and how it was trained.
+        world: the processes that trained it together, and saved or ended it: `size`, `nodes` and `backend`; unset where
+            it was one.
         versions: of sslcurr, torch and Python.
         search: the result of its learning-rate search; unset where there was none.
         classes: names of what a target task learnt: classes, labels, or the number; unset for others, and before 0.2.
@@ -48,9 +50,15 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     channels_last: bool = False
     threads: int | None = None
+    world: Json | UnsetType = UNSET
     versions: dict[str, str]
     search: Json | UnsetType = UNSET
     classes: list[str] | UnsetType = UNSET
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that trained it together."""
+        return int(self.world["size"]) if isinstance(self.world, dict) else 1
 
     def to_json(self) -> Json:
         """As plain values, in the order of the fields."""

@@ -26,6 +26,8 @@ class Runtime:
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
         threads: CPU threads that compute; 0 is as torch chooses. Bits of results depend on it.
+        devices: processes that train a stage together, one on each GPU: a number, `all` GPUs, or `srun`: those that
+            srun has started. torchrun says itself how many there are.
     """
 
     device: str = "auto"
@@ -36,8 +38,15 @@ class Runtime:
     recompute: bool = False
     threads: int = 0
     tracker: tuple[str, ...] = ()
+    devices: int | str = 1
 
     def __post_init__(self) -> None:
+        if self.devices not in ("all", "srun") and (not isinstance(self.devices, int) or self.devices < 1):
+            raise SpecError(
+                f"--devices must be a whole number from 1 on, all or srun, got {self.devices!r}", "give --devices 2"
+            )
+        if self.devices != 1 and ":" in self.device:
+            raise SpecError(f"--devices {self.devices} is not for --device {self.device}", "give --device cuda or auto")
         for name in self.tracker:
             if name not in TRACKERS:
                 raise SpecError(f"unknown tracker {name!r}", did_you_mean(name, TRACKERS))

@@ -38,6 +38,7 @@ class BarlowTwins(Task):
 
     name = "barlow-twins"
     version = 1
+    over_ranks = True
     summary = "make two views agree in components that differ from each other"
     paper = "https://arxiv.org/abs/2103.03230"
     coupling = "the correlation of two components is that over a part"

@@ -226,6 +226,9 @@ class Task(nn.Module):
     # What of an image's loss depends on the other images of the batch, apart from batch norms. A step in parts
     # (`accumulate`) differs in that from a step in one; where this is empty the two have the same gradient.
     coupling: ClassVar[str] = ""
+    # Whether the task asks `Batch.world` wherever images of a batch meet or numbers are drawn for them, so that several
+    # ranks can train it. It counts for the class that says so alone: one made of it may not.
+    over_ranks: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Any) -> None:
         """Build the heads on `backbone`, whose pooled features have `dim` channels."""

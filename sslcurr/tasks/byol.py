@@ -29,6 +29,7 @@ class BYOL(Task):
 
     name = "byol"
     version = 1
+    over_ranks = True
     summary = "predict a momentum encoder's projection of another view"
     paper = "https://arxiv.org/abs/2006.07733"
     collapses = True

@@ -20,6 +20,7 @@ class Classification(TargetTask):
 
     name = CLASSES.task
     version = 1
+    over_ranks = True
     summary = "name the class of an image (the target task)"
     paper = "https://arxiv.org/abs/2112.12086"
     monitor = CLASSES.validation

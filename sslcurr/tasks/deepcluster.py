@@ -21,6 +21,7 @@ class DeepCluster(Task):
 
     name = "deepcluster"
     version = 1
+    over_ranks = True
     summary = "name the cluster of an image, all clustered anew each epoch"
     paper = "https://arxiv.org/abs/1807.05520"
 

@@ -34,6 +34,7 @@ class DenseCL(MoCoV2):
 
     name = "densecl"
     version = 1
+    over_ranks = True
     summary = "as mocov2, for each place of the image too"
     paper = "https://arxiv.org/abs/2011.09157"
 

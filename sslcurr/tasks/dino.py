@@ -70,6 +70,7 @@ class DINO(Task):
 
     name = "dino"
     version = 2
+    over_ranks = True
     summary = "learn the distribution a momentum teacher gives to another crop"
     paper = "https://arxiv.org/abs/2104.14294"
     collapses = True

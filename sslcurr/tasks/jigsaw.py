@@ -47,6 +47,7 @@ class Jigsaw(Task):
 
     name = "jigsaw"
     version = 1
+    over_ranks = True
     summary = "name the permutation by which nine patches were shuffled"
     paper = "https://arxiv.org/abs/1603.09246"
 

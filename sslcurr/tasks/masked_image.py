@@ -25,6 +25,7 @@ class MaskedImage(Task):
 
     name = "masked-image"
     version = 1
+    over_ranks = True
     summary = "foretell the pixels of hidden patches"
     paper = "https://arxiv.org/abs/2111.09886"
 

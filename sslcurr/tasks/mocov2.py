@@ -51,6 +51,7 @@ class MoCoV2(Task):
 
     name = "mocov2"
     version = 2
+    over_ranks = True
     summary = "tell an image's other view from a queue of other images"
     paper = "https://arxiv.org/abs/2003.04297"
 

@@ -24,6 +24,7 @@ class MultiLabel(TargetTask):
 
     name = MULTILABEL.task
     version = 1
+    over_ranks = True
     summary = "say which labels hold for an image (a target task)"
     paper = "https://arxiv.org/abs/1705.02315"
     monitor = MULTILABEL.validation

@@ -22,6 +22,7 @@ class NPID(Task):
 
     name = "npid"
     version = 1
+    over_ranks = True
     summary = "tell each image from all others by a memory of them"
     paper = "https://arxiv.org/abs/1805.01978"
 

@@ -23,6 +23,7 @@ class ODC(Task):
 
     name = "odc"
     version = 1
+    over_ranks = True
     summary = "name the cluster of an image, clusters changing as features do"
     paper = "https://arxiv.org/abs/2006.10645"
 

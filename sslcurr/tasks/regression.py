@@ -38,6 +38,7 @@ class Regression(TargetTask):
 
     name = REGRESSION.task
     version = 1
+    over_ranks = True
     summary = "foretell a number for an image (a target task)"
     paper = "https://doi.org/10.1214/aoms/1177703732"
     monitor = REGRESSION.validation

@@ -25,6 +25,7 @@ class RelativeLocation(Task):
 
     name = "relative-location"
     version = 1
+    over_ranks = True
     summary = "name the side of the centre patch on which a patch lies"
     paper = "https://arxiv.org/abs/1505.05192"
 

@@ -17,6 +17,7 @@ class Rotation(Task):
 
     name = "rotation"
     version = 1
+    over_ranks = True
     summary = "name the angle by which an image was turned"
     paper = "https://arxiv.org/abs/1803.07728"
 

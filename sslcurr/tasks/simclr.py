@@ -46,6 +46,7 @@ class SimCLR(Task):
 
     name = "simclr"
     version = 1
+    over_ranks = True
     summary = "find an image's other view among the views of the batch"
     paper = "https://arxiv.org/abs/2002.05709"
     coupling = "the negatives of an image are the other views of its part"

@@ -18,6 +18,7 @@ class SimSiam(Task):
 
     name = "simsiam"
     version = 1
+    over_ranks = True
     summary = "predict one view's projection from the other's"
     paper = "https://arxiv.org/abs/2011.10566"
     collapses = True

@@ -60,6 +60,7 @@ class SwAV(Task):
 
     name = "swav"
     version = 1
+    over_ranks = True
     summary = "predict from one crop the cluster code of another"
     paper = "https://arxiv.org/abs/2006.09882"
     coupling = "codes use the prototypes equally over the images of a part"

@@ -33,6 +33,7 @@ class VICReg(Task):
 
     name = "vicreg"
     version = 1
+    over_ranks = True
     summary = "make two views agree while components vary and do not covary"
     paper = "https://arxiv.org/abs/2105.04906"
     coupling = "the variance and the covariance of components are those over a part"

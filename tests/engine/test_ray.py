@@ -515,7 +515,7 @@ def test_what_dies_on_a_cluster_changes_no_bit(folder, tmp_path, cluster, mark):
     assert len(run.digests()) == 19
     assert run.digests() == serial.digests()
     assert Counter(line["event"] for line in run.log())["lost"] == 3
-    assert "its worker process was killed by signal 9; it is tried again" in error
+    assert "its process was killed by signal 9; it is tried again" in error
     assert "its worker was lost; it is tried again" in error
     assert re.search(r"the node \S+ was lost; it is tried again", error)
     assert not re.search(r"\(raylet\)|ray::|core_worker", error)

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.distributed import TCPStore
 
 from sslcurr.engine import batches, ranks, train
 from sslcurr.engine.plan import Planner
@@ -143,7 +144,8 @@ def main() -> None:
     rank, size, port, folder = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     torch.set_num_threads(1)
     if size > 1:
-        ranks.join(rank, size, f"tcp://127.0.0.1:{port}", "gloo", timedelta(seconds=120))
+        patience = timedelta(seconds=120)
+        ranks.join(rank, size, TCPStore("127.0.0.1", port, size, not rank, patience), "gloo", patience)
     world = ranks.Ranks() if size > 1 else ALONE
     found: dict[str, Any] = {"gradients": checked_gradients(world) if size > 1 else True}
     for name, case in json.loads((folder / "cases.json").read_text()).items():

@@ -50,7 +50,7 @@ def forecast(
     seconds = 0.0
     for spec in missing:
         if spec.task not in speeds:
-            recorded = recorded_speed(spec, chains.store, runtime.device)
+            recorded = recorded_speed(spec, chains.store, runtime)
             if recorded is None:
                 measured_now.append(spec.task)
             speeds[spec.task] = recorded or measured_speed(spec, runtime)

@@ -1,4 +1,4 @@
-"""A worker process of this machine, and the line to it."""
+"""Processes of this machine that this one starts: their output, and how they end; a worker, and the line to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,7 +43,73 @@ def never_begins(name: str, reason: str) -> TrainingError:
     return TrainingError(f"{name} cannot begin: {reason}", hint)
 
 
-class Child:
+class Spawned:
+    """A process that runs a module of this very package, and whose output is shown where it fails.
+
+    Args:
+        module: what it runs.
+        arguments: of its command line.
+        threads: CPU threads of the libraries that it loads.
+        environment: variables that it gets besides those of this process.
+        stdin: as of `Popen`.
+        pass_fds: descriptors that it gets.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        threads: int,
+        environment: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.output = tempfile.TemporaryFile(prefix="sslcurr-worker-")  # noqa: SIM115 - closed with the process
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            pass_fds=pass_fds,
+            stdin=stdin,
+            stdout=self.output,
+            stderr=self.output,
+            env={
+                **os.environ,
+                "PYTHONPATH": python_path(),
+                **dict.fromkeys(VARIABLES, str(threads)),
+                **environment,
+            },
+            start_new_session=True,  # Ctrl-C is for the process that asks its workers to stop
+        )
+
+    def ended(self, name: str) -> str:
+        """How it ended, in a few words; waits for it.
+
+        Args:
+            name: of the process.
+
+        Raises:
+            RuntimeError: it failed by a mistake of the program, with its traceback.
+        """
+        code = self.process.wait()
+        size = self.output.seek(0, os.SEEK_END)
+        self.output.seek(max(0, size - SHOWN))
+        said = self.output.read().decode(errors="replace")
+        self.output.close()
+        if code > 0:
+            raise RuntimeError(f"{name} ended with code {code}\n{said}")
+        return "its process ended" if code == 0 else f"its process was killed by signal {-code}"
+
+    def end(self) -> None:
+        """Wait for its end, which it was asked for; kill it where it does not end by itself."""
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.output.close()
+
+
+class Child(Spawned):
     """A process that carries out jobs, one after the other, until the line to it is closed.
 
     Args:
@@ -57,20 +123,12 @@ class Child:
 
     def __init__(self, beginning: Beginning, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        self.output = tempfile.TemporaryFile(prefix="sslcurr-worker-")  # noqa: SIM115 - closed with the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sslcurr.engine.pools.process", str(theirs.fileno())],
+        super().__init__(
+            "sslcurr.engine.pools.process",
+            [str(theirs.fileno())],
+            threads=beginning.threads,
+            environment=environment,
             pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=self.output,
-            env={
-                **os.environ,
-                "PYTHONPATH": python_path(),
-                **dict.fromkeys(VARIABLES, str(beginning.threads)),
-                **environment,
-            },
-            start_new_session=True,  # Ctrl-C is for the process that asks its workers to stop
         )
         theirs.close()
         self.connection = Connection(ours.detach())
@@ -95,30 +153,3 @@ class Child:
             return event
         had_job, self.job, self.is_ready = self.job is not None, None, True
         return event if had_job else None
-
-    def ended(self, name: str) -> str:
-        """How it ended, in a few words; waits for it.
-
-        Args:
-            name: of the worker.
-
-        Raises:
-            RuntimeError: it failed by a mistake of the program, with its traceback.
-        """
-        code = self.process.wait()
-        size = self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, size - SHOWN))
-        said = self.output.read().decode(errors="replace")
-        self.output.close()
-        if code > 0:
-            raise RuntimeError(f"{name} ended with code {code}\n{said}")
-        return "its worker process ended" if code == 0 else f"its worker process was killed by signal {-code}"
-
-    def end(self) -> None:
-        """Wait for its end after the line was closed; kill it where it does not end by itself."""
-        try:
-            self.process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.output.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
@@ -10,7 +11,7 @@ import msgspec
 
 from sslcurr.engine.graph import Job
 from sslcurr.engine.jobs import Event
-from sslcurr.engine.pool import num_gpus, num_workers
+from sslcurr.engine.pool import num_gpus, num_ranks, num_workers
 from sslcurr.engine.pools.child import MOST_STARTS, Child, never_begins
 from sslcurr.engine.pools.process import Beginning
 from sslcurr.engine.store import Store
@@ -24,12 +25,12 @@ class HerePool:
     """See `sslcurr.engine.pool.Pool`. Workers that die are started again."""
 
     def __init__(self, pooling: Pooling, store: Store, runtime: Runtime, report: Reporter) -> None:
-        count = num_workers(pooling, runtime.device)
+        count, ranks = num_workers(pooling, runtime), num_ranks(runtime)
         gpus = visible_gpus(runtime.device)
-        shared_by = max(pooling.per_gpu, -(-count // len(gpus))) if gpus else 1
-        self.gpus = [gpus[number % len(gpus)] if gpus else "" for number in range(count)]
+        shared_by = max(pooling.per_gpu, -(-count * ranks // len(gpus))) if gpus else 1
+        self.gpus = [gpus_of(number, ranks, gpus) for number in range(count)]
         self.names = [f"worker {n + 1}{f' (GPU {gpu})' if gpu else ''}" for n, gpu in enumerate(self.gpus)]
-        runtime = replace(runtime, threads=threads_of_each(runtime.threads, count))
+        runtime = replace(runtime, threads=threads_of_each(runtime.threads, count * ranks), devices=ranks)
         if gpus:
             runtime = replace(runtime, device="cuda")  # the only one that its process sees
         self.beginnings = [
@@ -91,7 +92,7 @@ class HerePool:
                     event = worker.receive()
                     if event is not None:
                         if event.what == "stopped" and not self.is_cancelled:  # by somebody who is not the command
-                            event = msgspec.structs.replace(event, what="lost", text="its worker process was stopped")
+                            event = msgspec.structs.replace(event, what="lost", text="its process was stopped")
                         events.append(event)
             except (EOFError, OSError):
                 ready.close()
@@ -131,6 +132,13 @@ class HerePool:
                 worker.connection.close()
         for worker in self.workers:
             worker.end()
+
+
+def gpus_of(worker: int, ranks: int, gpus: Sequence[str]) -> str:
+    """The GPUs of a worker, as CUDA_VISIBLE_DEVICES names them: one for each of its ranks, of those that are there;
+    empty on CPUs."""
+    first = worker * ranks
+    return ",".join(gpus[number % len(gpus)] for number in range(first, first + ranks)) if gpus else ""
 
 
 def visible_gpus(device: str) -> list[str]:

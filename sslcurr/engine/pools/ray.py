@@ -219,6 +219,9 @@ class RayPool:
         self.ray = imported_ray(is_local=pooling.ray_address is None)
         self.report = report
         self.per_gpu = pooling.per_gpu
+        if not isinstance(runtime.devices, int):
+            raise SpecError(f"--devices {runtime.devices} is not for --pool ray", "give a number, such as --devices 2")
+        self.ranks = runtime.devices
         self.address = pooling.ray_address
         self.jobs = None if pooling.jobs in (None, "auto") else int(pooling.jobs or 0)
         self.is_ours = not self.ray.is_initialized()
@@ -235,7 +238,8 @@ class RayPool:
                     self._connect(runtime)
             nodes = self._nodes()
             self.has_gpus = uses_gpus(nodes, runtime.device)
-            self.threads = runtime.threads or default_threads(nodes, self.per_gpu, self.jobs, gpus=self.has_gpus)
+            each = default_threads(nodes, self.per_gpu, self.jobs, gpus=self.has_gpus)
+            self.threads = runtime.threads or (each if self.has_gpus else max(1, each // self.ranks))
             use_threads(self.threads)  # so that what is done here has the same bits
             runtime = replace(runtime, threads=self.threads, device="cuda" if self.has_gpus else "cpu")
             self.beginning = Beginning(
@@ -249,9 +253,9 @@ class RayPool:
             self._start_board()
             count = self.jobs or self._room()
             if not count:
-                gpu = " and a GPU" if self.has_gpus else ""
+                gpu = f" and {counted(self.ranks, 'GPU')}" if self.has_gpus else ""
                 raise SpecError(
-                    f"no node of the Ray cluster has {counted(self.threads, 'CPU')}{gpu}",
+                    f"no node of the Ray cluster has {counted(self.threads * self.ranks, 'CPU')}{gpu}",
                     "give fewer --threads, or --jobs N to wait for nodes that join",
                 )
             self._grow(count)
@@ -271,11 +275,11 @@ class RayPool:
             self.ray.init(address=self.address, **how)
             return
         gpus = visible_gpus(runtime.device)
-        threads = threads_of_each(runtime.threads, self.jobs or 1) if self.jobs else runtime.threads
+        threads = threads_of_each(runtime.threads, self.jobs * self.ranks) if self.jobs else runtime.threads
         with environment({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if ":" in runtime.device else {}):
             self.ray.init(
                 address="local",
-                num_cpus=max(num_cores(), threads * (self.jobs or 1)),
+                num_cpus=max(num_cores(), threads * self.ranks * (self.jobs or 1)),
                 num_gpus=len(gpus),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
@@ -292,7 +296,7 @@ class RayPool:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _room(self) -> int:
-        return room(self._nodes(), self.threads, self.per_gpu, gpus=self.has_gpus)
+        return room(self._nodes(), self.threads, self.per_gpu, self.ranks, gpus=self.has_gpus)
 
     def _start_board(self) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -309,8 +313,8 @@ class RayPool:
 
     def _actor(self, number: int) -> Any:
         options = {
-            "num_cpus": self.threads,
-            "num_gpus": gpu_share(self.per_gpu) if self.has_gpus else 0,
+            "num_cpus": self.threads * self.ranks,
+            "num_gpus": gpu_share(self.per_gpu) * self.ranks if self.has_gpus else 0,
             "max_restarts": -1,
             "max_concurrency": 4,  # `stop` and `end` are heard while `run` goes on
             "runtime_env": worker_environment(),
@@ -394,7 +398,7 @@ class RayPool:
         if event.what in ("stopped", "lost"):
             worker.seat, worker.ask_at = None, 0.0
             if not self.is_cancelled:  # by somebody who is not the command
-                text = event.text if event.what == "lost" else "its worker process was stopped"
+                text = event.text if event.what == "lost" else "its process was stopped"
                 event = msgspec.structs.replace(event, what="lost", text=text)
         return [event]
 
@@ -600,19 +604,20 @@ def default_threads(nodes: Iterable[Mapping[str, float]], per_gpu: int, jobs: in
     return max(1, min(shares, default=1))
 
 
-def room(nodes: Iterable[Mapping[str, float]], threads: int, per_gpu: int, *, gpus: bool) -> int:
+def room(nodes: Iterable[Mapping[str, float]], threads: int, per_gpu: int, ranks: int = 1, *, gpus: bool) -> int:
     """How many workers nodes have room for.
 
     Args:
         nodes: the resources of each, `CPU` and `GPU`.
-        threads: CPU threads of each worker.
+        threads: CPU threads of each rank of a worker.
         per_gpu: workers that share a GPU.
+        ranks: processes of a worker that train a stage together, each on a GPU.
         gpus: whether they have GPUs.
     """
     total = 0
     for node in nodes:
-        by_cpus = int(node.get("CPU", 0)) // threads
-        total += min(by_cpus, int(node.get("GPU", 0)) * per_gpu) if gpus else by_cpus
+        by_cpus = int(node.get("CPU", 0)) // (threads * ranks)
+        total += min(by_cpus, int(node.get("GPU", 0)) * per_gpu // ranks) if gpus else by_cpus
     return total
 
 

@@ -51,7 +51,8 @@ class Allocation:
     Attributes:
         partition: where they run.
         num_workers: jobs of the array, all of which may run at once.
-        gpus_per_worker: a worker trains on one GPU; 0 trains on the CPU.
+        gpus_per_worker: of each job; 0 trains on the CPU.
+        devices: GPUs that train each stage together; with fewer than `gpus_per_worker` several stages at once.
         cpus_per_worker: cores of each, which are also its threads.
         memory: GB of each; None leaves it to the partition.
         time: limit of a job, in minutes; it is queued again when that has come.
@@ -65,6 +66,7 @@ class Allocation:
     partition: str
     num_workers: int
     gpus_per_worker: int = 1
+    devices: int = 1
     cpus_per_worker: int = 4
     memory: float | None = None
     time: int = 240
@@ -79,6 +81,10 @@ class Allocation:
         in_range("--workers", self.num_workers, 1)
         in_range("--gpus-per-worker", self.gpus_per_worker, 0)
         in_range("--cpus-per-worker", self.cpus_per_worker, 1)
+        if self.devices > max(1, self.gpus_per_worker):
+            raise SpecError(
+                f"--devices {self.devices} needs as many GPUs in a job", f"give --gpus-per-worker {self.devices}"
+            )
         in_range("--time", self.time, SHORTEST_TIME)
         if self.memory is not None:
             in_range("--memory", self.memory, 0, above=True)
@@ -110,8 +116,10 @@ class Allocation:
         """The command line of each worker, on the store at the absolute path `runs`."""
         words = [sys.executable, "-m", "sslcurr", "work", "--runs", str(runs), "--until-idle"]
         words += ["--threads", str(max(1, self.cpus_per_worker // max(1, self.gpus_per_worker)))]
+        if self.devices > 1:
+            words += ["--devices", str(self.devices)]
         if self.gpus_per_worker > 1:
-            return [*words, "--jobs", "auto"]  # a process for each GPU
+            return [*words, "--jobs", "auto"]  # as many at once as there are GPUs for
         return words if self.gpus_per_worker else [*words, "--device", "cpu"]
 
 
