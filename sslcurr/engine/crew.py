@@ -4,7 +4,7 @@ This process is the first rank: it plans, packs, holds claims, writes and report
 what it trains with an empty hand, and keep nothing. They are started here, for `--devices`, or by torchrun or srun, on
 any machines that see the same files.
 
-`python -m sslcurr.engine.crew PORT RANK SIZE NUMBER` is a rank that was started here; its life hangs on its stdin.
+`python -m sslcurr.engine.crew PORT RANK SIZE NUMBER` is a rank that was started here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import itertools
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -50,7 +49,8 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(minutes=10)
 # How long ranks have to say why they left a stage, in seconds.
 ANSWER_SECONDS = 10.0
-TURN = timedelta(seconds=1)  # of waiting for an order
+TURN_SECONDS = 0.01  # of waiting for what comes at any time
+BEAT_SECONDS = 1.0  # between two signs of life
 MOST_LOSSES = 3  # of ranks in one stage, before it is given up
 # Images that each rank has of a step, at least: with fewer, more is sent than computed.
 LEAST_IMAGES = 4
@@ -89,6 +89,74 @@ class RankLost(Exception):
     """A rank that was started here has died."""
 
 
+class Pulse:
+    """Signs of life of a rank, and its ear for those of others. Where these are silent it ends the process, whatever
+    that is waiting for: not every wait of every backend has a limit that holds, and nothing comes back from a machine
+    that is cut off, not even an error.
+
+    Args:
+        store: where all meet.
+        rank, size: of this process.
+        others: ranks without which it can do nothing.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int, others: Sequence[int]) -> None:
+        self.store = store.clone()  # a connection of its own: others may hang
+        self.name = f"rank {rank} of {size}"
+        self.rank = rank
+        self.others = others
+        self.stage: int | None = None
+        self.over = 0.0  # when it was first seen that the others have left the stage
+        self.heard = time.monotonic()  # of all of them
+        if others:
+            threading.Thread(target=self._beat, daemon=True).start()
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def enter(self, number: int) -> None:
+        """From here on the first rank needs the others."""
+        self.heard, self.over, self.stage = time.monotonic(), 0.0, number
+
+    def leave(self) -> None:
+        """It needs them no more."""
+        self.stage = None
+
+    def _beat(self) -> None:
+        """Say again and again that this rank lives; hear of the others."""
+        from torch.distributed import DistError
+
+        known: dict[int, bytes] = {}
+        with suppress(DistError):
+            for beat in itertools.count():
+                self.store.set(f"pulse {self.rank}", str(beat))
+                names = [f"pulse {other}" for other in self.others]
+                now = {}
+                if self.store.check(names):
+                    now = dict(zip(self.others, self.store.multi_get(names), strict=True))
+                if now and all(now[other] != known.get(other) for other in self.others):
+                    known, self.heard = now, time.monotonic()
+                stage = self.stage
+                if self.rank and stage is not None and not self.over and self.store.check([f"over {stage}"]):
+                    self.over = time.monotonic()
+                time.sleep(BEAT_SECONDS)
+        time.sleep(2 * BEAT_SECONDS)  # the store is gone; the process itself may end of it, and better
+        self._end("the first rank is gone")
+
+    def _watch(self) -> None:
+        """End the process where others are silent, or have left it behind in a stage."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            now, is_needed = time.monotonic(), self.rank or self.stage is not None
+            if is_needed and now - self.heard > 1.5 * PATIENCE.total_seconds():  # other limits come first
+                self._end("another rank is silent" if self.rank == 0 else "the first rank is silent")
+            if self.stage is not None and self.over and now - self.over > ANSWER_SECONDS:
+                self._end("it does not come out of a stage that others have left")
+
+    def _end(self, reason: str) -> None:
+        print(f"error: {self.name}: {reason}", file=sys.stderr)
+        print("hint: run the same command again to go on from the last save", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 class Crew:
     """The other ranks, as the first one sees them.
 
@@ -101,6 +169,11 @@ class Crew:
         self.store = store
         self.size = size
         self.number = 0  # of the next order
+        self.pulse = Pulse(store, 0, size, self.watched())
+
+    def watched(self) -> Sequence[int]:
+        """The ranks whose signs of life are all that is known of them."""
+        return range(1, self.size)
 
     @contextmanager
     def stage(self, order: Order) -> Iterator[World]:
@@ -117,6 +190,7 @@ class Crew:
         self.prepare()
         number, self.number = self.number, self.number + 1
         self.store.set(f"order {number}", written(order))
+        self.pulse.enter(number)
         try:
             hosts = {socket.gethostname(), *self._hosts(number)}
             ranks.join(0, self.size, PrefixStore(f"stage {number}", self.store), order.backend, PATIENCE)
@@ -128,6 +202,9 @@ class Crew:
             raise self.reason(number) from error
         finally:
             ranks.leave()
+            self.pulse.leave()
+            with suppress(RuntimeError):  # the store may be gone
+                self.store.set(f"over {number}", "")
 
     def _hosts(self, number: int) -> Iterator[str]:
         """The machines of the other ranks, as they take the order."""
@@ -140,7 +217,7 @@ class Crew:
                 self.look()
                 if time.monotonic() > deadline:
                     raise DistStoreError(f"rank {rank} took no order")
-                time.sleep(0.01)
+                time.sleep(TURN_SECONDS)
             yield self.store.get(name).decode()
 
     def prepare(self) -> None:
@@ -166,43 +243,18 @@ class Crew:
                 if self.store.check([f"left {number} {rank}"]):
                     left.add(rank)
             self.look()
-            time.sleep(0.05)
+            time.sleep(TURN_SECONDS)
         gone = [str(rank) for rank in range(1, self.size) if rank not in left]
         what = f"rank {', '.join(gone)} of {self.size} is gone" if gone else "the ranks lost their connections"
         return SslcurrError(what, "run the same command again to go on from the last save")
 
     def end(self) -> None:
-        """Send the other ranks home."""
+        """Send the other ranks home, and give them time to hear of it."""
+        deadline = time.monotonic() + ANSWER_SECONDS
         with suppress(RuntimeError):  # the store may be gone
             self.store.set(f"order {self.number}", written(Order()))
-
-
-class Helper(Spawned):
-    """Another rank on this machine, which ends with this process."""
-
-    def __init__(self, port: int, rank: int, size: int, number: int, threads: int) -> None:
-        super().__init__(
-            "sslcurr.engine.crew",
-            [str(port), str(rank), str(size), str(number)],
-            threads=threads,
-            environment=loopback(),
-            stdin=subprocess.PIPE,
-        )
-
-    def _let_go(self) -> None:
-        """Close the line that its life hangs on."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def ended(self, name: str) -> str:
-        """As of `Spawned`."""
-        self._let_go()
-        return super().ended(name)
-
-    def end(self) -> None:
-        """Let it end, and wait for that."""
-        self._let_go()
-        super().end()
+            while not self.store.check([f"home {rank}" for rank in self.watched()]) and time.monotonic() < deadline:
+                time.sleep(TURN_SECONDS)
 
 
 class OwnCrew(Crew):
@@ -216,7 +268,7 @@ class OwnCrew(Crew):
     def __init__(self, size: int, threads: int) -> None:
         from torch.distributed import TCPStore
 
-        self.helpers: dict[int, Helper] = {}
+        self.helpers: dict[int, Spawned] = {}
         self.threads = threads
         with socket.socket() as listening:  # nobody from other machines comes in
             listening.bind(("127.0.0.1", 0))
@@ -230,6 +282,10 @@ class OwnCrew(Crew):
         super().__init__(store, size)
         self._starts = dict.fromkeys(range(1, size), 0)
 
+    def watched(self) -> Sequence[int]:
+        """None: their processes are known."""
+        return ()
+
     def prepare(self) -> None:
         """Start those that are not there."""
         os.environ |= loopback()
@@ -237,7 +293,10 @@ class OwnCrew(Crew):
             helper = self.helpers.get(rank)
             if helper is None or helper.process.poll() is not None:
                 self._starts[rank] += 1
-                self.helpers[rank] = Helper(self.port, rank, self.size, self.number, self.threads)
+                words = map(str, (self.port, rank, self.size, self.number))
+                self.helpers[rank] = Spawned(
+                    "sslcurr.engine.crew", list(words), threads=self.threads, environment=loopback()
+                )
 
     def look(self) -> None:
         """As of `Crew`.
@@ -374,44 +433,74 @@ def train(
 # ---- the other ranks' side
 
 
-def serve(store: Store, rank: int, size: int, local_rank: int, number: int = 0) -> None:
-    """Train what the first rank orders, until it sends this one home or is gone.
+class Line:
+    """What another rank has of the first one.
 
     Args:
         store: where all meet.
         rank, size: of this process.
-        local_rank: which of the processes of its machine it is: the number of its GPU.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        self.store = store
+        self.rank = rank
+        self.size = size
+        self.pulse = Pulse(store, rank, size, [0])
+
+    def order(self, number: int) -> Order | None:
+        """Wait for an order; None where the first rank is gone."""
+        from torch.distributed import DistNetworkError
+
+        try:
+            while not self.store.check([f"order {number}"]):  # `wait` would warn each time that it waits in vain
+                time.sleep(TURN_SECONDS)
+            return msgspec.json.decode(self.store.get(f"order {number}"), type=Order)
+        except DistNetworkError:
+            return None
+
+    def tell(self, what: str, number: int, content: str = "") -> None:
+        """Let the first rank know."""
+        self.store.set(f"{what} {number} {self.rank}", content)
+
+    @contextmanager
+    def stage(self, number: int, backend: str) -> Iterator[World]:
+        """The world of a stage."""
+        from torch.distributed import PrefixStore
+
+        from sslcurr.engine import ranks
+
+        self.pulse.enter(number)
+        try:
+            ranks.join(self.rank, self.size, PrefixStore(f"stage {number}", self.store), backend, PATIENCE)
+            yield ranks.Ranks()
+        finally:
+            ranks.leave()
+            self.pulse.leave()
+
+
+def serve(line: Line, local_rank: int, number: int = 0) -> None:
+    """Train what the first rank orders, until it sends this one home or is gone.
+
+    Args:
+        line: to the first rank.
+        local_rank: which of the processes of its machine this one is: the number of its GPU.
         number: of the first order that is for it.
     """
     from torch.distributed import DistError
 
     for current in itertools.count(number):
-        order = next_order(store, current)
+        order = line.order(current)
         if order is None or order.spec is None:
+            with suppress(DistError):
+                line.store.set(f"home {line.rank}", "")
             return
-        with suppress(DistError):  # the store of a first rank that is gone; the next look says so
-            store.set(f"taken {current} {rank}", socket.gethostname())
-            help_with(order, store, current, rank, size, local_rank)
+        with suppress(DistError):  # the first rank is gone; the next look says so
+            line.tell("taken", current, socket.gethostname())
+            help_with(order, line, current, local_rank)
 
 
-def next_order(store: Store, number: int) -> Order | None:
-    """Wait for an order; None where the first rank is gone."""
-    from torch.distributed import DistNetworkError, DistStoreError
-
-    while True:
-        try:
-            store.wait([f"order {number}"], TURN)
-            return msgspec.json.decode(store.get(f"order {number}"), type=Order)
-        except DistNetworkError:
-            return None
-        except DistStoreError:  # not yet
-            continue
-
-
-def help_with(order: Order, store: Store, number: int, rank: int, size: int, local_rank: int) -> None:
+def help_with(order: Order, line: Line, number: int, local_rank: int) -> None:
     """Train a stage as one of its ranks, and say why where that cannot be done."""
-    from torch.distributed import PrefixStore
-
     from sslcurr.engine import ranks
     from sslcurr.engine.train import fit
 
@@ -422,20 +511,16 @@ def help_with(order: Order, store: Store, number: int, rank: int, size: int, loc
     runtime = replace(order.runtime, device=device, devices=1, **quiet)
     parent = None if order.parent is None else Path(order.parent)
     try:
-        ranks.join(rank, size, PrefixStore(f"stage {number}", store), order.backend, PATIENCE)
-        with tempfile.TemporaryDirectory(prefix="sslcurr-rank-") as folder:
-            spec = stage_from_dict(order.spec)
-            fit(spec, order.key, Path(folder), parent, runtime, Reporter(), ranks.Ranks())
+        with line.stage(number, order.backend) as world, tempfile.TemporaryDirectory(prefix="sslcurr-rank-") as folder:
+            fit(stage_from_dict(order.spec), order.key, Path(folder), parent, runtime, Reporter(), world)
     except Interrupted:  # all were
         pass
     except SslcurrError as error:
-        failure = Failure(type(error).__name__, str(error), error.hint)
-        store.set(f"failed {number} {rank}", written(failure))
+        line.tell("failed", number, written(Failure(type(error).__name__, str(error), error.hint)))
     except (ranks.Left, RuntimeError) as error:
         if not ranks.is_parting(error):
             raise
-    ranks.leave()
-    store.set(f"left {number} {rank}", "")
+    line.tell("left", number)
     if device != "cpu":
         import torch
 
@@ -451,20 +536,12 @@ def device_of(backend: str, local_rank: int) -> str:
     return f"cuda:{local_rank if torch.cuda.device_count() > 1 else 0}"
 
 
-def end_with_stdin() -> None:
-    """End this process when its stdin is closed: whoever held the other end has gone."""
-    while os.read(0, 1):
-        pass
-    os._exit(0)
-
-
 def main(port: int, rank: int, size: int, number: int) -> None:
     """A rank that another process of this machine has started."""
-    threading.Thread(target=end_with_stdin, daemon=True).start()
     from torch.distributed import TCPStore
 
     store = TCPStore("127.0.0.1", port, size, False, PATIENCE, wait_for_workers=False)
-    serve(store, rank, size, rank, number)
+    serve(Line(store, rank, size), rank, number)
 
 
 def begin(launch: Launch) -> None:
@@ -478,7 +555,7 @@ def begin(launch: Launch) -> None:
         crew_of(Runtime(devices=launch.devices))
         return
     try:
-        serve(launch.store(), launch.rank, launch.size, launch.local_rank)
+        serve(Line(launch.store(), launch.rank, launch.size), launch.local_rank)
     except KeyboardInterrupt:  # the first rank has it too, and says so
         raise SystemExit(128 + signal.SIGINT) from None
     raise SystemExit(0)

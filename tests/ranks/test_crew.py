@@ -6,16 +6,18 @@ import csv
 import json
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import torch
+from torch.distributed import HashStore
 
 from sslcurr.api.lab import Lab
 from sslcurr.engine import crew, pool
-from sslcurr.engine.crew import Order, OwnCrew, check_ranks, device_of
+from sslcurr.engine.crew import Order, OwnCrew, Pulse, check_ranks, device_of
 from sslcurr.engine.launch import Launch, first_host, launch_of
 from sslcurr.engine.pools.here import gpus_of
 from sslcurr.engine.pools.ray import room
@@ -176,7 +178,8 @@ def test_what_a_rank_cannot_do_is_said_by_the_first(whole, small_stage, tmp_path
 
 
 def test_a_rank_that_cannot_begin_is_no_hang(monkeypatch):
-    monkeypatch.setattr(crew.Helper, "__init__", broken)
+    begin = crew.Spawned
+    monkeypatch.setattr(crew, "Spawned", lambda module, words, **how: begin("this", [], **how))  # of no package
     own = OwnCrew(2, 1)
     for start in range(2):
         with pytest.raises(crew.RankLost), own.stage(Order(spec={})):
@@ -186,13 +189,38 @@ def test_a_rank_that_cannot_begin_is_no_hang(monkeypatch):
     own.end()
 
 
-def broken(self, port, rank, size, number, threads):
-    crew.Spawned.__init__(self, "this", [], threads=1, environment={"PYTHONINSPECT": ""}, stdin=-1)
+def test_a_rank_that_hears_nothing_ends_whatever_it_waits_for(monkeypatch):
+    said = []
+
+    def end(self, reason):
+        said.append(f"{self.name}: {reason}")
+        threading.Event().wait()  # the thread does nothing any more
+
+    monkeypatch.setattr(crew.Pulse, "_end", end)
+    monkeypatch.setattr(crew, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(crew, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(crew, "PATIENCE", timedelta(seconds=0.4))
+    store = HashStore()
+    first = Pulse(store, 0, 2, [1])
+    other = Pulse(store, 1, 2, [0])
+    first.enter(0)
+    other.enter(0)
+    time.sleep(1.0)
+    assert said == []  # they hear each other
+    store.set("over 0", "")
+    time.sleep(0.5)
+    assert said == ["rank 1 of 2: it does not come out of a stage that others have left"]
+    said.clear()
+    store = HashStore()
+    alone = Pulse(store, 0, 2, [1])
+    time.sleep(1.0)
+    assert said == []  # it needs nobody
+    alone.enter(1)
+    time.sleep(1.0)
+    assert said == ["rank 0 of 2: another rank is silent"]
 
 
 def test_a_rank_that_does_not_answer_is_not_waited_for_for_ever(monkeypatch):
-    from torch.distributed import HashStore
-
     monkeypatch.setattr(crew, "PATIENCE", timedelta(seconds=0.2))
     monkeypatch.setattr(crew, "ANSWER_SECONDS", 0.2)
     began = time.monotonic()

@@ -83,7 +83,7 @@ def test_two_machines_train_a_chain_as_one_does(folder, alone, tmp_path):
     assert codes == [0, 0], said
     documents = [out for out, _ in said if out]
     assert len(documents) == 1  # one rank speaks
-    assert json.loads(documents[0])["kind"] == "train"
+    assert [each["task"] for each in json.loads(documents[0])["stages"]] == ["simclr", "classification"]
     assert digests(runs) == digests(alone)
     worlds = [json.loads(path.read_text())["world"] for path in runs.glob("stages/*/done.json")]
     assert worlds == [{"size": 2, "nodes": 1, "backend": "gloo"}] * 2  # of one name
@@ -92,7 +92,7 @@ def test_two_machines_train_a_chain_as_one_does(folder, alone, tmp_path):
     assert codes == [0, 0], said
     # A mistake is said once, and ends them all.
     codes, said = ended(nodes(runs, "chain", "nothing", "--dataset", str(folder)))
-    assert all(codes)
+    assert codes == [1, 0]
     assert sum(error.count("unknown task") for _, error in said) == 1
 
 
@@ -150,7 +150,7 @@ def test_a_signal_to_one_machine_saves_and_ends_both(folder, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_ends_leaves_no_rank_and_goes_on_to_the_same_bytes(folder, tmp_path, number):
-    words = ("pretrain", *ASKED, "--set", "simclr.epochs=60", "--save-minutes", "0.005")
+    words = ("pretrain", *ASKED, "--set", "simclr.epochs=20", "--save-minutes", "0.005")
     words = (*words, "--dataset", str(folder), "--devices", "2")
     before, runs = helpers(), tmp_path / "runs"
     process = start(runs, *words)
