@@ -80,20 +80,21 @@ class World:
         """How many images all ranks have together, where this one has `num_images`."""
         return num_images
 
-    def groups_of(self, order: Tensor, num_groups: int) -> tuple[Tensor, int]:
-        """The images of the whole batch that this rank normalises in groups of their own.
+    def of_groups(self, x: Tensor, order: Tensor, num_groups: int) -> tuple[Tensor, int]:
+        """The rows that this rank normalises in groups of their own.
 
         Args:
-            order: [whole] the images in the order in which groups follow one another.
+            x: [own, ...] a row for each own image; no gradient goes through.
+            order: [whole] the images of the batch in the order in which groups follow one another.
             num_groups: of nearly equal size.
 
         Returns:
-            [M] the own part of `order`, which is whole groups, and how many these are.
+            [M, ...] the rows of the own part of `order`, which is whole groups, and how many these are.
         """
-        return order, num_groups
+        return x[order], num_groups
 
     def from_groups(self, x: Tensor, order: Tensor, num_groups: int) -> Tensor:
-        """The rows of the own images of what all ranks computed for their groups, [M, ...], as `groups_of` says."""
+        """The rows of the own images of what all ranks computed for their groups, [M, ...], as `of_groups` says."""
         return torch.empty_like(x).index_copy_(0, order, x)
 
     # ---- for the engine

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,6 +70,29 @@ class _Sum(torch.autograd.Function):
         gradient = gradients[0].contiguous().clone()
         dist.all_reduce(gradient)
         return gradient
+
+
+class _Way(NamedTuple):
+    """How rows go from those who have them to those who normalise them, and back.
+
+    Attributes:
+        here: own rows, in the order in which they are sent: rank by rank, each in the order of its groups.
+        here_counts: how many go to each rank.
+        there: places of what comes, in the order of the own groups.
+        there_counts: how many come from each rank.
+    """
+
+    here: Tensor
+    here_counts: list[int]
+    there: Tensor
+    there_counts: list[int]
+
+
+def exchanged(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    """What comes from all ranks, rank by rank, where so many `rows` go to each and so many come back; no gradient."""
+    found = rows.new_empty((sum(received), *rows.shape[1:]))
+    dist.all_to_all_single(found, rows.contiguous(), received, sent)
+    return found
 
 
 class Ranks(World):
@@ -144,20 +167,37 @@ class Ranks(World):
         """As of `World`."""
         return num_images // self.num_own * self.whole
 
-    def groups_of(self, order: Tensor, num_groups: int) -> tuple[Tensor, int]:
-        """As of `World`; where there are fewer groups than ranks, each rank computes all of them."""
+    def of_groups(self, x: Tensor, order: Tensor, num_groups: int) -> tuple[Tensor, int]:
+        """As of `World`: each row is sent to the one rank that normalises it. Where there are fewer groups than ranks,
+        each rank normalises all of them."""
         if num_groups < self.size:
-            return order, num_groups
+            return self.gather(x)[order], num_groups
+        way = self._way(order, num_groups)
+        found = exchanged(x[way.here], way.here_counts, way.there_counts)
         held = parts(num_groups, self.size)[self.rank]
-        return torch.cat(order.tensor_split(num_groups)[held]), held.stop - held.start
+        return torch.empty_like(found).index_copy_(0, way.there, found), held.stop - held.start
 
     def from_groups(self, x: Tensor, order: Tensor, num_groups: int) -> Tensor:
-        """As of `World`."""
-        if num_groups >= self.size:
-            sizes = [len(group) for group in order.tensor_split(num_groups)]
-            counts = tuple(sum(sizes[held]) for held in parts(num_groups, self.size))
-            x = _Gather.apply(x, counts, self.rank)
-        return self.rows(super().from_groups(x, order, num_groups))
+        """As of `World`: each row is sent back."""
+        if num_groups < self.size:
+            return self.rows(super().from_groups(x, order, num_groups))
+        way = self._way(order, num_groups)
+        found = exchanged(x[way.there], way.there_counts, way.here_counts)
+        return torch.empty_like(found).index_copy_(0, way.here, found)
+
+    def _way(self, order: Tensor, num_groups: int) -> _Way:
+        """How rows go to those who normalise them."""
+        sizes = [len(group) for group in order.tensor_split(num_groups)]
+        by_rank = order.split([sum(sizes[held]) for held in parts(num_groups, self.size)])
+        wanted = [images[(images >= self.own.start) & (images < self.own.stop)] - self.own.start for images in by_rank]
+        ends = order.new_tensor([part.stop for part in self._parts])
+        owner = torch.bucketize(by_rank[self.rank], ends, right=True)
+        return _Way(
+            here=torch.cat(wanted),
+            here_counts=[len(images) for images in wanted],
+            there=owner.argsort(stable=True),
+            there_counts=torch.bincount(owner, minlength=self.size).tolist(),
+        )
 
     @contextmanager
     def apart(self) -> Iterator[None]:

@@ -169,11 +169,10 @@ def in_shuffled_groups(
     num_groups = max(1, round(world.total(len(images)) / group))
     if num_groups == 1:
         return encode(images)
-    every = world.gather(images)
-    order = torch.randperm(len(every)).to(images.device, non_blocking=True)
-    own, count = world.groups_of(order, num_groups)
+    order = torch.randperm(world.total(len(images))).to(images.device, non_blocking=True)
+    own, count = world.of_groups(images, order, num_groups)
     with world.apart(), norms_in_groups(encoder, count):
-        shuffled = encode(every[own])
+        shuffled = encode(own)
     return tuple(world.from_groups(output, order, num_groups) for output in shuffled)
 
 

@@ -59,18 +59,37 @@ def test_numbers_drawn_for_an_image_do_not_depend_on_the_ranks(rank_of):
         assert torch.equal(ranks.drawn(2 * ranks.num_own, draw), ranks.rows(alone))
 
 
-def test_groups_of_all_ranks_are_those_of_one(rank_of):
-    order, groups = torch.randperm(11, generator=torch.Generator().manual_seed(0)), 4
-    held = [rank_of(rank, 3, 11).groups_of(order, groups) for rank in range(3)]
-    assert torch.equal(torch.cat([own for own, _ in held]), order)
-    assert sum(count for _, count in held) == groups
-    # Fewer groups than ranks: each rank computes all of them.
-    own, count = rank_of(2, 3, 11).groups_of(order, 2)
-    assert torch.equal(own, order)
-    assert count == 2
-    encoded = order.double() * 10
-    ranks = rank_of(1, 3, 11)
-    assert torch.equal(ranks.from_groups(encoded, order, 2), ranks.rows(torch.arange(11).double() * 10))
+@pytest.mark.parametrize(("whole", "groups"), [(11, 4), (12, 3), (7, 7), (11, 2)])
+def test_rows_go_to_the_groups_of_one_process_and_back(rank_of, monkeypatch, whole, groups):
+    order = torch.randperm(whole, generator=torch.Generator().manual_seed(0))
+    images = torch.arange(whole).double() * 10
+    sent = {}
+
+    def exchange(received, rows, counts, splits):
+        sent[here] = rows.split(splits)
+        if len(sent) == 3:
+            received.copy_(torch.cat([sent[source][here] for source in range(3)]))
+            assert [len(sent[source][here]) for source in range(3)] == counts
+
+    monkeypatch.setattr(dist, "all_to_all_single", exchange)
+    monkeypatch.setattr(Ranks, "gather", lambda self, x: images)
+    for here in (0, 1, 2):  # all send before the first receives
+        rank_of(here, 3, whole).of_groups(rank_of(here, 3, whole).rows(images), order, groups)
+    held = []
+    for here in (0, 1, 2):
+        ranks = rank_of(here, 3, whole)
+        held.append(ranks.of_groups(ranks.rows(images), order, groups))
+    if groups < 3:  # each rank computes all of them
+        assert all(torch.equal(rows, images[order]) and count == groups for rows, count in held)
+    else:
+        assert torch.equal(torch.cat([rows for rows, _ in held]), images[order])
+        assert sum(count for _, count in held) == groups
+    sent.clear()
+    for here in (0, 1, 2):
+        rank_of(here, 3, whole).from_groups(held[here][0], order, groups)
+    for here in (0, 1, 2):
+        ranks = rank_of(here, 3, whole)
+        assert torch.equal(ranks.from_groups(held[here][0], order, groups), ranks.rows(images))
 
 
 def test_views_of_some_images_are_those_of_the_whole_batch():
