@@ -284,15 +284,23 @@ def test_a_pack_with_damaged_pixels_gives_the_others(store):
 # ---- what an interrupted command left
 
 
+@pytest.fixture(scope="module")
+def killed(folder, tmp_path_factory):
+    """A command, the store in which it was killed, and the weights that it ends with."""
+    ask = ("pretrain", "simsiam", "--dataset", str(folder), *QUICK, "--epochs", "3", "--save-minutes", "0.00001")
+    whole, part = (Command(tmp_path_factory.mktemp(name) / "runs") for name in ("whole", "part"))
+    expected = load_file(Store(whole.runs).find(whole.json(*ask)["stages"][0]["key"]).weights)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, train, "one_step", 8)
+        assert part(*ask).exit_code == 130
+    return ask, part.runs, expected
+
+
 @pytest.mark.parametrize("name", ["resume.pt", "metrics.csv"])
 @pytest.mark.parametrize("how", ["flip", "cut", "empty"])
-def test_a_damaged_state_is_said_and_the_stage_begins_anew(folder, sslcurr, tmp_path, monkeypatch, name, how):
-    ask = ("pretrain", "simsiam", "--dataset", str(folder), *QUICK, "--epochs", "3", "--save-minutes", "0.00001")
-    whole = Command(tmp_path / "whole")
-    expected = load_file(Store(whole.runs).find(whole.json(*ask)["stages"][0]["key"]).weights)
-    with monkeypatch.context() as patch:
-        kill_at(patch, train, "one_step", 8)
-        assert sslcurr(*ask).exit_code == 130
+def test_a_damaged_state_is_said_and_the_stage_begins_anew(killed, sslcurr, monkeypatch, name, how):
+    ask, runs, expected = killed
+    shutil.copytree(runs, sslcurr.runs)
     (path,) = sslcurr.runs.glob(f"stages/*.part/{name}")
     content = path.read_bytes()
     if how == "flip":

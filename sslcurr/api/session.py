@@ -179,6 +179,7 @@ class Session:
         Raises:
             SslcurrError: a setting, a checkpoint or data that cannot be.
         """
+        from sslcurr.engine.demo import demonstration
         from sslcurr.engine.models import named_weights, parent_from
         from sslcurr.engine.plan import Planner
 
@@ -201,6 +202,12 @@ class Session:
         origin = None if weights is None else self.origin([(start or "", weights)], store)
         request = replace(self.request, backbone=backbone)
         request = request if origin is None else origin.request(request)
+        if request.dataset is None:
+            request = demonstration(request, tasks)
+            self.reporter.note(
+                f"no --dataset: images of clothes that come with sslcurr, {request.label_fraction:.0%} of their labels, "
+                f"the network {request.backbone}; with --dataset fashion it is all labels and the usual settings"
+            )
         with self.reporter.counting("decoding images") as progress:
             planner = Planner(request, store, tasks, parent, progress)
         self._opened(planner.data, origin)

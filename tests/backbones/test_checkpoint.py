@@ -18,7 +18,10 @@ from sslcurr.backbones.build import (
     stage_names,
 )
 from sslcurr.backbones.checkpoint import Header, load_backbone, load_into, read_header, save_backbone
+from sslcurr.engine.plan import Planner
+from sslcurr.engine.store import Store
 from sslcurr.errors import CheckpointError, SpecError
+from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec
 
 GREY = {"channels": 1, "mean": (0.449,), "std": (0.226,)}
@@ -123,15 +126,15 @@ def test_stems_halve_the_image_as_they_say():
         assert network.forward_intermediates(images, intermediates_only=True)[1].shape[-1] == side
 
 
-def test_a_stem_that_a_network_cannot_have_is_not_its_default(sslcurr):
+def test_a_stem_that_a_network_cannot_have_is_not_its_default(tmp_path):
     """resnet10t begins with three convolutions, resnet18 with one; patches of 14 pixels have no quarter."""
     for name, can in (("resnet18", True), ("vit_tiny_patch16_224", True), ("resnet10t", False)):
         assert can_have_stem(name, "small") == can
     for name in ("vit_small_patch14_dinov2", "resnet18x"):
         assert not can_have_stem(name, "small")
-    settings = "backbone=test_resnet,resnet10t,resnet18"
-    result = sslcurr("rank", "rotation", "mocov2", "--dataset", "fashion", "--dry-run", "--over", settings)
-    assert result.exit_code == 0, result.stderr
+    for name, stem in (("resnet10t", "imagenet"), ("resnet18", "small")):
+        planner = Planner(Request(dataset="fashion", backbone=name), Store(tmp_path), ["rotation"])
+        assert planner.chain(["rotation"])[0].backbone.stem == stem
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "regnety_002", "test_resnet"])

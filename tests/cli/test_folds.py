@@ -88,7 +88,7 @@ def test_of_other_targets_folds_are_measured_by_themselves(kind, metric, folder,
         assert report[metric] == pytest.approx(np.average(scores, weights=sizes), abs=1e-4)
 
 
-def test_frozen_features_and_rankings_have_folds(data, sslcurr, tmp_path):
+def test_frozen_features_and_rankings_have_folds(data, sslcurr):
     probe = sslcurr.json("finetune", *data, *FOLDS, "--probe", "knn")["downstream"]
     assert probe["num_images"] == 63
     rank = ("rank", "rotation", "simsiam", *data, *FOLDS, "--seeds", "1", "--length", "2")
@@ -106,6 +106,12 @@ def test_frozen_features_and_rankings_have_folds(data, sslcurr, tmp_path):
     chain = sslcurr.json("chain", one["task"], *data, *FOLDS)
     assert all(stage["reused"] for stage in chain["stages"])
     assert chain["downstream"]["balanced_accuracy"] == pytest.approx(one["mean"])
+    assert sslcurr.json("runs", "remove", "--dry-run")["removed"] == {}
+
+
+@pytest.mark.long
+def test_rankings_in_folds_are_joined(data, sslcurr, tmp_path):
+    rank = ("rank", "rotation", "simsiam", *data, *FOLDS, "--seeds", "1", "--length", "2")
     for seed in ("0", "1"):
         sslcurr.json(*rank, "--seed", seed, "--plot", str(tmp_path / seed))
     whole = sslcurr.json(*rank[:-4], "--seeds", "2", "--length", "2")
@@ -113,10 +119,9 @@ def test_frozen_features_and_rankings_have_folds(data, sslcurr, tmp_path):
     for name in ("mean", "interval", "gain"):
         assert [row[name] for row in joined["tasks"]] == [row[name] for row in whole["tasks"]]
     assert sslcurr("explain", str(tmp_path / "0" / "rank.json")).exit_code == 0
-    kept = sslcurr.json("runs", "remove", "--dry-run")["removed"]
-    assert kept == {}
 
 
+@pytest.mark.long
 def test_in_several_processes_and_by_workers_the_same_comes_out(data, sslcurr, tmp_path):
     call = ("chain", "rotation", *data, *FOLDS, "--threads", "1")
     alone = sslcurr.json(*call, "--runs", str(tmp_path / "alone"))

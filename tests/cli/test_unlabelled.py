@@ -77,9 +77,10 @@ def test_a_stage_goes_on_with_its_own_images(folder, others, sslcurr, monkeypatc
     assert tuned["overlap"]["images"] == 0
 
 
-def test_several_processes_rank_and_grid(folder, others, sslcurr):
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_several_processes_rank_and_grid(folder, others, sslcurr, jobs):
     data = ("--dataset", str(folder), "--unlabelled", str(others), *QUICK, "--seeds", "1")
-    document = sslcurr.json("rank", "rotation", "simsiam", *data, "--jobs", "2", "--threads", "1")
+    document = sslcurr.json("rank", "rotation", "simsiam", *data, "--jobs", jobs, "--threads", "1")
     assert {row["task"] for row in document["tasks"]} == {"rotation", "simsiam"}
     assert "--unlabelled" in document["command"]
     assert stages_of(sslcurr.runs)["rotation"].record.num_images == 62
