@@ -132,11 +132,15 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     def listing(self) -> tuple[dict[str, T], list[str]]:
         """All that can be used, by name, and a line for each that cannot; a broken package hides no other."""
+        others, notes = self.others()
+        return {**{name: self[name] for name in self.builtins}, **others}, notes
+
+    def others(self) -> tuple[dict[str, T], list[str]]:
+        """The same of what others have brought."""
         usable: dict[str, T] = {}
         notes = []
         for name in self:
             if name in self.builtins:
-                usable[name] = self[name]
                 continue
             try:
                 usable[name] = self[name]

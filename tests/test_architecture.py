@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sslcurr
-from sslcurr.tasks import BUILTIN_TASKS, task_class
+from sslcurr.tasks import BUILTIN_TASKS, described, task_class
 from tests import REPOSITORY
 
 PACKAGE = REPOSITORY / "sslcurr"
@@ -129,9 +129,30 @@ def test_version_is_one_number_and_has_its_changelog_entry():
     assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.M)
 
 
-def test_help_does_not_import_torch():
-    code = "import sys, sslcurr.cli.app; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'pandas', 'rich')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def imported_by(*words: str) -> set[str]:
+    """The packages that a command has imported at its end."""
+    code = (
+        "import sys, sslcurr.cli\n"
+        "try:\n    sslcurr.cli.main()\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("tasks",), ("data", "list"), ("runs",)], ids=" ".join)
+def test_what_computes_nothing_imports_nothing_that_does(words, tmp_path):
+    if words == ("runs",):
+        words = ("runs", "--runs", str(tmp_path))
+    packages = imported_by(*words)
+    assert not packages & {"torch", "numpy", "pandas", "scipy", "sklearn", "timm", "PIL", "matplotlib"}
+
+
+@pytest.mark.parametrize("name", sorted(BUILTIN_TASKS))
+def test_what_a_task_says_of_itself_is_read_without_its_import(name):
+    kind = task_class(name)
+    assert described(name) == (kind.name, kind.version, kind.summary, kind.paper)
 
 
 @pytest.mark.parametrize("task", sorted(BUILTIN_TASKS))

@@ -216,7 +216,7 @@ def _labels_of(session: Session, given: Input, model: Predictor) -> list[str | N
 
     Of a label that the images' table has no column for, nothing is known; nor of any where it has none of the model's.
     """
-    from sslcurr.data.targets import BETWEEN, UNKNOWN
+    from sslcurr.spec.target import BETWEEN, UNKNOWN
 
     source, target = given.source, model.target
     if not any(label is not None for label in source.labels):
@@ -416,7 +416,8 @@ class Reported:
 
 def _targets_of(texts: Sequence[str | None], model: Predictor) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Labels as numbers of a model's classes, or values of its labels; and which of them it knows."""
-    from sslcurr.data.targets import BETWEEN, UNKNOWN, values_of
+    from sslcurr.data.targets import values_of
+    from sslcurr.spec.target import BETWEEN, UNKNOWN
 
     if model.target is CLASSES:
         number = {name: place for place, name in enumerate(model.classes)}

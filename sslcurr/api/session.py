@@ -205,8 +205,8 @@ class Session:
         if request.dataset is None:
             request = demonstration(request, tasks)
             self.reporter.note(
-                f"no --dataset: images of clothes that come with sslcurr, {request.label_fraction:.0%} of their labels, "
-                f"the network {request.backbone}; with --dataset fashion it is all labels and the usual settings"
+                f"no --dataset: clothes that come with sslcurr, {request.label_fraction:.0%} of their labels, the "
+                f"network {request.backbone}; --dataset fashion takes all labels and the usual settings"
             )
         with self.reporter.counting("decoding images") as progress:
             planner = Planner(request, store, tasks, parent, progress)

@@ -24,12 +24,14 @@ NUM_IMAGES, NUM_CLASSES, IMAGE_SIZE = 1000, 2, 224
 
 def tasks(session: Session) -> TasksDocument:
     """The tasks that can be trained."""
-    from sslcurr.tasks import TASKS
+    from sslcurr.tasks import BUILTIN_TASKS, TASKS, Described, described
 
-    kinds, notes = TASKS.listing()
+    others, notes = TASKS.others()
     for note in notes:
         session.reporter.note(note)
-    rows = [ListedTask(task=k.name, version=k.version, summary=k.summary, paper=k.paper) for k in kinds.values()]
+    listed = [described(name) for name in BUILTIN_TASKS]
+    listed += [Described(kind.name, kind.version, kind.summary, kind.paper) for kind in others.values()]
+    rows = [ListedTask(task=each.name, version=each.version, summary=each.summary, paper=each.paper) for each in listed]
     return session.finished(TasksDocument(tasks=rows))
 
 

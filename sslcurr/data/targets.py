@@ -1,30 +1,19 @@
-"""Labels that are no classes: several that may hold together, or a number; as text, as values, and as strata to divide.
-
-As text, labels that hold together are written `effusion|mass`: sorted by name, with a question mark before one of which
-nothing is known (`?mass`), and nothing at all where none holds. A number is written as Python writes it.
-"""
+"""Labels that are no classes: several that may hold together, or a number; as values, and as strata to divide."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
+from sslcurr.spec.target import BETWEEN, CLASSES, MULTILABEL, REGRESSION, UNKNOWN
 
-BETWEEN = "|"
-UNKNOWN = "?"
 # Groups of a stratum: twice as many as there are parts.
 FEWEST_GROUPS = 6
 NUM_RANGES = 5
-
-
-def labels_text(holding: Iterable[str], unknown: Iterable[str] = ()) -> str:
-    """Labels that hold together as text; `unknown` are those of which nothing is known."""
-    return BETWEEN.join(sorted({*holding, *(f"{UNKNOWN}{name}" for name in unknown)}))
 
 
 def values_of(kind: str, names: Sequence[str], labels: Sequence[str | None]) -> NDArray[np.float32] | None:

@@ -1,4 +1,4 @@
-"""What is done where no data set is named: few labels and a small network, so that a first command soon shows something.
+"""What is done where no data set is named: few labels and a small network, so that a first command soon ends.
 
 The values are those of the packaged images; `benchmarks/first.py` shows what they give over five seeds.
 """

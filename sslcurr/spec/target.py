@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sslcurr.errors import SpecError, did_you_mean
@@ -43,3 +44,14 @@ def check_target(name: str | None) -> None:
     """Raises SpecError where there is no such kind of target; None leaves it to the data."""
     if name is not None and name not in TARGETS:
         raise SpecError(f"unknown target {name!r}", did_you_mean(name, TARGETS))
+
+
+# Labels that hold together are written `effusion|mass`: sorted by name, with a question mark before one of which
+# nothing is known (`?mass`), and nothing at all where none holds. A number is written as Python writes it.
+BETWEEN = "|"
+UNKNOWN = "?"
+
+
+def labels_text(holding: Iterable[str], unknown: Iterable[str] = ()) -> str:
+    """Labels that hold together as text; `unknown` are those of which nothing is known."""
+    return BETWEEN.join(sorted({*holding, *(f"{UNKNOWN}{name}" for name in unknown)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sslcurr.errors import SpecError
 from sslcurr.plugins import Registry
@@ -57,6 +57,41 @@ def _checked_task(name: str, value: object) -> type[Task]:
 
 
 TASKS: Registry[type[Task]] = Registry("task", "sslcurr.tasks", BUILTIN_TASKS, _checked_task, SpecError)
+
+
+class Described(NamedTuple):
+    """What a task says of itself."""
+
+    name: str
+    version: int
+    summary: str
+    paper: str
+
+
+def described(name: str) -> Described:
+    """What one of our tasks says of itself, read from its source: importing it would take seconds, for torch.
+
+    Args:
+        name: of `BUILTIN_TASKS`.
+    """
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    module, _, attribute = BUILTIN_TASKS[name].partition(":")
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    (kind,) = (each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == attribute)
+    said = {
+        target.id: statement.value.value
+        for statement in kind.body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    return Described(name, said["version"], said["summary"], said["paper"])  # type: ignore[arg-type]
 
 
 def check_pretext(names: Sequence[str]) -> None:

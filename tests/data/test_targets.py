@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslcurr.data.split import SplitSettings, assign, lacking_classes
-from sslcurr.data.targets import FEWEST_GROUPS, encoded, labels_text, values_of
+from sslcurr.data.targets import FEWEST_GROUPS, encoded, values_of
 from sslcurr.seeds import numpy_generator
+from sslcurr.spec.target import labels_text
 
 
 class Rows:

@@ -40,7 +40,6 @@ from sslcurr.analysis.results.training.document import (
     TargetReport,
 )
 from sslcurr.data.pack import Pack, load_pack
-from sslcurr.data.targets import labels_text
 from sslcurr.engine.cost import FORWARD
 from sslcurr.engine.graph import Job
 from sslcurr.engine.selection import Selection, select
@@ -49,7 +48,7 @@ from sslcurr.errors import SpecError
 from sslcurr.files import read_as, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import BackboneSpec, DataSpec, Json, StageSpec, hash_of, key_of, to_dict
-from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGET_TASKS, TARGETS, TargetKind
+from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGET_TASKS, TARGETS, TargetKind, labels_text
 from sslcurr.tasks import config_of, task_class
 
 if TYPE_CHECKING:

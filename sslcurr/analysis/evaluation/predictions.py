@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sslcurr.analysis.measures.intervals import Images
 from sslcurr.analysis.measures.targets import least_variance
 from sslcurr.analysis.results.document import Predicted
-from sslcurr.data.targets import BETWEEN, UNKNOWN, values_of
+from sslcurr.data.targets import values_of
 from sslcurr.errors import DataError
 from sslcurr.files import write_whole
 from sslcurr.integrity import sound
-from sslcurr.spec.target import MULTILABEL
+from sslcurr.spec.target import BETWEEN, MULTILABEL, UNKNOWN
 from sslcurr.wording import reason_of
 
 if TYPE_CHECKING:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PICTURES = frozenset(
     {
@@ -89,6 +91,8 @@ class Traits:
 
     def look_at(self, image: np.ndarray) -> None:
         """Note which range the decoded image uses, uint8 [H, W, C], and whether it is blank."""
+        import numpy as np
+
         self.is_blank = _is_blank(image)
         step = max(1, image.size // MOST_SAMPLES)
         counts = np.bincount(image.reshape(-1, image.shape[2])[::step].reshape(-1), minlength=256)
@@ -113,7 +117,7 @@ def _without_clipped(counts: np.ndarray) -> np.ndarray:
     least = 0.1 if white > black else 0.05 if white > 0.1 * total else 0.01
     if black + white == 0 or between >= least * total:
         return counts
-    alone = np.zeros_like(counts)
+    alone = counts * 0
     alone[255 if white > black else 0] = total
     return alone
 
@@ -135,8 +139,8 @@ def _is_blank(image: np.ndarray) -> bool:
 
 def _range_of(counts: np.ndarray) -> tuple[int, int]:
     """The bytes between which all but `END_SHARE` at either end lie, of counts [256] that are not all zero."""
-    ends = np.cumsum(counts)
+    ends = counts.cumsum()
     outside = ends[-1] * END_SHARE
-    low = int(np.searchsorted(ends, outside, side="right"))
-    high = int(np.searchsorted(ends, ends[-1] - outside, side="left"))
+    low = int(ends.searchsorted(outside, side="right"))
+    high = int(ends.searchsorted(ends[-1] - outside, side="left"))
     return low, high

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from sslcurr.data.sources.source import sorted_classes
 from sslcurr.data.sources.words import is_missing, word_set
-from sslcurr.data.targets import BETWEEN, UNKNOWN, labels_text
 from sslcurr.errors import DataError
-from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION, TARGETS
+from sslcurr.spec.target import BETWEEN, CLASSES, MULTILABEL, REGRESSION, TARGETS, UNKNOWN, labels_text
 from sslcurr.wording import and_more, counted, shortened
 
 __all__ = ["ReadLabels", "check_kind", "is_of_one_label", "read_labels", "together", "with_one_form"]

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sslcurr.data.sources.boxes import Mask
 from sslcurr.spec.target import CLASSES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["ImageFault", "Source"]
 

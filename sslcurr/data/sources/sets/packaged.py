@@ -6,8 +6,6 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
-
 from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, Entry
 from sslcurr.data.sources.source import Source
 
@@ -30,6 +28,8 @@ CELL_CLASSES = ("functional", "defective")
 
 def load_fashion(_: Path | None = None) -> Source:
     """The embedded part of Fashion-MNIST: 2,000 images for training and validation, 500 for testing, 28 x 28 grey."""
+    import numpy as np
+
     with (
         resources.files("sslcurr.data").joinpath("embedded/fashion_mini.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
@@ -51,6 +51,7 @@ def load_fashion(_: Path | None = None) -> Source:
 
 def load_digits(_: Path | None = None) -> Source:
     """scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, whose 17 grey levels are scaled to 0 to 255."""
+    import numpy as np
     from sklearn.datasets import load_digits as load
 
     digits = load()

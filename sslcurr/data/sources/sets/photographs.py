@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 
-import numpy as np
-
 from sslcurr.data.sources.folders import from_folder
 from sslcurr.data.sources.sets.entry import PHOTO_VIEWS, Entry, Needed
 from sslcurr.data.sources.source import ImageFault, Source, with_free_parts
@@ -28,6 +26,7 @@ LEAF_MAP = "leaf-map.json"
 
 def load_cifar10(home: Path | None) -> Source:
     """CIFAR-10 by torchvision: 50,000 images, and the 10,000 test images as given."""
+    import numpy as np
     from torchvision.datasets import CIFAR10
 
     assert home is not None

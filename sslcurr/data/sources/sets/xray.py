@@ -12,8 +12,7 @@ from sslcurr.data.sources.boxes import OPACITY, Box, Boxes
 from sslcurr.data.sources.sets.entry import GREY_NORMALISATION, XRAY_VIEWS, Entry, Needed
 from sslcurr.data.sources.sets.listing import ListedImage, images_by_stem, marked, source_of, table_rows
 from sslcurr.data.sources.source import ImageFault, Source
-from sslcurr.data.targets import labels_text
-from sslcurr.spec.target import CLASSES, MULTILABEL
+from sslcurr.spec.target import CLASSES, MULTILABEL, labels_text
 from sslcurr.wording import counted
 
 STUDIES, IMAGES = "train_study_level.csv", "train_image_level.csv"
