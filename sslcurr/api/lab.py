@@ -162,6 +162,7 @@ class Lab:
         options["tracker"] = tuple(options.get("tracker") or ())
         if isinstance(options.get("lr"), int):
             options["lr"] = float(options["lr"])
+        options["profile"] = str(options.get("profile") or "")
         plot = options.pop("plot", None)
         runtime, pooling = (_fields_of(kind, options) for kind in (Runtime, Pooling))
         return Session(

@@ -13,7 +13,8 @@ class Options(TypedDict, total=False):
     docs/commands.md explains them. `target_kind` is `--target`, `unlabelled` are data sets that pretext tasks see, too.
     `folds`: of a cross-validation (0: none). `freeze` and `layer_decay` are of the target task.
     `run_name` and `run_note` are `--name` and `--note`, `tracker` has names of trackers.
-    `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts.
+    `settings` are those of `--set`, such as `["rotation.lr=0.1"]`; `plot` is a folder for charts, `profile` one for
+    traces of trainings.
     """
 
     dataset: str | Path | None
@@ -60,6 +61,7 @@ class Options(TypedDict, total=False):
     tracker: Sequence[str]
     recompute: bool
     plot: str | Path | None
+    profile: str | Path | None
 
 
 class StartOptions(Options, total=False):
@@ -286,7 +288,7 @@ class SampleOptions(Options, total=False):
     num_classes: int
 
 
-PATHS = ("data_root", "masks", "plot")
+PATHS = ("data_root", "masks", "plot", "profile")
 
 
 def option_names() -> frozenset[str]:

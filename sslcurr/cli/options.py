@@ -215,6 +215,16 @@ Tracker = Annotated[
         metavar="tensorboard|mlflow|wandb",
     ),
 ]
+Profile = Annotated[
+    Path | None,
+    _option(
+        MACHINE,
+        "--profile",
+        "Say where the time of each training goes, and write a trace of a few steps to this folder, for "
+        "chrome://tracing.",
+        metavar="FOLDER",
+    ),
+]
 Devices = Annotated[
     str,
     _option(
@@ -369,6 +379,7 @@ class WorkOptions(WorkerOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    profile: Profile = None
     devices: Devices = "1"
 
 
@@ -473,6 +484,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    profile: Profile = None
     devices: Devices = "1"
     job_pool: Annotated[
         str,

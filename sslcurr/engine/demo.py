@@ -12,7 +12,7 @@ from sslcurr.spec.request import Request
 from sslcurr.spec.settings import parse
 from sslcurr.spec.target import CLASSES, TARGET, TARGET_TASKS
 
-BACKBONE, LABEL_FRACTION, EPOCHS = "test_resnet", 0.08, 8
+BACKBONE, LABEL_FRACTION, EPOCHS = "test_resnet", 0.08, 6
 OF_TARGET = {"epochs": "40", "batch_size": "16"}
 
 

@@ -80,19 +80,22 @@ def train_or_wait(spec: StageSpec, store: Store, runtime: Any, report: Reporter)
     """The stage, and whether it was trained here rather than by another process that was waited for."""
     from sslcurr.engine.crew import train
     from sslcurr.engine.overlap import write_trained_images
+    from sslcurr.engine.profile import profiled
 
     parent, key = parent_weights(spec, store), key_of(spec)
     report = Status(report, store, spec)
 
     def work(part: Path) -> StageRecord:
         write_trained_images(spec, part)
-        if spec.search is None:
-            return train(spec, key, part, parent, runtime, report)
-        from sslcurr.engine.lr_search import search_lr
+        chosen, result = spec, None
+        if spec.search is not None:
+            from sslcurr.engine.lr_search import search_lr
 
-        result = search_lr(spec, key, part, parent, runtime, report, store)
-        chosen = replace(spec, search=None, training=replace(spec.training, lr=result["lr"]))
-        return msgspec.structs.replace(train(chosen, key, part, parent, runtime, report), search=dict(result))
+            result = search_lr(spec, key, part, parent, runtime, report, store)
+            chosen = replace(spec, search=None, training=replace(spec.training, lr=result["lr"]))
+        with profiled(runtime, key, report) as watching:
+            record = train(chosen, key, part, parent, runtime, watching)
+        return record if result is None else msgspec.structs.replace(record, search=dict(result))
 
     def waiting() -> None:
         owner = described_owner(store.stages / key)

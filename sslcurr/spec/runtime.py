@@ -25,6 +25,7 @@ class Runtime:
         tracker: of `TRACKERS`, which get the curves of stages and what commands found.
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
+        profile: a folder for traces of trainings; empty for none.
         threads: CPU threads that compute; 0 is as torch chooses. Bits of results depend on it.
         devices: processes that train a stage together, one on each GPU: a number, `all` GPUs, or `srun`: those that
             srun has started. torchrun says itself how many there are.
@@ -39,6 +40,7 @@ class Runtime:
     threads: int = 0
     tracker: tuple[str, ...] = ()
     devices: int | str = 1
+    profile: str = ""
 
     def __post_init__(self) -> None:
         if self.devices not in ("all", "srun") and (not isinstance(self.devices, int) or self.devices < 1):
