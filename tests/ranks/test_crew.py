@@ -31,7 +31,6 @@ from sslcurr.tasks import TASKS
 from sslcurr.tasks.rotation import Rotation
 from tests.conftest import SMALL
 
-pytestmark = pytest.mark.xdist_group("crew")  # its processes live from test to test
 # 42 training images in 6 steps an epoch.
 ASKED = {
     "backbone": "test_resnet",

@@ -21,7 +21,6 @@ def test_every_task_passes_every_check(check, task, small_stage, tmp_path):
     CHECKS[check](Subject(task, partial(small_stage, task), tmp_path, golden))
 
 
-@pytest.mark.xdist_group("learns")  # they share what they are compared with
 @pytest.mark.parametrize("task", ["rotation", "mocov2", "deepcluster"])  # one of each kind: patches, pairs, clusters
 def test_it_learns_in_an_epoch(task):
     check_learns(task, epochs=1)
