@@ -92,6 +92,7 @@ from sslcurr.analysis.experiments import forecast
 from sslcurr.analysis.experiments.chains import Chains
 from sslcurr.cli import rank
 from sslcurr.cli.app import app
+from sslcurr.engine import cost
 spent = {"imports": time.monotonic() - began, "speeds": 0.0, "stages": 0.0, "forecast": 0.0}
 def timed(owner, method, name):
     real = getattr(owner, method)
@@ -102,7 +103,7 @@ def timed(owner, method, name):
         finally:
             spent[name] += time.monotonic() - start
     setattr(owner, method, call)
-timed(forecast, "measured_speed", "speeds")
+timed(cost, "measured_speed", "speeds")
 timed(Chains, "specs", "stages")
 timed(forecast, "forecast_ranking", "forecast")
 timed(rank, "show_document", "forecast")

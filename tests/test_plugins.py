@@ -79,6 +79,7 @@ def tasks_here():
 # ---- the page
 
 
+@pytest.mark.long
 def test_the_page_shows_a_package_that_installs_lists_trains_and_passes_the_suite(tmp_path):
     if not (find_spec("pip") and find_spec("setuptools")):
         pytest.skip("pip and setuptools, which install the package, are not here")

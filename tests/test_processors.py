@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests import REPOSITORY
 
 # Read when torch is imported, so that only another process can ask for it. Each library has a name of its own for it.
@@ -17,6 +19,7 @@ FILES = ["tests/analysis/measures/test_cka.py", "tests/tasks/test_task_suite.py"
 CHOSEN = "test_products or (loss_curve and (simsiam or vicreg)) or (killed and odc)"
 
 
+@pytest.mark.long
 def test_checks_to_the_bit_pass_with_the_arithmetic_of_an_older_processor():
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     result = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,9 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sslcurr.engine.store import Store
+from sslcurr.errors import StoreError
+from sslcurr.files import read_as, write_record
 from sslcurr.progress import Reporter
-from sslcurr.spec.stage import StageSpec
+from sslcurr.spec.stage import StageSpec, to_dict
+from sslcurr.version import __version__
 
 if TYPE_CHECKING:
     from sslcurr.spec.runtime import Runtime
@@ -48,6 +55,51 @@ def recorded_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | N
         if alike and (stage.record.device, stage.record.num_ranks) == (device_name, ranks):
             return float(stage.record.images_per_second)
     return None
+
+
+class Speed(msgspec.Struct):
+    """A speed that was measured, as in a file under `speeds`."""
+
+    images_per_second: float
+
+
+def speed_of(spec: StageSpec, store: Store, runtime: Runtime) -> tuple[float, bool]:
+    """Images a second of a stage, and whether that had to be measured now.
+
+    It is that of a stage in the store that is like it, or what was measured before for the same task, network, settings
+    and device, with the same threads and ranks; a file of that which is damaged is as none.
+    """
+    recorded = recorded_speed(spec, store, runtime)
+    if recorded is not None:
+        return recorded, False
+    path = store.root / "speeds" / f"{_alike(spec, runtime)}.json"
+    with suppress(StoreError):
+        return read_as(path, Speed).images_per_second, False
+    speed = measured_speed(spec, runtime)
+    path.parent.mkdir(exist_ok=True)
+    write_record(path, msgspec.to_builtins(Speed(speed)))
+    return speed, True
+
+
+def _alike(spec: StageSpec, runtime: Runtime) -> str:
+    """A name for all stages that are as quick here."""
+    import torch
+
+    from sslcurr.engine.device import placement
+    from sslcurr.engine.pool import num_ranks
+
+    training = spec.training
+    what = {
+        "task": spec.task,
+        "backbone": to_dict(spec.backbone),
+        "config": to_dict(spec.config),
+        "step": [training.batch_size, training.accumulate, training.precision, training.freeze, runtime.recompute],
+        "device": placement(runtime.device, training.precision).description,
+        "threads": torch.get_num_threads(),
+        "ranks": num_ranks(runtime),
+        "versions": [__version__, str(torch.__version__)],
+    }
+    return f"{spec.task.replace('/', '-')}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 class _Enough(Exception):

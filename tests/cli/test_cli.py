@@ -356,7 +356,7 @@ def uninterrupted(folder, tmp_path_factory):
 @pytest.mark.parametrize(
     "number",
     # Ctrl-C is that of a process in test_ranking.py, too.
-    [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM],
+    [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGINT, signal.SIGTERM))],
 )
 def test_a_killed_process_goes_on_and_ends_bit_equal(folder, tmp_path, number, uninterrupted):
     quick = (*LONG, "--dataset", str(folder))

@@ -157,6 +157,7 @@ def test_a_command_that_was_killed_goes_on_and_its_workers_do_not_outlive_it(fol
     assert len(ended) == len(set(ended))
 
 
+@pytest.mark.long
 def test_two_workers_on_one_store_of_which_one_is_killed_give_the_bytes_of_one_process(folder, serial, tmp_path):
     run = Command(tmp_path / "runs")
     ask = (*RANK, "--dataset", str(folder))
@@ -182,7 +183,8 @@ def test_two_workers_on_one_store_of_which_one_is_killed_give_the_bytes_of_one_p
     assert not list(moved.runs.glob("plans/*.json"))  # nothing is wanted any more
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_workers_and_saves(folder, tmp_path, number):
     runs, ask = tmp_path / "runs", (*RANK, "--dataset", str(folder), "--jobs", "2", "--json")
     process = start(runs, *ask)

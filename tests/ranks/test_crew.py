@@ -144,6 +144,7 @@ def test_a_rank_that_dies_again_and_again_is_given_up(folder, tmp_path, monkeypa
         trained(tmp_path, folder, At(2, lambda: os.kill(helper().pid, signal.SIGKILL)))
 
 
+@pytest.mark.long
 def test_a_learning_rate_that_is_stopped_early_ends_for_all_ranks(folder, tmp_path):
     settings = (*ASKED["settings"], "search.trials=6", "search.epochs=3")
     report = At()

@@ -21,7 +21,7 @@ ASKED = ("simclr", *QUICK, "--epochs", "4", "--batch-size", "8", "--set", SMALL[
 LONG = (*ASKED, "--set", "simclr.epochs=400", "--save-minutes", "0.005")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "GLOO_SOCKET_IFNAME": "lo"}
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 def start(runs, *words, environment=ENVIRONMENT, launcher=()):
@@ -77,6 +77,7 @@ def alone(folder, tmp_path_factory):
     return runs
 
 
+@pytest.mark.long
 def test_two_machines_train_a_chain_as_one_does(folder, alone, tmp_path):
     runs = tmp_path / "runs"
     codes, said = ended(nodes(runs, "chain", *ASKED, "--dataset", str(folder), "--json"))
@@ -96,6 +97,7 @@ def test_two_machines_train_a_chain_as_one_does(folder, alone, tmp_path):
     assert sum(error.count("unknown task") for _, error in said) == 1
 
 
+@pytest.mark.long
 def test_tasks_of_srun_train_together(folder, alone, tmp_path):
     runs = tmp_path / "runs"
     port = str(free_port())
@@ -119,6 +121,7 @@ def test_tasks_of_srun_train_together(folder, alone, tmp_path):
     assert digests(runs) == digests(alone)
 
 
+@pytest.mark.long
 def test_a_machine_that_dies_is_no_hang_and_the_same_command_goes_on(folder, tmp_path):
     runs = tmp_path / "runs"
     both = nodes(runs, "pretrain", *LONG, "--dataset", str(folder))
@@ -137,6 +140,7 @@ def test_a_machine_that_dies_is_no_hang_and_the_same_command_goes_on(folder, tmp
     assert codes == [0, 0], said
 
 
+@pytest.mark.long
 def test_a_signal_to_one_machine_saves_and_ends_both(folder, tmp_path):
     runs = tmp_path / "runs"
     both = nodes(runs, "pretrain", *LONG, "--dataset", str(folder))
@@ -148,6 +152,7 @@ def test_a_signal_to_one_machine_saves_and_ends_both(folder, tmp_path):
     assert "stopped: stopped at step" in said[0][1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_ends_leaves_no_rank_and_goes_on_to_the_same_bytes(folder, tmp_path, number):
     words = ("pretrain", *ASKED, "--set", "simclr.epochs=20", "--save-minutes", "0.005")
@@ -172,6 +177,7 @@ def test_a_command_that_ends_leaves_no_rank_and_goes_on_to_the_same_bytes(folder
     assert digests(runs) == digests(whole)
 
 
+@pytest.mark.long
 def test_workers_have_ranks_of_their_own(folder, tmp_path):
     words = ("rank", "rotation", "simclr", "--seeds", "1", *QUICK, "--set", SMALL["simclr"][0], "--threads", "1")
     words = (*words, "--dataset", str(folder), "--devices", "2")

@@ -21,9 +21,8 @@ def test_every_task_passes_every_check(check, task, small_stage, tmp_path):
     CHECKS[check](Subject(task, partial(small_stage, task), tmp_path, golden))
 
 
-@pytest.mark.parametrize("task", ["rotation", "mocov2", "deepcluster"])  # one of each kind: patches, pairs, clusters
-def test_it_learns_in_an_epoch(task):
-    check_learns(task, epochs=1)
+def test_it_learns_in_an_epoch():
+    check_learns("mocov2", epochs=1)
 
 
 @pytest.mark.long

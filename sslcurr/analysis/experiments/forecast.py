@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType, structs
 from sslcurr.analysis.experiments.chains import Chains
 from sslcurr.analysis.results.forecast.document import ForecastDocument, ForecastStage, PretrainingStages
 from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.engine.cost import measured_speed, recorded_speed, weights_bytes
+from sslcurr.engine.cost import speed_of, weights_bytes
 from sslcurr.engine.plan import Parent
 from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.spec.target import TARGET_TASKS
@@ -33,7 +33,7 @@ def forecast(
     """The cost of chains, given the stages of each.
 
     Images a second are those of the latest stage in the store of that task, network, size and device; where there is
-    none, the first steps of a training are measured and thrown away.
+    none, the first steps of a training are measured, once: `sslcurr.engine.cost.speed_of`.
 
     Args:
         chains: trains and measures.
@@ -50,10 +50,9 @@ def forecast(
     seconds = 0.0
     for spec in missing:
         if spec.task not in speeds:
-            recorded = recorded_speed(spec, chains.store, runtime)
-            if recorded is None:
+            speeds[spec.task], is_measured = speed_of(spec, chains.store, runtime)
+            if is_measured:
                 measured_now.append(spec.task)
-            speeds[spec.task] = recorded or measured_speed(spec, runtime)
         seconds += chains.passes(spec) / speeds[spec.task]
     return ForecastDocument(
         chains=len(specs),

@@ -713,6 +713,14 @@ def test_a_forecast_takes_recorded_speeds_where_there_are_any(laboratory):
     assert document.hours == pytest.approx(seconds / 3600)
     weights = chains.store.find(run.key).weights.stat().st_size
     assert document.gigabytes * 1e9 == pytest.approx(4 * weights, rel=0.05)
+    # What was measured is known the next time, unless it is damaged or concerns another device.
+    again = forecast(chains, specs, Runtime(device="cpu"))
+    assert again.measured_now == []
+    assert again.images_per_second == document.images_per_second
+    (path,) = (chains.store.root / "speeds").glob("simsiam-*.json")
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    assert forecast(chains, specs, Runtime(device="cpu")).measured_now == ["simsiam"]
+    assert forecast(chains, specs, Runtime(device="cpu", recompute=True)).measured_now == ["simsiam"]
 
 
 # ---- the grid of sizes

@@ -216,7 +216,7 @@ def test_a_forecast_says_what_is_to_be_trained(forecast):
     )
     assert speeds.startswith("images/s: ")
     assert speeds.count("(measured now)") == 3
-    assert last.startswith("to be trained: about 0 minutes, ")
+    assert last.startswith("to be trained: about 0 s, ")
     assert forecast.figures() == {}
 
 
@@ -225,7 +225,7 @@ def test_a_forecast_of_hours_of_a_guessed_curriculum(forecast):
     lines = decode("forecast", document).closing_lines()
     assert lines[0].startswith("the curriculum is known when each task was trained alone")
     assert "(measured now)" not in lines[2]
-    assert lines[3].startswith("to be trained: about 30.5 hours, ")
+    assert lines[3].startswith("to be trained: about 30.5 h, ")
     done = decode("forecast", document | {"guessed": False, "images_per_second": {}})
     assert len(done.closing_lines()) == 1
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sslcurr.analysis.results.forecast.document import ForecastDocument
 from sslcurr.analysis.results.table import Column, Table, count
-from sslcurr.wording import arrow, counted
+from sslcurr.wording import arrow, counted, duration
 
 
 def tables(document: ForecastDocument, title: str) -> Iterator[Table]:
@@ -39,9 +39,5 @@ def closing_lines(document: ForecastDocument) -> list[str]:
         now = dict.fromkeys(document.measured_now, " (measured now)")
         speeds = [f"{task} {speed:,.0f}{now.get(task, '')}" for task, speed in document.images_per_second.items()]
         lines.append(f"images/s: {', '.join(speeds)}")
-        lines.append(f"to be trained: about {_duration(document.hours)}, {document.gigabytes:.1f} GB of weights")
+        lines.append(f"to be trained: about {duration(3600 * document.hours)}, {document.gigabytes:.1f} GB of weights")
     return [*document.tree, *lines]
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"

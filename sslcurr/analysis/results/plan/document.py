@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
 from sslcurr.analysis.results.document import Document, Json, Part
 
@@ -34,6 +34,7 @@ class PlanDocument(Document, frozen=True, kw_only=True):
 
     Attributes:
         stages: a row for each.
+        hours: of what is to be trained here, by the speed of stages that are alike, or as measured.
         store: folder of the store.
     """
 
@@ -41,4 +42,5 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     unprinted: ClassVar[tuple[str, ...]] = ("store",)
 
     stages: list[PlannedStage]
+    hours: float | UnsetType = UNSET
     store: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sslcurr.analysis.results.plan.document import PlanDocument
 from sslcurr.analysis.results.table import Column, Table
+from sslcurr.wording import counted, duration
 
 
 def tables(document: PlanDocument, title: str) -> Iterator[Table]:
@@ -20,3 +21,13 @@ def tables(document: PlanDocument, title: str) -> Iterator[Table]:
         for title, name in (("stage", "task"), ("key", "key"), ("", "state"), ("resolved to", "settings"))
     )
     yield Table("plan", f"plan, store {document.store}", columns, rows)
+
+
+def closing_lines(document: PlanDocument) -> list[str]:
+    """How long it takes."""
+    if not isinstance(document.hours, float):
+        return []
+    missing = sum(not stage.reused for stage in document.stages)
+    if not missing:
+        return ["all stages are there: nothing is to be trained"]
+    return [f"to be trained: {counted(missing, 'stage')}, about {duration(3600 * document.hours)}"]
