@@ -97,7 +97,7 @@ class Pulse:
     Args:
         store: where all meet.
         rank, size: of this process.
-        others: ranks without which it can do nothing.
+        others: ranks without which it can do nothing, and whose lives are not known otherwise.
     """
 
     def __init__(self, store: Store, rank: int, size: int, others: Sequence[int]) -> None:
@@ -108,8 +108,8 @@ class Pulse:
         self.stage: int | None = None
         self.over = 0.0  # when it was first seen that the others have left the stage
         self.heard = time.monotonic()  # of all of them
+        threading.Thread(target=self._beat, daemon=True).start()
         if others:
-            threading.Thread(target=self._beat, daemon=True).start()
             threading.Thread(target=self._watch, daemon=True).start()
 
     def enter(self, number: int) -> None:
@@ -129,17 +129,16 @@ class Pulse:
             for beat in itertools.count():
                 self.store.set(f"pulse {self.rank}", str(beat))
                 names = [f"pulse {other}" for other in self.others]
-                now = {}
-                if self.store.check(names):
+                if names and self.store.check(names):
                     now = dict(zip(self.others, self.store.multi_get(names), strict=True))
-                if now and all(now[other] != known.get(other) for other in self.others):
-                    known, self.heard = now, time.monotonic()
+                    if all(now[other] != known.get(other) for other in self.others):
+                        known, self.heard = now, time.monotonic()
                 stage = self.stage
                 if self.rank and stage is not None and not self.over and self.store.check([f"over {stage}"]):
                     self.over = time.monotonic()
                 time.sleep(BEAT_SECONDS)
         time.sleep(2 * BEAT_SECONDS)  # the store is gone; the process itself may end of it, and better
-        self._end("the first rank is gone")
+        self._end("the first rank is gone" if self.rank else "the others cannot be reached")
 
     def _watch(self) -> None:
         """End the process where others are silent, or have left it behind in a stage."""
@@ -291,6 +290,8 @@ class OwnCrew(Crew):
         os.environ |= loopback()
         for rank in range(1, self.size):
             helper = self.helpers.get(rank)
+            if helper is not None and helper.process.poll() is not None:
+                helper.end()  # it died while there was nothing to do
             if helper is None or helper.process.poll() is not None:
                 self._starts[rank] += 1
                 words = map(str, (self.port, rank, self.size, self.number))

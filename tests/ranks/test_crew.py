@@ -212,6 +212,10 @@ def test_a_rank_that_hears_nothing_ends_whatever_it_waits_for(monkeypatch):
     assert said == ["rank 1 of 2: it does not come out of a stage that others have left"]
     said.clear()
     store = HashStore()
+    Pulse(store, 0, 2, [])  # knows the other process, which does not know it
+    time.sleep(0.2)
+    assert store.check(["pulse 0"])
+    store = HashStore()
     alone = Pulse(store, 0, 2, [1])
     time.sleep(1.0)
     assert said == []  # it needs nobody
