@@ -108,6 +108,7 @@ class Pulse:
         self.stage: int | None = None
         self.over = 0.0  # when it was first seen that the others have left the stage
         self.heard = time.monotonic()  # of all of them
+        self.has_ended = False
         threading.Thread(target=self._beat, daemon=True).start()
         if others:
             threading.Thread(target=self._watch, daemon=True).start()
@@ -120,6 +121,10 @@ class Pulse:
         """It needs them no more."""
         self.stage = None
 
+    def end(self) -> None:
+        """No more signs of life, and none that are waited for."""
+        self.has_ended = True
+
     def _beat(self) -> None:
         """Say again and again that this rank lives; hear of the others."""
         from torch.distributed import DistError
@@ -127,6 +132,8 @@ class Pulse:
         known: dict[int, bytes] = {}
         with suppress(DistError):
             for beat in itertools.count():
+                if self.has_ended:
+                    return
                 self.store.set(f"pulse {self.rank}", str(beat))
                 names = [f"pulse {other}" for other in self.others]
                 if names and self.store.check(names):
@@ -138,12 +145,15 @@ class Pulse:
                     self.over = time.monotonic()
                 time.sleep(BEAT_SECONDS)
         time.sleep(2 * BEAT_SECONDS)  # the store is gone; the process itself may end of it, and better
-        self._end("the first rank is gone" if self.rank else "the others cannot be reached")
+        if self.others and not self.has_ended:
+            self._end("the first rank is gone" if self.rank else "the others cannot be reached")
 
     def _watch(self) -> None:
         """End the process where others are silent, or have left it behind in a stage."""
         while True:
             time.sleep(BEAT_SECONDS)
+            if self.has_ended:
+                return
             now, is_needed = time.monotonic(), self.rank or self.stage is not None
             if is_needed and now - self.heard > 1.5 * PATIENCE.total_seconds():  # other limits come first
                 self._end("another rank is silent" if self.rank == 0 else "the first rank is silent")
@@ -254,6 +264,7 @@ class Crew:
             self.store.set(f"order {self.number}", written(Order()))
             while not self.store.check([f"home {rank}" for rank in self.watched()]) and time.monotonic() < deadline:
                 time.sleep(TURN_SECONDS)
+        self.pulse.end()
 
 
 class OwnCrew(Crew):
@@ -463,6 +474,18 @@ class Line:
         """Let the first rank know."""
         self.store.set(f"{what} {number} {self.rank}", content)
 
+    def await_end(self, number: int) -> None:
+        """Wait until the first rank has noticed that this one has left a stage, by its connections.
+
+        Raises:
+            SystemExit: it has not; it will when the process ends.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not self.store.check([f"over {number}"]):
+            if time.monotonic() > deadline:
+                raise SystemExit(1)
+            time.sleep(TURN_SECONDS)
+
     @contextmanager
     def stage(self, number: int, backend: str) -> Iterator[World]:
         """The world of a stage."""
@@ -492,6 +515,7 @@ def serve(line: Line, local_rank: int, number: int = 0) -> None:
     for current in itertools.count(number):
         order = line.order(current)
         if order is None or order.spec is None:
+            line.pulse.end()
             with suppress(DistError):
                 line.store.set(f"home {line.rank}", "")
             return
@@ -518,6 +542,7 @@ def help_with(order: Order, line: Line, number: int, local_rank: int) -> None:
         pass
     except SslcurrError as error:
         line.tell("failed", number, written(Failure(type(error).__name__, str(error), error.hint)))
+        line.await_end(number)
     except (ranks.Left, RuntimeError) as error:
         if not ranks.is_parting(error):
             raise
