@@ -162,24 +162,23 @@ def refuse_tuning(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.cost import image_passes, speed_of
+    from sslcurr.engine.cost import image_passes, known_speed
     from sslcurr.engine.plan import resolved_settings
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
     first = session.planner(target.tasks, target.start)
     planned: list[StageSpec] = []
-    speeds: dict[str, float] = {}
-    seconds = 0.0
+    seconds: float | None = 0.0
     for planner in _fold_planners(first):
         specs, baseline = _planned(planner, store, target)
         _overlap(session, planner, target, store)
         planned += [*specs, *baseline]
         for spec in (*specs, *baseline):
-            if store.find(key_of(spec)) is None:
-                if spec.task not in speeds:
-                    speeds[spec.task] = speed_of(spec, store, session.runtime)[0]
-                seconds += image_passes(spec, len(planner.selection(spec.task).rows["train"])) / speeds[spec.task]
+            if seconds is not None and store.find(key_of(spec)) is None:
+                speed = known_speed(spec, store, session.runtime)
+                passes = image_passes(spec, len(planner.selection(spec.task).rows["train"]))
+                seconds = None if speed is None else seconds + passes / speed
     stages = [
         PlannedStage(
             task=spec.task,
@@ -190,7 +189,9 @@ def plan(session: Session, target: Target) -> PlanDocument:
         )
         for spec in planned
     ]
-    return session.finished(PlanDocument(stages=stages, hours=seconds / 3600, store=str(store.root)))
+    return session.finished(
+        PlanDocument(stages=stages, hours=None if seconds is None else seconds / 3600, store=str(store.root))
+    )
 
 
 def _fold_planners(planner: Planner) -> list[Planner]:

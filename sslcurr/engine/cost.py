@@ -63,26 +63,30 @@ class Speed(msgspec.Struct):
     images_per_second: float
 
 
-def speed_of(spec: StageSpec, store: Store, runtime: Runtime) -> tuple[float, bool]:
-    """Images a second of a stage, and whether that had to be measured now.
-
-    It is that of a stage in the store that is like it, or what was measured before for the same task, network, settings
-    and device, with the same threads and ranks; a file of that which is damaged is as none.
-    """
+def known_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | None:
+    """Images a second of a stage: that of a stage in the store that is like it, or what was measured before for the
+    same task, network, settings and device, with the same threads and ranks. A damaged file of that is as none."""
     recorded = recorded_speed(spec, store, runtime)
-    if recorded is not None:
-        return recorded, False
-    path = store.root / "speeds" / f"{_alike(spec, runtime)}.json"
-    with suppress(StoreError):
-        return read_as(path, Speed).images_per_second, False
+    if recorded is None:
+        with suppress(StoreError):
+            return read_as(_measured(spec, store, runtime), Speed).images_per_second
+    return recorded
+
+
+def speed_of(spec: StageSpec, store: Store, runtime: Runtime) -> tuple[float, bool]:
+    """As `known_speed`, measured and kept where it is not known; and whether that was so."""
+    known = known_speed(spec, store, runtime)
+    if known is not None:
+        return known, False
     speed = measured_speed(spec, runtime)
+    path = _measured(spec, store, runtime)
     path.parent.mkdir(exist_ok=True)
     write_record(path, msgspec.to_builtins(Speed(speed)))
     return speed, True
 
 
-def _alike(spec: StageSpec, runtime: Runtime) -> str:
-    """A name for all stages that are as quick here."""
+def _measured(spec: StageSpec, store: Store, runtime: Runtime) -> Path:
+    """The file of the measured speed of all stages that are as quick here."""
     import torch
 
     from sslcurr.engine.device import placement
@@ -99,7 +103,8 @@ def _alike(spec: StageSpec, runtime: Runtime) -> str:
         "ranks": num_ranks(runtime),
         "versions": [__version__, str(torch.__version__)],
     }
-    return f"{spec.task.replace('/', '-')}-{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    return store.root / "speeds" / f"{spec.task.replace('/', '-')}-{digest}.json"
 
 
 class _Enough(Exception):

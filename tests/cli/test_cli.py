@@ -179,8 +179,11 @@ def test_pretraining_never_sees_test_images(sslcurr, quick, folder):
 def test_the_embedded_default_is_planned_for_small_images(sslcurr):
     plan = sslcurr.json("chain", "mocov2", "swav", "rotation", "--dry-run")
     backbone = plan["stages"][0]["asked"]["backbone"]
-    assert (backbone["name"], backbone["stem"], backbone["channels"]) == ("resnet18", "small", 1)
+    assert (backbone["name"], backbone["stem"], backbone["channels"]) == ("test_resnet", "imagenet", 1)
     assert plan["stages"][0]["asked"]["config"]["image_size"] == 28
+    assert plan["hours"] is None  # nothing like it was trained yet
+    named = sslcurr.json("chain", "mocov2", "--dataset", "fashion", "--dry-run")["stages"][0]["asked"]["backbone"]
+    assert (named["name"], named["stem"]) == ("resnet18", "small")
 
 
 def test_flat_folder_pretrains_but_cannot_be_classified(sslcurr, folder, tmp_path):

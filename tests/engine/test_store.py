@@ -129,7 +129,7 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_a_missing_parent_is_an_error_never_a_start_from_scratch(tmp_path):
     with pytest.raises(StoreError, match="stage 0123456789abcdef to start from is not in"):
-        run_stages([SPEC], Store(tmp_path), None, Reporter())
+        run_stages([SPEC], Store(tmp_path), Runtime(), Reporter())
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

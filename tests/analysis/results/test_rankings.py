@@ -216,7 +216,7 @@ def test_a_forecast_says_what_is_to_be_trained(forecast):
     )
     assert speeds.startswith("images/s: ")
     assert speeds.count("(measured now)") == 3
-    assert last.startswith("to be trained: about 0 s, ")
+    assert last.startswith("to be trained: about 9 s, ")
     assert forecast.figures() == {}
 
 

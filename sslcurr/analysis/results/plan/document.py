@@ -34,7 +34,7 @@ class PlanDocument(Document, frozen=True, kw_only=True):
 
     Attributes:
         stages: a row for each.
-        hours: of what is to be trained here, by the speed of stages that are alike, or as measured.
+        hours: of what is to be trained here, by the speed of stages that are alike; None where that is not known.
         store: folder of the store.
     """
 
@@ -42,5 +42,5 @@ class PlanDocument(Document, frozen=True, kw_only=True):
     unprinted: ClassVar[tuple[str, ...]] = ("store",)
 
     stages: list[PlannedStage]
-    hours: float | UnsetType = UNSET
+    hours: float | UnsetType | None = UNSET
     store: str = ""

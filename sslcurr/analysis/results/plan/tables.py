@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import UnsetType
+
 from sslcurr.analysis.results.plan.document import PlanDocument
 from sslcurr.analysis.results.table import Column, Table
 from sslcurr.wording import counted, duration
@@ -25,9 +27,13 @@ def tables(document: PlanDocument, title: str) -> Iterator[Table]:
 
 def closing_lines(document: PlanDocument) -> list[str]:
     """How long it takes."""
-    if not isinstance(document.hours, float):
+    if isinstance(document.hours, UnsetType):
         return []
     missing = sum(not stage.reused for stage in document.stages)
     if not missing:
         return ["all stages are there: nothing is to be trained"]
-    return [f"to be trained: {counted(missing, 'stage')}, about {duration(3600 * document.hours)}"]
+    if document.hours is None:
+        how_long = "how long that takes is known when stages like them were trained here"
+    else:
+        how_long = f"about {duration(3600 * document.hours)}"
+    return [f"to be trained: {counted(missing, 'stage')}, {how_long}"]
