@@ -102,6 +102,7 @@ def found(command: Command, arguments: tuple[str, ...]) -> dict:
     return document
 
 
+@pytest.mark.long
 def test_results_of_several_processes_are_those_of_one(trained, commands, workers, tmp_path, monkeypatch):
     alone, several = Command(tmp_path / "alone"), Command(tmp_path / "several")
     for command in (alone, several):

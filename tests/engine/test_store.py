@@ -20,6 +20,7 @@ from sslcurr.errors import StoreError
 from sslcurr.files import is_full_disk, read_json, sealed, write_whole
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord, StageRecord
+from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import key_of, to_dict
 from tests.spec.test_spec import SPEC
 
