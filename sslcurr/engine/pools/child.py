@@ -51,7 +51,6 @@ class Spawned:
         arguments: of its command line.
         threads: CPU threads of the libraries that it loads.
         environment: variables that it gets besides those of this process.
-        stdin: as of `Popen`.
         pass_fds: descriptors that it gets.
     """
 
@@ -62,14 +61,13 @@ class Spawned:
         *,
         threads: int,
         environment: Mapping[str, str],
-        stdin: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.output = tempfile.TemporaryFile(prefix="sslcurr-worker-")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             pass_fds=pass_fds,
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=self.output,
             env={
