@@ -110,6 +110,12 @@ class Registry(MutableMapping[str, T], Generic[T]):
         """Whether other processes know that name too; one that was put into the table is known to this one only."""
         return name in self.builtins or name in self._others()
 
+    def is_ours(self, name: str) -> bool:
+        """Whether a name of ours stands for what it always does: nothing was put in its place in this process."""
+        there = self._loaded.get(name)
+        where = None if there is None else (getattr(there, a, "") for a in ("__module__", "__qualname__"))
+        return name in self.builtins and (where is None or ":".join(where) == self.builtins[name])
+
     # ---- for a person
 
     def find(self, name: str) -> T:

@@ -185,7 +185,7 @@ def plan(session: Session, target: Target) -> PlanDocument:
             key=key_of(spec),
             reused=store.find(key_of(spec)) is not None,
             asked=to_dict(spec),
-            resolved=resolved_settings(spec),
+            resolved=resolved_settings(spec, first.answers),
         )
         for spec in planned
     ]
@@ -206,8 +206,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     Raises:
         SpecError: the network cannot see views as small as those that are still to be trained on.
     """
-    from sslcurr.backbones.build import check_backbone as check_backbone
-    from sslcurr.engine.plan import Parent, input_sizes
+    from sslcurr.engine.plan import Parent
     from sslcurr.spec.stage import key_of
 
     parent = planner.parent
@@ -217,7 +216,7 @@ def _planned(planner: Planner, store: Store, target: Target) -> tuple[list[Stage
     compared = target.baseline and target.probe is None
     baseline = planner.chain([TARGET], scratch) if compared else []
     if any(store.find(key_of(spec)) is None for spec in (*specs, *baseline)):
-        check_backbone(planner.backbone(parent), {size for spec in (*specs, *baseline) for size in input_sizes(spec)})
+        planner.check_backbone([*specs, *baseline])
     return specs, baseline
 
 
@@ -513,13 +512,14 @@ class Reports:
     def add(self, name: str, outcomes: Sequence[Outcome]) -> None:
         """Report the last of some stages, where it is a classification."""
         from sslcurr.analysis.evaluation import classifier
-        from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention, report_attention
 
         if not outcomes or outcomes[-1].spec.task not in TARGET_TASKS:
             return
         last, device = outcomes[-1], self.session.device
         report, folder = classifier.evaluate(last.stage, last.spec, self.store, device)
         if self.masks is not None:
+            from sslcurr.analysis.evaluation.attention import AttentionSettings, measure_attention, report_attention
+
             settings = AttentionSettings()
             attention = measure_attention(last.stage, last.spec, self.masks, settings, self.store, device)
             self.attention.append(attention.folder.name)

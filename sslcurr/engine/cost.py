@@ -40,10 +40,9 @@ def image_passes(spec: StageSpec, num_images: int) -> float:
 def recorded_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | None:
     """Images a second of the latest stage in the store of the same task, network, image size, device and number of
     ranks."""
-    from sslcurr.engine.device import placement
     from sslcurr.engine.pool import num_ranks
 
-    device_name, ranks = placement(runtime.device, spec.training.precision).description, num_ranks(runtime)
+    machine, ranks = store.answers.machine(runtime.device, spec.training.precision), num_ranks(runtime)
     for stage in store.readable(newest_first=True):
         other = stage.spec
         alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
@@ -52,7 +51,7 @@ def recorded_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | N
             spec.config["image_size"],
             spec.training.precision,
         )
-        if alike and (stage.record.device, stage.record.num_ranks) == (device_name, ranks):
+        if alike and (stage.record.device, stage.record.num_ranks) == (machine.description, ranks):
             return float(stage.record.images_per_second)
     return None
 
@@ -87,21 +86,19 @@ def speed_of(spec: StageSpec, store: Store, runtime: Runtime) -> tuple[float, bo
 
 def _measured(spec: StageSpec, store: Store, runtime: Runtime) -> Path:
     """The file of the measured speed of all stages that are as quick here."""
-    import torch
-
-    from sslcurr.engine.device import placement
     from sslcurr.engine.pool import num_ranks
 
     training = spec.training
+    machine = store.answers.machine(runtime.device, training.precision)
     what = {
         "task": spec.task,
         "backbone": to_dict(spec.backbone),
         "config": to_dict(spec.config),
         "step": [training.batch_size, training.accumulate, training.precision, training.freeze, runtime.recompute],
-        "device": placement(runtime.device, training.precision).description,
-        "threads": torch.get_num_threads(),
+        "device": machine.description,
+        "threads": machine.threads,
         "ranks": num_ranks(runtime),
-        "versions": [__version__, str(torch.__version__)],
+        "versions": [__version__, machine.torch],
     }
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     return store.root / "speeds" / f"{spec.task.replace('/', '-')}-{digest}.json"
@@ -135,12 +132,6 @@ def measured_speed(spec: StageSpec, runtime: Runtime) -> float:
     return watch.speed
 
 
-def weights_bytes(specs: Sequence[StageSpec]) -> int:
+def weights_bytes(specs: Sequence[StageSpec], store: Store) -> int:
     """Bytes of the weights that finished stages keep."""
-    from sslcurr.backbones.build import build
-
-    sizes = {}
-    for spec in specs:
-        if spec.backbone not in sizes:
-            sizes[spec.backbone] = 4 * sum(value.numel() for value in build(spec.backbone).state_dict().values())
-    return sum(sizes[spec.backbone] for spec in specs)
+    return sum(store.answers.weights_bytes(spec.backbone) for spec in specs)

@@ -8,15 +8,16 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sslcurr.engine.trackers import StageTracker
 from sslcurr.files import write_whole
 from sslcurr.integrity import sound
-from sslcurr.tasks.base import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sslcurr.tasks.base import Loss
 
 LOGS = ("metrics.csv", "epochs.csv")
 
@@ -91,6 +92,8 @@ class Log:
         self.pending.append((step, out.value.detach().float()))
         if step % self.every and step + 1 < self.total_steps:
             return None
+        import torch
+
         names = list(out.metrics)
         values = torch.stack([out.metrics[name].float() for name in names]).tolist() if names else []
         loss = self._read_pending()
@@ -109,6 +112,8 @@ class Log:
             tracker.scalars(metrics, step)
 
     def _read_pending(self) -> float:
+        import torch
+
         steps = [step for step, _ in self.pending]
         values = torch.stack([value for _, value in self.pending]).tolist()
         self.pending.clear()

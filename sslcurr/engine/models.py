@@ -142,8 +142,6 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
     Raises:
         StoreError, CheckpointError: there is no such stage or file, or it does not fit.
     """
-    from sslcurr.backbones.checkpoint import is_ours
-
     if text is None:
         return SCRATCH
     path = Path(text).expanduser()
@@ -158,6 +156,8 @@ def parent_from(text: str | None, store: Store, backbone: str | None = None, ste
     stage = store.find(path.resolve().parent.name)
     if stage is not None and stage.weights.resolve() == path.resolve():
         return parent_of(stage.spec)
+    from sslcurr.backbones.checkpoint import is_ours
+
     if not is_ours(path):
         path = imported(path, store, backbone, stem)
     return _parent_at(path)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sslcurr.backbones.build import can_have_stem
-from sslcurr.backbones.parts import check_parts
 from sslcurr.data.flaws import require_content
 from sslcurr.data.order import num_steps
 from sslcurr.engine.ancestry import Weights
+from sslcurr.engine.answers import Answers
 from sslcurr.engine.dataset import open_data, split_of, with_unlabelled
-from sslcurr.engine.optim import corrections
 from sslcurr.engine.selection import Selection, select
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, SpecError
 from sslcurr.spec import settings
+from sslcurr.spec.facts import Facts
 from sslcurr.spec.request import Request
 from sslcurr.spec.stage import BackboneSpec, DataSpec, LrSearch, StageSpec, Training, key_of
 from sslcurr.spec.target import CLASSES, TARGET, TARGET_TASKS, TARGETS
-from sslcurr.tasks import TASKS, config_values, task_class
-from sslcurr.tasks.base import Facts
+from sslcurr.tasks import TASKS
 from sslcurr.wording import short
 
 # Images up to this side get ResNet-18 with the small stem, others the study's ResNet-50.
@@ -87,15 +85,14 @@ class Planner:
         requested = {name: getattr(request, name) for name in names}
         Training(**{name: value for name, value in requested.items() if value not in (None, SEARCH)})
         self.request = request
+        self.answers = store.answers
         self.parent = parent or SCRATCH
         targets = TARGET_TASKS if TARGET in tasks else ()
         self.settings = settings.parse(request.settings, [*(set(tasks) - {TARGET}), *targets, "data", SEARCH])
         # All mistakes that can be detected without the images are reported before they are decoded.
         for task in [section for section in self.settings if section in TASKS]:
-            kind = task_class(task)
-            recipe = kind.recipe(Facts(num_images=1000, class_counts=(500, 500)))
             values = {name: value for name, value in self.settings[task].items() if (name, value) != ("lr", SEARCH)}
-            kind.views(settings.apply(values, recipe.config, recipe.training, section=task)[0])
+            self.answers.check_settings(task, values)
         self.data_settings = split_of(self.settings)
         if request.folds:
             self.data_settings = replace(self.data_settings, folds=request.folds)
@@ -178,7 +175,7 @@ class Planner:
             DataError: too few of them, or no labels where the task needs them.
         """
         task = self.named(task)
-        labelled = task_class(task).labelled
+        labelled = self.answers.is_labelled(task)
         fraction = self.request.label_fraction if labelled else self.request.fraction
         if (labelled, fraction) in self._selections:
             return self._selections[labelled, fraction]
@@ -226,7 +223,7 @@ class Planner:
             return inherited
         small = self.data.image_size <= SMALL_IMAGE
         name = request.backbone or ("resnet18" if small else "resnet50")
-        is_small = small and name.startswith(SMALL_STEMS) and can_have_stem(name, "small")
+        is_small = small and name.startswith(SMALL_STEMS) and self.answers.can_have_stem(name, "small")
         stem = request.stem or ("small" if is_small else "imagenet")
         channels = self.data_settings.channels or self.data.channels
         if channels not in IMAGENET_NORMALISATION:
@@ -264,7 +261,7 @@ class Planner:
         return self._stages[task, parent, epochs]
 
     def _resolved(self, task: str, parent: Parent, epochs: int | None) -> StageSpec:
-        kind, request = task_class(task), self.request
+        request, labelled = self.request, self.answers.is_labelled(task)
         task_settings = dict(self.settings.get(task, {})) | ({} if epochs is None else {"epochs": str(epochs)})
         rate = task_settings.get("lr", request.lr)  # the setting of the task comes before --lr
         if task_settings.get("lr") == SEARCH:
@@ -274,16 +271,16 @@ class Planner:
         for name in ("batch_size", "epochs"):
             if name in task_settings:
                 facts = replace(facts, **{name: settings.convert_text(task_settings.pop(name), int, f"{task}.{name}")})
-        recipe = kind.recipe(facts)
-        training = replace(recipe.training, precision=request.precision)
+        changes: dict[str, Any] = {"precision": request.precision}
         if isinstance(request.lr, float):
-            training = replace(training, lr=request.lr)
-        if kind.labelled:
+            changes["lr"] = request.lr
+        if labelled:
             asked = {name: getattr(request, name) for name in ("freeze", "layer_decay")}
-            training = replace(training, **{name: value for name, value in asked.items() if value is not None})
-        config, training = settings.apply(task_settings, recipe.config, training, section=task)
+            changes |= {name: value for name, value in asked.items() if value is not None}
+        resolved = self.answers.resolved(task, facts, task_settings, changes)
+        training = resolved.training
         if training.freeze != "none" or training.layer_decay < 1:
-            check_parts(self.backbone(parent), training.freeze)
+            self.answers.check_parts(self.backbone(parent), training.freeze)
         most = max(1, facts.num_images // num_steps(facts.num_images, training.batch_size) // 2)
         if training.accumulate > most:
             raise SpecError(
@@ -291,17 +288,17 @@ class Planner:
             )
         return StageSpec(
             task=task,
-            version=kind.version,
-            config=config_values(config),
+            version=resolved.version,
+            config=resolved.config,
             backbone=self.backbone(parent),
-            data=self._images(request.label_fraction if kind.labelled else request.fraction, labelled=kind.labelled),
+            data=self._images(request.label_fraction if labelled else request.fraction, labelled=labelled),
             training=training,
             seed=request.seed,
             parent=parent.key,
             lineage=parent.lineage,
             source=parent.source,
             search=self.search(task, training, facts, task_settings) if rate == SEARCH else None,
-            corrections=(*kind.corrections(config, training), *corrections(training)),
+            corrections=resolved.corrections,
         )
 
     def again(self, stage: Stage) -> StageSpec:
@@ -317,18 +314,17 @@ class Planner:
 
     def search(self, task: str, training: Training, facts: Facts, task_settings: dict[str, str]) -> LrSearch:
         """How the learning rate of a stage is found; `task_settings` are those requested for its task."""
-        kind, request, requested = task_class(task), self.request, self.search_settings
+        request, requested, labelled = self.request, self.search_settings, self.answers.is_labelled(task)
         share = requested.fraction or max(0.08, min(1.0, 4 * training.batch_size / facts.num_images))
-        part = (request.label_fraction if kind.labelled else request.fraction) * share
-        data = self._images(part, labelled=kind.labelled)
-        trial_images = select(data, labelled=kind.labelled, pack=self.data.pack)
+        part = (request.label_fraction if labelled else request.fraction) * share
+        data = self._images(part, labelled=labelled)
+        trial_images = select(data, labelled=labelled, pack=self.data.pack)
         num_images = len(trial_images.rows["train"])
         if num_images < FEWEST_TRAINING_IMAGES:
             raise SpecError(f"a trial of {task} would have {num_images} images", "give --set search.fraction=0.5")
         epochs = requested.epochs or min(training.epochs, max(2, -(-40 // num_steps(num_images, training.batch_size))))
         facts = replace(facts, num_images=num_images, class_counts=trial_images.class_counts())
         facts = replace(facts, batch_size=training.batch_size, epochs=training.epochs)
-        config, _ = settings.apply(task_settings, kind.recipe(facts).config, training, section=task)
         low, high = request.lr_range or rates_around(training, pretrained=facts.pretrained)
         return LrSearch(
             low=low,
@@ -338,8 +334,16 @@ class Planner:
             fraction=share,
             epochs=epochs,
             pruner=request.lr_pruner or "none",
-            config=config_values(config),
+            config=self.answers.config(task, facts, task_settings),
         )
+
+    def check_backbone(self, specs: Iterable[StageSpec]) -> None:
+        """Raises SpecError where the network of some stages cannot see views as small as theirs."""
+        sizes: dict[BackboneSpec, set[int]] = {}
+        for spec in specs:
+            sizes.setdefault(spec.backbone, set()).update(self.answers.input_sizes(spec.task, spec.config))
+        for backbone, seen in sizes.items():
+            self.answers.check_backbone(backbone, seen)
 
     def chain(self, tasks: Sequence[str], parent: Parent | None = None) -> list[StageSpec]:
         """The stages of `tasks`, each starting from the one before, the first from `parent` or the planner's own."""
@@ -372,12 +376,6 @@ def parent_of(stage: StageSpec) -> Parent:
     )
 
 
-def input_sizes(spec: StageSpec) -> set[int]:
-    """Sides, in pixels, of all that the backbone of a stage will see."""
-    kind = task_class(spec.task)
-    return kind.input_sizes(kind.Config(**spec.config))
-
-
 # Settings of fine-tuning that are shown where they are not off.
 TUNING: dict[str, object] = {"freeze": "none", "layer_decay": 1.0, "head_warmup": 0.0}
 
@@ -391,10 +389,10 @@ def described_search(search: LrSearch) -> str:
     )
 
 
-def describe(spec: StageSpec) -> dict[str, object]:
+def describe(spec: StageSpec, answers: Answers | None = None) -> dict[str, object]:
     """The resolved values that a person wants to see before a run, in order; what is off is left out."""
     training = spec.training
-    idle = task_class(spec.task).Config(**spec.config).idle()
+    idle = (answers or Answers()).idle(spec.task, spec.config)
     return {
         "backbone": spec.backbone.name + ("" if spec.backbone.stem == "imagenet" else f" ({spec.backbone.stem} stem)"),
         "optimizer": training.optimizer,
@@ -407,6 +405,6 @@ def describe(spec: StageSpec) -> dict[str, object]:
     }
 
 
-def resolved_settings(spec: StageSpec) -> dict[str, str]:
+def resolved_settings(spec: StageSpec, answers: Answers | None = None) -> dict[str, str]:
     """The values of `describe` as text."""
-    return {name: short(value) for name, value in describe(spec).items()}
+    return {name: short(value) for name, value in describe(spec, answers).items()}

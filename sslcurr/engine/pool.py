@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sslcurr.engine.graph import Job
+from sslcurr.engine.hardware import may_have_gpus
 from sslcurr.engine.jobs import Event
 from sslcurr.engine.launch import launch_of
 from sslcurr.engine.store import Store
@@ -73,9 +75,11 @@ POOLS: Registry[Any] = Registry(
 
 def num_gpus(device: str) -> int:
     """GPUs that trainings may use: none for `cpu`, one for `cuda:N`."""
+    if device == "cpu" or ("torch" not in sys.modules and not may_have_gpus()):
+        return 0
     import torch
 
-    if device == "cpu" or not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         return 0
     return 1 if ":" in device else torch.cuda.device_count()
 

@@ -15,6 +15,7 @@ import msgspec
 
 from sslcurr.claims import LEASE, Claim, Lost, Taken, claim, described_owner, is_claimed, waited_claim
 from sslcurr.engine import uses
+from sslcurr.engine.answers import Answers
 from sslcurr.errors import Interrupted, SslcurrError, StoreError
 from sslcurr.files import read_as, read_json, size_of, write_record
 from sslcurr.integrity import HASHES, WEIGHTS, write_hashes
@@ -96,6 +97,7 @@ class Store:
         self.waits = waits
         self.lease = lease
         self.note = note
+        self.answers = Answers(root)
         self._noted: set[str] = set()
         self._made = 0
         self._claims: dict[Path, Claim] = {}  # what this process is at work on

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslcurr.analysis.evaluation import attention, distances, embedding, features, scores, similarity
+from sslcurr.analysis.evaluation import distances, embedding, features, maps, scores, similarity
 from sslcurr.engine.dataset import packed_placed, packed_portable
 from sslcurr.engine.models import model_placed, model_portable, models_from
 from sslcurr.engine.pool import POOLS
@@ -115,7 +115,7 @@ def test_results_of_several_processes_are_those_of_one(trained, commands, worker
         (distances, "_measure"),
         (scores, "features_of"),
         (embedding, "embed"),
-        (attention, "_measure"),
+        (maps, "measure_maps"),
     ):
         monkeypatch.setattr(module, name, refuse)
     assert {name: found(several, (*arguments, *AT_ONCE)) for name, arguments in commands.items()} == expected

@@ -13,10 +13,6 @@ from torch import Tensor, nn
 
 from sslcurr.errors import SpecError
 
-CAM_METHODS = ("gradcam", "gradcam++", "eigencam")
-"""Grad-CAM (https://arxiv.org/abs/1610.02391), Grad-CAM++ (https://arxiv.org/abs/1710.11063) and EigenCAM
-(https://arxiv.org/abs/2008.00299), which does not depend on a class."""
-
 
 def class_maps(
     classifier: nn.Module,
@@ -38,7 +34,7 @@ def class_maps(
         layer: the part of it whose output, [N, channels, h, w], is weighted.
         to_map: makes such an output of what the layer gives.
         images: [N, channels, H, W] views.
-        method: one of `CAM_METHODS`.
+        method: one of `measures.attention.CAM_METHODS`.
         classes: [N] the class that each map is for; None: the predicted one.
 
     Returns:

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sslcurr.analysis.evaluation.classifier import report_split
@@ -16,8 +16,6 @@ from sslcurr.analysis.results.document import Part
 from sslcurr.data import masks as mask_files
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack
-from sslcurr.data.views.draw import make_views
-from sslcurr.data.views.view import View
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.errors import DataError
@@ -26,6 +24,9 @@ from sslcurr.integrity import sound
 from sslcurr.spec.stage import hash_of
 from sslcurr.spec.target import TARGET
 from sslcurr.wording import counted
+
+if TYPE_CHECKING:
+    from sslcurr.data.views.view import View
 
 # Raised when the same files give other masks.
 VERSION = 1
@@ -65,6 +66,10 @@ class ImageMasks:
 
     def in_view(self, places: NDArray[np.integer], view: View) -> NDArray[np.float32]:
         """[n, size, size]: the share of each cell of a fixed view that is inside, for masks at `places` of `rows`."""
+        import torch
+
+        from sslcurr.data.views.draw import make_views
+
         rows = self.rows[places]
         images = torch.from_numpy(np.ascontiguousarray(self.masks[places]))[:, None]
         heights, widths = (torch.from_numpy(sides[rows]) for sides in (self.pack.heights, self.pack.widths))

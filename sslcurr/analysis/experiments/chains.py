@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,16 @@ from sslcurr.analysis.measures.intervals import Images, Sample, sample
 from sslcurr.analysis.results.estimate import Failure, Run
 from sslcurr.analysis.results.ranking.document import Ordering
 from sslcurr.analysis.results.training.document import TargetReport
-from sslcurr.backbones.build import check_backbone as check_backbone
 from sslcurr.engine.cost import image_passes
 from sslcurr.engine.fill import Filling
 from sslcurr.engine.graph import Job
-from sslcurr.engine.plan import Parent, Planner, input_sizes
+from sslcurr.engine.plan import Parent, Planner
 from sslcurr.engine.plans import Plan
 from sslcurr.engine.run import check_parent, stage_jobs, train_or_wait, weights_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import DataError, TrainingError
 from sslcurr.files import sha256_of
+from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.stage import StageSpec, key_of
@@ -237,7 +238,7 @@ class Chains:
             SpecError: it cannot.
         """
         specs = [self.specs((task,), self.planner.request.seed) for task in tasks]
-        check_backbone(specs[0][0].backbone, {size for chain in specs for spec in chain for size in input_sizes(spec)})
+        self.planner.check_backbone(spec for chain in specs for spec in chain)
 
     def passes(self, spec: StageSpec) -> float:
         """Image passes that a stage takes."""
@@ -478,10 +479,11 @@ def measured_score(report: TargetReport, dataset: str) -> float:
 
 def values_of(folder: Path) -> NDArray[np.float64]:
     """[N], what each image of a report gives to the main measure, in data order: of classes 1 where it is right."""
-    table = read_predictions(folder)
-    if VALUE in table:
-        return table[VALUE].to_numpy(dtype=float)
-    return (table["label"] == table["prediction"]).to_numpy(dtype=float)
+    with open(sound(folder / "predictions.csv"), encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if VALUE not in (rows.fieldnames or ()):  # importing pandas takes longer than reading these
+            return np.array([row["label"] == row["prediction"] for row in rows], dtype=np.float64)
+    return read_predictions(folder)[VALUE].to_numpy(dtype=float)
 
 
 def scores_of(runs: Sequence[Chain]) -> list[float]:

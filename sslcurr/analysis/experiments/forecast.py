@@ -65,7 +65,7 @@ def forecast(
         images_per_second=speeds,
         measured_now=measured_now,
         hours=seconds / 3600,
-        gigabytes=weights_bytes(missing) / 1e9,
+        gigabytes=weights_bytes(missing, chains.store) / 1e9,
         guessed=guessed,
     )
 

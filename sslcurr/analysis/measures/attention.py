@@ -13,6 +13,10 @@ from sslcurr.analysis.measures.intervals import Images, Sample, interval_of, sam
 
 Floats = NDArray[np.floating[Any]]
 
+CAM_METHODS = ("gradcam", "gradcam++", "eigencam")
+"""Grad-CAM (https://arxiv.org/abs/1610.02391), Grad-CAM++ (https://arxiv.org/abs/1710.11063) and EigenCAM
+(https://arxiv.org/abs/2008.00299), which does not depend on a class."""
+
 
 @dataclass(frozen=True)
 class SeedMean:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, softmax
 
 Floats = NDArray[np.floating[Any]]
 
@@ -39,7 +38,7 @@ class Bin:
 def probabilities_of(logits: Floats, *, exclusive: bool, temperature: float = 1.0) -> NDArray[np.float64]:
     """[N, T] probabilities of outputs of a network: of classes (`exclusive`, rows sum to 1) or of labels each."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return np.asarray(softmax(scaled, axis=1) if exclusive else expit(scaled))
+    return np.asarray(scipy.special.softmax(scaled, axis=1) if exclusive else scipy.special.expit(scaled))
 
 
 def temperature_of(logits: Floats, targets: Floats, *, exclusive: bool) -> float | None:
@@ -55,7 +54,7 @@ def temperature_of(logits: Floats, targets: Floats, *, exclusive: bool) -> float
         rows, columns = np.arange(len(outputs)), np.asarray(targets, dtype=np.intp)
 
         def surprise(log_temperature: float) -> float:
-            return -float(log_softmax(outputs / math.exp(log_temperature), axis=1)[rows, columns].mean())
+            return -float(scipy.special.log_softmax(outputs / math.exp(log_temperature), axis=1)[rows, columns].mean())
 
         num = len(outputs)
     else:
@@ -63,12 +62,12 @@ def temperature_of(logits: Floats, targets: Floats, *, exclusive: bool) -> float
         signed = np.where(targets[known] == 1, outputs[known], -outputs[known])
 
         def surprise(log_temperature: float) -> float:
-            return -float(log_expit(signed / math.exp(log_temperature)).mean())
+            return -float(scipy.special.log_expit(signed / math.exp(log_temperature)).mean())
 
         num = int(known.sum())
     if not num:
         return None
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         surprise, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded", options={"xatol": 1e-6}
     )
     return float(math.exp(found.x))

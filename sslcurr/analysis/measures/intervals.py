@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported at their first use
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -258,7 +258,7 @@ class Luck:
         degrees, borrowed = len(figure.values) - 1, self.variance(figure)
         if degrees < 1 or borrowed <= 0:
             return False
-        least = float(special.fdtri(degrees, self.degrees, 0.05))
+        least = float(scipy.special.fdtri(degrees, self.degrees, 0.05))
         return least <= float(figure.values.var(ddof=1)) / borrowed <= min(1.0, UNLIKE**2 * least)
 
 
@@ -303,13 +303,13 @@ def prior_degrees(variances: Floats, degrees: int) -> float:
     """
     if len(variances) < 2:
         return 0.0
-    excess = float(np.log(variances).var(ddof=1) - special.polygamma(1, degrees / 2))
+    excess = float(np.log(variances).var(ddof=1) - scipy.special.polygamma(1, degrees / 2))
     if excess <= 0:
         return math.inf
     low, high = 1e-6, 1e9
     for _ in range(200):  # trigamma falls: halve on the log scale
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if special.polygamma(1, middle) > excess else (low, middle)
+        low, high = (middle, high) if scipy.special.polygamma(1, middle) > excess else (low, middle)
     return 2 * low
 
 
@@ -482,4 +482,4 @@ def without_groups(values: NDArray[np.floating[Any]], images: Images, num_groups
 def t_quantile(degrees: float) -> float:
     """The quantile of Student's t whose central interval has 95 %."""
     tail = (1 + LEVEL) / 2
-    return float(special.ndtri(tail) if math.isinf(degrees) else special.stdtrit(degrees, tail))
+    return float(scipy.special.ndtri(tail) if math.isinf(degrees) else scipy.special.stdtrit(degrees, tail))

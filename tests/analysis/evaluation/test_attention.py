@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sslcurr.analysis.evaluation import attention as evaluation
+from sslcurr.analysis.evaluation import maps as map_making
 from sslcurr.analysis.evaluation.attention import AttentionSettings, ModelAttention, measure_attention, report_attention
 from sslcurr.analysis.evaluation.cam import (
-    CAM_METHODS,
     class_maps,
     enlarged,
     first_components,
@@ -164,7 +164,7 @@ def test_grad_cam_of_a_network_whose_map_is_known():
 def test_a_layer_that_writes_over_its_input_does_not_change_the_map():
     inplace, plain = Known([[2.0, 0.5]]), Known([[2.0, 0.5]])
     plain.act = nn.ReLU()
-    for method in CAM_METHODS:
+    for method in attention.CAM_METHODS:
         first, second = (class_maps(each, each.maps, IMAGE, method)[0] for each in (inplace, plain))
         np.testing.assert_array_equal(first, second)
         assert first.sum() > 0
@@ -175,7 +175,7 @@ def test_maps_do_not_depend_on_the_batch_and_leave_the_network_as_it_was():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.append(nn.Linear(8, 4)).train()
     images = torch.randn(6, 3, 9, 9)
-    for method in CAM_METHODS:
+    for method in attention.CAM_METHODS:
         together, predicted = class_maps(network, network[2], images, method)
         alone = np.concatenate([class_maps(network, network[2], image[None], method)[0] for image in images])
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
@@ -281,7 +281,7 @@ def test_a_layer_without_maps_is_a_mistake():
 
 @pytest.mark.parametrize(("size", "layer"), [(224, "layer4"), (64, "layer3"), (16, "layer1"), (8, "act1"), (4, "act1")])
 def test_the_last_stage_that_is_not_too_coarse_is_taken(size, layer):
-    from sslcurr.analysis.evaluation.attention import finest_needed
+    from sslcurr.analysis.evaluation.maps import finest_needed
     from sslcurr.backbones.build import build
     from sslcurr.spec.stage import BackboneSpec
 
@@ -507,7 +507,7 @@ def masks_with(pack: Pack, rows: list[int], tmp_path: Path) -> ImageMasks:
 
 @pytest.mark.parametrize("target", evaluation.TARGETS)
 def test_every_image_has_its_own_map_mask_label_and_name(tuned, tmp_path, monkeypatch, target):
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 4)
+    monkeypatch.setattr(map_making, "BATCH_SIZE", 4)
     stage, spec = tuned()
     pack, rows = lying(spec), [3, 9, 17, 20, 30, 33, 44, 50, 58, 62]
     marked = masks_with(pack, rows, tmp_path)
@@ -593,7 +593,7 @@ def test_attention_is_kept_by_all_that_decides_it(tuned, tmp_path, monkeypatch):
         np.savez(arguments[-1] / "images.npz", **columns)
         return evaluation.KeptAttention(layer="x", map_size=(1, 1), num_images=1, view_size=8)
 
-    monkeypatch.setattr(evaluation, "_measure", nothing)
+    monkeypatch.setattr(map_making, "measure_maps", nothing)
     (stage, spec), (other, _) = tuned(), tuned(1)
     marked, store = masks_with(lying(spec), [3, 9], tmp_path), Store(tmp_path / "runs")
 
