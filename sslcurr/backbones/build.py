@@ -5,7 +5,9 @@ Convolutional networks, transformers and hybrids of both; what each stage gives 
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -26,6 +28,17 @@ ANY_SIZE: tuple[dict[str, bool], ...] = (
 FINER = {"small": 4, "cifar": 8}
 
 
+def import_timm() -> Any:
+    """timm, without wandb: timm imports it wherever it is installed, for its own logs, which takes as long as timm."""
+    if "timm" not in sys.modules and "wandb" not in sys.modules:
+        sys.modules["wandb"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("timm")
+        finally:
+            del sys.modules["wandb"]
+    return importlib.import_module("timm")
+
+
 def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     """The network of `spec` with fresh weights from torch's global generator; [N, C, H, W] -> [N, num_features].
 
@@ -34,8 +47,7 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
     Raises:
         SpecError: timm has no such network, it has no stages, or it cannot have the requested stem.
     """
-    import timm
-
+    timm = import_timm()
     if not timm.is_model(spec.name):
         raise SpecError(f"timm has no backbone named {spec.name!r}", did_you_mean(spec.name, timm.list_models()[:]))
     try:
@@ -53,8 +65,7 @@ def build(spec: BackboneSpec, num_classes: int = 0) -> nn.Module:
 
 def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
     """timm's network, which takes images of any size where it can; a transformer with the patches of its stem."""
-    import timm
-
+    timm = import_timm()
     about = timm.get_pretrained_cfg(spec.name)
     is_fixed = about is not None and about.fixed_input_size
     for options in ANY_SIZE if is_fixed else ANY_SIZE[-1:]:
@@ -73,8 +84,7 @@ def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
 
 
 def _timm(spec: BackboneSpec, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    import timm
-
+    timm = import_timm()
     network: nn.Module = timm.create_model(spec.name, num_classes=num_classes, in_chans=spec.channels, **options)
     return network
 

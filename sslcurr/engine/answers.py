@@ -127,10 +127,9 @@ class Answers:
             SpecError: there is no such device.
         """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        here = [platform.node(), cores, {name: os.environ.get(name) for name in THREADS}]
-        return self._ask(
-            "machine", device, precision, here=here, read=lambda plain: Machine(**plain), keep=_is_without_gpus
-        )
+        here = [platform.node(), may_have_gpus(), cores, {name: os.environ.get(name) for name in THREADS}]
+        read, keep = (lambda plain: Machine(**plain)), (lambda _: not may_have_gpus())
+        return self._ask("machine", device, precision, here=here, read=read, keep=keep)
 
     def _ask(
         self,
@@ -194,10 +193,6 @@ def _resolved(plain: Json) -> Resolved:
 
 def _tuples(plain: Json) -> Json:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-
-
-def _is_without_gpus(answer: object) -> bool:
-    return not may_have_gpus()
 
 
 def _folder_of_this_code(folder: Path) -> None:

@@ -182,9 +182,9 @@ def _parent_by_name(text: str, store: Store, stem: str | None) -> Parent:
     try:
         return parent_of(store.resolve(text).spec)
     except StoreError as error:
-        import timm
+        from sslcurr.backbones.build import import_timm
 
-        name = text.partition(".")[0]
+        timm, name = import_timm(), text.partition(".")[0]
         if not timm.is_model(name):
             if re.fullmatch("[0-9a-f]{4,16}", text):
                 raise

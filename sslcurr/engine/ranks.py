@@ -431,7 +431,9 @@ def join(rank: int, size: int, store: dist.Store, backend: str, patience: timede
         backend: `gloo` on CPUs, `nccl` on GPUs.
         patience: how long a rank is waited for before it counts as gone.
     """
-    import timm  # noqa: F401 - imported later it would keep the group, and with it the connections, for ever
+    from sslcurr.backbones.build import import_timm
+
+    import_timm()  # imported later it would keep the group, and with it the connections, for ever
 
     global _control_group
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)

@@ -234,7 +234,10 @@ def test_the_engine_imports_no_package_that_it_does_not_use():
     # torchmetrics alone had taken four seconds; LARS is all that the engine takes from lightly, and only when asked.
     code = (
         "import sys, sslcurr.engine.train;"
-        "heavy = {'torchmetrics', 'lightning_fabric', 'pytorch_lightning', 'lightly', 'sklearn', 'cv2', 'matplotlib'};"
+        "from sslcurr.backbones.build import build; from sslcurr.spec.stage import BackboneSpec;"
+        "build(BackboneSpec(name='test_resnet'));"
+        "heavy = {'torchmetrics', 'lightning_fabric', 'pytorch_lightning', 'lightly', 'sklearn', 'cv2', 'matplotlib',"
+        "'wandb', 'pandas'};"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
