@@ -29,7 +29,7 @@ def arrow(names: Sequence[str]) -> str:
 
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8; a file name of another encoding cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def visible(text: str) -> str:

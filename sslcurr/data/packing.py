@@ -135,16 +135,23 @@ class _Files:
         about = [PACK_FORMAT, size, source.name, self.place, source.classes, embedded]
         if source.target != CLASSES.name:
             about.append({"target": source.target})
-        if any(self.may_be_revised(i) for i in range(len(source.names))):
+        if self.source.arrays is None and any(map(decode_image.may_be_revised, self.suffixes())):
             about.append({"decoder": DECODER})
         lists = [source.names, self.stats, source.labels, source.groups, source.splits]
         return hashlib.sha256(json.dumps([about, lists]).encode()).hexdigest()
 
+    def suffixes(self) -> set[str]:
+        """The endings of the files, as `os.path.splitext` gives them, which takes longer."""
+        found = set()
+        for path in self.source.files():
+            start = path.rfind("/") + 1
+            dot = path.rfind(".", start)
+            found.add(path[dot:] if dot > start and path[start] != "." else os.path.splitext(path)[1])
+        return found
+
     def may_be_revised(self, i: int) -> bool:
         """Whether image i may have got other pixels from an earlier version."""
-        name = self.source.names[i]
-        file = self.source.frames[name][0] if name in self.source.frames else name
-        return self.source.arrays is None and decode_image.may_be_revised(os.path.splitext(file)[1])
+        return self.source.arrays is None and decode_image.may_be_revised(os.path.splitext(self.source.place(i)[0])[1])
 
     def guess_channels(self) -> int:
         """1 if the headers of a few images say grey, else 3. A first guess, to save room: see `_Part.widen`."""

@@ -243,10 +243,12 @@ def _divide(
     images: list[list[tuple[int, int]]] = [[] for _ in first]  # of each group: class, number of images
     for group, label, count in zip(of_group.tolist(), of_class.tolist(), counts.tolist(), strict=True):
         images[group].append((label, count))
+    alone = len(pairs) == len(first) and counts.max() == 1  # each group is one image
+    deal = partial(_deal_alone, of_class.tolist()) if alone else partial(_deal, images)
     part_shares = [*shares.values(), 1.0 - sum(shares.values())]
     for attempt in range(NUM_TRIES):
         draws = numpy_generator(seed, "split", attempt).random(len(first)).tolist()
-        part_of = _deal(images, part_shares, draws, blind=attempt > 0)
+        part_of = deal(part_shares, draws, blind=attempt > 0)
         if part_of is not None:
             return np.array(parts)[np.array(part_of)[members]]
     raise DataError(
@@ -291,6 +293,48 @@ def _deal(
             if count > largest[label]:
                 largest[label] = count
             lacking[label].discard(part)
+        chosen.append(part)
+    return None if any(lacking.values()) else chosen
+
+
+def _deal_alone(
+    labels: Sequence[int], shares: Sequence[float], draws: Sequence[float], *, blind: bool
+) -> list[int] | None:
+    """`_deal`, number for number, where each group is one image; `labels` are their classes."""
+    parts = tuple(range(len(shares)))
+    have = {label: [0.0] * len(shares) for label in labels}
+    lacking = {label: set(parts) for label in have}
+    totals: dict[tuple[int, ...], float] = {}
+    chosen = []
+    for label, draw in zip(labels, draws, strict=True):
+        left = [above - share for above, share in zip(have[label], shares, strict=True)]
+        lacks = lacking[label]
+        candidates = tuple(part for part in parts if part in lacks) if lacks else parts
+        near = candidates
+        if not blind:
+            far = [part for part in parts if not -SLACK <= left[part] <= SLACK]
+            if len(far) > 1:
+                near = ()
+            elif far:
+                near = tuple(part for part in candidates if part == far[0] and -SLACK <= left[part] + 1 <= SLACK)
+            else:
+                near = tuple([part for part in candidates if -SLACK <= left[part] + 1 <= SLACK])
+        if near:
+            if near not in totals:
+                totals[near] = sum(shares[part] for part in near)
+            remaining = draw * totals[near]
+            for part in near[:-1]:
+                remaining -= shares[part]
+                if remaining < 0:
+                    break
+            else:
+                part = near[-1]
+        else:
+            distances = [([abs(above) for above in left], [abs(above + 1) for above in left])]
+            part = min(candidates, key=partial(_squares, distances))
+        left[part] = have[label][part] + (1 - shares[part])
+        have[label] = left
+        lacks.discard(part)
         chosen.append(part)
     return None if any(lacking.values()) else chosen
 

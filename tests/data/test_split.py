@@ -412,3 +412,15 @@ def test_folds_that_cannot_be():
     pack = make_pack([0, 1] * 10, splits=["test"] * 5 + [""] * 15)
     with pytest.raises(DataError, match="given as test, and folds divide all images"):
         assign(pack, SplitSettings(folds=3))
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    st.sampled_from([(0.2, 0.15, 0.65), (0.5, 0.5), (0.05, 0.95), (1 / 3, 1 / 3, 1 / 3), (0.2,) * 5, (0.98, 0.01, 0.01)]),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+def test_images_without_groups_are_dealt_like_groups_of_one(labels, shares, seed, blind):
+    draws = np.random.default_rng(seed).random(len(labels)).tolist()
+    of_groups = split._deal([[(label, 1)] for label in labels], shares, draws, blind=blind)
+    assert split._deal_alone(labels, shares, draws, blind=blind) == of_groups

@@ -162,9 +162,12 @@ def without_companions(images: Sequence[str]) -> tuple[list[str], Companions]:
 
 def _places(names: Sequence[str]) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
     """Folder and stem of each path, and the stems in each folder."""
-    places = [os.path.split(os.path.splitext(name)[0]) for name in names]
+    places = []
     stems_in: dict[str, set[str]] = {}
-    for folder, stem in places:
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        stem = file.rpartition(".")[0] or file
+        places.append((folder, stem))
         stems_in.setdefault(folder, set()).add(stem)
     return places, stems_in
 

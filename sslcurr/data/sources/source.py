@@ -75,8 +75,12 @@ class Source:
         """The file of each image, as text: for what is done with every file each time, a Path costs too much."""
         assert self.root is not None, "embedded images have no file"
         root = str(self.root)
-        for name in self.names:
-            yield os.path.join(root, self.frames[name][0] if name in self.frames else name)
+        for file in self.files():
+            yield os.path.join(root, file)
+
+    def files(self) -> Iterable[str]:
+        """The same relative to `root`."""
+        return (self.frames[name][0] if name in self.frames else name for name in self.names) if self.frames else self.names
 
 
 def with_free_parts(splits: list[str] | None, notes: list[str]) -> list[str] | None:

@@ -87,8 +87,10 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
         """Whether a folder is not empty: an image lies in it, at any depth, or this program made it."""
-        inside = _entries(folder)
-        folders = [entry for entry in inside if _is_folder(entry)]
+        folders: list[os.DirEntry[str]] = []
+        files: list[os.DirEntry[str]] = []
+        for entry in _entries(folder):
+            (folders if _is_folder(entry) else files).append(entry)
         filled = is_output(folder)
         if is_store(folder, [entry.name for entry in folders]):
             walk.stores.append(prefix.rstrip("/") or ".")
@@ -106,7 +108,6 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
                 filled = filled or has_images
                 if not has_images:
                     walk.empty_folders.append(f"{prefix}{entry.name}")
-        files = [entry for entry in inside if not _is_folder(entry)]
         images = [entry for entry in files if _is_image(entry)]
         walk.num_others += len(files) - len(images)
         names = [entry.name for entry in images]
@@ -141,7 +142,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether the name says image, or the content says DICOM: archives export it under bare numbers."""
-    suffix = os.path.splitext(entry.name)[1]
+    stem, dot, end = entry.name.rpartition(".")  # it is not hidden, so no stem is empty
+    suffix = dot + end if stem else ""
     if suffix.lower() in EXTENSIONS:
         return True
     if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX:
