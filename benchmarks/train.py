@@ -6,7 +6,8 @@
 
 - loop: `sslcurr.engine.train.train`, from the pack to the optimizer, with its log.
 - bound: the same, but the step gets one batch of views that is ready on the device.
-- plain (MoCo v2): the bound without queue, slow encoder's average and shuffle: two views, forward and backward.
+- plain: the bound of nothing but the passes of the networks, one for each size of views, forward and backward. MoCo v2
+  without queue, slow encoder's average and shuffle; SwAV and DINO without heads, codes, centre and teacher's average.
 - lightly, solo: the task as those projects' users would train it (`peers/`). Where a step of theirs takes other work
   for an image (solo-learn's MoCo v2+ is symmetric), "times" is at equal work.
 
@@ -164,21 +165,48 @@ def ready_tensors(clock: Clock) -> Iterator[None]:
         Feed.batch = real  # type: ignore[method-assign]
 
 
+def passes_of_moco(task: Any, views: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The passes of MoCo v2 alone: a query with its gradient, and a key."""
+    first, second = views[0].chunk(2)
+    query = task.head(task.backbone(first))
+    with torch.no_grad():
+        key = task.key_encoder(second)
+    return -F.cosine_similarity(query.float(), key.float()).mean()
+
+
+def passes_of_swav(task: Any, views: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The passes of SwAV alone, one for each size of crops."""
+    return torch.stack([task.backbone(crops).float().mean() for crops in views]).sum()
+
+
+def passes_of_dino(task: Any, views: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The passes of DINO alone: those of the student, and the teacher's of the large crops."""
+    large = torch.cat(views[:2])
+    with torch.no_grad():
+        task.teacher_backbone(large)
+    return passes_of_swav(task, (large, *views[2:]))
+
+
+PASSES = {"mocov2": passes_of_moco, "swav": passes_of_swav, "dino": passes_of_dino}
+
+
 @contextmanager
-def without_extras(kind: Any, clock: Clock) -> Iterator[None]:
-    """Steps of the mode "plain" of MoCo v2 leave out the queue, the slow encoder's average and the shuffle."""
+def without_extras(task: str, clock: Clock) -> Iterator[None]:
+    """Steps of the mode "plain" are nothing but passes."""
+    if task not in PASSES:
+        yield
+        return
+    kind: Any = task_class(task)
     loss, after = kind.loss, kind.after_step
+    names: list[str] = []  # what is logged of a step
 
     def plain_loss(self: Any, batch: Batch, tick: Tick) -> Loss:
         if clock.mode != "plain":
             found: Loss = loss(self, batch, tick)
+            names[:] = found.metrics
             return found
-        first, second = batch.views[0].chunk(2)
-        query = self.head(self.backbone(first))
-        with torch.no_grad():
-            key = self.key_encoder(second)
-        value = -F.cosine_similarity(query.float(), key.float()).mean()
-        return Loss(value, {"accuracy": value.detach(), "feature_std": value.detach()})
+        value = PASSES[task](self, batch.views)
+        return Loss(value, dict.fromkeys(names, value.detach()))
 
     def plain_after(self: Any, *rest: Any) -> None:
         if clock.mode != "plain":
@@ -205,7 +233,7 @@ def timed(
     with (
         tempfile.TemporaryDirectory() as part,
         ready_tensors(clock),
-        without_extras(task_class("mocov2"), clock),
+        without_extras(spec.task, clock),
         suppress(Enough),
     ):
         runtime = spec_runtime.Runtime(device=device, save_steps=NEVER, recompute=recompute)
@@ -283,7 +311,7 @@ def peer(name: str, task: str, folder: Path, spec: StageSpec, arguments: argpars
 def measure(task: str, size: int, folder: Path, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
     """One row of the table: a task at an image size."""
     spec = plan(task, folder, size, arguments, store)
-    modes = ("loop", "bound", "plain") if task == "mocov2" else ("loop", "bound")
+    modes = ("loop", "bound", "plain") if task in PASSES else ("loop", "bound")
     clocks, peers = [], {}
     for name in arguments.peers:
         if task in (lightly_loop if name == "lightly" else solo_loop).TASKS:
