@@ -8,11 +8,17 @@ worker for each core, in speed and in memory; without groups of batch norms, and
 waits for the device between two rows of the log; then every other task at 256, loop against bound, and the share of the
 device's matrix products that its model uses. What does not fit into `--minutes` is named at the end. `train.py` says
 what is timed and how.
+
+The ways of `--gpu` are tried one after the other, each beside those that paid before: it is kept where it trains
+`LEAST_GAIN` times as fast and moves no loss of the first steps by more than `MOST_CHANGE` of it, which is rounding, or
+than twice what two equal trainings differ by. `--keep` writes what was found into the package, where `--gpu auto` reads
+it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import statistics
 import tempfile
@@ -29,12 +35,17 @@ import train as trainings
 
 from sslcurr.engine import loop
 from sslcurr.engine import train as engine
+from sslcurr.engine.gpu import MEASURED
 from sslcurr.engine.store import Store
 from sslcurr.progress import Reporter
 from sslcurr.spec import runtime
+from sslcurr.spec.runtime import GPU_WAYS
 from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.tasks import TASKS
 
+LEAST_GAIN = 1.02
+MOST_CHANGE = 0.005
+COMPARED = 12  # steps whose losses are held against each other
 GOALS = {"of_bound": 0.95, "of_plain": 0.92, "times lightly": 3.0, "memory": 1.0}
 
 
@@ -64,6 +75,68 @@ def waits(spec: StageSpec) -> list[str]:
     with tempfile.TemporaryDirectory() as part, suppress(trainings.Enough):
         engine.train(spec, key_of(spec), Path(part), None, runtime.Runtime(device="cuda", save_steps=10**9), heard)
     return heard.places
+
+
+class Losses(Reporter):
+    """The losses of the first steps."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def step_done(self, step: int, loss: float | None, images_per_second: float) -> None:
+        """Note a loss."""
+        self.values.append(float(loss or 0.0))
+        if step == COMPARED:
+            raise trainings.Enough
+
+
+def losses(spec: StageSpec, gpu: tuple[str, ...], device: str = "cuda") -> list[float]:
+    """The losses of the first steps of a training with some ways."""
+    heard = Losses()
+    with tempfile.TemporaryDirectory() as part, suppress(trainings.Enough):
+        how = runtime.Runtime(device=device, save_steps=10**9, log_steps=1, gpu=gpu)
+        engine.train(spec, key_of(spec), Path(part), None, how, heard)
+    return heard.values
+
+
+def largest_difference(one: list[float], other: list[float]) -> float:
+    """Between the losses of two trainings."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def ways(spec: StageSpec, steps: int, rounds: int = 2, device: str = "cuda") -> dict[str, Any]:
+    """Which ways of `--gpu` pay, each beside those before it, and what each changes."""
+    kept: list[str] = []
+    tried: dict[str, Any] = {}
+    for way in GPU_WAYS:
+        before, after = tuple(kept) or ("none",), (*kept, way)
+        ratios = []
+        for _ in range(rounds):
+            seconds = [
+                statistics.median(trainings.timed(spec, device, ("loop",), steps=steps, gpu=each).seconds["loop"])
+                for each in (before, after)
+            ]
+            ratios.append(seconds[0] / seconds[1])
+        first, second, other = (losses(spec, each, device) for each in (before, before, after))
+        noise, change = largest_difference(first, second), largest_difference(first, other)
+        is_same = change <= max(2 * noise, MOST_CHANGE * min(map(abs, first)))
+        pays = statistics.median(ratios) >= LEAST_GAIN and is_same
+        tried[way] = {
+            "times": [round(ratio, 3) for ratio in ratios],
+            "largest_change_of_loss": change,
+            "between_equal_trainings": noise,
+            "kept": pays,
+        }
+        if pays:
+            kept.append(way)
+    return {"name": "ways of --gpu", "ways": kept, "tried": tried}
+
+
+def keep(found: dict[str, Any], measured: Path, device: str) -> None:
+    """Write the ways that pay where `--gpu auto` reads them, beside those of other devices."""
+    known = json.loads(measured.read_text(encoding="utf-8"))
+    known[device] = {"ways": found["ways"], "tried": found["tried"], "torch": str(torch.__version__)}
+    measured.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def memory_of(measure: Callable[[], Any]) -> float:
@@ -118,6 +191,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=25_000)
     parser.add_argument("--steps", type=int, default=32, help="timed steps of each mode")
     parser.add_argument("--workers", type=int, default=16, help="of lightly's loop")
+    parser.add_argument("--keep", action="store_true", help="write the ways that pay into the package")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -143,6 +217,7 @@ def main() -> None:
         work: dict[str, Callable[[], dict[str, Any]]] = {
             "mocov2, 256 a step": first,
             "mocov2, 1,024 a step": lambda: row_of("mocov2, 1,024 a step", spec("mocov2", 1024), both, steps),
+            "ways": lambda: ways(spec("mocov2"), steps // 2),
             "waits": lambda: {"name": "waits of the host between two rows", "places": waits(spec("mocov2"))},
             "mocov2, one group": lambda: row_of(
                 "mocov2, norms of keys over 256", spec("mocov2", 256, "mocov2.bn_group=256"), both, steps
@@ -164,6 +239,8 @@ def main() -> None:
             except torch.OutOfMemoryError as error:
                 rows.append({"name": name, "failed": str(error).splitlines()[0]})
             print(shown(rows[-1]), flush=True)
+            if name == "ways" and arguments.keep and "ways" in rows[-1]:
+                keep(rows[-1], MEASURED, torch.cuda.get_device_name())
     if left_out:
         print(f"not measured, {arguments.minutes:g} minutes were over: {', '.join(left_out)}")
     records.write(
@@ -182,6 +259,9 @@ def shown(row: dict[str, Any]) -> str:
     """A row as a person reads it, with what misses its goal."""
     if "places" in row:
         return f"{row['name']}: {', '.join(row['places']) or 'none'}"
+    if "ways" in row:
+        tried = [f"{name} {statistics.median(each['times']):.2f}" for name, each in row["tried"].items()]
+        return f"{row['name']}: {', '.join(row['ways']) or 'none'} (times as fast: {', '.join(tried)})"
     if "failed" in row:
         return f"{row['name']}: {row['failed']}"
     parts = [f"{row['name']:32}"] + [f"{name} {value:.0f}/s" for name, value in row["images_per_second"].items()]

@@ -26,6 +26,7 @@ def write(
         "date": datetime.date.today().isoformat(),
         "device": _name_of(device),
         "cores": os.cpu_count(),
+        "cpu_flags": cpu_flags(),
         **settings,
         "versions": {name: importlib.metadata.version(name) for name in packages}
         | {"python": platform.python_version()},
@@ -33,6 +34,18 @@ def write(
         "results": results,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+# What decides how fast a CPU trains.
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "sha_ni")
+
+
+def cpu_flags() -> list[str]:
+    """Those of `FLAGS` that this CPU has; none where Linux does not say."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [flag for flag in FLAGS if flag in flags]
 
 
 def _name_of(device: str) -> str:

@@ -227,8 +227,9 @@ def timed(
     steps: int,
     profile: bool = False,
     recompute: bool = False,
+    gpu: tuple[str, ...] = ("auto",),
 ) -> Clock:
-    """One training of `spec`, `steps` steps of each of `modes` in turns."""
+    """One training of `spec`, `steps` steps of each of `modes` in turns; `gpu` as `--gpu`."""
     clock = Clock(modes, device, steps=steps, profile=profile)
     with (
         tempfile.TemporaryDirectory() as part,
@@ -236,7 +237,7 @@ def timed(
         without_extras(spec.task, clock),
         suppress(Enough),
     ):
-        runtime = spec_runtime.Runtime(device=device, save_steps=NEVER, recompute=recompute)
+        runtime = spec_runtime.Runtime(device=device, save_steps=NEVER, recompute=recompute, gpu=gpu)
         engine.train(spec, key_of(spec), Path(part), None, runtime, clock)
     return clock
 

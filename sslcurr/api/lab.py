@@ -160,6 +160,9 @@ class Lab:
         if isinstance(options.get("tracker"), str):
             raise SpecError("trackers are several", f"give tracker=[{options['tracker']!r}]")
         options["tracker"] = tuple(options.get("tracker") or ())
+        if isinstance(options.get("gpu"), str):
+            raise SpecError("ways of a GPU are several", f"give gpu=[{options['gpu']!r}]")
+        options["gpu"] = tuple(options.get("gpu") or ("auto",))
         if isinstance(options.get("lr"), int):
             options["lr"] = float(options["lr"])
         options["profile"] = str(options.get("profile") or "")

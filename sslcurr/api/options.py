@@ -60,6 +60,7 @@ class Options(TypedDict, total=False):
     tensorboard: bool
     tracker: Sequence[str]
     recompute: bool
+    gpu: Sequence[str]
     plot: str | Path | None
     profile: str | Path | None
 

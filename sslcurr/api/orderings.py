@@ -42,7 +42,7 @@ OPTIONS = (
     *("image_size", "skip_broken", "frames", "runs", "device", "workers", "threads", "dataset", "fraction"),
     *("label_fraction", "backbone", "stem", "epochs", "batch_size", "lr", "lr_range", "lr_pruner", "seed", "folds"),
     *("freeze", "layer_decay"),
-    *("settings", "precision", "save_minutes", "tensorboard", "tracker", "recompute", "masks", "allow_overlap"),
+    *("settings", "precision", "save_minutes", "tensorboard", "tracker", "recompute", "gpu", "masks", "allow_overlap"),
 )
 
 WRITTEN = {"settings": "--set", "target_kind": "--target"}

@@ -16,7 +16,7 @@ def main() -> None:
     try:
         from sslcurr.cli.app import app
 
-        app(prog_name="sslcurr")
+        app.for_words(sys.argv[1:])(prog_name="sslcurr")
     except KeyboardInterrupt:  # while the program loads; commands have their own answer
         print("stopped: interrupted before anything was begun\nhint: run the same command again", file=sys.stderr)
         raise SystemExit(130) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from sslcurr.cli.progress import Lines
-from sslcurr.spec.runtime import TRACKERS
+from sslcurr.spec.runtime import GPU_WAYS, TRACKERS
 from sslcurr.spec.target import TARGETS
 
 if TYPE_CHECKING:
@@ -239,6 +239,16 @@ Devices = Annotated[
 Recompute = Annotated[
     bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
 ]
+Gpu = Annotated[
+    list[str] | None,
+    _option(
+        MACHINE,
+        "--gpu",
+        f"A way for a GPU to train faster: {', '.join(GPU_WAYS)}; or none. May be repeated. Default: what was measured "
+        "to pay on this GPU.",
+        metavar="WAY",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +389,7 @@ class WorkOptions(WorkerOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    gpu: Gpu = None
     profile: Profile = None
     devices: Devices = "1"
 
@@ -484,6 +495,7 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     tensorboard: Tensorboard = False
     tracker: Tracker = None
     recompute: Recompute = False
+    gpu: Gpu = None
     profile: Profile = None
     devices: Devices = "1"
     job_pool: Annotated[

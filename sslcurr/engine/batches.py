@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sslcurr.data.views.draw import make_views
 from sslcurr.data.views.view import View
+from sslcurr.engine.gpu import Beside
 from sslcurr.engine.selection import Selection
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import BackboneSpec
@@ -26,10 +27,13 @@ DEVICE_SHARE = 0.4
 class Feed:
     """Batches and scans of a selection of images, with the normalisation and channels of a backbone."""
 
-    def __init__(self, selection: Selection, backbone: BackboneSpec, device: torch.device) -> None:
+    def __init__(
+        self, selection: Selection, backbone: BackboneSpec, device: torch.device, beside: Beside | None = None
+    ) -> None:
         self.selection = selection
         self.backbone = backbone
         self.device = device
+        self.beside = beside or Beside(None)
         self.resident = self._to_device()
 
     def for_backbone(self, backbone: BackboneSpec) -> Feed:
@@ -101,7 +105,12 @@ class Feed:
 
         `report` gets the times of its parts, `world` says which rank this is.
         """
-        report, own = report or Reporter(), world.share(len(places))
+        return self.beside.made(lambda: self._batch(places, views, generator, report or Reporter(), world))
+
+    def _batch(
+        self, places: np.ndarray, views: Sequence[View], generator: torch.Generator, report: Reporter, world: World
+    ) -> Batch:
+        own = world.share(len(places))
         rows = self.selection.rows["train"][places]
         with report.phase("host to device"):
             images = self.images(rows[own])

@@ -7,7 +7,7 @@ import platform
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, check_speed, enough_memory, keep_freed_memory, placement
+from sslcurr.engine.gpu import Beside, compiled_views, record_passes, ways_of
 from sslcurr.engine.log import TrainingProgress, check_logs, read_rows
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
@@ -102,6 +103,10 @@ def fit(
     keep_freed_memory()
     if where.device.type == "cuda":
         torch.cuda.set_device(where.device)  # so that what names no GPU uses this one too
+    ways = ways_of(runtime, where.device, where.description)
+    where = replace(
+        where, channels_last=where.channels_last and (where.device.type == "cpu" or "channels-last" in ways)
+    )
     selection = select(spec.data, labelled=task_class(spec.task).labelled)
     task = build_task(spec, selection, parent)
     if runtime.recompute:
@@ -110,7 +115,9 @@ def fit(
         task = task.to(memory_format=torch.channels_last)
     task = task.to(where.device)
     optimizer = build_optimizer(task, spec.training, task.rules())  # on the device: its buffers lie beside the weights
-    feed = Feed(selection, spec.backbone, where.device)
+    feed = Feed(selection, spec.backbone, where.device, Beside(where.device if "ahead" in ways else None))
+    if "graphs" in ways and world.size == spec.training.accumulate == 1 and not runtime.recompute:
+        record_passes(task.backbone, where.autocast)
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast, world)
     progress = TrainingProgress()
     if not load_resume(part / RESUME, task, optimizer, progress, report, world):
@@ -124,7 +131,8 @@ def fit(
         )
     report.stage_begins(spec, key, loop.total_steps, progress.step, resolved_settings(spec))
     size = f"a step of {spec.training.batch_size} images at {task.config.image_size} pixels"
-    with loop.log, stop_signals() as stop, enough_memory(f"{spec.task}, {size},"):
+    compiled = compiled_views("compiled-views" in ways)
+    with loop.log, stop_signals() as stop, enough_memory(f"{spec.task}, {size},"), compiled:
         while progress.epochs_done < spec.training.epochs and not progress.stopped_early:
             for places in loop.batches_left(task.sampling_weights()):
                 tick = loop.tick()

@@ -9,6 +9,8 @@ from sslcurr.spec.ranges import in_range
 
 # What can be told of trainings and results beside the store.
 TRACKERS = ("tensorboard", "mlflow", "wandb")
+# Ways in which a GPU may train faster; see `sslcurr.engine.gpu`.
+GPU_WAYS = ("channels-last", "ahead", "graphs", "compiled-views")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +28,7 @@ class Runtime:
         recompute: compute what lies within the backbone's stages again for the backward pass instead of keeping it:
             less memory, more time.
         profile: a folder for traces of trainings; empty for none.
+        gpu: of `GPU_WAYS`, or `none`; `auto` is what was measured to be best on this GPU. On a CPU it does nothing.
         threads: CPU threads that compute; 0 is as torch chooses. Bits of results depend on it.
         devices: processes that train a stage together, one on each GPU: a number, `all` GPUs, or `srun`: those that
             srun has started. torchrun says itself how many there are.
@@ -41,6 +44,7 @@ class Runtime:
     tracker: tuple[str, ...] = ()
     devices: int | str = 1
     profile: str = ""
+    gpu: tuple[str, ...] = ("auto",)
 
     def __post_init__(self) -> None:
         if self.devices not in ("all", "srun") and (not isinstance(self.devices, int) or self.devices < 1):
@@ -49,6 +53,11 @@ class Runtime:
             )
         if self.devices != 1 and ":" in self.device:
             raise SpecError(f"--devices {self.devices} is not for --device {self.device}", "give --device cuda or auto")
+        for name in self.gpu:
+            if name not in (*GPU_WAYS, "auto", "none"):
+                raise SpecError(f"--gpu cannot be {name!r}", did_you_mean(name, (*GPU_WAYS, "auto", "none")))
+        if len(self.gpu) > 1 and {"auto", "none"} & set(self.gpu):
+            raise SpecError(f"--gpu {' --gpu '.join(self.gpu)} contradicts itself", "name ways, or auto or none alone")
         for name in self.tracker:
             if name not in TRACKERS:
                 raise SpecError(f"unknown tracker {name!r}", did_you_mean(name, TRACKERS))

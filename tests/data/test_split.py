@@ -416,7 +416,9 @@ def test_folds_that_cannot_be():
 
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=60),
-    st.sampled_from([(0.2, 0.15, 0.65), (0.5, 0.5), (0.05, 0.95), (1 / 3, 1 / 3, 1 / 3), (0.2,) * 5, (0.98, 0.01, 0.01)]),
+    st.sampled_from(
+        [(0.2, 0.15, 0.65), (0.5, 0.5), (0.05, 0.95), (1 / 3, 1 / 3, 1 / 3), (0.2,) * 5, (0.98, 0.01, 0.01)]
+    ),
     st.integers(0, 1000),
     st.booleans(),
 )

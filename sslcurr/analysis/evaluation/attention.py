@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sslcurr.analysis.evaluation.attending import TARGETS as TARGETS
+from sslcurr.analysis.evaluation.attending import AttentionSettings as AttentionSettings
+from sslcurr.analysis.evaluation.attending import KeptAttention as KeptAttention
+from sslcurr.analysis.evaluation.attending import Progress
 from sslcurr.analysis.evaluation.classifier import classes_of, report_job
 from sslcurr.analysis.evaluation.masks import ImageMasks, kept_masks
 from sslcurr.analysis.measures import attention
-from sslcurr.analysis.measures.attention import CAM_METHODS
-from sslcurr.analysis.results.document import Json, Part
+from sslcurr.analysis.results.document import Json
 from sslcurr.analysis.results.estimate import Estimate, ReportAttention
 from sslcurr.data.pack import load_pack
 from sslcurr.engine.graph import Job
 from sslcurr.engine.store import Stage, Store
-from sslcurr.errors import DataError, SpecError, did_you_mean
+from sslcurr.errors import DataError, SpecError
 from sslcurr.files import read_as
 from sslcurr.integrity import sound
 from sslcurr.progress import Reporter
@@ -30,35 +32,6 @@ from sslcurr.spec.target import TARGETS as KINDS
 ATTENTION = "attention"
 # Raised when the same weights, images and masks give other numbers.
 VERSION = 1
-TARGETS = ("predicted", "label")
-# Coarser maps say little of where; small images have none finer in the last stage.
-FEWEST_CELLS = 4
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class AttentionSettings:
-    """How attention is measured.
-
-    Attributes:
-        method: one of `measures.attention.CAM_METHODS`.
-        target: the class whose map is taken: the one that is `predicted`, or the image's `label`.
-        layer: the layer whose maps are weighted; empty is the last stage with maps of `FEWEST_CELLS` a side.
-        image_size: side of the views, in pixels; 0 is that of the training.
-
-    Raises SpecError for a method or a target that cannot be.
-    """
-
-    method: str = "gradcam"
-    target: str = "predicted"
-    layer: str = ""
-    image_size: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, names in (("method", self.method, CAM_METHODS), ("target", self.target, TARGETS)):
-            if value not in names:
-                raise SpecError(f"--{name} cannot be {value!r}", did_you_mean(value, names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +54,6 @@ class ModelAttention:
     layer: str
     map_size: tuple[int, int]
     folder: Path
-
-
-class KeptAttention(Part, frozen=True, kw_only=True):
-    """What the store keeps of the attention of a model beside its arrays.
-
-    Attributes:
-        layer: whose maps they are.
-        map_size: their height and width, in cells.
-        num_images: with a mask.
-        view_size: side of the views, in pixels.
-    """
-
-    layer: str
-    map_size: tuple[int, int]
-    num_images: int
-    view_size: int
 
 
 def measure_attention(

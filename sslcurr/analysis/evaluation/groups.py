@@ -247,7 +247,7 @@ def document_of(
 
 def remarks_of(chains: Sequence[ChainAttention]) -> list[str]:
     """What a person should know of the maps, a sentence each: coarse ones, and those that are zero everywhere."""
-    from sslcurr.analysis.evaluation.attention import FEWEST_CELLS
+    from sslcurr.analysis.evaluation.attending import FEWEST_CELLS
 
     remarks = []
     coarse = [chain for chain in chains if max(chain.map_size) < FEWEST_CELLS]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sslcurr.analysis.evaluation.attention import FEWEST_CELLS, AttentionSettings, KeptAttention, Progress
+from sslcurr.analysis.evaluation.attending import FEWEST_CELLS, AttentionSettings, KeptAttention, Progress
 from sslcurr.analysis.evaluation.cam import class_maps, enlarged
 from sslcurr.analysis.evaluation.classifier import classifier_of, fixed_view_of
 from sslcurr.analysis.evaluation.masks import ImageMasks

@@ -80,7 +80,11 @@ class Source:
 
     def files(self) -> Iterable[str]:
         """The same relative to `root`."""
-        return (self.frames[name][0] if name in self.frames else name for name in self.names) if self.frames else self.names
+        return (
+            (self.frames[name][0] if name in self.frames else name for name in self.names)
+            if self.frames
+            else self.names
+        )
 
 
 def with_free_parts(splits: list[str] | None, notes: list[str]) -> list[str] | None:
