@@ -27,6 +27,10 @@ class DataError(SslcurrError):
     """Images, tables or labels that are missing, broken or do not fit the command."""
 
 
+class Changed(DataError):
+    """Files that are not as they were when they were packed: the same command sees them as they are now."""
+
+
 class StoreError(SslcurrError):
     """A stage or folder of results that is missing, half-written or cannot be written."""
 

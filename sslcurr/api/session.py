@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -157,10 +158,12 @@ class Session:
 
     def _filling(self, store: Store, make: Any, **how: Any) -> Filling:
         from sslcurr.claims import check_locks
+        from sslcurr.data.known import confirm
         from sslcurr.engine.fill import Filling
         from sslcurr.engine.threads import threads_of_each, use_threads
 
         check_locks(store.root)
+        confirm()
         if self.pooling.job_pool == "here" and (workers := self.num_workers) > 1:
             use_threads(threads_of_each(self.runtime.threads, workers))  # so that what is done here has the same bits
         return Filling(lambda: make(self.pooling, store, self.runtime, self.reporter), store, self.reporter, **how)
@@ -329,6 +332,10 @@ class Session:
 
     def finished(self, document: Found) -> Found:
         """A document with the version of its layout and the command line that made it."""
+        if "sslcurr.data.known" in sys.modules:
+            from sslcurr.data.known import confirm
+
+            confirm()
         return document.made_by(list(self.invocation))
 
 

@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sslcurr.errors import SpecError, did_you_mean
+from sslcurr.errors import Changed, SpecError, did_you_mean
+from sslcurr.wording import visible
 
 # What typer raises for a wrong command line; it names the subclasses only.
 USAGE: Any = typer.BadParameter.__bases__[0]
@@ -71,7 +73,11 @@ def _printing(command: Callable[..., Any]) -> Callable[..., Any]:
         context = values[own] if own is not None else values.pop(CONTEXT)
         if values.pop("print_toml"):
             print(to_toml(context), end="")
-        else:
+            return
+        try:
+            command(**values)
+        except Changed as change:  # found out beside the work, before anything was told
+            print(f"note: {visible(str(change))}: they are packed anew", file=sys.stderr)
             command(**values)
 
     kind = inspect.Parameter.KEYWORD_ONLY

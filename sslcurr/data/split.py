@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sslcurr.data.pack import Pack
 from sslcurr.errors import DataError, SpecError
+from sslcurr.files import write_whole
 from sslcurr.seeds import numpy_generator
 from sslcurr.spec.target import CLASSES, MULTILABEL, TARGETS
 
@@ -21,6 +26,9 @@ NUM_TRIES = 100
 # Two folds hardly say how much models differ: intervals would cover 85 to 88 %.
 FEWEST_FOLDS, MOST_FOLDS = 3, 20
 SLACK = 0.95
+# Fewer images are divided in no time.
+MANY = 20_000
+SPLIT_VERSION = 1
 NUM_REMEMBERED = 8  # splits that are remembered, one for each data set and seed in use
 
 ShareDistances = Sequence[tuple[list[float], list[float]]]
@@ -74,11 +82,31 @@ def assign(pack: Pack | Any, settings: SplitSettings) -> np.ndarray:
     if key not in remembered:
         while len(remembered) >= NUM_REMEMBERED:
             remembered.pop(next(iter(remembered)))
-        remembered[key] = _assign(pack, settings)
+        remembered[key] = _kept(pack, settings, key)
     return remembered[key].copy()
 
 
 remembered: dict[str, np.ndarray] = {}  # every stage of a chain asks for the split of one pack
+
+
+def _kept(pack: Pack | Any, settings: SplitSettings, key: str) -> np.ndarray:
+    """`assign`; of many images it is kept beside their pack. A damaged file is as none: its checksums are read, too."""
+    if pack.num_images < MANY or pack.parts:
+        return _assign(pack, settings)
+    path = pack.folder / f"split-{SPLIT_VERSION}-{key[:16]}.npz"
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+        kept = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if kept["key"].item() == key:
+            return np.asarray(kept["splits"])
+    splits = _assign(pack, settings)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, splits=splits, key=np.array(key))
+
+    with suppress(OSError):  # a store that cannot be written is heard of elsewhere
+        write_whole(path, write)
+    return splits
 
 
 def _key(pack: Pack | Any, settings: SplitSettings) -> str:

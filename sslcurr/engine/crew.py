@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sslcurr import errors
+from sslcurr.data.known import confirm
 from sslcurr.engine.launch import Launch, launch_of
 from sslcurr.engine.pool import num_gpus, num_ranks
 from sslcurr.engine.pools.child import MOST_STARTS, Spawned, never_begins
@@ -418,6 +419,7 @@ def train(
     """
     from sslcurr.engine.train import train as train_here
 
+    confirm()  # by now, torch is imported
     crew = crew_of(runtime)
     if crew is None:
         return train_here(spec, key, part, parent, runtime, report)

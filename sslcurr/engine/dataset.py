@@ -11,11 +11,12 @@ import numpy as np
 from sslcurr.data import masks
 from sslcurr.data.flaws import notes_on
 from sslcurr.data.joined import added_images
+from sslcurr.data.known import Known
 from sslcurr.data.masks import Mask
 from sslcurr.data.pack import Pack, load_pack
 from sslcurr.data.packing import open_pack
 from sslcurr.data.sources import catalog
-from sslcurr.data.sources.columns import Columns
+from sslcurr.data.sources.columns import NO_COLUMNS, Columns
 from sslcurr.data.sources.inputs import unlabelled_source
 from sslcurr.data.sources.source import Source
 from sslcurr.data.split import SplitSettings, assign, lacking_classes, lacking_sentence
@@ -139,17 +140,38 @@ def open_data(
     Raises:
         SpecError, DataError: a size that cannot be; images that are not there or cannot be read.
     """
+    known, found = Known(store.root / "listings", store.packs), None
+    place = folder_of_images(request)
+    if place is not None:
+        size = checked_size(request.image_size if request.image_size is not None else image_size or 224)
+        found = known.find(place, split.pack_size or packed_side(size), store.use)
+    if found is not None:
+        pack, remarks = found
+        notes = (*remarks, *_notes_on(pack), *_unmeasured(pack))
+        return Data(pack, size, split, notes, {}, {}, named_images(request))
     source = catalog.find_source(request.dataset, request.data_root, request.frames, Columns.of(request))
     image_masks = masks.find_masks(source, request.masks)
     requested = request.image_size
-    size = requested if requested is not None else image_size or source.image_size or 224
-    if not 8 <= size <= LARGEST_SIDE:
-        raise SpecError(f"image size must be from 8 to {LARGEST_SIDE} pixels, got {size}", "give --image-size 224")
+    size = checked_size(requested if requested is not None else image_size or source.image_size or 224)
     pack_size = split.pack_size or (size if source.arrays is not None else packed_side(size))
     pack = _packed(source, pack_size, request, store, progress)
-    notes = _notes(source, pack)
-    notes += _unmeasured(pack)
-    return Data(pack, size, split, tuple(notes), source.epochs, image_masks, named_images(request))
+    if place is not None:
+        known.keep(source, pack_size, pack)
+    notes = (*source.notes, *_notes_on(pack), *_unmeasured(pack))
+    return Data(pack, size, split, notes, source.epochs, image_masks, named_images(request))
+
+
+def checked_size(size: int) -> int:
+    """The side of views in pixels. Raises SpecError for one that cannot be."""
+    if not 8 <= size <= LARGEST_SIDE:
+        raise SpecError(f"image size must be from 8 to {LARGEST_SIDE} pixels, got {size}", "give --image-size 224")
+    return size
+
+
+def folder_of_images(request: Request) -> Path | None:
+    """The folder that is asked for, where nothing but it says what its images are."""
+    plain = request.masks is None and request.frames == "refuse" and Columns.of(request) == NO_COLUMNS
+    return catalog.folder_of(request.dataset, request.data_root) if plain else None
 
 
 def with_unlabelled(
@@ -166,7 +188,7 @@ def with_unlabelled(
         source = unlabelled_source(name, request.data_root, request.frames)
         pack = _packed(source, data.pack.size, request, store, progress)
         packs[pack.fingerprint] = pack
-        notes += _notes(source, pack)
+        notes += [*source.notes, *_notes_on(pack)]
     unlabelled = tuple(packs[fingerprint] for fingerprint in sorted(packs))
     splits = assign(data.pack, split_settings_of(data.split))
     added = added_images(data.pack, splits, unlabelled)
@@ -194,9 +216,9 @@ def _packed(
     )
 
 
-def _notes(source: Source, pack: Pack) -> list[str]:
-    """What a person should know of a data set."""
-    notes = [*source.notes, *notes_on(pack)]
+def _notes_on(pack: Pack) -> list[str]:
+    """What a person should know of the images of a data set."""
+    notes = list(notes_on(pack))
     if pack.skipped:
         notes.append(f"{counted(pack.skipped, 'image')} left out: see {pack.folder}/broken.txt")
     return notes

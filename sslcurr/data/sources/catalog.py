@@ -98,6 +98,14 @@ def _find_source(dataset: str, data_root: Path | None, columns: Columns) -> Sour
     return from_table(path, columns)
 
 
+def folder_of(dataset: str | None, data_root: Path | None) -> Path | None:
+    """The folder that a `--dataset` names, absolute; None where it names something else, or nothing."""
+    if dataset is None or dataset in CATALOG:
+        return None
+    path = _existing_path(dataset, data_root)
+    return path if path.is_dir() else None
+
+
 def _existing_path(dataset: str, data_root: Path | None) -> Path:
     """The existing folder or file, absolute."""
     path = Path(dataset).expanduser()

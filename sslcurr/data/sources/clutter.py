@@ -41,7 +41,10 @@ SYSTEM_FOLDERS = frozenset(
     }
     | {"system volume information", "lost+found", "network trash folder", "temporary items", "__pycache__"}
 )
-STORE_FOLDERS = frozenset({"stages", "analyses", "packs", "results", "runs", "imports", "plans", "using", "removed"})
+STORE_FOLDERS = frozenset(
+    {"stages", "analyses", "packs", "results", "runs", "imports", "plans", "using", "removed"}
+    | {"answers", "listings", "speeds"}
+)
 STORE_FILES = ("*/pack.json", "*/rows.jsonl", "*/done.json", "*/stage.json", "*/inputs.json")
 OUR_MARK = f"Software\0{PROGRAM}".encode()
 HEAD_BYTES = 512  # the mark follows the first few fields of a PNG

@@ -11,7 +11,7 @@ from sslcurr.data.sources.clutter import without_companions
 from sslcurr.data.sources.columns import NO_COLUMNS, Columns
 from sslcurr.data.sources.labels import read_labels, with_one_form
 from sslcurr.data.sources.layout import read_layout
-from sslcurr.data.sources.source import Source, with_free_parts
+from sslcurr.data.sources.source import Looks, Source, with_free_parts
 from sslcurr.data.sources.tables import TABLE_SUFFIXES, Cells, from_columns, read_table, role_columns
 from sslcurr.data.sources.walk import images_below, walk_below
 from sslcurr.data.sources.words import same_name, split_of_folder, tokens, word_set
@@ -73,6 +73,7 @@ def from_folder(root: Path, columns: Columns = NO_COLUMNS) -> Source:
         classes=classes,
         notes=tuple(notes),
         target=read.kind,
+        looks=Looks(walk.folders, tuple(walk.others)),
     )
 
 

@@ -14,7 +14,7 @@ from sslcurr.spec.target import CLASSES
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ImageFault", "Source"]
+__all__ = ["ImageFault", "Looks", "Source"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,19 @@ class ImageFault:
     name: str
     reason: str
     row: int | None = None
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was looked at to find the images below a folder.
+
+    Attributes:
+        folders: all of them, by absolute path, with the time of change in nanoseconds before they were read.
+        others: files whose content was looked into and that are no images of the data set.
+    """
+
+    folders: dict[str, int]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +58,8 @@ class Source:
     or whose label makes no sense; they are not among `names`. `notes` are one-line remarks worth showing to the user.
     `epochs` by task replace the recipes' where a data set is for a short demonstration. `masks` are the regions that
     are known, by the name of their image: a lung, a lesion, a radiologist's boxes. They serve what is measured on a
-    trained network; no training, pack or fingerprint knows of them.
+    trained network; no training, pack or fingerprint knows of them. `looks` are of a folder that nothing but the names
+    of its files describes; None of all others.
     """
 
     name: str
@@ -64,6 +78,7 @@ class Source:
     masks: dict[str, Mask] = field(default_factory=dict)
     target: str = CLASSES.name
     label_columns: tuple[str, ...] = ()
+    looks: Looks | None = None
 
     def place(self, i: int) -> tuple[Path, int | None]:
         """The file of image i and the frame of it that is meant, None where it holds one image only."""

@@ -30,7 +30,8 @@ class Walk:
     """What lies below a folder: images as sorted relative paths, folders without any, and how many other files.
 
     `of_systems` are images in folders that systems keep for themselves, `stores` are folders of this program, and `own`
-    its charts and sheets.
+    its charts and sheets. `folders` are all that were read, with their times of change before that, in nanoseconds, and
+    `others` files that their content told from images.
     """
 
     images: list[str] = field(default_factory=list)
@@ -39,6 +40,8 @@ class Walk:
     of_systems: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
+    folders: dict[str, int] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
@@ -87,6 +90,7 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
         """Whether a folder is not empty: an image lies in it, at any depth, or this program made it."""
+        walk.folders[folder] = os.stat(folder).st_mtime_ns
         folders: list[os.DirEntry[str]] = []
         files: list[os.DirEntry[str]] = []
         for entry in _entries(folder):
@@ -101,14 +105,21 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
             if real in above:  # a link to a folder it lies in would never end
                 continue
             if is_of_a_system(entry.name):
-                kept = _walked(entry.path, above | {real}, own=False).images
-                walk.of_systems += [f"{prefix}{entry.name}/{name}" for name in kept]
+                kept = _walked(entry.path, above | {real}, own=False)
+                walk.of_systems += [f"{prefix}{entry.name}/{name}" for name in kept.images]
+                walk.folders |= kept.folders
+                walk.others += kept.others
             else:
                 has_images = visit(entry.path, f"{prefix}{entry.name}/", above | {real})
                 filled = filled or has_images
                 if not has_images:
                     walk.empty_folders.append(f"{prefix}{entry.name}")
-        images = [entry for entry in files if _is_image(entry)]
+        images = []
+        for entry in files:
+            if _is_image(entry):
+                images.append(entry)
+            elif _may_be_dicom(entry.name):
+                walk.others.append(entry.path)
         walk.num_others += len(files) - len(images)
         names = [entry.name for entry in images]
         ours = {
@@ -117,6 +128,7 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
             if is_our_picture(os.path.join(folder, name))
         }
         walk.own += [prefix + name for name in names if name in ours]
+        walk.others += [os.path.join(folder, name) for name in ours]
         walk.images += [prefix + name for name in names if name not in ours]
         return filled or bool(images)
 
@@ -142,11 +154,9 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether the name says image, or the content says DICOM: archives export it under bare numbers."""
-    stem, dot, end = entry.name.rpartition(".")  # it is not hidden, so no stem is empty
-    suffix = dot + end if stem else ""
-    if suffix.lower() in EXTENSIONS:
+    if _suffix(entry.name).lower() in EXTENSIONS:
         return True
-    if (suffix and not suffix[1:].isdigit()) or entry.name.upper() == DICOM_INDEX:
+    if not _may_be_dicom(entry.name):
         return False
     try:
         if not entry.is_file():
@@ -156,3 +166,15 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
             return file.read(len(DICOM_MARK)) == DICOM_MARK
     except OSError:
         return False
+
+
+def _suffix(name: str) -> str:
+    """The ending of a name that is not hidden, with its dot."""
+    stem, dot, end = name.rpartition(".")
+    return dot + end if stem else ""
+
+
+def _may_be_dicom(name: str) -> bool:
+    """Whether only the content of a file can say that it is an image."""
+    suffix = _suffix(name)
+    return (not suffix or suffix[1:].isdigit()) and name.upper() != DICOM_INDEX
