@@ -2,11 +2,9 @@
 
     python benchmarks/overheads.py --json benchmarks/results/overheads-cpu.json
 
-- startup: wall seconds of `sslcurr --help`, beside those of an empty process and of `import torch`.
-- first-step: wall seconds from the start of `sslcurr pretrain rotation` on a packed folder (32 px, ResNet-18) to the
-  end of its first step, beside those of its second, which is training and nothing else.
-- rank: wall seconds of `sslcurr rank` of six tasks in all 1,956 orderings with `--dry-run` on the packed default set;
-  the speeds that it measures for its forecast are told apart from what is planning.
+- commands: CPU seconds of commands that people wait for, each a process, where all that they ask for is in the store;
+  of `sslcurr pretrain mocov2` (32 px, ResNet-18, packed) before its first step, beside what torch takes for that; and
+  of a small stage among many in one process, without its steps.
 - memory: most MiB of twelve steps of MoCo v2 and SwAV (ResNet-18, 64 px, batch 64), beside lightly's loop with no
   workers; the imports are told apart. On a GPU also what torch allocated there at most.
 - checkpoint: seconds of a save of MoCo v2's state, its MB, and its share of the five minutes between two saves.
@@ -27,6 +25,7 @@ import functools
 import importlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -42,7 +41,6 @@ import records
 
 HERE = Path(__file__).resolve().parent
 RANKED = ("relative-location", "mocov2", "swav", "rotation", "simclr", "byol")
-GOAL_PLANNING = 2.0  # seconds for all orderings of `RANKED`
 STEPS, BATCH_SIZE, SIZE = 12, 64, 64  # of the memory and the scan
 CLUSTERED, EPOCHS = 1024, 4  # images and epochs of the shares of clustering; the first epoch is not timed
 SAVE_SECONDS = 300.0  # between two saves within an epoch
@@ -50,75 +48,56 @@ NEVER = 10**9  # steps between two saves
 
 Row = dict[str, Any]
 
-# The command as a user starts it, with the seconds since the start of its process at which its parts were done.
-FIRST_STEP = """
-import json, sys, time
-began, folder, runs, device = float(sys.argv[1]), *sys.argv[2:5]
-marks = {}
-def mark(name):
-    marks.setdefault(name, time.monotonic() - began)
-mark("python")
-from sslcurr.cli import progress
-from sslcurr.cli.app import app
-from sslcurr.engine import plan, train
-mark("imports")
-def noted(owner, method, name):
-    real = getattr(owner, method)
-    def call(*arguments, **named):
-        mark(name)
-        return real(*arguments, **named)
-    setattr(owner, method, call)
-noted(train, "train", "plan")
-noted(progress.Lines, "stage_begins", "task and feed")
-class Enough(BaseException):
-    pass
-def stop(self, step, *_):
-    mark("first step" if step == 1 else "second step")
-    if step == 2:
-        raise Enough
-progress.Lines.step_done = stop
-try:
-    options = ["--runs", runs, "--device", device, "--image-size", "32", "--batch-size", "64", "--stem", "imagenet"]
-    app(["pretrain", "rotation", "--dataset", folder, *options])
-except Enough:
-    print(json.dumps(marks))
+# All that torch itself takes up to the end of a first step: its optimizers import torch's compiler.
+TORCH = """
+import torch
+layer = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, fused=True)
+layer(torch.ones(2, 4)).sum().backward()
+optimizer.step()
 """
 
-# `sslcurr rank` with the seconds that the speeds of its forecast took, and those of each part of the planning.
-RANK = """
-import json, sys, time
-began = float(sys.argv[1])
-from sslcurr.analysis.experiments import forecast
-from sslcurr.analysis.experiments.chains import Chains
-from sslcurr.cli import rank
-from sslcurr.cli.app import app
-from sslcurr.engine import cost
-spent = {"imports": time.monotonic() - began, "speeds": 0.0, "stages": 0.0, "forecast": 0.0}
-def timed(owner, method, name):
-    real = getattr(owner, method)
-    def call(*arguments, **named):
-        start = time.monotonic()
-        try:
-            return real(*arguments, **named)
-        finally:
-            spent[name] += time.monotonic() - start
-    setattr(owner, method, call)
-timed(cost, "measured_speed", "speeds")
-timed(Chains, "specs", "stages")
-timed(forecast, "forecast_ranking", "forecast")
-timed(rank, "show_document", "forecast")
-try:
-    app(sys.argv[2:])
-except SystemExit as end:
-    assert not end.code, end.code
-print(json.dumps(spent))
+# The command line as a user gives it, up to the end of its first step, which is timed.
+FIRST_STEP = """
+import os, sys, time
+from sslcurr.cli import main, progress
+def begins(self, *arguments):
+    global began
+    began = time.process_time()
+def stop(self, step, *rest):
+    print(time.process_time() - began, flush=True)
+    os._exit(0)
+progress.Lines.stage_begins, progress.Lines.step_done = begins, stop
+main()
+"""
+
+# Many small stages in one process: CPU seconds of each, without those of its steps.
+STAGES = """
+import sys, time
+from sslcurr import Lab
+from sslcurr.engine import train
+spent, real = 0.0, train.one_step
+def one_step(*arguments):
+    global spent
+    began = time.process_time()
+    found = real(*arguments)
+    spent += time.process_time() - began
+    return found
+train.one_step = one_step
+lab = Lab(sys.argv[1], dataset="fashion", backbone="test_resnet", fraction=0.05, epochs=2, device=sys.argv[2])
+tasks, num = ("rotation", "simclr", "mocov2", "npid"), 3
+lab.chain(tasks, finetune=False, seed=99)  # imports, and the pack
+began, spent = time.process_time(), 0.0
+for seed in range(num):
+    lab.chain(tasks, finetune=False, seed=seed)
+print((time.process_time() - began - spent) / (num * len(tasks)))
 """
 
 
 # Passes of a network alone: images a second, and the MiB that were added at most.
 PASSES = """
 import json, sys, time, torch
-size, batch, keep, recompute, device = *map(int, sys.argv[2:6]), sys.argv[6]
+size, batch, keep, recompute, device = *map(int, sys.argv[1:5]), sys.argv[5]
 from overheads import most_resident, synchronized
 from sslcurr.backbones.build import build
 from sslcurr.backbones.recompute import recompute_stages
@@ -168,11 +147,18 @@ def child(*arguments: str) -> tuple[float, str]:
     return seconds, (done.stdout.splitlines() or [""])[-1]
 
 
-def told(code: str, *arguments: str) -> tuple[float, dict[str, float]]:
-    """Wall seconds of a process that is told when it was started, and the numbers that it tells in turn."""
-    began = time.monotonic()
-    _, line = child("-c", code, str(began), *arguments)
-    return time.monotonic() - began, json.loads(line)
+def cpu(*arguments: str) -> tuple[float, str]:
+    """CPU seconds of a process of Python and of its own, and the last line that it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, line = child(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, line
+
+
+def passes(*arguments: str) -> dict[str, float]:
+    """What `PASSES` says in a process of its own."""
+    found: dict[str, float] = json.loads(child("-c", PASSES, *arguments)[1])
+    return found
 
 
 def collected(rounds: int, measure: Callable[[], dict[str, float]]) -> dict[str, list[float]]:
@@ -216,59 +202,47 @@ def timed(owner: type, method: str, spent: list[tuple[float, float]], device: st
 # ---- processes
 
 
-def startup(rounds: int, device: str) -> list[Row]:
-    """Wall seconds of `sslcurr --help`, an empty process and `import torch`."""
-    commands = {
-        "python -m sslcurr --help": ("-m", "sslcurr", "--help"),
-        "python -c pass": ("-c", "pass"),
-        "python -c 'import torch'": ("-c", "import torch"),
-    }
-    found = collected(rounds, lambda: {name: child(*arguments)[0] for name, arguments in commands.items()})
-    return [row(name, "s", values) for name, values in found.items()]
-
-
-def first_step(rounds: int, device: str) -> list[Row]:
-    """Wall seconds from the start of a process to the end of its first step, and of the parts of that."""
+def commands(rounds: int, device: str) -> list[Row]:
+    """CPU seconds of commands that people wait for, of a store where all that they ask for is there."""
+    rows = []
     with tempfile.TemporaryDirectory() as root:
-        folder, runs = Path(root) / "images", Path(root) / "runs"
-        images(folder, 512, 40)
+        folder, runs = str(Path(root) / "images"), str(Path(root) / "runs")
+        images(Path(folder), 512, 40)
+        store = ["--runs", runs, "--device", device]
+        quick = ["--dataset", folder, "--image-size", "32", "--backbone", "test_resnet", "--epochs", "1", *store]
+        chain = ["chain", "rotation", "simclr", "--baseline", "scratch", *quick]
+        ranked = ["rank", *RANKED, "--orderings", "all", "--seeds", "1", "--dry-run", *quick]
+        asked = {
+            "tasks": (["tasks"], 0.3),
+            "data list": (["data", "list"], 0.3),
+            "runs": (["runs", "--runs", runs], 0.3),
+            "--help": (["--help"], 0.3),
+            "--version": (["--version"], 0.3),
+            "chain --dry-run": ([*chain, "--dry-run"], 1.5),
+            "chain, finished": (chain, 1.5),
+            "rank --dry-run, 1,957 chains": (ranked, 2.0),
+        }
+        child("-m", "sslcurr", *chain)
+        pretrain = ["pretrain", "mocov2", "--dataset", folder, "--image-size", "32", "--stem", "imagenet", *store]
 
         def measure() -> dict[str, float]:
-            _, marks = told(FIRST_STEP, str(folder), str(runs), device)
-            shutil.rmtree(runs / "stages")  # only the pack is kept
-            return marks
+            found = {name: cpu("-m", "sslcurr", *words)[0] for name, (words, _) in asked.items()}
+            found["torch"] = cpu("-c", TORCH)[0]
+            seconds, printed = cpu("-c", FIRST_STEP, *pretrain)
+            found["before"] = seconds - float(printed)
+            found["beside torch"] = found["before"] - found["torch"]
+            found["stage"] = float(child("-c", STAGES, str(Path(root) / "small"), device)[1])
+            shutil.rmtree(Path(root) / "small")
+            return found
 
         found = collected(rounds, measure)
-    rows = [row("pretrain: first step done", "s", found["first step"])]
-    parts = ("python", "imports", "plan", "task and feed", "first step", "second step")
-    for before, part in zip((None, *parts), parts, strict=False):
-        ends = found[part]
-        starts = [0.0] * len(ends) if before is None else found[before]
-        spent = [end - start for end, start in zip(ends, starts, strict=True)]
-        rows.append(row(f"  {'after it' if part == 'second step' else 'of it'}: {part}", "s", spent))
+    for name, (_, goal) in asked.items():
+        rows.append(row(f"sslcurr {name}", "CPU s", found[name], goal=goal))
+    rows.append(row("pretrain: all before its first step", "CPU s", found["before"]))
+    rows.append(row("  torch's import and its first step alone", "CPU s", found["torch"]))
+    rows.append(row("  what is more than that", "CPU s", found["beside torch"], goal=0.5))
+    rows.append(row("a small stage, without its steps", "CPU s", found["stage"], goal=0.2))
     return rows
-
-
-def rank(rounds: int, device: str) -> list[Row]:
-    """Wall seconds of a dry run of all orderings of six tasks at one seed, and of the parts of that."""
-    with tempfile.TemporaryDirectory() as root:
-        options = ["--orderings", "all", "--dry-run", "--seeds", "1", "--measure", "knn"]
-        arguments = ["rank", *RANKED, *options, "--runs", root, "--device", device]
-
-        def measure() -> dict[str, float]:
-            seconds, spent = told(RANK, *arguments)
-            planning = spent["forecast"] - spent["speeds"]
-            return {"whole": seconds, **spent, "planning": planning, "rest": seconds - spent["speeds"]}
-
-        found = collected(rounds, measure)
-    return [
-        row("rank --dry-run, 1,956 chains: whole process", "s", found["whole"]),
-        row("  of it: imports", "s", found["imports"]),
-        row("  of it: measuring speeds for the forecast", "s", found["speeds"]),
-        row("  without measuring speeds", "s", found["rest"]),
-        row("  of it: planning and printing all chains", "s", found["planning"], goal=GOAL_PLANNING),
-        row("    of that: resolving stages", "s", found["stages"]),
-    ]
 
 
 # ---- memory
@@ -536,7 +510,7 @@ def allocator(rounds: int, device: str) -> list[Row]:
     found: dict[int, list[float]] = {32: [], 64: []}
     for _ in range(2 * rounds):
         for size, ratios in found.items():
-            kept, given_back = (told(PASSES, str(size), "64", keep, "0", device)[1]["speed"] for keep in "10")
+            kept, given_back = (passes(str(size), "64", keep, "0", device)["speed"] for keep in "10")
             ratios.append(kept / given_back)
     return [row(f"passes at {size} px with small freed memory kept, over without", "", found[size]) for size in found]
 
@@ -545,7 +519,7 @@ def recompute(rounds: int, device: str) -> list[Row]:
     """Speed and added memory of passes that compute what lies within stages again, over plain ones."""
     speeds, memories = [], []
     for _ in range(rounds):
-        again, plain = (told(PASSES, "64", "256", "1", recomputed, device)[1] for recomputed in "10")
+        again, plain = (passes("64", "256", "1", recomputed, device) for recomputed in "10")
         speeds.append(again["speed"] / plain["speed"])
         memories.append(again["added"] / plain["added"])
     return [
@@ -555,9 +529,7 @@ def recompute(rounds: int, device: str) -> list[Row]:
 
 
 RESULTS: dict[str, Callable[[int, str], list[Row]]] = {
-    "startup": startup,
-    "first-step": first_step,
-    "rank": rank,
+    "commands": commands,
     "memory": memory,
     "checkpoint": checkpoint,
     "scan": scan,
