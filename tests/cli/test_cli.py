@@ -502,3 +502,16 @@ def test_colour_network_on_grey_images_and_grey_network_on_colour_images(sslcurr
         arguments = ("pretrain", "mocov2", "--dataset", str(data), *QUICK, "--set", f"data.channels={channels}")
         stage = sslcurr.json(*arguments)["stages"][0]
         assert load_file(stage["checkpoint"])["conv1.0.weight"].shape[1] == channels
+
+
+def test_a_command_line_builds_no_other_command_than_its_own():
+    from sslcurr.cli.app import app
+
+    every = [each.name for each in (*app.registered_commands, *app.registered_groups)]
+    for name in every:
+        own = app.for_words([name, "--help"])
+        left = [each.name for each in (*own.registered_commands, *own.registered_groups)]
+        assert left == (every if name in ("run", "slurm") else [name])
+    for words in ([], ["--help"], ["chian"]):
+        assert app.for_words(words) is app
+    assert [each.name for each in (*app.registered_commands, *app.registered_groups)] == every
