@@ -173,13 +173,12 @@ def _checked_setting(name: str, word: str) -> str:
     Raises:
         SpecError: the task has no such setting, or not of that value.
     """
-    from sslcurr.tasks import TASKS, task_class
-    from sslcurr.tasks.base import Facts
+    from sslcurr.engine.answers import Answers
+    from sslcurr.tasks import TASKS
 
     section, _, setting = name.partition(".")
     if section in TASKS and word != DEFAULT and (setting, word) != ("lr", SEARCH):
-        recipe = task_class(section).recipe(Facts(num_images=1000, class_counts=(500, 500)))
-        settings.apply({setting: word}, recipe.config, recipe.training, section=section)
+        Answers().check_settings(section, {setting: word})
     return word
 
 
