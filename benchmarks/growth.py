@@ -31,7 +31,6 @@ from train import make_images
 from sslcurr.analysis.experiments.orderings import num_alone, orderings_of, prefixes
 from sslcurr.analysis.results import style
 from sslcurr.data import split
-from sslcurr.data.known import confirm
 from sslcurr.engine.plan import Planner
 from sslcurr.engine.store import Store
 from sslcurr.spec.request import Request
@@ -167,7 +166,6 @@ def against_images(counts: Sequence[int], batch_size: int, steps: int, rounds: i
             clock, began = Clock(WARM_UP + steps), now()
             spec = planned("mocov2", Path(root) / f"set-{count}", store, size=32, batch_size=batch_size)
             called = now()
-            confirm()  # as commands do once torch is imported: all files are as they were packed
             trained(spec, device, clock)
             first = clock.steps[0]
             return {"speed": speed(clock, batch_size), "first_step": first - began, "train_alone": first - called}

@@ -64,7 +64,7 @@ class Known:
     def find(self, root: Path, size: int, use: Callable[[Path], None]) -> tuple[Pack, list[str]] | None:
         """The pack of a folder at `size` pixels and the remarks on it, if nothing was added to it or taken out of it.
 
-        Its files are looked at meanwhile: `confirm` must be called before results are told.
+        Its files are looked at meanwhile: `confirm` must be called before what is made of it is published or told.
 
         Args:
             root: the folder, absolute.
@@ -135,15 +135,21 @@ def _stat(path: str) -> Stat:
 PENDING: list[_Look] = []
 
 
-def confirm() -> None:
-    """Wait for the looks at the files of all folders that were opened.
+def confirm(*, wait: bool = True) -> None:
+    """Hear of the looks at the files of all folders that were opened.
+
+    Args:
+        wait: until all have ended; else only those that have are heard of.
 
     Raises:
         Changed: a file is not as it was packed; the same call then packs it anew.
     """
-    while PENDING:
-        look = PENDING.pop()
-        look.join()
+    for look in list(PENDING):
+        if wait:
+            look.join()
+        elif look.is_alive():
+            continue
+        PENDING.remove(look)
         if look.changed:
             look.entry.unlink(missing_ok=True)
             raise Changed(

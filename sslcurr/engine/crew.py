@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sslcurr import errors
-from sslcurr.data.known import confirm
 from sslcurr.engine.launch import Launch, launch_of
 from sslcurr.engine.pool import num_gpus, num_ranks
 from sslcurr.engine.pools.child import MOST_STARTS, Spawned, never_begins
@@ -419,7 +418,6 @@ def train(
     """
     from sslcurr.engine.train import train as train_here
 
-    confirm()  # by now, torch is imported
     crew = crew_of(runtime)
     if crew is None:
         return train_here(spec, key, part, parent, runtime, report)

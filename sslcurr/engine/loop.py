@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslcurr.data.known import confirm
 from sslcurr.data.order import batches, num_steps
 from sslcurr.engine.log import Log, TrainingProgress, log_state
 from sslcurr.engine.plan import resolved_settings
@@ -100,6 +101,7 @@ class Loop:
         loss = self.log.add(progress.step - 1, lr, progress.step / self.steps_per_epoch, out, progress.seconds)
         if loss is not None:
             self._check_finite()
+            confirm(wait=False)
         elapsed = max(1e-9, time.monotonic() - self.began[0])
         self.report.step_done(progress.step, loss, (progress.images_seen - self.began[1]) / elapsed)
         every = self.runtime.save_steps

@@ -17,6 +17,7 @@ from msgspec import structs
 from sslcurr.backbones import build as backbones
 from sslcurr.backbones import checkpoint
 from sslcurr.backbones.recompute import recompute_stages
+from sslcurr.data.known import confirm
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, check_speed, enough_memory, keep_freed_memory, placement
 from sslcurr.engine.gpu import Beside, compiled_views, record_passes, ways_of
@@ -146,6 +147,7 @@ def fit(
             world.same(task)
             with loop.agreed(stop):
                 loop.epoch_done(measures)
+    confirm()
     if progress.best is not None:
         task.load_state_dict(progress.best)
     return Trained(task, progress, where, tuple(selection.pack.classes))

@@ -167,6 +167,19 @@ def test_a_command_goes_on_with_the_files_as_they_are(sslcurr, images, tmp_path)
     assert "packed anew" not in sslcurr(*words).stderr
 
 
+def test_no_stage_is_finished_on_images_that_have_changed(sslcurr, images, tmp_path):
+    words = ("pretrain", "rotation", "--dataset", str(images), *QUICK, "--seed", "1")
+    assert sslcurr(*words[:-1], "0").exit_code == 0  # packed
+    overwritten(images)
+    result = sslcurr(*words)
+    assert result.exit_code == 0
+    assert "packed anew" in result.stderr
+    fresh = sslcurr.json(*words, "--runs", str(tmp_path / "fresh"))["stages"][0]["key"]
+    finished = [path.parent.name for path in sslcurr.runs.glob("stages/*/done.json")]
+    assert len(finished) == 2  # the one before the change, and the one after it
+    assert fresh in finished
+
+
 def test_what_more_than_the_folder_describes_is_looked_at_each_time(opened, walks, tmp_path):
     for number, asked in enumerate(({"frames": "first"}, {"target_kind": "classes"}), start=1):
         opened(**asked)
