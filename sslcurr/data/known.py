@@ -23,7 +23,7 @@ from sslcurr.data.sources.source import Source
 from sslcurr.errors import Changed, DataError, StoreError
 from sslcurr.files import read_as, write_record
 from sslcurr.integrity import sound
-from sslcurr.wording import counted
+from sslcurr.wording import counted, is_unicode
 
 # Fewer images are looked at in no time.
 MANY = 5_000
@@ -89,6 +89,8 @@ class Known:
         looks = source.looks
         if looks is None or source.root is None or pack.skipped or pack.num_images < MANY:
             return
+        if not all(map(is_unicode, (*looks.folders, *looks.others))):  # no record can hold them
+            return
         if max(looks.folders.values()) > time.time_ns() - RACY_NANOSECONDS:
             return
         with suppress(OSError):  # a store that cannot be written is heard of elsewhere
@@ -98,7 +100,7 @@ class Known:
             write_record(self._entry(source.root, size), msgspec.to_builtins(kept), compact=True)
 
     def _entry(self, root: Path, size: int) -> Path:
-        name = hashlib.sha256(f"{size} {root}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(b"%d %s" % (size, os.fsencode(root))).hexdigest()[:16]
         return self._folder / f"{name}.json"
 
 
