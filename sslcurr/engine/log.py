@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sslcurr.engine.trackers import StageTracker
 from sslcurr.files import write_whole
-from sslcurr.integrity import sound
 from sslcurr.tasks.base import Loss
 
 LOGS = ("metrics.csv", "epochs.csv")
@@ -174,13 +173,3 @@ def keep_rows(path: Path, column: str, before: int) -> None:
     writer.writeheader()
     writer.writerows(whole)
     write_whole(path, text.getvalue().encode())
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, which must be what was written where it was published.
-
-    Raises:
-        StoreError: it is not.
-    """
-    with open(sound(path), newline="") as file:
-        return list(csv.DictReader(file))
