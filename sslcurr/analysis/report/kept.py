@@ -1,0 +1,205 @@
+"""What the page is put together from, kept in the store: the card and the figures of each run, the curves of stages.
+
+A part is taken from there only where all that it was made of is the same: what the report says of the run, the files
+that its figures show, this program and what it draws with. One that is missing, damaged or of something else is made
+anew. A part has two files: what the page needs of all parts, and the figures, which it needs where it has room for
+them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sslcurr.analysis.report.pictures import Picture
+from sslcurr.engine.store import RENDERED_FIGURES, Store
+from sslcurr.errors import StoreError
+from sslcurr.files import read_as, write_record
+
+Kind = TypeVar("Kind")
+State = tuple[int, int, int, int]  # of a file: bytes, times of its content and of its name in ns, inode
+
+# What decides how a page looks beside this package.
+DRAWN_WITH = ("matplotlib", "numpy", "pandas", "pillow", "jinja2", "markupsafe", "kiwisolver", "contourpy")
+SOURCES = (".py", ".j2")
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """A figure but for its markup.
+
+    Attributes:
+        title, importance: as of `Picture`.
+        num_bytes: of its markup without what its ids begin with.
+        num_ids: how often that stands in it.
+    """
+
+    title: str
+    importance: tuple[int, int]
+    num_bytes: int
+    num_ids: int
+
+    @classmethod
+    def of(cls, picture: Picture) -> Outline:
+        """That of a picture."""
+        size = sum(len(piece.encode()) for piece in picture.pieces)
+        return cls(picture.title, picture.importance, size, len(picture.pieces) - 1)
+
+
+class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page needs of a run or of a stage that is drawn.
+
+    Attributes:
+        key: of all that it was made of, but for `files`.
+        files: that its figures show, by the names that they have in its document.
+        states: of the places where these are looked for; None for those where nothing is.
+        top, bottom: HTML of the card of a run, above and below its figures.
+        ends: the last stages of the chains that a run is about.
+        outlines: of its figures.
+    """
+
+    key: str
+    files: list[str] = []
+    states: list[State | None] = []
+    top: str = ""
+    bottom: str = ""
+    ends: list[str] = []
+    outlines: list[Outline] = []
+
+
+class _Figures(msgspec.Struct, frozen=True):
+    """The figures of a part of that key, as the pieces of `Picture`."""
+
+    key: str
+    figures: list[list[str]]
+
+
+class Parts:
+    """The parts of one page.
+
+    Attributes:
+        num_made: how many were made anew.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.num_made = 0
+        self._made: dict[str, list[list[str]]] = {}  # the figures of parts that were made now
+        self._makers: dict[str, Callable[[], KeptPart]] = {}
+
+    def find(
+        self,
+        name: str,
+        made_of: object,
+        places: Callable[[str], Sequence[Path]],
+        make: Callable[[], tuple[KeptPart, list[Picture]]],
+    ) -> KeptPart:
+        """A part: as it is kept, or else made.
+
+        Args:
+            name: of the run or the stage.
+            made_of: what it is made of, a value that msgspec can write.
+            places: where a file that its figures show is looked for.
+            make: makes it, without `key`, `states` and `outlines`, and its figures.
+        """
+        key = hashlib.sha256(drawn_by() + msgspec.json.encode(made_of)).hexdigest()
+        path, figures = self._files_of(name)
+
+        def states(files: Sequence[str]) -> list[State | None]:
+            return [state_of(place) for file in files for place in places(file)]
+
+        def made_now() -> KeptPart:
+            part, pictures = make()
+            self.num_made += 1
+            self._made[name] = [picture.pieces for picture in pictures]
+            outlines = list(map(Outline.of, pictures))
+            part = msgspec.structs.replace(part, key=key, states=states(part.files), outlines=outlines)
+            _keep(figures, _Figures(key, self._made[name]))  # first: without the other it is not read
+            _keep(path, part)
+            return part
+
+        self._makers[name] = made_now
+        part = _kept(path, KeptPart)
+        if part is not None and part.key == key and part.states == states(part.files):
+            return part
+        return made_now()
+
+    def pieces(self, name: str, part: KeptPart) -> list[list[str]]:
+        """The figures of a part that `find` gave, as the pieces of `Picture`.
+
+        Raises:
+            StoreError: they are not kept, and what they show has changed since.
+        """
+        if name not in self._made:
+            figures = _kept(self._files_of(name)[1], _Figures)
+            if figures is not None and figures.key == part.key:
+                self._made[name] = figures.figures
+            elif self._makers[name]().outlines != part.outlines:
+                raise StoreError(f"the figures of {name} have changed just now", "run the same command again")
+        return self._made[name]
+
+    def leave_only(self, names: Collection[str]) -> None:
+        """Delete all parts but those of these runs and stages."""
+        wanted = {path.name for name in names for path in self._files_of(name)}
+        with suppress(OSError):
+            for path in self.store.rendered.iterdir():
+                if path.name not in wanted:  # also what a killed process left half-written
+                    path.unlink(missing_ok=True)
+
+    def _files_of(self, name: str) -> tuple[Path, Path]:
+        """The files of a part: of itself and of its figures."""
+        return self.store.rendered / f"{name}.json", self.store.rendered / f"{name}{RENDERED_FIGURES}"
+
+
+def _kept(path: Path, kind: type[Kind]) -> Kind | None:
+    """A part as it is kept; None where it is not, or cannot be read."""
+    try:
+        return read_as(path, kind) if path.is_file() else None
+    except StoreError:
+        return None
+
+
+def _keep(path: Path, part: msgspec.Struct) -> None:
+    """Keep a part, where the store can be written and has room."""
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        write_record(path, msgspec.to_builtins(part), compact=True)
+
+
+def state_of(path: Path) -> State | None:
+    """By what it is seen that a file has changed; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@functools.cache
+def drawn_by() -> bytes:
+    """A digest of what every page depends on: this package, what it draws with, and how that was set up."""
+    digest = hashlib.sha256(platform.python_version().encode())
+    for name in DRAWN_WITH:
+        digest.update(f" {name} {importlib.metadata.version(name)}".encode())
+    package = Path(__file__).parents[2]
+    for path in [*sorted(path for path in package.rglob("*") if path.suffix in SOURCES), *_styles()]:
+        content = path.read_bytes()
+        digest.update(f"\n{path.name} {len(content)} ".encode())
+        digest.update(content)
+    return digest.digest()
+
+
+def _styles() -> list[Path]:
+    """The files by which a person sets up matplotlib, where it looks for them."""
+    home = os.environ.get("MPLCONFIGDIR") or Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "matplotlib")
+    named = Path(os.environ.get("MATPLOTLIBRC") or ".").expanduser()
+    places = (Path("matplotlibrc"), named, named / "matplotlibrc", Path(home).expanduser() / "matplotlibrc")
+    return [place for place in places if place.is_file()]
