@@ -3,7 +3,7 @@
 A part is taken from there only where all that it was made of is the same: what the report says of the run, the files
 that its figures show, this program and what it draws with. One that is missing, damaged or of something else is made
 anew. A part has two files: what the page needs of all parts, and the figures, which it needs where it has room for
-them.
+them. What the report says of stages is kept in the same way, in one file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TypeVar
 import msgspec
 
 from sslcurr.analysis.report.pictures import Picture
-from sslcurr.engine.store import RENDERED_FIGURES, Store
+from sslcurr.analysis.results.report.document import StoredStage
+from sslcurr.engine.store import RENDERED_FIGURES, Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, write_record
 
@@ -31,6 +32,9 @@ State = tuple[int, int, int, int]  # of a file: bytes, times of its content and 
 # What decides how a page looks beside this package.
 DRAWN_WITH = ("matplotlib", "numpy", "pandas", "pillow", "jinja2", "markupsafe", "kiwisolver", "contourpy")
 SOURCES = (".py", ".j2")
+STAGE_ROWS = "stages.json"
+# The files that a row of a stage is made of.
+ROW_FILES = ("stage.json", "done.json", "hashes.json", "metrics.csv")
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -66,7 +70,7 @@ class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
         outlines: of its figures.
     """
 
-    key: str
+    key: str = ""
     files: list[str] = []
     states: list[State | None] = []
     top: str = ""
@@ -83,15 +87,10 @@ class _Figures(msgspec.Struct, frozen=True):
 
 
 class Parts:
-    """The parts of one page.
-
-    Attributes:
-        num_made: how many were made anew.
-    """
+    """The parts of one page."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.num_made = 0
         self._made: dict[str, list[list[str]]] = {}  # the figures of parts that were made now
         self._makers: dict[str, Callable[[], KeptPart]] = {}
 
@@ -108,27 +107,22 @@ class Parts:
             name: of the run or the stage.
             made_of: what it is made of, a value that msgspec can write.
             places: where a file that its figures show is looked for.
-            make: makes it, without `key`, `states` and `outlines`, and its figures.
+            make: makes it, without `key` and `outlines`, and its figures.
         """
         key = hashlib.sha256(drawn_by() + msgspec.json.encode(made_of)).hexdigest()
         path, figures = self._files_of(name)
 
-        def states(files: Sequence[str]) -> list[State | None]:
-            return [state_of(place) for file in files for place in places(file)]
-
         def made_now() -> KeptPart:
             part, pictures = make()
-            self.num_made += 1
+            part = msgspec.structs.replace(part, key=key, outlines=list(map(Outline.of, pictures)))
             self._made[name] = [picture.pieces for picture in pictures]
-            outlines = list(map(Outline.of, pictures))
-            part = msgspec.structs.replace(part, key=key, states=states(part.files), outlines=outlines)
             _keep(figures, _Figures(key, self._made[name]))  # first: without the other it is not read
             _keep(path, part)
             return part
 
         self._makers[name] = made_now
         part = _kept(path, KeptPart)
-        if part is not None and part.key == key and part.states == states(part.files):
+        if part is not None and part.key == key and part.states == states_of(part.files, places):
             return part
         return made_now()
 
@@ -148,7 +142,7 @@ class Parts:
 
     def leave_only(self, names: Collection[str]) -> None:
         """Delete all parts but those of these runs and stages."""
-        wanted = {path.name for name in names for path in self._files_of(name)}
+        wanted = {path.name for name in names for path in self._files_of(name)} | {STAGE_ROWS}
         with suppress(OSError):
             for path in self.store.rendered.iterdir():
                 if path.name not in wanted:  # also what a killed process left half-written
@@ -157,6 +151,45 @@ class Parts:
     def _files_of(self, name: str) -> tuple[Path, Path]:
         """The files of a part: of itself and of its figures."""
         return self.store.rendered / f"{name}.json", self.store.rendered / f"{name}{RENDERED_FIGURES}"
+
+
+class _StageRows(msgspec.Struct, frozen=True):
+    """What the report says of stages: of what `drawn_by` it is, and key -> states of `ROW_FILES` and what it says."""
+
+    key: str
+    rows: dict[str, tuple[list[State | None], StoredStage]]
+
+
+def stage_rows(
+    store: Store, stages: Sequence[Stage], read: Callable[[Stage], StoredStage], *, whole: bool
+) -> list[StoredStage]:
+    """What the report says of stages, as it is kept where their files are the same; damaged ones are noted.
+
+    Args:
+        store: that they are in.
+        stages: in the order in which they are wanted.
+        read: reads one; raises StoreError where it is damaged.
+        whole: whether these are all stages of the store, so that nothing else is kept.
+    """
+    path, key = store.rendered / STAGE_ROWS, drawn_by().hex()
+    kept = _kept(path, _StageRows)
+    old = {} if kept is None or kept.key != key else kept.rows
+    rows = {} if whole else dict(old)
+    found = []
+    for stage in stages:
+        states = [state_of(f"{stage.folder}/{name}") for name in ROW_FILES]  # before they are read
+        row = old.get(stage.key)
+        if row is None or row[0] != states:
+            try:
+                row = states, read(stage)
+            except StoreError as error:
+                store.left_out(error)
+                continue
+        rows[stage.key] = row
+        found.append(row[1])
+    if rows != old:
+        _keep(path, _StageRows(key, rows))
+    return found
 
 
 def _kept(path: Path, kind: type[Kind]) -> Kind | None:
@@ -168,13 +201,18 @@ def _kept(path: Path, kind: type[Kind]) -> Kind | None:
 
 
 def _keep(path: Path, part: msgspec.Struct) -> None:
-    """Keep a part, where the store can be written and has room."""
-    with suppress(OSError):
+    """Keep a part, where the store can be written and has room, and JSON has its numbers."""
+    with suppress(OSError, ValueError):
         path.parent.mkdir(exist_ok=True)
         write_record(path, msgspec.to_builtins(part), compact=True)
 
 
-def state_of(path: Path) -> State | None:
+def states_of(files: Sequence[str], places: Callable[[str], Sequence[Path]]) -> list[State | None]:
+    """The states of all places where files are looked for."""
+    return [state_of(place) for file in files for place in places(file)]
+
+
+def state_of(path: str | Path) -> State | None:
     """By what it is seen that a file has changed; None where there is none."""
     try:
         found = os.stat(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.analysis.report.kept import KeptPart, Outline, Parts
+from sslcurr.analysis.report.kept import KeptPart, Outline, Parts, states_of
 from sslcurr.analysis.report.pictures import (
     MOST_BYTES,
     STAGE_FILES,
@@ -152,6 +152,9 @@ def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES, *
 def _part_of_run(parts: Parts, run: StoredRun, environment: Environment) -> KeptPart:
     """What the page needs of a run."""
 
+    def places(file: str) -> Sequence[Path]:
+        return places_of(file, parts.store)
+
     def make() -> tuple[KeptPart, list[Picture]]:
         try:
             result = found_by(run)
@@ -159,31 +162,30 @@ def _part_of_run(parts: Parts, run: StoredRun, environment: Environment) -> Kept
             result, shown = None, Card(run, command_of(run), fault=str(error))
         else:
             shown = card(run, result)
+        files = [] if result is None else files_of(result)
+        states = states_of(files, places)  # before they are read
         pictures, gone = ([], []) if result is None else pictures_of(result, parts.store)
-        macros: Any = environment.get_template("parts.html.j2").module
         shown = replace(shown, gone=tuple(gone))
-        part = KeptPart(
-            key="",
-            files=[] if result is None else files_of(result),
-            top=str(macros.card_top(shown)),
-            bottom=str(macros.card_bottom(shown)),
-            ends=last_stages(run, result),
-        )
+        macros: Any = environment.get_template("parts.html.j2").module
+        top, bottom = str(macros.card_top(shown)), str(macros.card_bottom(shown))
+        part = KeptPart(files=files, states=states, top=top, bottom=bottom, ends=last_stages(run, result))
         return part, pictures
 
-    return parts.find(run.run, run, lambda file: places_of(file, parts.store), make)
+    return parts.find(run.run, run, places, make)
 
 
 def _part_of_stage(parts: Parts, title: str, key: str) -> KeptPart:
     """The curves of a stage; none where it is gone."""
-    folder = parts.store.stage(key).folder
+
+    def places(file: str) -> Sequence[Path]:
+        return [parts.store.stage(key).folder / file]
 
     def make() -> tuple[KeptPart, list[Picture]]:
-        stage = parts.store.find(key)
-        pictures = [] if stage is None else pictures_of_stage(title, stage)
-        return KeptPart(key="", files=list(STAGE_FILES)), pictures
+        files = list(STAGE_FILES)
+        states, stage = states_of(files, places), parts.store.find(key)
+        return KeptPart(files=files, states=states), [] if stage is None else pictures_of_stage(title, stage)
 
-    return parts.find(key, title, lambda file: [folder / file], make)
+    return parts.find(key, title, places, make)
 
 
 def _placed(runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart]) -> Iterator[Placed]:
