@@ -42,20 +42,26 @@ class Outline(msgspec.Struct, frozen=True):
 
     Attributes:
         title, importance: as of `Picture`.
-        num_bytes: of its markup without what its ids begin with.
+        num_bytes: of its markup without what its ids begin with; None of a chart that was never drawn.
         num_ids: how often that stands in it.
     """
 
     title: str
     importance: tuple[int, int]
-    num_bytes: int
-    num_ids: int
+    num_bytes: int | None = None
+    num_ids: int = 0
 
     @classmethod
     def of(cls, picture: Picture) -> Outline:
         """That of a picture."""
-        size = sum(len(piece.encode()) for piece in picture.pieces)
-        return cls(picture.title, picture.importance, size, len(picture.pieces) - 1)
+        outline = cls(picture.title, picture.importance)
+        return outline.drawn(picture.pieces()) if isinstance(picture.source, str) else outline
+
+    def drawn(self, pieces: Sequence[str]) -> Outline:
+        """It with the size of what was drawn."""
+        return msgspec.structs.replace(
+            self, num_bytes=sum(len(piece.encode()) for piece in pieces), num_ids=len(pieces) - 1
+        )
 
 
 class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,27 +86,29 @@ class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Figures(msgspec.Struct, frozen=True):
-    """The figures of a part of that key, as the pieces of `Picture`."""
+    """The figures of a part of that key and those states that were drawn: place -> the pieces of a `Picture`."""
 
     key: str
-    figures: list[list[str]]
+    states: list[State | None]
+    figures: dict[str, list[str]]
+
+
+Made = tuple[KeptPart, list[Picture]]
+Make = Callable[[], Made]
 
 
 class Parts:
-    """The parts of one page."""
+    """The parts of one page; charts are drawn when they are asked for."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._made: dict[str, list[list[str]]] = {}  # the figures of parts that were made now
-        self._makers: dict[str, Callable[[], KeptPart]] = {}
+        self._parts: dict[str, KeptPart] = {}
+        self._makers: dict[str, Make] = {}
+        self._pictures: dict[str, list[Picture]] = {}  # of parts that were made now
+        self._figures: dict[str, dict[str, list[str]]] = {}  # of parts of which figures were asked for
+        self._changed = ""  # the part of which figures were drawn that are not yet kept
 
-    def find(
-        self,
-        name: str,
-        made_of: object,
-        places: Callable[[str], Sequence[Path]],
-        make: Callable[[], tuple[KeptPart, list[Picture]]],
-    ) -> KeptPart:
+    def find(self, name: str, made_of: object, places: Callable[[str], Sequence[Path]], make: Make) -> KeptPart:
         """A part: as it is kept, or else made.
 
         Args:
@@ -110,35 +118,64 @@ class Parts:
             make: makes it, without `key` and `outlines`, and its figures.
         """
         key = hashlib.sha256(drawn_by() + msgspec.json.encode(made_of)).hexdigest()
-        path, figures = self._files_of(name)
-
-        def made_now() -> KeptPart:
+        self._makers[name] = make
+        part = _kept(self._files_of(name)[0], KeptPart)
+        if part is None or part.key != key or part.states != states_of(part.files, places):
             part, pictures = make()
             part = msgspec.structs.replace(part, key=key, outlines=list(map(Outline.of, pictures)))
-            self._made[name] = [picture.pieces for picture in pictures]
-            _keep(figures, _Figures(key, self._made[name]))  # first: without the other it is not read
-            _keep(path, part)
-            return part
+            self._pictures[name] = pictures
+            _keep(self._files_of(name)[0], part)
+        self._parts[name] = part
+        return part
 
-        self._makers[name] = made_now
-        part = _kept(path, KeptPart)
-        if part is not None and part.key == key and part.states == states_of(part.files, places):
-            return part
-        return made_now()
-
-    def pieces(self, name: str, part: KeptPart) -> list[list[str]]:
-        """The figures of a part that `find` gave, as the pieces of `Picture`.
+    def outline(self, name: str, place: int) -> Outline:
+        """A figure of a part that `find` gave, with its size; it is drawn where that is not known.
 
         Raises:
-            StoreError: they are not kept, and what they show has changed since.
+            StoreError: what it shows has changed since.
         """
-        if name not in self._made:
-            figures = _kept(self._files_of(name)[1], _Figures)
-            if figures is not None and figures.key == part.key:
-                self._made[name] = figures.figures
-            elif self._makers[name]().outlines != part.outlines:
+        if self._parts[name].outlines[place].num_bytes is None:
+            self.pieces(name, place)
+        return self._parts[name].outlines[place]
+
+    def pieces(self, name: str, place: int) -> list[str]:
+        """A figure of a part that `find` gave, as the pieces of `Picture`; it is drawn where it is not kept.
+
+        Raises:
+            StoreError: what it shows has changed since.
+        """
+        part = self._parts[name]
+        if name not in self._figures:
+            kept = _kept(self._files_of(name)[1], _Figures)
+            is_same = kept is not None and (kept.key, kept.states) == (part.key, part.states)
+            self._figures[name] = kept.figures if kept is not None and is_same else {}
+        figures, number = self._figures[name], str(place)
+        if number not in figures:
+            if self._changed != name:
+                self.keep()
+            self._changed = name
+            figures[number] = self._picture(name, place).pieces()
+        if part.outlines[place].num_bytes is None:
+            outlines = [each.drawn(figures[number]) if at == place else each for at, each in enumerate(part.outlines)]
+            self._parts[name] = msgspec.structs.replace(part, outlines=outlines)
+        return figures[number]
+
+    def _picture(self, name: str, place: int) -> Picture:
+        if name not in self._pictures:
+            part, self._pictures[name] = self._makers[name]()
+            titles = [picture.title for picture in self._pictures[name]]
+            known = self._parts[name]
+            if part.states != known.states or titles != [outline.title for outline in known.outlines]:
                 raise StoreError(f"the figures of {name} have changed just now", "run the same command again")
-        return self._made[name]
+        return self._pictures[name][place]
+
+    def keep(self) -> None:
+        """Keep the figures that were drawn."""
+        if self._changed:
+            part, (path, figures) = self._parts[self._changed], self._files_of(self._changed)
+            _keep(figures, _Figures(part.key, part.states, self._figures[self._changed]))
+            _keep(path, part)
+            self._changed = ""
 
     def leave_only(self, names: Collection[str]) -> None:
         """Delete all parts but those of these runs and stages."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslcurr.analysis.report.kept import KeptPart, Outline, Parts, states_of
 from sslcurr.analysis.report.pictures import (
+    LEAST_CHART,
     MOST_BYTES,
     STAGE_FILES,
     Picture,
@@ -95,7 +96,7 @@ class Placed:
         place: among the figures of its part.
         number: among all, which its ids begin with.
         importance: the lower, the later it is left out.
-        outline: its title and its size.
+        outline: as it is known before anything is drawn.
     """
 
     name: str
@@ -106,15 +107,19 @@ class Placed:
     outline: Outline
 
     @property
+    def title(self) -> str:
+        """What it shows."""
+        return self.outline.title
+
+    @property
     def prefix(self) -> str:
         """What its ids begin with."""
         return f"f{self.number}-"
 
-    @property
-    def num_bytes(self) -> int:
-        """What it takes of a page, with what stands around it."""
-        outline = self.outline
-        return 2 * len(outline.title.encode()) + outline.num_bytes + outline.num_ids * len(self.prefix) + 400
+    def num_bytes(self, outline: Outline) -> int:
+        """What it takes of a page, with what stands around it; of a chart that was not drawn what it takes at least."""
+        size = LEAST_CHART if outline.num_bytes is None else outline.num_bytes + outline.num_ids * len(self.prefix)
+        return 2 * len(self.title.encode()) + size + 400
 
 
 def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES, *, whole: bool = False) -> Page:
@@ -139,13 +144,16 @@ def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES, *
     left: dict[str | None, list[str]] = {}
     titles: list[str] = []
     for figure in sorted(_placed(runs, stages), key=lambda figure: figure.importance):
-        if figure.num_bytes > room:
-            left.setdefault(figure.run, []).append(figure.outline.title)
-            titles.append(figure.outline.title)
+        size = figure.num_bytes(figure.outline)
+        if size <= room:
+            size = figure.num_bytes(parts.outline(figure.name, figure.place))
+        if size > room:
+            left.setdefault(figure.run, []).append(figure.title)
+            titles.append(figure.title)
             continue
-        room -= figure.num_bytes
-        part = runs[figure.name] if figure.run is not None else stages[figure.name]
-        kept.setdefault(figure.run, []).append(_shown(figure, parts.pieces(figure.name, part)[figure.place]))
+        room -= size
+        kept.setdefault(figure.run, []).append(_shown(figure, parts.pieces(figure.name, figure.place)))
+    parts.keep()
     return Page(frame.html(kept, left), sum(map(len, kept.values())), tuple(titles))
 
 
@@ -217,7 +225,7 @@ def _shown(figure: Placed, pieces: Sequence[str]) -> Shown:
 
     markup = figure.prefix.join(pieces)
     # A chart bears its title; for a reader of the screen it is said again.
-    return Shown(figure.outline.title, Markup(markup), markup.startswith("<svg"))
+    return Shown(figure.title, Markup(markup), markup.startswith("<svg"))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ MOST_BYTES, MOST_SHEET = 4_800_000, 700_000
 SHEET_WIDTH = 1600
 # Figures of a run that come before the others of all runs where there is no room for all.
 FIRST_FIGURES = 4
+# No chart takes fewer bytes: axes with nothing in them take more.
+LEAST_CHART = 4_500
 # The files of a stage that its curves are drawn from.
 STAGE_FILES = ("stage.json", "metrics.csv", "epochs.csv", "search/search.csv", "search/found.json")
 
@@ -44,19 +46,27 @@ class Picture:
 
     Attributes:
         title: what it shows.
-        pieces: an `svg` or `img` element, cut where what its ids begin with belongs.
         importance: the lower, the later it is left out; of several runs' with the same first number, the newest's.
+        source: a chart that is still to be drawn, or an `img` element.
     """
 
     title: str
-    pieces: list[str]
     importance: tuple[int, int]
+    source: Chart | str
+
+    def pieces(self) -> list[str]:
+        """An `svg` or `img` element, cut where what its ids begin with belongs; a chart is drawn."""
+        if isinstance(self.source, str):
+            return [self.source]
+        text = self.source.svg()
+        mark = f"i{hashlib.sha256(text.encode()).hexdigest()[:32]}-"  # no text of the chart has it
+        return inline_svg(text, mark, self.title).split(mark)
 
 
 def pictures_of(document: Document, store: Store) -> tuple[list[Picture], list[str]]:
     """All figures of what a run found, and a sentence for each sheet of attention maps that is gone."""
     pictures = [
-        _picture(chart, (1 if number < FIRST_FIGURES else 2, number))
+        Picture(chart.title, (1 if number < FIRST_FIGURES else 2, number), chart)
         for number, chart in enumerate(charts_of(document))
     ]
     gone: list[str] = []
@@ -66,7 +76,7 @@ def pictures_of(document: Document, store: Store) -> tuple[list[Picture], list[s
         if markup is None:
             gone.append(f"the sheet of {chain.chain} is gone ({chain.sheet})")
         else:
-            pictures.append(Picture(title, [markup], (1, FIRST_FIGURES + number)))
+            pictures.append(Picture(title, (1, FIRST_FIGURES + number), markup))
     return pictures, gone
 
 
@@ -91,7 +101,7 @@ def charts_of(document: Document) -> list[Chart]:
 
 def pictures_of_stage(title: str, stage: Stage) -> list[Picture]:
     """The curves of a stage."""
-    return [_picture(chart, (3, number)) for number, chart in enumerate(stage_charts(title, stage))]
+    return [Picture(chart.title, (3, number), chart) for number, chart in enumerate(stage_charts(title, stage))]
 
 
 def stage_charts(title: str, stage: Stage) -> list[Chart]:
@@ -99,13 +109,6 @@ def stage_charts(title: str, stage: Stage) -> list[Chart]:
     from sslcurr.analysis.results.training import curves
 
     return curves.stage_charts(title, stage)
-
-
-def _picture(chart: Chart, importance: tuple[int, int]) -> Picture:
-    """A chart, cut where its ids begin."""
-    text = chart.svg()
-    mark = f"i{hashlib.sha256(text.encode()).hexdigest()[:32]}-"  # no text of the chart has it
-    return Picture(chart.title, inline_svg(text, mark, chart.title).split(mark), importance)
 
 
 def drawn_stages(document: ReportDocument, ends: Mapping[str, Sequence[str]]) -> dict[str, str]:

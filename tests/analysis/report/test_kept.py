@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from sslcurr.analysis.report import gather, kept, page, pictures
+from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.style import Chart
 from sslcurr.api.lab import Lab
 from sslcurr.engine.store import Store, run_name
@@ -259,27 +260,29 @@ def test_the_page_of_one_run_keeps_the_parts_of_the_others(store, work):
     assert made_anew(store, names[-1]) == one
 
 
-def test_a_killed_report_keeps_what_it_made_and_no_half_of_it(store, work, monkeypatch):
+@pytest.mark.parametrize(("owner", "name", "number"), [(page, "card", 5), (Chart, "svg", 12)], ids=["card", "chart"])
+def test_a_killed_report_keeps_what_it_made_and_no_half_of_it(store, work, monkeypatch, owner, name, number):
     whole = made_anew(store)
+    total = work[name]
     shutil.rmtree(store.rendered)
     out = store.root.parent / "page.html"
     out.unlink()
-    real = page.pictures_of
+    real = getattr(owner, name)
 
-    def killed(document: Any, store: Store) -> Any:
-        if work["card"] == 3:
+    def killed(*arguments: Any) -> Any:
+        if work[name] == number:
             raise KeyboardInterrupt
-        return real(document, store)
+        return real(*arguments)
 
     work.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(page, "pictures_of", killed)
+        patch.setattr(owner, name, killed)
         with pytest.raises(KeyboardInterrupt):
             made(store)
     assert not out.exists()
     work.clear()
     assert made(store) == whole
-    assert work["card"] == len(store.all_runs()) - 2
+    assert 0 < work[name] < total
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
@@ -303,6 +306,38 @@ def test_figures_come_back_when_there_is_room_again(store, work):
     assert 0 < small.num_figures < whole.num_figures
     assert page.page(document, store) == whole  # to the bit: nothing is drawn again
     assert not work
+
+
+def test_no_chart_is_drawn_for_which_there_is_no_room(store, work):
+    """The page is that of a report which knows the sizes of all."""
+    whole = made_anew(store)
+    document, drawn = gather.gather(store), work["svg"]
+    frame = len(page.page(document, store, most_bytes=0).html)
+    limits = [frame + part * (len(whole) - frame) // 4 for part in range(4)]
+    known = [page.page(document, store, most_bytes=limit) for limit in limits]
+    assert len({found.num_figures for found in known}) > 2
+    counts = []
+    for limit, found in zip(limits, known, strict=True):
+        shutil.rmtree(store.rendered)
+        work.clear()
+        again = page.page(document, store, most_bytes=limit)
+        assert (equal_names(again.html), again.left_out) == (equal_names(found.html), found.left_out)
+        counts.append(work["svg"])
+    assert counts[0] == 0
+    assert max(counts) <= drawn
+
+
+def paint_nothing(axes: Any) -> tuple[()]:
+    return ()
+
+
+def test_no_chart_is_smaller_than_is_taken_for_granted():
+    charts = [Chart("empty", "", 3.0, 2.0, paint_nothing)]
+    for kind in ("rank", "variants", "search", "grid", "fid", "probe"):
+        charts += decode(kind, json.loads((DOCUMENTS / f"{kind}.json").read_text())).figures().values()
+    sizes = [len("".join(pictures.Picture(chart.title, (1, 0), chart).pieces()).encode()) for chart in charts]
+    assert len(sizes) > 8
+    assert min(sizes) >= pictures.LEAST_CHART
 
 
 def test_a_chart_as_text_is_what_it_writes(tmp_path):
