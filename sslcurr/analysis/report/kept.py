@@ -232,7 +232,7 @@ def stage_rows(
 def _kept(path: Path, kind: type[Kind]) -> Kind | None:
     """A part as it is kept; None where it is not, or cannot be read."""
     try:
-        return read_as(path, kind) if path.is_file() else None
+        return read_as(path, kind)
     except StoreError:
         return None
 
@@ -273,8 +273,8 @@ def drawn_by() -> bytes:
 
 
 def _styles() -> list[Path]:
-    """The files by which a person sets up matplotlib, where it looks for them."""
+    """The files by which a person sets up matplotlib, where it looks for them and may read them."""
     home = os.environ.get("MPLCONFIGDIR") or Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "matplotlib")
     named = Path(os.environ.get("MATPLOTLIBRC") or ".").expanduser()
     places = (Path("matplotlibrc"), named, named / "matplotlibrc", Path(home).expanduser() / "matplotlibrc")
-    return [place for place in places if place.is_file()]
+    return [place for place in places if os.path.isfile(place) and os.access(place, os.R_OK)]
