@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 OUTPUT_MARK = ".sslcurr"
 """A file in the folders that this program makes for what it writes: among images, they are no classes."""
+Hint = str | Callable[[], str]
 FOLDER_HINT = "remove its folder and run the command again"
 SEAL, SEAL_VERSION = "seal", b"1"
 SEALED = re.compile(rb',?\n "seal": "(\d+) ([0-9a-f]{64})"\n}\n?\Z')
@@ -153,12 +154,12 @@ def ask_for_space(path: Path, num_bytes: int = 1 << 20) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_json(path: Path, hint: str = FOLDER_HINT) -> Any:
+def read_json(path: Path, hint: Hint = FOLDER_HINT) -> Any:
     """The content of a JSON file, without its seal; one without a seal was written by an earlier version.
 
     Args:
         path: the file.
-        hint: what to do where it is damaged.
+        hint: what to do where it is damaged; a function is only called then.
 
     Raises:
         StoreError: it is missing or damaged, or of a newer version.
@@ -166,7 +167,7 @@ def read_json(path: Path, hint: str = FOLDER_HINT) -> Any:
     return _read_record(path, hint)[0]
 
 
-def _read_record(path: Path, hint: str) -> tuple[Any, bool]:
+def _read_record(path: Path, hint: Hint) -> tuple[Any, bool]:
     """The content of a JSON file, and whether its seal holds."""
     try:
         content = read_regular(path)
@@ -206,7 +207,7 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content:
+def read_as(path: Path, kind: type[Content], hint: Hint = FOLDER_HINT) -> Content:
     """The content of a JSON file of the store as a value of a type, with a hint as of `read_json`.
 
     Raises:
@@ -216,8 +217,8 @@ def read_as(path: Path, kind: type[Content], hint: str = FOLDER_HINT) -> Content
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        hint = NEWER_HINT if is_whole else hint  # it is what was written, so another version wrote it
-        raise StoreError(f"cannot read {path} ({error})", hint) from error
+        # It is what was written, so another version wrote it.
+        raise StoreError(f"cannot read {path} ({error})", NEWER_HINT if is_whole else hint_for(error, hint)) from error
 
 
 def size_of(path: Path) -> int:
@@ -256,9 +257,9 @@ def mistake_of(error: OSError, folder: Path | None = None) -> StoreError | None:
     return None
 
 
-def hint_for(error: BaseException, hint: str) -> str:
+def hint_for(error: BaseException, hint: Hint) -> str:
     """What to do about a file that cannot be read: `hint`, but for one that may not be read."""
-    return REFUSED_HINT if is_refused(error) else hint
+    return REFUSED_HINT if is_refused(error) else hint if isinstance(hint, str) else hint()
 
 
 def check_picture(path: Path) -> None:

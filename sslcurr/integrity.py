@@ -8,6 +8,7 @@ stage, whose hash is in its record.
 
 from __future__ import annotations
 
+import csv
 import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping
@@ -92,6 +93,16 @@ def sound(path: Path) -> Path:
     return path
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, which must be what was written where it was published.
+
+    Raises:
+        StoreError: it is not.
+    """
+    with open(sound(path), newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def digest_of(path: Path) -> str:
     """The sha256 of a file: what its folder lists, against which it was held, or else computed.
 
@@ -129,7 +140,7 @@ def hashes_of(folder: Path) -> dict[str, tuple[int, str]]:
 
 @lru_cache(maxsize=1024)
 def _read_hashes(listing: Path, inode: int, time: int) -> dict[str, tuple[int, str]]:
-    return read_as(listing, Hashes, _hint(listing.parent)).files
+    return read_as(listing, Hashes, lambda: _hint(listing.parent)).files
 
 
 def faults_in(folder: Path) -> Iterator[tuple[Path, StoreError]]:

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 from sslcurr.backbones.checkpoint import read_header, read_weights
-from sslcurr.engine.log import keep_rows, read_rows
+from sslcurr.engine.log import keep_rows
 from sslcurr.engine.store import Store, now
 from sslcurr.errors import CheckpointError, StoreError
 from sslcurr.files import REFUSED_HINT, read_json, temporary_path, write_whole
+from sslcurr.integrity import read_rows
 from sslcurr.spec.record import RunRecord
 from sslcurr.testing.subject import write_images
 from tests.conftest import QUICK, Command

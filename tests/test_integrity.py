@@ -52,6 +52,22 @@ def damage(path: Path, seed: int = 0, size: int = 8) -> None:
     path.write_bytes(bytes(content))
 
 
+def test_the_command_that_makes_a_folder_again_is_looked_for_only_where_it_is_damaged(store, monkeypatch):
+    """It takes the records of all runs, once a folder."""
+    runs, _, chain = store
+    asked = []
+    monkeypatch.setattr(integrity, "command_for", lambda folder: asked.append(folder) or "sslcurr chain")
+    folders = [runs / "stages" / stage["key"] for stage in chain["stages"]]
+    for folder in folders:
+        integrity.sound(folder / "metrics.csv")
+    assert asked == []
+    (folders[0] / "hashes.json").write_text("{")
+    with pytest.raises(StoreError) as caught:
+        integrity.sound(folders[0] / "done.json")
+    assert asked == folders[:1]
+    assert "run sslcurr chain" in caught.value.hint
+
+
 # ---- seals
 
 

@@ -241,7 +241,7 @@ def report(session: Session, names: Sequence[str], *, out: Path | None) -> Repor
     store = session.existing_store()
     document = gather(store, run_names(store, names))
     if out is not None:
-        page = pages.page(document, store)
+        page = pages.page(document, store, whole=not names)
         content = page.html.encode()
         write_whole(out, content)
         document = msgspec.structs.replace(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from sslcurr.engine.trackers import StageTracker
 from sslcurr.files import write_whole
-from sslcurr.integrity import sound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,13 +178,3 @@ def keep_rows(path: Path, column: str, before: int) -> None:
     writer.writeheader()
     writer.writerows(whole)
     write_whole(path, text.getvalue().encode())
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, which must be what was written where it was published.
-
-    Raises:
-        StoreError: it is not.
-    """
-    with open(sound(path), newline="") as file:
-        return list(csv.DictReader(file))

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import msgspec
 
 from sslcurr.claims import AGAIN, Lost, described_owner
-from sslcurr.engine.log import read_rows
 from sslcurr.engine.plan import described_search
 from sslcurr.engine.selection import select
 from sslcurr.engine.store import Store
 from sslcurr.errors import StoreError, TrainingError
 from sslcurr.files import read_as, read_json, write_record, write_whole
+from sslcurr.integrity import read_rows
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
 from sslcurr.spec.stage import LrSearch, StageSpec

@@ -37,6 +37,7 @@ KEY_CHARACTERS = 16
 LATEST = re.compile(r"last(?:~(\d+))?")
 RESUME = "resume.pt"
 PACK = ("packs", "name")  # the parts of the path of a pack within a store
+RENDERED_FIGURES = ".figures.json"  # what the name of a part's figures ends in, under `rendered`
 RUN_HINT = "remove this file and run the command of that run again: what was trained is kept"
 
 
@@ -120,6 +121,11 @@ class Store:
     def imports(self) -> Path:
         """The folder of what other projects' checkpoints were turned into."""
         return self.root / "imports"
+
+    @property
+    def rendered(self) -> Path:
+        """The folder of what the page of a report is put together from, which any report makes again."""
+        return self.root / "rendered"
 
     # ---- stages
 
@@ -472,6 +478,12 @@ class Store:
             (self.runs / f"{name}.json").unlink(missing_ok=True)
             (self.results / f"{name}.json").unlink(missing_ok=True)
             self.plan(name).unlink(missing_ok=True)
+            self._drop_rendered(name)
+
+    def _drop_rendered(self, name: str) -> None:
+        """Delete what a page shows of a run or of a stage."""
+        for end in (".json", RENDERED_FIGURES):
+            (self.rendered / f"{name}{end}").unlink(missing_ok=True)
 
     def unneeded(self, without: Collection[str] = ()) -> list[Path]:
         """Stages (whole and half), analyses and packs that no run needs, the runs in `without` not counted, and that no
@@ -515,6 +527,8 @@ class Store:
             self.forget(set(forgotten))
             sizes = {str(path): size_of(path) for path in paths}
             uses.rename_away(self.place, paths)
+            for path in paths:
+                self._drop_rendered(path.name)
         uses.delete_removed(self.place)
         return sizes
 

@@ -21,7 +21,7 @@ from sslcurr.data.known import confirm
 from sslcurr.engine.batches import Feed, Scanner
 from sslcurr.engine.device import Placement, check_speed, enough_memory, keep_freed_memory, placement
 from sslcurr.engine.gpu import Beside, compiled_views, record_passes, ways_of
-from sslcurr.engine.log import TrainingProgress, check_logs, read_rows
+from sslcurr.engine.log import TrainingProgress, check_logs
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import build_optimizer
 from sslcurr.engine.plan import resolved_settings
@@ -31,7 +31,7 @@ from sslcurr.engine.step import one_step
 from sslcurr.engine.store import RESUME
 from sslcurr.errors import SpecError
 from sslcurr.files import is_refused, sha256_of, write_whole
-from sslcurr.integrity import digest_of
+from sslcurr.integrity import digest_of, read_rows
 from sslcurr.progress import Reporter
 from sslcurr.seeds import seed_for
 from sslcurr.spec.record import StageRecord

@@ -29,10 +29,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sslcurr.data.order import num_steps
 from sslcurr.engine import loop, train
 from sslcurr.engine.device import SLOWEST_BF16, bf16_slowdown, placement
-from sslcurr.engine.log import read_rows
 from sslcurr.engine.selection import Selection
 from sslcurr.engine.step import add_gradients
 from sslcurr.engine.store import Stage, Store
+from sslcurr.integrity import read_rows
 from sslcurr.progress import Reporter
 from sslcurr.spec.stage import key_of, stage_from_dict, to_dict
 from sslcurr.tasks.base import Batch, Facts, Loss, Task, Tick

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UnsetType
 from msgspec.structs import asdict, replace
 
+from sslcurr.analysis.report.kept import stage_rows
 from sslcurr.analysis.results.report.document import (
     DeviceUse,
     ReportDocument,
@@ -40,7 +41,7 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
     """What a store holds: runs and stages, newest first, with totals.
 
     Args:
-        store: is only read.
+        store: only what is kept for other reports is written there.
         names: numbers of the runs that count, with the stages that they need; none: all there is.
 
     Raises:
@@ -49,13 +50,8 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
     records = store.all_runs()
     chosen = {name: record for name, record in records.items() if not names or name in names}
     wanted = {key for record in chosen.values() for key in record.stages}
-    stages = {}
-    for stage in reversed(store.all()):
-        if not names or stage.key in wanted:
-            try:
-                stages[stage.key] = _stage(stage)
-            except StoreError as error:
-                store.left_out(error)
+    shown = [stage for stage in reversed(store.all()) if not names or stage.key in wanted]
+    stages = {stage.key: stage for stage in stage_rows(store, shown, _stage, whole=not names)}
     if not chosen and not stages:
         raise StoreError(
             f"the store {store.root} is empty", "train something first, or give the store of your runs as --runs FOLDER"

@@ -7,14 +7,27 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslcurr.analysis.report.pictures import MOST_BYTES, Picture, drawn_stages, pictures
+from sslcurr.analysis.report.kept import KeptPart, Outline, Parts, states_of
+from sslcurr.analysis.report.pictures import (
+    LEAST_CHART,
+    MOST_BYTES,
+    STAGE_FILES,
+    Picture,
+    drawn_stages,
+    files_of,
+    last_stages,
+    pictures_of,
+    pictures_of_stage,
+    places_of,
+)
 from sslcurr.analysis.report.svg import sparkline
 from sslcurr.analysis.report.tables import command_of, found_by
+from sslcurr.analysis.results.document import Document
 from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.ranking.document import RankDocument
 from sslcurr.analysis.results.report.document import ReportDocument, StoredRun
@@ -36,6 +49,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+FOLDER = Path(__file__).parent
 # Stages that have a row.
 MOST_STAGES = 1500
 # Tables that are folded away.
@@ -72,20 +86,129 @@ class Page:
     left_out: tuple[str, ...]
 
 
-def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES) -> Page:
-    """The page of a document: as many figures as fit into `most_bytes`, the most important first."""
-    drawn, gone = pictures(document, store)
-    room = most_bytes - len(_html(document, [], [], gone).encode())
-    kept: list[Picture] = []
-    left: list[Picture] = []
-    for picture in sorted(drawn, key=lambda picture: picture.importance):
-        size = 2 * len(picture.title.encode()) + len(picture.markup.encode()) + 400  # with what stands around it
+@dataclass(frozen=True)
+class Placed:
+    """A figure as one of those for which there is room or not.
+
+    Attributes:
+        name: of the run whose card it belongs to, or of the stage.
+        run: the name of that run; None for curves of stages.
+        place: among the figures of its part.
+        number: among all, which its ids begin with.
+        importance: the lower, the later it is left out.
+        outline: as it is known before anything is drawn.
+    """
+
+    name: str
+    run: str | None
+    place: int
+    number: int
+    importance: tuple[int, int, int]
+    outline: Outline
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        return self.outline.title
+
+    @property
+    def prefix(self) -> str:
+        """What its ids begin with."""
+        return f"f{self.number}-"
+
+    def num_bytes(self, outline: Outline) -> int:
+        """What it takes of a page, with what stands around it; of a chart that was not drawn what it takes at least."""
+        size = LEAST_CHART if outline.num_bytes is None else outline.num_bytes + outline.num_ids * len(self.prefix)
+        return 2 * len(self.title.encode()) + size + 400
+
+
+def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES, *, whole: bool = False) -> Page:
+    """The page of a document: as many figures as fit into `most_bytes`, the most important first.
+
+    Args:
+        document: what was gathered.
+        store: whose runs these are; what the page is put together from is kept there.
+        most_bytes: of the page.
+        whole: whether the document has all that the store holds, so that no other parts are kept.
+    """
+    environment = _environment()
+    parts = Parts(store)
+    runs = {run.run: _part_of_run(parts, run, environment) for run in document.runs}
+    drawn = drawn_stages(document, {name: part.ends for name, part in runs.items()})
+    stages = {key: _part_of_stage(parts, title, key) for title, key in drawn.items()}
+    if whole:
+        parts.leave_only({*runs, *stages})
+    frame = Frame(document, runs, len(drawn) == len(document.stages), environment)
+    room = most_bytes - len(frame.html({}, {}).encode())
+    kept: dict[str | None, list[Shown]] = {}
+    left: dict[str | None, list[str]] = {}
+    titles: list[str] = []
+    for figure in sorted(_placed(runs, stages), key=lambda figure: figure.importance):
+        size = figure.num_bytes(figure.outline)
         if size <= room:
-            kept.append(picture)
-            room -= size
+            size = figure.num_bytes(parts.outline(figure.name, figure.place))
+        if size > room:
+            left.setdefault(figure.run, []).append(figure.title)
+            titles.append(figure.title)
+            continue
+        room -= size
+        kept.setdefault(figure.run, []).append(_shown(figure, parts.pieces(figure.name, figure.place)))
+    parts.keep()
+    return Page(frame.html(kept, left), sum(map(len, kept.values())), tuple(titles))
+
+
+def _part_of_run(parts: Parts, run: StoredRun, environment: Environment) -> KeptPart:
+    """What the page needs of a run."""
+
+    def places(file: str) -> Sequence[Path]:
+        return places_of(file, parts.store)
+
+    def make() -> tuple[KeptPart, list[Picture]]:
+        try:
+            result = found_by(run)
+        except StoreError as error:
+            result, shown = None, Card(run, command_of(run), fault=str(error))
         else:
-            left.append(picture)
-    return Page(_html(document, kept, left, gone), len(kept), tuple(picture.title for picture in left))
+            shown = card(run, result)
+        files = [] if result is None else files_of(result)
+        states = states_of(files, places)  # before they are read
+        pictures, gone = ([], []) if result is None else pictures_of(result, parts.store)
+        shown = replace(shown, gone=tuple(gone))
+        macros: Any = environment.get_template("parts.html.j2").module
+        top, bottom = str(macros.card_top(shown)), str(macros.card_bottom(shown))
+        part = KeptPart(files=files, states=states, top=top, bottom=bottom, ends=last_stages(run, result))
+        return part, pictures
+
+    return parts.find(run.run, run, places, make)
+
+
+def _part_of_stage(parts: Parts, title: str, key: str) -> KeptPart:
+    """The curves of a stage; none where it is gone."""
+
+    def places(file: str) -> Sequence[Path]:
+        return [parts.store.stage(key).folder / file]
+
+    def make() -> tuple[KeptPart, list[Picture]]:
+        files = list(STAGE_FILES)
+        states, stage = states_of(files, places), parts.store.find(key)
+        return KeptPart(files=files, states=states), [] if stage is None else pictures_of_stage(title, stage)
+
+    return parts.find(key, title, places, make)
+
+
+def _placed(runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart]) -> Iterator[Placed]:
+    """All figures in their order: those of the newest run first, those of stages last."""
+    number = 0
+    for age, (name, part) in enumerate(runs.items()):
+        for place, outline in enumerate(part.outlines):
+            first, last = outline.importance
+            yield Placed(name, name, place, number, (first, age, last), outline)
+            number += 1
+    begin = number
+    for key, part in stages.items():
+        for place, outline in enumerate(part.outlines):
+            yield Placed(key, None, place, number, (outline.importance[0], 0, number - begin), outline)
+            number += 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +218,14 @@ class Shown:
     title: str
     markup: Markup
     titled: bool
+
+
+def _shown(figure: Placed, pieces: Sequence[str]) -> Shown:
+    from markupsafe import Markup
+
+    markup = figure.prefix.join(pieces)
+    # A chart bears its title; for a reader of the screen it is said again.
+    return Shown(figure.title, Markup(markup), markup.startswith("<svg"))
 
 
 @dataclass(frozen=True)
@@ -108,6 +239,7 @@ class Card:
         folded: tables that are folded away.
         fault: why what it found cannot be shown; empty where it can.
         chain_command: the command line that trains what it chose.
+        gone: a sentence for each of its sheets that is gone.
     """
 
     run: StoredRun
@@ -116,15 +248,17 @@ class Card:
     folded: tuple[Table, ...] = ()
     fault: str = ""
     chain_command: str | None = None
+    gone: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Table:
+        """How its stages were trained."""
+        return settings_table(self.run.settings)
 
 
-def card(run: StoredRun) -> Card:
-    """A run as the page shows it; what is damaged or of an unknown kind stops no page."""
+def card(run: StoredRun, result: Document | None) -> Card:
+    """A run with what it found as the page shows it; a kind that this version does not know stops no page."""
     command, fault = command_of(run), run.fault
-    try:
-        result = found_by(run)
-    except StoreError as error:
-        return Card(run, command, fault=str(error))
     if result is None:
         if run.kind is not None:
             fault = f"this version of sslcurr knows no tables for results of the kind {run.kind}"
@@ -140,70 +274,90 @@ def card(run: StoredRun) -> Card:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A card as HTML: what stands above and below its figures, and these."""
+
+    name: str
+    top: Markup
+    bottom: Markup
+    pictures: Sequence[Shown]
+    left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """Cards of one kind under a title."""
 
     id: str
     title: str
-    cards: tuple[Card, ...]
+    cards: Sequence[Filled]
 
 
-def sections_of(document: ReportDocument) -> list[Section]:
-    """The cards of all runs, by kind; those of kinds that this version does not know come last."""
-    groups: dict[str, list[StoredRun]] = {kind: [] for kind in SECTIONS}
-    others: list[StoredRun] = []
+def sections_of(document: ReportDocument) -> Iterator[tuple[str, str, list[str]]]:
+    """The names of all runs by kind, each with an id and a title; kinds that this version does not know come last."""
+    groups: dict[str, list[str]] = {kind: [] for kind in SECTIONS}
+    others: list[str] = []
     for run in document.runs:
-        groups.get(run.kind or "", others).append(run)
-    sections = [
-        Section(kind or "unkept", SECTIONS[kind], tuple(map(card, runs))) for kind, runs in groups.items() if runs
-    ]
-    return [*sections, *([Section("others", OTHERS, tuple(map(card, others)))] if others else [])]
+        groups.get(run.kind or "", others).append(run.run)
+    for kind, names in groups.items():
+        if names:
+            yield kind or "unkept", SECTIONS[kind], names
+    if others:
+        yield "others", OTHERS, others
 
 
-def _html(document: ReportDocument, kept: Sequence[Picture], left: Sequence[Picture], gone: Sequence[str]) -> str:
-    from markupsafe import Markup
+class Frame:
+    """The page around its figures, whose tables are made once.
 
-    folder = Path(__file__).parent
-    script = (folder / "report.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown: dict[str | None, list[Shown]] = {}
-    for picture in kept:
-        # A chart bears its title; for a reader of the screen it is said again.
-        titled = picture.markup.startswith("<svg")
-        shown.setdefault(picture.run, []).append(Shown(picture.title, Markup(picture.markup), titled))
-    missing: dict[str | None, list[str]] = {}
-    for picture in left:
-        missing.setdefault(picture.run, []).append(picture.title)
-    stages = document.stages
-    return str(
-        _environment(folder)
-        .get_template("report.html.j2")
-        .render(
-            document=document,
-            sections=sections_of(document),
-            runs=run_table(document.runs),
-            settings=settings_table,
-            datasets=dataset_table(document.datasets),
-            devices=device_table(document.totals.devices),
-            stages=stage_table(stages[:MOST_STAGES], max(0, len(stages) - MOST_STAGES)),
-            extras=_stage_columns(document),
-            all_drawn=len(drawn_stages(document)) == len(stages),
-            pictures=shown,
-            left_out=missing,
-            gone=gone,
-            style=Markup((folder / "report.css").read_text()),
-            script=Markup(script),
-            digest=digest,
-        )
-    )
+    Args:
+        document: what was gathered.
+        parts: name of each run -> its cards.
+        all_drawn: whether the curves of all stages are drawn.
+        environment: what templates are read by.
+    """
+
+    def __init__(
+        self, document: ReportDocument, parts: Mapping[str, KeptPart], all_drawn: bool, environment: Environment
+    ) -> None:
+        from markupsafe import Markup
+
+        script = (FOLDER / "report.js").read_text()
+        table = environment.get_template("parts.html.j2").module.cell_table  # type: ignore[attr-defined]
+        stages, links = document.stages, [f"#run-{run.run}" for run in document.runs]
+        stage_rows = stage_table(stages[:MOST_STAGES], max(0, len(stages) - MOST_STAGES))
+        self.document, self.parts = document, parts
+        self.template = environment.get_template("report.html.j2")
+        self.values = {
+            "document": document,
+            "runs_table": table(run_table(document.runs), "table-runs", links=links),
+            "stages_table": table(stage_rows, "table-stages", extras=_stage_columns(document)),
+            "datasets_table": table(dataset_table(document.datasets), "table-datasets"),
+            "devices_table": table(device_table(document.totals.devices), "table-devices"),
+            "all_drawn": all_drawn,
+            "style": Markup((FOLDER / "report.css").read_text()),
+            "script": Markup(script),
+            "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        }
+
+    def html(self, kept: Mapping[str | None, Sequence[Shown]], left: Mapping[str | None, Sequence[str]]) -> str:
+        """The page with the figures for which there is room, and the titles of the others, by run."""
+        from markupsafe import Markup
+
+        def filled(name: str) -> Filled:
+            part = self.parts[name]
+            return Filled(name, Markup(part.top), Markup(part.bottom), kept.get(name, ()), left.get(name, ()))
+
+        sections = [Section(id, title, list(map(filled, names))) for id, title, names in sections_of(self.document)]
+        pictures, left_out = kept.get(None, ()), left.get(None, ())
+        return self.template.render(sections=sections, pictures=pictures, left_out=left_out, **self.values)
 
 
-def _environment(folder: Path) -> Environment:
-    """What the template is read by."""
+def _environment() -> Environment:
+    """What the templates are read by."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sslcurr.analysis.report.svg import inline_svg
-from sslcurr.analysis.report.tables import found_by
 from sslcurr.analysis.results.attention.document import AttentionDocument
-from sslcurr.analysis.results.document import Document
+from sslcurr.analysis.results.document import Document, is_set
 from sslcurr.analysis.results.estimate import Run
+from sslcurr.analysis.results.probing.document import ProbeDocument
 from sslcurr.analysis.results.ranking.document import Best, Choice, RankDocument
 from sslcurr.analysis.results.report.document import ReportDocument, StoredRun
 from sslcurr.analysis.results.search.document import SearchDocument
-from sslcurr.analysis.results.style import Chart
-from sslcurr.analysis.results.training.curves import stage_charts
 from sslcurr.analysis.results.training.document import TrainDocument
-from sslcurr.engine.store import Store
+from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.integrity import sound
 from sslcurr.wording import arrow
+
+if TYPE_CHECKING:
+    from sslcurr.analysis.results.style import Chart
 
 # Stages that are drawn in full.
 MOST_DRAWN = 24
@@ -32,55 +34,64 @@ MOST_BYTES, MOST_SHEET = 4_800_000, 700_000
 SHEET_WIDTH = 1600
 # Figures of a run that come before the others of all runs where there is no room for all.
 FIRST_FIGURES = 4
+# No chart takes fewer bytes: axes with nothing in them take more.
+LEAST_CHART = 4_500
+# The files of a stage that its curves are drawn from.
+STAGE_FILES = ("stage.json", "metrics.csv", "epochs.csv", "search/search.csv", "search/found.json")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the page.
+    """A figure without its place in the page.
 
     Attributes:
         title: what it shows.
-        markup: an `svg` or `img` element.
-        run: the name of the run whose card it belongs to; None for curves of stages.
-        importance: the lower, the later it is left out; compared first.
+        importance: the lower, the later it is left out; of several runs' with the same first number, the newest's.
+        source: a chart that is still to be drawn, or an `img` element.
     """
 
     title: str
-    markup: str
-    run: str | None
-    importance: tuple[int, ...]
+    importance: tuple[int, int]
+    source: Chart | str
+
+    def pieces(self) -> list[str]:
+        """An `svg` or `img` element, cut where what its ids begin with belongs; a chart is drawn."""
+        if isinstance(self.source, str):
+            return [self.source]
+        text = self.source.svg()
+        mark = f"i{hashlib.sha256(text.encode()).hexdigest()[:32]}-"  # no text of the chart has it
+        return inline_svg(text, mark, self.title).split(mark)
 
 
-def pictures(document: ReportDocument, store: Store) -> tuple[list[Picture], list[str]]:
-    """All figures of a document, and a sentence for each sheet of attention maps that is gone."""
-    drawn: list[Picture] = []
+def pictures_of(document: Document, store: Store) -> tuple[list[Picture], list[str]]:
+    """All figures of what a run found, and a sentence for each sheet of attention maps that is gone."""
+    pictures = [
+        Picture(chart.title, (1 if number < FIRST_FIGURES else 2, number), chart)
+        for number, chart in enumerate(charts_of(document))
+    ]
     gone: list[str] = []
-    for age, run in enumerate(document.runs):
-        result = readable(run)
-        if result is None:
-            continue
-        for number, chart in enumerate(charts_of(result)):
-            importance = (1 if number < FIRST_FIGURES else 2, age, number)
-            drawn.append(_picture(chart, run.run, importance, len(drawn)))
-        if isinstance(result, AttentionDocument):
-            sheets, missing = _sheets(result, run.run, age, store)
-            drawn += sheets
-            gone += missing
-    number = 0
-    for title, key in drawn_stages(document).items():
-        stage = store.find(key)
-        for chart in stage_charts(title, stage) if stage is not None else ():
-            drawn.append(_picture(chart, None, (3, 0, number), len(drawn)))
-            number += 1
-    return drawn, gone
+    for number, chain in enumerate(document.chains if isinstance(document, AttentionDocument) else ()):
+        title = f"Attention of {chain.chain} on images of each class"
+        markup = sheet(chain.sheet, title, store) if chain.sheet else None
+        if markup is None:
+            gone.append(f"the sheet of {chain.chain} is gone ({chain.sheet})")
+        else:
+            pictures.append(Picture(title, (1, FIRST_FIGURES + number), markup))
+    return pictures, gone
 
 
-def readable(run: StoredRun) -> Document | None:
-    """What a run found; None where that is not kept, damaged, or of a kind that this version does not know."""
-    try:
-        return found_by(run)
-    except StoreError:
-        return None
+def files_of(document: Document) -> list[str]:
+    """The files that the figures of a document show beside what it says."""
+    if isinstance(document, AttentionDocument):
+        return [chain.sheet for chain in document.chains if chain.sheet]
+    if isinstance(document, ProbeDocument) and is_set(document.embeddings):
+        return [entry.points for entry in document.embeddings]
+    return []
+
+
+def places_of(file: str, store: Store) -> tuple[Path, Path]:
+    """Where a file of an analysis is looked for: it was written where the command ran, and the store may have moved."""
+    return store.analyses / Path(file).parent.name / Path(file).name, Path(file)
 
 
 def charts_of(document: Document) -> list[Chart]:
@@ -88,36 +99,31 @@ def charts_of(document: Document) -> list[Chart]:
     return list(document.figures().values())
 
 
-def _picture(chart: Chart, run: str | None, importance: tuple[int, ...], number: int) -> Picture:
-    """A chart as the picture of that number, which its ids begin with."""
-    with tempfile.TemporaryDirectory() as folder:
-        figure = chart.save(Path(folder), formats=("svg",))
-        text = figure.base.with_name(f"{figure.base.name}.svg").read_text()
-    return Picture(figure.title, inline_svg(text, f"f{number}-", figure.title), run, importance)
+def pictures_of_stage(title: str, stage: Stage) -> list[Picture]:
+    """The curves of a stage."""
+    return [Picture(chart.title, (3, number), chart) for number, chart in enumerate(stage_charts(title, stage))]
 
 
-def _sheets(document: AttentionDocument, run: str, age: int, store: Store) -> tuple[list[Picture], list[str]]:
-    """The sheets of attention maps, and a sentence for each that is gone."""
-    sheets: list[Picture] = []
-    gone: list[str] = []
-    for number, chain in enumerate(document.chains):
-        title = f"Attention of {chain.chain} on images of each class"
-        markup = sheet(chain.sheet, title, store) if chain.sheet else None
-        if markup is None:
-            gone.append(f"{run}: the sheet of {chain.chain} is gone ({chain.sheet})")
-        else:
-            sheets.append(Picture(title, markup, run, (1, age, FIRST_FIGURES + number)))
-    return sheets, gone
+def stage_charts(title: str, stage: Stage) -> list[Chart]:
+    """The charts of a stage; what draws is only loaded here."""
+    from sslcurr.analysis.results.training import curves
+
+    return curves.stage_charts(title, stage)
 
 
-def drawn_stages(document: ReportDocument) -> dict[str, str]:
-    """The stages whose curves are drawn in full, title -> key: those of the newest finished runs' chains."""
+def drawn_stages(document: ReportDocument, ends: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The stages whose curves are drawn in full, title -> key: those of the newest finished runs' chains.
+
+    Args:
+        document: what was gathered.
+        ends: name of each run -> its `last_stages`.
+    """
     stages = {stage.key: stage for stage in document.stages}
     keys: dict[str, None] = {}
     for run in document.runs:
         if not run.finished:
             continue
-        for end in last_stages(run):
+        for end in ends[run.run]:
             path: list[str] = []
             current: str | None = end
             while current in stages and current not in path:
@@ -131,9 +137,13 @@ def drawn_stages(document: ReportDocument) -> dict[str, str]:
     return titles
 
 
-def last_stages(run: StoredRun) -> list[str]:
-    """The last stages of the chains that a run is about: of many chains, those it found best."""
-    document = readable(run)
+def last_stages(run: StoredRun, document: Document | None) -> list[str]:
+    """The last stages of the chains that a run is about: of many chains, those it found best.
+
+    Args:
+        run: as the report has it.
+        document: what it found, where that can be read.
+    """
     if isinstance(document, TrainDocument):
         return [stage.key for stage in document.stages]
     best, rows = _chains(document)
@@ -159,9 +169,7 @@ def sheet(path: str, title: str, store: Store) -> str | None:
     from markupsafe import escape
     from PIL import Image, features
 
-    # Written where the command ran; the store may have been moved since.
-    places = (store.analyses / Path(path).parent.name / Path(path).name, Path(path))
-    file = next((place for place in places if place.is_file()), None)
+    file = next((place for place in places_of(path, store) if place.is_file()), None)
     if file is None:
         return None
     form = "WEBP" if features.check("webp") else "JPEG"

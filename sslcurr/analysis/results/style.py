@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 import warnings
@@ -111,6 +112,15 @@ class Chart:
             save(self._sheet(), folder / self.name, formats)
         return Figure(folder / self.name, self.title)
 
+    def svg(self) -> str:
+        """It as SVG, the text that `save` writes."""
+        import matplotlib
+
+        text = io.StringIO()
+        with matplotlib.rc_context(STYLE):
+            _write(self._sheet(), text, "svg")
+        return text.getvalue()
+
     def _sheet(self) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Sheet
@@ -149,17 +159,17 @@ def chart(base: Path, width: float, height: float, formats: Sequence[str] = FIGU
 
 def save(figure: Any, base: Path, formats: Sequence[str]) -> None:
     """Write a matplotlib figure; the same figure gives the same bytes."""
+    for kind in formats:
+        write_whole(base.with_name(f"{base.name}.{kind}"), lambda path, kind=kind: _write(figure, path, kind))  # type: ignore[misc]
+
+
+def _write(figure: Any, place: Path | io.StringIO, kind: str) -> None:
+    """Write a matplotlib figure as PNG or SVG into a file."""
+    metadata = {"Date": None} if kind == "svg" else {"Software": PROGRAM}
     with warnings.catch_warnings():
         # Names in scripts that matplotlib's font lacks: an SVG shows them all the same.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        for kind in formats:
-            metadata = {"Date": None} if kind == "svg" else {"Software": PROGRAM}
-            write_whole(
-                base.with_name(f"{base.name}.{kind}"),
-                lambda path, kind=kind, metadata=metadata: figure.savefig(  # type: ignore[misc]
-                    path, format=kind, dpi=200, metadata=metadata
-                ),
-            )
+        figure.savefig(place, format=kind, dpi=200, metadata=metadata)
 
 
 def mark_of(number: int) -> str:

@@ -19,7 +19,7 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from sslcurr.analysis.report import gather, pictures, svg
+from sslcurr.analysis.report import gather, kept, pictures, svg
 from sslcurr.analysis.report import page as reports
 from sslcurr.analysis.report.tables import printed_table
 from sslcurr.analysis.results.charts import matrix_chart
@@ -182,6 +182,7 @@ def names(made) -> dict[str, str]:
 @pytest.fixture
 def unpictured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without charts, which take most of the time."""
+    monkeypatch.setattr(kept, "drawn_by", lambda: b"nothing")  # no other page is put together from these
     for name in ("charts_of", "stage_charts"):
         monkeypatch.setattr(pictures, name, lambda *arguments: [])
 
@@ -271,7 +272,7 @@ def test_sheets_are_shrunk_into_the_page_and_a_missing_one_is_said(html, page):
 def test_a_store_too_rich_for_a_page_leaves_figures_out_and_says_so(made, html):
     store = Store(made[0])
     document = gather.gather(store)
-    bare = len(reports._html(document, [], [], []).encode())
+    bare = len(reports.page(document, store, most_bytes=0).html.encode())
     limit = bare + (len(html.encode()) - bare) // 3
     found = reports.page(document, store, most_bytes=limit)
     assert len(found.html.encode()) <= limit

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sslcurr.analysis.report import page
 from sslcurr.analysis.report.gather import gather
 from sslcurr.analysis.report.pictures import drawn_stages, last_stages
-from sslcurr.analysis.report.tables import printed_table
+from sslcurr.analysis.report.tables import found_by, printed_table
 from sslcurr.analysis.results.kinds import TABLE_NAMES, decode
 from sslcurr.analysis.results.report import tables
 from sslcurr.analysis.results.report.document import ReportDocument
@@ -70,9 +70,10 @@ def test_the_stages_that_are_drawn_are_those_of_the_chains():
     document = report()
     by_kind = {run.title: run for run in document.runs}
     trained = by_kind["rotation -> classification"]
-    assert last_stages(trained) == trained.stages[:2]  # of the document, without the baseline
-    assert last_stages(by_kind["knn"]) == []
-    assert set(drawn_stages(document).values()) == set(trained.stages[:2])
+    ends = {run.run: last_stages(run, found_by(run)) for run in document.runs}
+    assert ends[trained.run] == trained.stages[:2]  # of the document, without the baseline
+    assert ends[by_kind["knn"].run] == []
+    assert set(drawn_stages(document, ends).values()) == set(trained.stages[:2])
 
 
 # ---- stores that are not as this version writes them

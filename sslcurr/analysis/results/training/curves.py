@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sslcurr.analysis.results.style import COLOURS, GREY, Chart, mark_of
-from sslcurr.engine.log import read_rows
 from sslcurr.engine.store import Stage
 from sslcurr.files import read_json
+from sslcurr.integrity import read_rows
 
 # A log with more rows than these is drawn as means of rows that follow each other.
 MOST_POINTS = 400
