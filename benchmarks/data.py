@@ -4,15 +4,17 @@
 
 Files of one kind are packed at 256 px by `open_pack`, which is what `sslcurr data prepare` does, and decoded by the
 library alone (Pillow, pydicom) on all cores, by threads and by processes, the quicker of which is the bound. Both take
-turns. The pictures come with packages: scikit-learn's photographs, and pydicom-data's chest radiographs. Packing is
-done by a process of its own, whose imports do not count, but the start of its workers does; peak memory is its own and
-that of as many workers as there are cores.
+turns. `needed` is the least that a pack takes, by threads: decoding, the sha256 of the file and of the pixels at their
+full size, and the resize, for which a large JPEG is decoded once more in part. The pictures come with packages:
+scikit-learn's photographs, and pydicom-data's chest radiographs. Packing is done by a process of its own, whose imports
+do not count, but the start of its workers does; peak memory is its own and that of as many workers as there are cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import multiprocessing
 import os
@@ -24,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +116,30 @@ def decode_alone(path: Path) -> int:
         return image.height
 
 
-def rate_alone(paths: list[Path], pool: Executor) -> float:
-    """Images a second of the decoder alone."""
+def what_is_needed(path: Path, size: int) -> tuple[str, str]:
+    """Decode a file and resize it to [size, size]; its digest, and that of its pixels in 8 bits."""
+    data = path.read_bytes()
+    if path.suffix == ".dcm":
+        image = Image.fromarray(pydicom.dcmread(io.BytesIO(data)).pixel_array.view(np.uint8)[:, ::2])
+    else:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    pixels = np.asarray(image)
+    if image.mode == "I;16":
+        image = Image.fromarray(pixels.view(np.uint8)[:, ::2])  # a byte of each sample stands for its window
+        pixels = np.asarray(image)
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+    if path.suffix == ".jpg":
+        image = Image.open(io.BytesIO(data))
+        image.draft(None, (2 * size, 2 * size))
+    image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0).tobytes()
+    return hashlib.sha256(data).hexdigest(), digest
+
+
+def rate(work: Callable[[Path], Any], paths: list[Path], pool: Executor) -> float:
+    """Images a second of the decoder alone, or other work on files."""
     begun = time.perf_counter()
-    list(pool.map(decode_alone, paths))
+    list(pool.map(work, paths))
     return len(paths) / (time.perf_counter() - begun)
 
 
@@ -138,7 +161,7 @@ def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str,
         shutil.copy(folder / f"{i % DISTINCT:04d}.{suffix}", folder / f"{i:04d}.{suffix}")
     paths = sorted(folder.iterdir())
     cores = os.cpu_count() or 1
-    rates: dict[str, list[float]] = {"threads": [], "processes": [], "packed": []}
+    rates: dict[str, list[float]] = {"threads": [], "processes": [], "needed": [], "packed": []}
     with (
         ThreadPoolExecutor(cores) as threads,
         ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as processes,
@@ -147,17 +170,19 @@ def measure(kind: str, folder: Path, arguments: argparse.Namespace) -> dict[str,
             list(pool.map(decode_alone, paths[: 2 * cores]))  # imports, caches
         peaks = [packed(folder, arguments.size)[1]]
         for _ in range(arguments.rounds):
-            rates["threads"].append(rate_alone(paths, threads))
+            rates["threads"].append(rate(decode_alone, paths, threads))
+            rates["needed"].append(rate(partial(what_is_needed, size=arguments.size), paths, threads))
             seconds, peak = packed(folder, arguments.size)
             rates["packed"].append(len(paths) / seconds)
             peaks.append(peak)
-            rates["processes"].append(rate_alone(paths, processes))
+            rates["processes"].append(rate(decode_alone, paths, processes))
     bounds = [max(pair) for pair in zip(rates["threads"], rates["processes"], strict=True)]
     return {
         "kind": kind,
         "megabytes": round(sum(path.stat().st_size for path in paths) / len(paths) / 1e6, 2),
         "images_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "of_bound": records.ratio([a / b for a, b in zip(rates["packed"], bounds, strict=True)]),
+        "of_needed": records.ratio([a / b for a, b in zip(rates["packed"], rates["needed"], strict=True)]),
         "peak_megabytes": max(peaks),
     }
 
@@ -203,9 +228,10 @@ def main() -> None:
         for number, kind in enumerate(arguments.kinds):
             row = measure(kind, root / str(number), arguments)
             rows.append(row)
-            rates = "  ".join(f"{name} {rate:8.1f}/s" for name, rate in row["images_per_second"].items())
+            rates = "  ".join(f"{name} {value:8.1f}/s" for name, value in row["images_per_second"].items())
             print(
                 f"{kind:20} {row['megabytes']:6.2f} MB  {rates}  of the bound {records.shown(row['of_bound'])}"
+                f"  of what is needed {records.shown(row['of_needed'])}"
                 f"  peak {row['peak_megabytes']} MB",
                 flush=True,
             )

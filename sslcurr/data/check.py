@@ -101,9 +101,8 @@ def check_source(source: Source, *, workers: int = 0, progress: Callable[[int, i
         try:
             if source.arrays is not None:
                 return _described(image_at(source, i))
-            if dicom[i]:
-                return processes.call(partial(_described_file, *source.place(i)))
-            return _described_file(*source.place(i))
+            path, frame = source.place(i)
+            return processes.read(path, partial(_described_file, path, frame))
         except (decode_image.BrokenImage, Crashed) as error:
             return str(error)
 

@@ -165,8 +165,7 @@ class _Files:
         if self.source.arrays is not None:
             return row_of_array(self.source.arrays[i], size)
         path, frame = self.source.place(i)
-        work = partial(read_row, path, frame, self.stats[i], size)
-        return processes.call(work) if read.may_be_dicom(path) else work()
+        return processes.read(path, partial(read_row, path, frame, self.stats[i], size))
 
     def num_dicom(self, rows: Sequence[int]) -> int:
         """How many of these images may be DICOM files."""

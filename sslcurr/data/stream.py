@@ -146,7 +146,7 @@ def _decoded(source: Source, size: int, processes: Processes, place: int) -> tup
     path, frame = source.place(place)
     work = partial(read_row, path, frame, None, size)
     try:
-        return processes.call(work) if read.may_be_dicom(path) else work()
+        return processes.read(path, work)
     except (BrokenImage, Crashed) as error:
         return str(error)
     except DataError as error:

@@ -32,6 +32,7 @@ from sslcurr.data.decode.dicom_header import (
     first_number,
     has_words,
     inflated,
+    is_compressed,
     items,
     layout_of,
     num_frames_of,
@@ -45,7 +46,7 @@ from sslcurr.data.decode.whole import AFTER_SCAN, FRAME_HEADERS, require_all_sca
 from sslcurr.errors import DataError
 from sslcurr.files import open_regular
 
-__all__ = ["decode_dicom", "has_grey_dicom_header", "looks_like_dicom", "num_frames"]
+__all__ = ["decode_dicom", "has_grey_dicom_header", "is_compressed_dicom", "looks_like_dicom", "num_frames"]
 
 HINT = "pip install 'sslcurr[dicom]'"
 
@@ -103,6 +104,16 @@ def looks_like_dicom(data: bytes) -> bool:
         return False
     # Without a type, there is a length of 4 bytes.
     return data[4:6] in FIRST_TYPES or struct.unpack("<I", data[4:8])[0] <= 64
+
+
+def is_compressed_dicom(path: Path) -> bool:
+    """Whether a file is DICOM whose pixels are compressed, or may be; also False for one that cannot be read."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(META_BYTES)
+    except OSError:
+        return False
+    return looks_like_dicom(start) and is_compressed(start)
 
 
 def decode_dicom(data: bytes, frame: int | None = None, traits: Traits | None = None) -> np.ndarray:
@@ -488,7 +499,7 @@ def _colour(pixels: np.ndarray, colour_space: str, image: _Image) -> np.ndarray:
 
 
 def _stored_of(codes: np.ndarray, image: _Image) -> tuple[np.ndarray, int]:
-    """The stored value without its sign, int64 [256 or 65536], of each possible word, and how many bits it has.
+    """The stored value without its sign, int32 [256 or 65536], of each possible word, and how many bits it has.
 
     Samples of fewer bits than their words lie below the highest bit. One that lies at the bottom though its header says
     another bit is taken there. Bits outside of samples may hold anything that is the same in all words, the sign, or
@@ -496,7 +507,7 @@ def _stored_of(codes: np.ndarray, image: _Image) -> tuple[np.ndarray, int]:
 
     Raises BrokenImage if samples fit no such reading.
     """
-    words = np.arange(256**codes.itemsize)
+    words = np.arange(256**codes.itemsize, dtype=np.int32)
     allocated, layout = 8 * codes.itemsize, image.layout
     if image.keeps_sign or layout.stored >= allocated:
         return words, allocated
@@ -512,7 +523,7 @@ def _stored_of(codes: np.ndarray, image: _Image) -> tuple[np.ndarray, int]:
         raise BrokenImage(f"its samples have more than the {bits} bits that its header says (BitsStored)")
     if shift:
         image.mend()
-    return (words >> shift) & (2**bits - 1), bits
+    return (words >> shift if shift else words) & (2**bits - 1), bits
 
 
 def _are_signs(codes: np.ndarray, shift: int, bits: int, overlays: int, image: _Image) -> bool:
@@ -576,7 +587,7 @@ def _grey(pixels: np.ndarray, image: _Image) -> np.ndarray:
     if _has_half_a_rescale(image) and (table is not None or bits == 8):
         image.mend()
     if table is not None:
-        image.traits.is_deep = int(np.count_nonzero(count_codes(codes))) > 2
+        image.traits.is_deep = not has_two_values(codes)
     if table is None and bits == 8 and values is stored and pixels.dtype.kind == "u":
         table = stored.astype(np.uint8)
     elif table is None:
@@ -680,7 +691,9 @@ def _voi(values: np.ndarray, image: _Image) -> np.ndarray | None:
 
 def _by_window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
     """Values to uint8 by a window; the functions are those of PS3.3 C.11.2.1.2 and C.11.2.1.3."""
-    wide = np.nan_to_num(values.astype(np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    wide = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        wide = np.nan_to_num(wide, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     if function == "SIGMOID":
         # Beyond these bounds every byte is 0 or 255, and the exponential would overflow.
         shown = 1 / (1 + np.exp((-4 * (wide - centre) / width).clip(-100, 100)))

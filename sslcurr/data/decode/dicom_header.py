@@ -26,6 +26,7 @@ __all__ = [
     "first_number",
     "has_words",
     "inflated",
+    "is_compressed",
     "items",
     "layout_of",
     "num_frames_of",
@@ -41,6 +42,8 @@ ONE_SAMPLE = (*MONOCHROME, "PALETTE COLOR")
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"
+UNCOMPRESSED = (b"", b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2", DEFLATED)
+"""Transfer syntaxes of pixels as they are; a file that names none is one of these."""
 LONG_TYPES = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 HEADER_BYTES = 2**24
 MOST_INFLATED = 2**31
@@ -211,9 +214,9 @@ def _require_as_many(bits: int, layout: Layout) -> None:
 def overlay_bits(dataset: Any) -> int:
     """The unused bits in which a header says that overlays lie, as was once allowed: a number with them set."""
     found = 0
-    for group in range(0x6000, 0x6100, 2):
-        if (group, 0x0102) in dataset:
-            position = dataset[group, 0x0102].value
+    for tag in sorted(dataset.keys()):
+        if tag >> 24 == 0x60 and tag & 0x1FFFF == 0x0102:  # of an even group
+            position = dataset[tag].value
             found |= 1 << position if isinstance(position, int) and 0 < position < 64 else 0
     return found
 
@@ -283,6 +286,12 @@ def _content(item: Any, keyword: str) -> Any:
     except DECODER_ERRORS:
         return None
     return [value] if isinstance(value, int) else value
+
+
+def is_compressed(start: bytes) -> bool:
+    """Whether a DICOM file with this start keeps its pixels by a codec, or in a way that is not known."""
+    end, syntax = _meta_end(start)
+    return syntax not in UNCOMPRESSED or (not syntax and end + 8 > len(start))
 
 
 def inflated(data: bytes, *, header_only: bool = False) -> bytes:

@@ -10,14 +10,27 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Crashed", "Processes", "in_threads"]
+import numpy as np
+
+from sslcurr.data.decode.dicom import is_compressed_dicom
+from sslcurr.data.decode.read import may_be_dicom
+
+__all__ = ["Crashed", "Processes", "in_threads", "keep_freed_memory"]
 
 Output = TypeVar("Output")
 
 
 FEW_FILES = 32
+
+# Reading a DICOM header takes a millisecond of the interpreter's lock, which is enough for this many threads. Beyond,
+# processes that do it are worth their start (half a second) for so many files.
+MANY_WORKERS, MANY_FILES = 4, 1000
+
+
+LARGEST_BLOCK = 2**25 - 2**13  # with what the C library adds, below 32 MiB
 
 
 class Crashed(Exception):
@@ -32,23 +45,32 @@ class Processes:
 
     What is called, and what it gives, must pickle. A call that ends its process raises Crashed, and only that one:
     others that it took down with it are made again. With a count of 0 the calling thread does the work itself.
+    `takes_headers` says that reading headers is for them, too; see `read`.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, takes_headers: bool = False) -> None:
         self.count = count
+        self.takes_headers = takes_headers
         self.lock = threading.Lock()
         self.pool: ProcessPoolExecutor | None = None
 
     @classmethod
     def for_dicom(cls, num_files: int, workers: int) -> Processes:
         """As many as there are workers; none for so few files that starting them would take longer."""
-        return cls(workers if num_files >= FEW_FILES else 0)
+        many = workers > MANY_WORKERS and num_files >= MANY_FILES
+        return cls(workers if num_files >= FEW_FILES else 0, takes_headers=many)
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def read(self, path: Path, function: Callable[[], Output]) -> Output:
+        """What `function` gives for a file: in one of the processes for DICOM whose pixels are compressed; here for all
+        whose decoders neither hold the interpreter's lock for long nor crash."""
+        is_theirs = self.count > 0 and may_be_dicom(path) and (self.takes_headers or is_compressed_dicom(path))
+        return self.call(function) if is_theirs else function()
 
     def call(self, function: Callable[[], Output]) -> Output:
         """What `function` gives in one of the processes."""
@@ -87,11 +109,21 @@ class Processes:
 
 def _pool(count: int) -> ProcessPoolExecutor:
     # Not forked: this process has threads.
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_parent)
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_process)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is left to the parent
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of one image for the next, instead of having the system clear it each time.
+
+    glibc gives blocks back at once that are larger than any that was freed before, up to 32 MiB; so it is shown one of
+    that size, of which nothing is touched. Other libraries take no notice.
+    """
+    np.empty(LARGEST_BLOCK, np.uint8)
 
 
 def in_threads(
@@ -101,6 +133,7 @@ def in_threads(
 
     On any exception, Ctrl-C included, what has not begun is dropped and what has is waited for.
     """
+    keep_freed_memory()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
     try:
         waiting = iter(items)

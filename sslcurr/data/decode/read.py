@@ -130,8 +130,10 @@ def decode(data: bytes, frame: int | None = None, traits: Traits | None = None) 
     Raises BrokenImage, with the reason, if the bytes are not an image or not a whole one; DataError if reading it needs
     a package that is not installed.
     """
-    traits = Traits() if traits is None else traits
-    array, orientation, _ = _load(data, frame, None, traits)
+    noted = Traits() if traits is None else traits
+    array, orientation, _ = _load(data, frame, None, noted)
+    if traits is not None:
+        traits.look_at(array)
     return to_grey_if_equal(_upright(array, orientation))
 
 
@@ -151,6 +153,7 @@ def decode_small(
     """
     traits = Traits() if traits is None else traits
     array, orientation, reduced = _load(data, frame, size, traits)
+    traits.look_at(array)
     if show is not None and reduced is not None:
         show(decode(data, frame))
     if reduced is None:
@@ -194,7 +197,6 @@ def _load(data: bytes, frame: int | None, size: int | None, traits: Traits) -> L
         name = type(error).__name__
         reason = reason_of(error)
         raise BrokenImage(f"the file is damaged ({name})" if reason == name else reason) from error
-    traits.look_at(loaded[0])
     return loaded
 
 

@@ -50,11 +50,13 @@ ENDS_EARLY = "its compressed pixels end early"
 
 
 def fill(image: ImageFile.ImageFile, value: int = FILL) -> np.ndarray:
-    """Give an opened PNG pixels of one value before it is loaded, and return its last two rows.
+    """Give an opened PNG pixels whose last two rows have one value before it is loaded, and return these rows.
 
     Pillow writes the rows of the file over them, and would leave zeros where there are none, as sound files have too.
     """
-    filled = Image.new(image.mode, image.size, value)
+    filled = Image.new(image.mode, image.size, None)  # zeros, which cost nothing until they are written over
+    width, height = image.size
+    filled.paste(value, (0, max(0, height - 2), width, height))
     rows = _last_rows(filled)
     image.im = filled.im
     return rows

@@ -389,6 +389,27 @@ def test_percentiles_of_counts_are_those_of_numpy():
         assert found == np.percentile(np.repeat(values, counts), every).tolist()
 
 
+@pytest.mark.parametrize("dtype", ["u2", "i2", ">u2", "i4", "f4"])
+def test_two_values_are_told_from_three_wherever_the_third_is(dtype):
+    values = np.where(random_pixels(100, 50) > 128, 7, 900).astype(dtype)
+    assert depth.has_two_values(values)
+    assert depth.has_two_values(np.full_like(values, 5))
+    for place in range(0, values.size, 97):  # among the few that are looked at first, or not
+        third = values.copy()
+        third.flat[place] = 8
+        assert not depth.has_two_values(third)
+        if dtype == "f4":
+            third.flat[place] = np.nan
+            assert depth.has_two_values(third)
+
+
+@pytest.mark.parametrize("value", [0, 171, 84, 171 * 257, 84 * 257])
+def test_a_deep_png_whose_last_rows_are_what_is_looked_for_is_whole(value):
+    samples = random_pixels(6, 5, 1, high=2**16, dtype="u2")
+    samples[4:] = value
+    assert np.array_equal(decode(png_16(samples)), read.window(samples))
+
+
 def scene(height: int, width: int, channels: int = 3) -> np.ndarray:
     """A picture with soft and sharp edges, [H, W] or [H, W, 3]."""
     coarse = np.random.default_rng(5).integers(0, 256, (6, 8, 3)).astype(np.uint8)
