@@ -9,9 +9,12 @@ stage, whose hash is in its record.
 from __future__ import annotations
 
 import csv
+import hashlib
+import importlib.metadata
 import os
+import platform
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -141,6 +144,19 @@ def hashes_of(folder: Path) -> dict[str, tuple[int, str]]:
 @lru_cache(maxsize=1024)
 def _read_hashes(listing: Path, inode: int, time: int) -> dict[str, tuple[int, str]]:
     return read_as(listing, Hashes, lambda: _hint(listing.parent)).files
+
+
+def digest_of_program(distributions: Iterable[str], endings: tuple[str, ...] = (".py",)) -> bytes:
+    """A sha256 of this package's files, Python's version and those of other distributions: of what depends on them."""
+    digest = hashlib.sha256(platform.python_version().encode())
+    for name in distributions:
+        digest.update(f" {name} {importlib.metadata.version(name)}".encode())
+    package = Path(__file__).parent
+    for path in sorted(path for path in package.rglob("*") if path.suffix in endings):
+        content = path.read_bytes()
+        digest.update(f"\n{path.relative_to(package).as_posix()} {len(content)} ".encode())
+        digest.update(content)
+    return digest.digest()
 
 
 def faults_in(folder: Path) -> Iterator[tuple[Path, StoreError]]:

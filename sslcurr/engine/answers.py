@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ import msgspec
 from sslcurr.engine.hardware import may_have_gpus
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, write_record
+from sslcurr.integrity import digest_of_program
 from sslcurr.spec.facts import Facts
 from sslcurr.spec.stage import BackboneSpec, Json, Training, part_from_dict, to_dict
 from sslcurr.tasks import TASKS
@@ -209,11 +209,4 @@ def _folder_of_this_code(folder: Path) -> None:
 @functools.cache
 def digest_of_code() -> str:
     """Of all that answers depend on beside what is asked: this package, Python, torch, timm."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
-        digest.update(path.read_bytes())
-    versions = {name: metadata.version(name) for name in ("torch", "timm")} | {"python": platform.python_version()}
-    digest.update(msgspec.json.encode(versions))
-    return digest.hexdigest()[:16]
+    return digest_of_program(("torch", "timm")).hex()[:16]

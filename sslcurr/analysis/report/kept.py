@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
-import platform
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +23,7 @@ from sslcurr.analysis.results.report.document import StoredStage
 from sslcurr.engine.store import RENDERED_FIGURES, Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as, write_record
+from sslcurr.integrity import digest_of_program
 
 Kind = TypeVar("Kind")
 State = tuple[int, int, int, int]  # of a file: bytes, times of its content and of its name in ns, inode
@@ -261,14 +260,9 @@ def state_of(path: str | Path) -> State | None:
 @functools.cache
 def drawn_by() -> bytes:
     """A digest of what every page depends on: this package, what it draws with, and how that was set up."""
-    digest = hashlib.sha256(platform.python_version().encode())
-    for name in DRAWN_WITH:
-        digest.update(f" {name} {importlib.metadata.version(name)}".encode())
-    package = Path(__file__).parents[2]
-    for path in [*sorted(path for path in package.rglob("*") if path.suffix in SOURCES), *_styles()]:
-        content = path.read_bytes()
-        digest.update(f"\n{path.name} {len(content)} ".encode())
-        digest.update(content)
+    digest = hashlib.sha256(digest_of_program(DRAWN_WITH, SOURCES))
+    for path in _styles():
+        digest.update(path.read_bytes())
     return digest.digest()
 
 

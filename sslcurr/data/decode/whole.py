@@ -56,6 +56,7 @@ def fill(image: ImageFile.ImageFile, value: int = FILL) -> np.ndarray:
     """
     filled = Image.new(image.mode, image.size, None)  # zeros, which cost nothing until they are written over
     width, height = image.size
+    value = 255 * (value == FILL) if image.mode == "1" else value  # any but 0 is white there
     filled.paste(value, (0, max(0, height - 2), width, height))
     rows = _last_rows(filled)
     image.im = filled.im

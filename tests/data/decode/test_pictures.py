@@ -317,12 +317,13 @@ def test_the_range_leaves_out_a_thousandth_at_either_end():
 # --- too little in a file
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def short_png(rows: int, colour_type: int = 2, interlace: int = 0, value: int = 90) -> bytes:
     """A PNG of 16 x 16 pixels with the data of that many rows, and every mark of a whole one."""
     channels = {0: 1, 2: 3, 3: 1, 6: 4}[colour_type]
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     if interlace:
         passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
@@ -355,6 +356,22 @@ def test_an_interlaced_png_with_too_few_rows_is_broken():
     for rows in (3, 14, num_rows - 1):
         with pytest.raises(BrokenImage, match="fewer rows"):
             decode(short_png(rows, interlace=1))
+
+
+@pytest.mark.parametrize("white", [False, True])
+def test_a_black_and_white_png_whose_last_rows_are_of_one_colour_is_whole(white):
+    def png(rows: int) -> bytes:
+        raw = b"".join(b"\0" + bytes([255 * (white ^ (row < 8))] * 2) for row in range(rows))
+        header = struct.pack(">IIBBBBB", 16, 16, 1, 0, 0, 0, 0)
+        parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + parts
+
+    image = decode(png(16))
+    assert image.shape == (16, 16, 1)
+    assert (image[:8] == 255 * (not white)).all()
+    assert (image[8:] == 255 * white).all()
+    with pytest.raises(BrokenImage, match="fewer rows"):
+        decode(png(15))
 
 
 def test_a_png_without_its_palette_is_broken():
