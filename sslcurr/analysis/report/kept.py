@@ -262,7 +262,7 @@ def drawn_by() -> bytes:
     """A digest of what every page depends on: this package, what it draws with, and how that was set up."""
     digest = hashlib.sha256(digest_of_program(DRAWN_WITH, SOURCES))
     for path in _styles():
-        digest.update(path.read_bytes())
+        digest.update(f"\n{path} ".encode() + path.read_bytes())
     return digest.digest()
 
 

@@ -20,6 +20,7 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
+from sslcurr import integrity
 from sslcurr.analysis.report import gather, kept, page, pictures
 from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.style import Chart
@@ -228,7 +229,7 @@ def test_the_digest_is_of_every_source_version_and_style(tmp_path, monkeypatch):
     assert digest() != before
     (tmp_path / "matplotlibrc").unlink()
     assert digest() == before
-    monkeypatch.setattr(kept.importlib.metadata, "version", lambda name: "0")
+    monkeypatch.setattr(integrity.importlib.metadata, "version", lambda name: "0")
     assert digest() != before
 
 
