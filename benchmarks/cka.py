@@ -3,7 +3,8 @@
     python benchmarks/cka.py [--json results.json] [--device cuda]
 
 Peers: pip install torch-cka pytorch-cka. Added memory is the largest resident size of a process that does only this,
-less that of one that only runs the forward passes; on a GPU it is what torch allocated at most.
+less that of one that only runs the forward passes; on a GPU it is what torch allocated at most. On a machine that is
+shared, compare `cpu_seconds` of one thread (`--threads 1`): what other programs take is not in them.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def one(method: str, options: argparse.Namespace) -> dict[str, Any]:
         before = torch.cuda.max_memory_allocated()
     else:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     if method == "sslcurr":
         found = ours(made, options.layers, images, options.batch)
         found = found[: len(names), : len(names)]
@@ -152,24 +153,32 @@ def one(method: str, options: argparse.Namespace) -> dict[str, Any]:
         found = {"pytorch-cka": pytorch_cka, "torch_cka": torch_cka}[method](made, names, images, options.batch)
     if cuda:
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     if cuda:
         added = (torch.cuda.max_memory_allocated() - before) / 2**20
     else:
         added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
     with torch.inference_mode():
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         for part in images.split(options.batch):
             for network in made:
                 network(part)
         if cuda:
             torch.cuda.synchronize()
-        forward = time.perf_counter() - start
+        forward, cpu_forward = time.perf_counter() - start, time.process_time() - cpu_start
     num = min(options.images, 2 * options.batch)
     error = None
     if options.images <= num or options.check:
         error = float(np.abs(found - exact(made, names, images, options.batch)).max())
-    return {"seconds": seconds, "forward": forward, "added_mib": added, "layers": len(names), "error": error}
+    return {
+        "seconds": seconds,
+        "forward": forward,
+        "cpu_seconds": cpu_seconds,
+        "cpu_forward": cpu_forward,
+        "added_mib": added,
+        "layers": len(names),
+        "error": error,
+    }
 
 
 def main() -> None:
@@ -198,28 +207,31 @@ def main() -> None:
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rounds[method].append(json.loads(output.splitlines()[-1]))
             print(f"round {number + 1}, {method}: {rounds[method][-1]}", flush=True)
-    results: dict[str, Any] = {"rounds": rounds, "ratios": {}, "added_mib": {}}
+    results: dict[str, Any] = {"rounds": rounds, "ratios": {}, "cpu_ratios": {}, "added_mib": {}}
     for method, found in rounds.items():
         results["added_mib"][method] = records.ratio([each["added_mib"] for each in found])
     for method in options.methods[1:]:
-        ratios = [b["seconds"] / a["seconds"] for a, b in zip(rounds["sslcurr"], rounds[method], strict=True)]
-        results["ratios"][method] = records.ratio(ratios)
+        pairs = list(zip(rounds["sslcurr"], rounds[method], strict=True))
+        for name, key in (("ratios", "seconds"), ("cpu_ratios", "cpu_seconds")):
+            results[name][method] = records.ratio([theirs[key] / our[key] for our, theirs in pairs])
         reached = results["ratios"][method]["median"] >= GOALS[method]
         less = results["added_mib"]["sslcurr"]["median"] < results["added_mib"][method]["median"]
         print(
             f"{method}: {records.shown(results['ratios'][method])} times our time (goal {GOALS[method]:g}: "
-            f"{'reached' if reached else 'not reached'}); added MiB {records.shown(results['added_mib'][method])} "
+            f"{'reached' if reached else 'not reached'}), {records.shown(results['cpu_ratios'][method])} times our "
+            f"CPU seconds; added MiB {records.shown(results['added_mib'][method])} "
             f"against {records.shown(results['added_mib']['sslcurr'])} ({'less' if less else 'not less'} with ours)"
         )
     records.write(
         options.json,
         "CKA: seconds of others over ours, and added memory in MiB",
         results,
-        packages=["torch", "timm", *(["torch-cka", "pytorch-cka"] if len(options.methods) > 2 else [])],
+        packages=["torch", "timm", *(method.replace("_", "-") for method in options.methods[1:])],
         device=options.device,
         threads=options.threads,
         backbone=options.backbone,
         layers=options.layers,
+        cpu=torch.backends.cpu.get_cpu_capability(),
         images=options.images,
         size=options.size,
         batch=options.batch,

@@ -25,6 +25,8 @@ def folded(make: Callable[[], nn.Module], preserved: Sequence[str], example: Ten
     """
     network = make()
     pairs = _pairs(network, preserved, example)
+    if not pairs:
+        return network.to(memory_format=torch.channels_last)
     before = _outputs_of(network, preserved, example)
     for name, norm_name in pairs:
         convolution, norm = network.get_submodule(name), network.get_submodule(norm_name)
@@ -47,6 +49,9 @@ def _alike(expected: Tensor, actual: Tensor) -> bool:
 
 def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> list[tuple[str, str]]:
     """Names of convolutions, each with the batch norm that gets its output next, unchanged."""
+    kept = set(preserved)
+    if all(name in kept for name, module in network.named_modules() if type(module) is nn.Conv2d):
+        return []
     pairs: list[tuple[str, str]] = []
     calls: dict[str, int] = {}
     last: list[tuple[str, Tensor, int]] = []
@@ -55,7 +60,7 @@ def _pairs(network: nn.Module, preserved: Sequence[str], example: Tensor) -> lis
         calls[name] = calls.get(name, 0) + 1
         if type(module) is nn.BatchNorm2d and module.running_mean is not None and last:
             convolution, conv_output, version = last[0]
-            if conv_output is inputs and conv_output._version == version and convolution not in preserved:
+            if conv_output is inputs and conv_output._version == version and convolution not in kept:
                 pairs.append((convolution, name))
         last.clear()
         if type(module) is nn.Conv2d:

@@ -566,5 +566,25 @@ def test_a_network_that_fails_loses_its_hooks():
 
     network = Broken().eval()
     with pytest.raises(ValueError, match="broken"):
-        folded(lambda: network, ["conv"], images(16))
+        folded(lambda: network, [], images(16))
     assert num_hooks(network) == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "passes"),
+    [(["0", "1", "2"], 0), (["0", "2"], 0), (["0"], 1), ([], 3)],
+    ids=["all", "convolutions", "no norm follows", "none"],
+)
+def test_a_network_in_which_nothing_can_be_folded_is_not_tried(kept, passes):
+    network = untamed(in_a_row(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)))
+    calls = []
+
+    def made():
+        copied = copy.deepcopy(network)
+        copied[0].register_forward_hook(lambda m, i, output: calls.append(output.shape))
+        return copied
+
+    found = folded(made, kept, images(16))
+    assert len(calls) == passes
+    assert found[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert isinstance(found[1], nn.Identity) == (kept == [])

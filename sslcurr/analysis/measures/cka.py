@@ -24,9 +24,9 @@ FEWEST = 4
 MOST_GROUPS = 64
 # Features whose variance is a smaller share of their mean square than this differ by rounding only.
 CONSTANT = 1e-10
-# On a CPU so many columns of the features are shifted and multiplied at once, so many rows of a Gram matrix; the blocks
-# below the diagonal are copied.
-COLUMNS, BLOCK = 16384, 64
+# On a CPU features are multiplied in pieces of so many columns, so many pieces at once: cores share them, and what is
+# summed up in float32 is short. A Gram matrix is made in blocks of so many rows; those below the diagonal are copied.
+COLUMNS, PIECES, BLOCK = 2048, 8, 64
 # The mean of so many rows is what features are shifted by ...
 FEW = 4
 # ... unless these rows differ by more than this share of their mean square: the products then lose next to no digits.
@@ -41,7 +41,7 @@ def linear_gram(features: Tensor) -> Tensor:
     """
     reference = features[:FEW].mean(dim=0)
     gram = _products(features, reference)
-    return torch.where(_rows_are_equal(gram, reference), torch.zeros_like(gram), gram)
+    return torch.where(_rows_are_equal(gram, reference), 0.0, gram)
 
 
 def _rows_are_equal(gram: Tensor, reference: Tensor) -> Tensor:
@@ -57,15 +57,11 @@ def _products(features: Tensor, reference: Tensor) -> Tensor:
         shifted = features - reference
         return _mirrored((shifted @ shifted.T).double())
     gram = features.new_zeros(num, num, dtype=torch.float64)
-    for part in _stripes(features, reference):
+    for pieces in _pieces(features, reference):
         for start in range(0, num, BLOCK):
-            stop = start + BLOCK
-            gram[start:stop, start:] += part[start:stop] @ part[start:].T
-    for start in range(0, num, BLOCK):
-        stop = start + BLOCK
-        gram[stop:, start:stop] = gram[start:stop, stop:].T
-        gram[start:stop, start:stop] = _mirrored(gram[start:stop, start:stop])
-    return gram
+            products = torch.bmm(pieces[:, start : start + BLOCK], pieces[:, start:].transpose(1, 2))
+            gram[start : start + BLOCK, start:] += products.sum(dim=0, dtype=torch.float64)
+    return _mirrored(gram)
 
 
 def _mirrored(square: Tensor) -> Tensor:
@@ -73,14 +69,18 @@ def _mirrored(square: Tensor) -> Tensor:
     return square.triu() + square.triu(1).T
 
 
-def _stripes(features: Tensor, reference: Tensor) -> Iterator[Tensor]:
-    """Columns of the features, shifted where that keeps digits, some at a time where they are."""
+def _pieces(features: Tensor, reference: Tensor) -> Iterator[Tensor]:
+    """[k, n, d] pieces of the columns of [n, D] features, shifted where that keeps digits, some at a time."""
     few = features[:FEW]
-    if (few - reference).square().sum() > SPREAD * few.square().sum():
-        yield features
-        return
-    for left in range(0, features.shape[1], COLUMNS):
-        yield features[:, left : left + COLUMNS] - reference[left : left + COLUMNS]
+    far_apart = bool((few - reference).square().sum() > SPREAD * few.square().sum())
+    for left in range(0, features.shape[1], COLUMNS * PIECES):
+        columns = slice(left, left + COLUMNS * PIECES)
+        part = features[:, columns] if far_apart else features[:, columns] - reference[columns]
+        whole = part.shape[1] // COLUMNS * COLUMNS
+        if whole:
+            yield part[:, :whole].unflatten(1, (-1, COLUMNS)).transpose(0, 1)
+        if whole < part.shape[1]:
+            yield part[None, :, whole:]
 
 
 def rbf_gram(features: Tensor, bandwidth: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -106,17 +106,26 @@ def centre(grams: Tensor, estimator: str) -> Tensor:
     `unbiased`: U-centred (https://arxiv.org/abs/1310.2926), over n (n - 3): the estimate of Song et al., which may be
     negative. `biased`: centred, over (n - 1)^2.
     """
-    n = grams.shape[-1]
+    return _centre_in_place(grams.clone(), estimator)
+
+
+def _centre_in_place(centred: Tensor, estimator: str) -> Tensor:
+    """What `centre` gives, in the memory of its argument: those of many layers take hundreds of megabytes."""
+    n = centred.shape[-1]
     if estimator == "biased":
-        means = grams.mean(dim=2, keepdim=True)
-        centred = grams - means - means.transpose(1, 2) + means.mean(dim=1, keepdim=True)
-        return centred.flatten(1) / (n - 1)
-    centred = grams - torch.diag_embed(grams.diagonal(dim1=1, dim2=2))
+        means = centred.mean(dim=2, keepdim=True)
+        centred -= means
+        centred -= means.transpose(1, 2)
+        centred += means.mean(dim=1, keepdim=True)
+        return centred.flatten(1).div_(n - 1)
+    centred.diagonal(dim1=1, dim2=2).zero_()
     sums = centred.sum(dim=2, keepdim=True)
     total = sums.sum(dim=1, keepdim=True)
-    centred = centred - (sums + sums.transpose(1, 2)) / (n - 2) + total / ((n - 1) * (n - 2))
+    for layer, of_rows in zip(centred, sums, strict=True):
+        layer -= (of_rows + of_rows.T) / (n - 2)
+    centred += total / ((n - 1) * (n - 2))
     centred.diagonal(dim1=1, dim2=2).zero_()
-    return centred.flatten(1) / (n * (n - 3)) ** 0.5
+    return centred.flatten(1).div_((n * (n - 3)) ** 0.5)
 
 
 def groups_of(batches: Sequence[int]) -> list[NDArray[np.intp]]:
@@ -168,12 +177,12 @@ def batch_sums(grams: Tensor, groups: NDArray[np.integer] | None = None, estimat
     for group in found.tolist():
         kept = torch.from_numpy(np.flatnonzero(groups != group)).to(grams.device)
         if len(kept) >= FEWEST:
-            without[group] = _hsic(grams[:, kept][:, :, kept], estimator) * (len(kept) / num_images)
-    return BatchSums(_hsic(grams, estimator), found, without)
+            rows = _centre_in_place(grams[:, kept][:, :, kept], estimator)
+            without[group] = _hsic(rows) * (len(kept) / num_images)
+    return BatchSums(_hsic(centre(grams, estimator)), found, without)
 
 
-def _hsic(grams: Tensor, estimator: str) -> NDArray[np.float64]:
-    rows = centre(grams, estimator)
+def _hsic(rows: Tensor) -> NDArray[np.float64]:
     return np.asarray((rows @ rows.T).cpu().numpy())
 
 

@@ -18,6 +18,7 @@ from sslcurr.analysis.measures.cka import (
     FEWEST,
     MOST_GROUPS,
     Alignment,
+    batch_sums,
     centre,
     cka_of,
     estimates,
@@ -129,6 +130,15 @@ def test_centring_changes_no_gram():
     for estimator in ESTIMATORS:
         centre(grams, estimator)
         assert torch.equal(grams, before)
+
+
+@both
+def test_sums_of_a_batch_change_no_gram(estimator):
+    grams = torch.stack([drawn(21, 5, seed) @ drawn(21, 5, seed).T for seed in range(3)])
+    before = grams.clone()
+    found = batch_sums(grams, np.arange(21) // 7, estimator)
+    assert torch.equal(grams, before)
+    assert sorted(found.without) == [0, 1, 2]
 
 
 def test_unbiased_hsic_is_unbiased_and_the_biased_is_not():
@@ -382,14 +392,26 @@ def test_intervals_cover_and_a_bootstrap_over_batches_does_not(mix):
 
 @pytest.mark.parametrize("mean", [0.0, 5.0])  # 5: shifted by some rows before they are multiplied
 @pytest.mark.parametrize("n", [4, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 30])
-def test_products_are_those_of_all_rows(n, mean, monkeypatch):
-    monkeypatch.setattr("sslcurr.analysis.measures.cka.COLUMNS", 4)
+@pytest.mark.parametrize(("columns", "pieces"), [(4, 1), (4, 2), (3, 8), (9, 1)])  # of 9: with a rest, and without
+def test_products_are_those_of_all_rows(n, mean, columns, pieces, monkeypatch):
+    monkeypatch.setattr(cka, "COLUMNS", columns)
+    monkeypatch.setattr(cka, "PIECES", pieces)
     features = drawn(n, 9) + mean
     found = linear_gram(features)
     assert found.dtype == torch.float64
     centre = torch.eye(n, dtype=torch.float64) - 1 / n
     torch.testing.assert_close(centre @ found @ centre, centre @ features @ features.T @ centre)
     assert torch.equal(found, found.T)
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_many_features_cost_no_digits(mean):
+    features = drawn(64, 65536, 1, torch.float32).relu() + mean
+    exact = features.double() - features.double().mean(dim=0)
+    exact = exact @ exact.T
+    centre = torch.eye(64, dtype=torch.float64) - 1 / 64
+    error = (centre @ linear_gram(features) @ centre - exact).abs().max() / exact.abs().max()
+    assert error < 2e-7  # 1e-6 where float32 sums them all up
 
 
 @pytest.mark.parametrize("n", [12, 100])
