@@ -55,8 +55,9 @@ from sslcurr.spec.stage import hash_of
 from sslcurr.wording import counted
 
 CKA, CKA_PART = "cka", "cka-part"
-# Raised when the same models and images give other numbers. 2: intervals by a jackknife over images.
-VERSION = 2
+# Raised when the same models and images give other numbers. 2: intervals by a jackknife over images. 3: products
+# are summed up in float64.
+VERSION = 3
 ESTIMATORS, KERNELS, POOLS = ("unbiased", "biased"), ("linear", "rbf"), ("none", "avg")
 LARGEST_BATCH = 256
 # For several processes it is cut into a part a batch, but so many parts at most: each builds the networks anew.
