@@ -7,7 +7,8 @@ import json
 import pytest
 
 from sslcurr.analysis.report.gather import gather
-from sslcurr.analysis.report.page import sections_of
+from sslcurr.analysis.report.page import card, sections_of
+from sslcurr.analysis.report.tables import found_by
 from sslcurr.api.lab import Lab
 from sslcurr.engine import train
 from sslcurr.engine.store import Store
@@ -69,9 +70,11 @@ def test_what_it_needs_is_kept_forecast_reported_and_planned(ranked, folder, tmp
     table = run("report", "--table", "variants", "--format", "csv").stdout.splitlines()
     assert table[0].startswith("settings,image-size,chain,kind")
     assert len(table) == 1 + 2 * 4
-    (section,) = [each for each in sections_of(gather(Store(run.runs))) if each.id == "variants"]
-    assert section.title == "Rankings over settings"
-    assert [table.name for table in section.cards[0].tables] == ["variants", "agreement"]
+    document = gather(Store(run.runs))
+    ((title, names),) = [(title, names) for kind, title, names in sections_of(document) if kind == "variants"]
+    assert title == "Rankings over settings"
+    (shown,) = [card(each, found_by(each)) for each in document.runs if each.run in names]
+    assert [table.name for table in shown.tables] == ["variants", "agreement"]
     other = Command(tmp_path / "other")
     for size in ("16", "24"):
         other.json("data", "prepare", str(folder), "--image-size", size)

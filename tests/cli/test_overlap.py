@@ -125,7 +125,7 @@ def test_overlap_that_is_allowed_is_in_the_document_the_table_and_the_report(
     assert line in shown.stdout
     assert f"note: {line}" in shown.stderr
     page = tmp_path / "page.html"
-    monkeypatch.setattr("sslcurr.analysis.report.page.pictures", lambda document, store: ([], []))  # takes seconds
+    monkeypatch.setattr("sslcurr.analysis.report.page.pictures_of", lambda document, store: ([], []))  # takes seconds
     assert command("report", "--out", str(page)).exit_code == 0
     assert f'<li class="caution">{line}</li>' in page.read_text()
     probed = command.json("probe", key, "--layers", "pooled", "--dataset", target, "--allow-overlap")

@@ -171,6 +171,7 @@ def test_what_a_recording_has_no_room_for_goes_the_ordinary_way(monkeypatch):
     assert len(recorder.shapes) == gpu.MOST_SHAPES
 
 
+@pytest.mark.long
 def test_compiled_views_are_the_views(monkeypatch):
     from sslcurr.data.views import crops
 

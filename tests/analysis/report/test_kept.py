@@ -189,8 +189,18 @@ CHANGES: dict[str, Callable[[Store], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ["document", "sheet removed", "stage removed"])
 def test_what_has_changed_is_shown_as_it_is(store, name):
+    is_shown_as_it_is(store, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CHANGES)
+def test_whatever_has_changed_is_shown_as_it_is(store, name):
+    is_shown_as_it_is(store, name)
+
+
+def is_shown_as_it_is(store, name):
     before = made(store)
     CHANGES[name](store)
     after = made(store)
@@ -261,6 +271,7 @@ def test_the_page_of_one_run_keeps_the_parts_of_the_others(store, work):
     assert made_anew(store, names[-1]) == one
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("owner", "name", "number"), [(page, "card", 5), (Chart, "svg", 12)], ids=["card", "chart"])
 def test_a_killed_report_keeps_what_it_made_and_no_half_of_it(store, work, monkeypatch, owner, name, number):
     whole = made_anew(store)
@@ -286,6 +297,7 @@ def test_a_killed_report_keeps_what_it_made_and_no_half_of_it(store, work, monke
     assert 0 < work[name] < total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 def test_a_store_that_cannot_be_written_has_its_page(store, work, monkeypatch, number):
     whole = made(store)
@@ -309,6 +321,7 @@ def test_figures_come_back_when_there_is_room_again(store, work):
     assert not work
 
 
+@pytest.mark.long
 def test_no_chart_is_drawn_for_which_there_is_no_room(store, work):
     """The page is that of a report which knows the sizes of all."""
     whole = made_anew(store)
