@@ -14,9 +14,9 @@ def main() -> None:
         print(f"error: {visible(odd[0])} is no text in UTF-8\nhint: rename that file or folder", file=sys.stderr)
         raise SystemExit(1)
     try:
-        from sslcurr.cli.app import app
+        from sslcurr.cli.app import program
 
-        app.for_words(sys.argv[1:])(prog_name="sslcurr")
+        program(sys.argv[1:])(prog_name="sslcurr")
     except KeyboardInterrupt:  # while the program loads; commands have their own answer
         print("stopped: interrupted before anything was begun\nhint: run the same command again", file=sys.stderr)
         raise SystemExit(130) from None

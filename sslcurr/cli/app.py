@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from sslcurr.cli import (
-    attend,
-    chain,
-    cka,
-    data,
-    experiment,
-    explain,
-    fid,
-    finetune,
-    go_on,
-    grid,
-    join,
-    predict,
-    pretrain,
-    probe,
-    rank,
-    report,
-    runs,
-    schema,
-    slurm,
-    tasks,
-    weights,
-    work,
-)
-from sslcurr.cli.program import Program
+from sslcurr.cli.program import RUN, Program
 from sslcurr.errors import Interrupted, SslcurrError, is_out_of_memory
 from sslcurr.version import __version__
 from sslcurr.wording import visible
@@ -96,17 +74,6 @@ def show_version(value: bool) -> None:
         raise typer.Exit
 
 
-app = Program(
-    name="sslcurr",
-    cls=App,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
 def sslcurr(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
@@ -118,27 +85,70 @@ def sslcurr(
     """
 
 
-app.command("pretrain")(pretrain.pretrain)
-app.command("chain")(chain.chain)
-app.command("finetune")(finetune.finetune)
-app.command("continue")(go_on.go_on)
-app.command("run")(experiment.run)
-app.command("rank")(rank.rank)
-app.command("join")(join.join)
-app.command("explain")(explain.explain)
-app.command("grid")(grid.grid)
-app.command("slurm", context_settings=slurm.CONTEXT)(slurm.slurm)
-app.command("cka")(cka.cka)
-app.command("fid", cls=fid.ManyValues)(fid.fid)
-app.command("probe")(probe.probe)
-app.command("attend")(attend.attend)
-app.command("predict")(predict.predict)
-app.command("embed")(predict.embed)
-app.command("work")(work.work)
-app.command("report")(report.report)
-app.command("schema")(schema.schema)
-app.command("import")(weights.import_weights)
-app.command("export")(weights.export)
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(data.app, name="data")
-app.add_typer(runs.app, name="runs")
+# In the order of the help: each command's module and function, and what else typer is told of it.
+COMMANDS = {
+    "pretrain": "pretrain:pretrain",
+    "chain": "chain:chain",
+    "finetune": "finetune:finetune",
+    "continue": "go_on:go_on",
+    "run": "experiment:run",
+    "rank": "rank:rank",
+    "join": "join:join",
+    "explain": "explain:explain",
+    "grid": "grid:grid",
+    "slurm": "slurm:slurm",
+    "cka": "cka:cka",
+    "fid": "fid:fid",
+    "probe": "probe:probe",
+    "attend": "attend:attend",
+    "predict": "predict:predict",
+    "embed": "predict:embed",
+    "work": "work:work",
+    "report": "report:report",
+    "schema": "schema:schema",
+    "import": "weights:import_weights",
+    "export": "weights:export",
+}
+TOLD = {"slurm": ("context_settings", "slurm:CONTEXT"), "fid": ("cls", "fid:ManyValues")}
+GROUPS = {"tasks": "tasks:app", "data": "data:app", "runs": "runs:app"}
+# They look at other commands.
+OF_COMMANDS = (RUN, "slurm")
+
+
+def program(words: Sequence[str] = ()) -> Program:
+    """The commands for a command line: the one that it begins with, where it begins with one.
+
+    Importing and building all of them takes longer than most of what computes nothing.
+    """
+    first = words[0] if words else ""
+    is_one = (first in COMMANDS or first in GROUPS) and first not in OF_COMMANDS
+    found = Program(
+        name="sslcurr",
+        cls=App,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    found.callback()(sslcurr)
+    for name, place in COMMANDS.items():
+        if name == first or not is_one:
+            option, value = TOLD.get(name, ("", ""))
+            found.command(name, **({option: _imported(value)} if option else {}))(_imported(place))
+    for name, place in GROUPS.items():
+        if name == first or not is_one:
+            found.add_typer(_imported(place), name=name)
+    return found
+
+
+def _imported(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(f"sslcurr.cli.{module}"), attribute)
+
+
+def __getattr__(name: str) -> Program:
+    """`app`, all commands, made when it is asked for."""
+    if name == "app":
+        globals()["app"] = program()
+        return globals()["app"]
+    raise AttributeError(name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from sslcurr.wording import visible
 USAGE: Any = typer.BadParameter.__bases__[0]
 COMMAND, CONTEXT = "command", "context_of_command"
 RUN = "run"  # no experiment file holds it
-OF_COMMANDS = (RUN, "slurm")  # they look at other commands
 PrintToml = Annotated[
     bool,
     typer.Option(
@@ -36,20 +34,6 @@ PrintToml = Annotated[
 
 class Program(typer.Typer):
     """Commands, each of which can print itself as a part of an experiment file."""
-
-    def for_words(self, words: Sequence[str]) -> Program:
-        """The same for a command line: with the one command that it begins with, where it begins with one.
-
-        Building the options of all commands takes longer than most of what computes nothing.
-        """
-        first = words[0] if words else ""
-        commands = [each for each in self.registered_commands if each.name == first]
-        groups = [each for each in self.registered_groups if each.name == first]
-        if first in OF_COMMANDS or not (commands or groups):
-            return self
-        other = copy.copy(self)
-        other.registered_commands, other.registered_groups = commands, groups
-        return other
 
     def command(  # type: ignore[override]
         self, *arguments: Any, **options: Any
