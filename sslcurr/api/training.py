@@ -162,7 +162,7 @@ def refuse_tuning(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.cost import image_passes, known_speed
+    from sslcurr.engine.cost import Speeds, image_passes
     from sslcurr.engine.plan import resolved_settings
     from sslcurr.spec.stage import key_of, to_dict
 
@@ -170,13 +170,14 @@ def plan(session: Session, target: Target) -> PlanDocument:
     first = session.planner(target.tasks, target.start)
     planned: list[StageSpec] = []
     seconds: float | None = 0.0
+    speeds = Speeds(store, session.runtime)
     for planner in _fold_planners(first):
         specs, baseline = _planned(planner, store, target)
         _overlap(session, planner, target, store)
         planned += [*specs, *baseline]
         for spec in (*specs, *baseline):
             if seconds is not None and store.find(key_of(spec)) is None:
-                speed = known_speed(spec, store, session.runtime)
+                speed = speeds.known(spec)
                 passes = image_passes(spec, len(planner.selection(spec.task).rows["train"]))
                 seconds = None if speed is None else seconds + passes / speed
     stages = [

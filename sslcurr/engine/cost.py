@@ -37,51 +37,54 @@ def image_passes(spec: StageSpec, num_images: int) -> float:
     return passes
 
 
-def recorded_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | None:
-    """Images a second of the latest stage in the store of the same task, network, image size, device and number of
-    ranks."""
-    from sslcurr.engine.pool import num_ranks
-
-    machine, ranks = store.answers.machine(runtime.device, spec.training.precision), num_ranks(runtime)
-    for stage in store.readable(newest_first=True):
-        other = stage.spec
-        alike = (other.task, other.backbone, other.config["image_size"], other.training.precision) == (
-            spec.task,
-            spec.backbone,
-            spec.config["image_size"],
-            spec.training.precision,
-        )
-        if alike and (stage.record.device, stage.record.num_ranks) == (machine.description, ranks):
-            return float(stage.record.images_per_second)
-    return None
-
-
 class Speed(msgspec.Struct):
     """A speed that was measured, as in a file under `speeds`."""
 
     images_per_second: float
 
 
-def known_speed(spec: StageSpec, store: Store, runtime: Runtime) -> float | None:
-    """Images a second of a stage: that of a stage in the store that is like it, or what was measured before for the
-    same task, network, settings and device, with the same threads and ranks. A damaged file of that is as none."""
-    recorded = recorded_speed(spec, store, runtime)
-    if recorded is None:
+class Speeds:
+    """Images a second of stages in one store, by one runtime; each stage of the store is looked at once."""
+
+    def __init__(self, store: Store, runtime: Runtime) -> None:
+        self.store = store
+        self.runtime = runtime
+        self._stages = store.readable(newest_first=True)
+        self._recorded: dict[tuple[object, ...], float] = {}
+
+    def known(self, spec: StageSpec) -> float | None:
+        """That of the latest stage of the same task, network, image size, precision, device and number of ranks; or
+        what was measured before for the same task, network, settings and device, with the same threads and ranks. A
+        damaged file of that is as none."""
+        from sslcurr.engine.pool import num_ranks
+
+        machine = self.store.answers.machine(self.runtime.device, spec.training.precision)
+        wanted = _alike(spec, machine.description, num_ranks(self.runtime))
+        while wanted not in self._recorded and (stage := next(self._stages, None)) is not None:
+            record = stage.record
+            alike = _alike(stage.spec, record.device, record.num_ranks)
+            self._recorded.setdefault(alike, float(record.images_per_second))
+        if wanted in self._recorded:
+            return self._recorded[wanted]
         with suppress(StoreError):
-            return read_as(_measured(spec, store, runtime), Speed).images_per_second
-    return recorded
+            return read_as(_measured(spec, self.store, self.runtime), Speed).images_per_second
+        return None
+
+    def of(self, spec: StageSpec) -> tuple[float, bool]:
+        """As `known`, measured and kept where it is not known; and whether that was so."""
+        known = self.known(spec)
+        if known is not None:
+            return known, False
+        speed = measured_speed(spec, self.runtime)
+        path = _measured(spec, self.store, self.runtime)
+        path.parent.mkdir(exist_ok=True)
+        write_record(path, msgspec.to_builtins(Speed(speed)))
+        return speed, True
 
 
-def speed_of(spec: StageSpec, store: Store, runtime: Runtime) -> tuple[float, bool]:
-    """As `known_speed`, measured and kept where it is not known; and whether that was so."""
-    known = known_speed(spec, store, runtime)
-    if known is not None:
-        return known, False
-    speed = measured_speed(spec, runtime)
-    path = _measured(spec, store, runtime)
-    path.parent.mkdir(exist_ok=True)
-    write_record(path, msgspec.to_builtins(Speed(speed)))
-    return speed, True
+def _alike(spec: StageSpec, device: str, ranks: int) -> tuple[object, ...]:
+    """What stages that are as quick have in common."""
+    return spec.task, spec.backbone, spec.config["image_size"], spec.training.precision, device, ranks
 
 
 def _measured(spec: StageSpec, store: Store, runtime: Runtime) -> Path:

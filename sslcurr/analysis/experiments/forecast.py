@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType, structs
 from sslcurr.analysis.experiments.chains import Chains
 from sslcurr.analysis.results.forecast.document import ForecastDocument, ForecastStage, PretrainingStages
 from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.engine.cost import speed_of, weights_bytes
+from sslcurr.engine.cost import Speeds, weights_bytes
 from sslcurr.engine.plan import Parent
 from sslcurr.spec.stage import StageSpec, key_of
 from sslcurr.spec.target import TARGET_TASKS
@@ -33,7 +33,7 @@ def forecast(
     """The cost of chains, given the stages of each.
 
     Images a second are those of the latest stage in the store of that task, network, size and device; where there is
-    none, the first steps of a training are measured, once: `sslcurr.engine.cost.speed_of`.
+    none, the first steps of a training are measured, once: `sslcurr.engine.cost.Speeds`.
 
     Args:
         chains: trains and measures.
@@ -45,12 +45,13 @@ def forecast(
     pretext = [key_of(spec) for chain in specs for spec in chain if spec.task not in TARGET_TASKS]
     there = {key for key in stages if chains.store.find(key) is not None}
     missing = [spec for key, spec in stages.items() if key not in there]
+    known = Speeds(chains.store, runtime)
     speeds: dict[str, float] = {}
     measured_now: list[str] = []
     seconds = 0.0
     for spec in missing:
         if spec.task not in speeds:
-            speeds[spec.task], is_measured = speed_of(spec, chains.store, runtime)
+            speeds[spec.task], is_measured = known.of(spec)
             if is_measured:
                 measured_now.append(spec.task)
         seconds += chains.passes(spec) / speeds[spec.task]
