@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -28,8 +28,6 @@ from sslcurr.integrity import digest_of_program
 from sslcurr.spec.facts import Facts
 from sslcurr.spec.stage import BackboneSpec, Json, Training, part_from_dict, to_dict
 from sslcurr.tasks import TASKS
-
-Answer = TypeVar("Answer")
 
 FOLDER = "answers"
 # Of the surroundings, all that decides how many threads torch takes.
