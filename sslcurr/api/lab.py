@@ -146,6 +146,10 @@ class Lab:
         return replace(session, plot=None), how
 
     def _session(self, options: dict[str, Any]) -> Session:  # Options, some in the form in which a person gives them
+        if "sslcurr.data.known" in sys.modules:
+            from sslcurr.data.known import forget
+
+            forget()
         for name in PATHS:
             if options.get(name) is not None:
                 options[name] = Path(options[name]).expanduser()

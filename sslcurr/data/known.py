@@ -80,7 +80,7 @@ class Known:
                 pack = load_pack(folder)
                 with np.load(sound(folder / "rows.npz"), allow_pickle=False) as rows:
                     stats = rows["stats"]
-                PENDING.append(_Look(entry, root, pack.names, stats, kept.others))
+                _pending().append(_Look(entry, root, pack.names, stats, kept.others))
                 return pack, kept.notes
         return None
 
@@ -134,7 +134,18 @@ def _stat(path: str) -> Stat:
     return found.st_size, found.st_mtime_ns
 
 
-PENDING: list[_Look] = []
+_of_thread = threading.local()
+
+
+def _pending() -> list[_Look]:
+    """The looks of the call that this thread is at."""
+    found: list[_Look] = _of_thread.__dict__.setdefault("looks", [])
+    return found
+
+
+def forget() -> None:
+    """Begin another call: what one before it opened, which then failed, is no concern of it."""
+    _pending().clear()
 
 
 def confirm(*, wait: bool = True) -> None:
@@ -146,12 +157,13 @@ def confirm(*, wait: bool = True) -> None:
     Raises:
         Changed: a file is not as it was packed; the same call then packs it anew.
     """
-    for look in list(PENDING):
+    pending = _pending()
+    for look in list(pending):
         if wait:
             look.join()
         elif look.is_alive():
             continue
-        PENDING.remove(look)
+        pending.remove(look)
         if look.changed:
             look.entry.unlink(missing_ok=True)
             raise Changed(

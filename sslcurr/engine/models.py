@@ -212,10 +212,12 @@ def timm_weights(name: str) -> Path:
     Raises:
         CheckpointError: it has not, or there are none.
     """
-    import timm
     import torch
     from huggingface_hub import try_to_load_from_cache
 
+    from sslcurr.backbones.build import import_timm
+
+    timm = import_timm()
     try:
         about = timm.get_pretrained_cfg(name)
     except RuntimeError:  # a tag that there is not

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sslcurr import Lab
 from sslcurr.data import known, split
 from sslcurr.data.known import confirm
 from sslcurr.data.sources import folders
@@ -178,6 +179,15 @@ def test_no_stage_is_finished_on_images_that_have_changed(sslcurr, images, tmp_p
     finished = [path.parent.name for path in sslcurr.runs.glob("stages/*/done.json")]
     assert len(finished) == 2  # the one before the change, and the one after it
     assert fresh in finished
+
+
+def test_what_a_call_that_failed_had_opened_is_no_concern_of_the_next(opened, images, tmp_path):
+    opened()
+    overwritten(images)
+    request = Request(dataset=str(images), image_size=16)
+    dataset.open_data(request, DataSettings(), Store(tmp_path / "runs"), None)  # and nothing is made of it
+    assert Lab(tmp_path / "runs").tasks().tasks
+    confirm()
 
 
 def test_what_more_than_the_folder_describes_is_looked_at_each_time(opened, walks, tmp_path):

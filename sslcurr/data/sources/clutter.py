@@ -43,7 +43,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 STORE_FOLDERS = frozenset(
     {"stages", "analyses", "packs", "results", "runs", "imports", "plans", "using", "removed"}
-    | {"answers", "listings", "speeds"}
+    | {"answers", "listings", "rendered", "speeds"}
 )
 STORE_FILES = ("*/pack.json", "*/rows.jsonl", "*/done.json", "*/stage.json", "*/inputs.json")
 OUR_MARK = f"Software\0{PROGRAM}".encode()
