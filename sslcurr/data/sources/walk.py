@@ -90,10 +90,10 @@ def _walked(root: str, around: frozenset[str], *, own: bool) -> Walk:
 
     def visit(folder: str, prefix: str, above: frozenset[str]) -> bool:
         """Whether a folder is not empty: an image lies in it, at any depth, or this program made it."""
-        walk.folders[folder] = os.stat(folder).st_mtime_ns
         folders: list[os.DirEntry[str]] = []
         files: list[os.DirEntry[str]] = []
-        for entry in _entries(folder):
+        walk.folders[folder], inside = _entries(folder)
+        for entry in inside:
             (folders if _is_folder(entry) else files).append(entry)
         filled = is_output(folder)
         if is_store(folder, [entry.name for entry in folders]):
@@ -143,11 +143,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name, without what is hidden."""
+def _entries(folder: str) -> tuple[int, list[os.DirEntry[str]]]:
+    """The time of change of a folder, in nanoseconds, before it is read, and what is in it, by name, without what is
+    hidden."""
     try:
+        changed = os.stat(folder).st_mtime_ns
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+            shown = (entry for entry in entries if not is_hidden(entry.name))
+            return changed, sorted(shown, key=lambda entry: entry.name)
     except PermissionError as error:
         raise DataError(f"the folder {folder} may not be read", "change its permissions") from error
 
