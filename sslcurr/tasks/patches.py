@@ -26,7 +26,7 @@ class PatchConfig(ViewConfig):
 
     Attributes:
         image_size: Side of whole images, which the network sees outside of training only, in pixels.
-        scale: Smallest and largest share of an image's area that the view takes which is cut into cells.
+        scale: Smallest and largest share of an image's area that is cut into cells.
         gray: Probability that a view of a colour image is turned grey, which hides the colour fringes of a lens.
         grid_size: Side of the view that is cut into 3 x 3 cells, in pixels.
         patch_size: Side of the patch that is taken at a random place of each cell, in pixels. Smaller ones leave wider

@@ -46,7 +46,7 @@ class VICReg(Task):
             hidden: Width of the two hidden layers of the projector.
             dim: Components of a projection, which is the side of the covariance matrix.
             invariance: Weight in the loss of the squared difference of the two views.
-            variance: Weight in the loss of what a component's standard deviation over the batch is below 1.
+            variance: Weight in the loss of how far a component's standard deviation over the batch is below 1.
             covariance: Weight in the loss of the covariances of different components.
         """
 

@@ -98,6 +98,7 @@ def test_the_meaning_of_a_setting_is_that_of_the_task_that_declares_it(lab):
     assert "momentum" in documents["byol"].groups["task"]
     assert "momentum" in documents["rotation"].groups["training"]
     assert documents["rotation"].groups["task"] == []
+    assert [table.name for table in documents["rotation"].tables()] == ["views", "training"]
     # A class explains an inherited setting anew where it is about something else.
     assert documents["simclr"].meanings["blur"] != documents["dino"].meanings["blur"]
     assert {"grid_size", "patch_size", "color_dropping"} < set(documents["jigsaw"].groups["views"])

@@ -20,6 +20,7 @@ def tables(document: TasksDocument | TaskDocument, title: str) -> Iterator[Table
         return
     ranges, meanings = (value if is_set(value) else {} for value in (document.ranges, document.meanings))
     groups = document.groups if is_set(document.groups) else {"setting": list(document.resolved)}
+    groups = {group: names for group, names in groups.items() if names}
     summary = f": {document.summary} ({document.paper})" if is_set(document.summary) else ""
     resolved_for = document.resolved_for if is_set(document.resolved_for) else "resolved"
     for place, (group, names) in enumerate(groups.items()):
@@ -58,10 +59,10 @@ def _if_other(imagenet: str, resolved: str) -> str:
     return "" if imagenet == resolved else imagenet
 
 
-def _plain(value: Any) -> str:
-    """A value as `--set` takes it."""
+def _plain(value: Any, digits: int = 6) -> str:
+    """A value in a form that `--set` takes; several numbers are rounded more, to fit side by side."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.6g}"
-    return (",".join(map(_plain, value)) or "()") if isinstance(value, tuple | list) else str(value)
+        return f"{value:.{digits}g}"
+    return (",".join(_plain(each, 4) for each in value) or "()") if isinstance(value, tuple | list) else str(value)
