@@ -95,7 +95,7 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(tmp_path, monkeypatch
     names: dict[str, object] = {"display": shown.append}
     for cell in cells:
         if cell["cell_type"] == "code":
-            source = "".join(cell["source"]).replace("EPOCHS = 20", "EPOCHS = 1").replace("SEEDS = 3", "SEEDS = 2")
+            source = "".join(cell["source"]).replace("EPOCHS = 20", "EPOCHS = 1").replace("epochs=40", "epochs=1").replace("SEEDS = 3", "SEEDS = 2")
             exec(compile(source, str(NOTEBOOK), "exec"), names)
     assert names["EPOCHS"] == 1
     assert len(shown) > 5
