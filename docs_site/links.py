@@ -1,0 +1,100 @@
+"""Links of pages to files of the repository that lie outside of `docs/`: these become pages and files of the site."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+DOCS = "docs/"
+# Pages of the repository that are in the site too.
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
+# What a page says in the site only, such as a link to a page that is generated: `<!-- site: TEXT -->`.
+ON_SITE = re.compile(r"<!-- site: (.*?) -->", re.S)
+LINK = re.compile(r"(?P<head>!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\()(?P<target>[^()\s]+)(?P<tail>\))")
+FENCE = re.compile(r"^ *(```|~~~)", re.M)
+
+
+def outside_code(text: str, change: Callable[[str], str]) -> str:
+    """A page with `change` made to what lies between blocks of fenced code."""
+    parts, plain, fenced = [], "", False
+    for line in text.splitlines(keepends=True):
+        is_fence = FENCE.match(line) is not None
+        if is_fence and not fenced:
+            parts.append(change(plain))
+            plain = ""
+        if fenced or is_fence:
+            parts.append(line)
+        else:
+            plain += line
+        fenced ^= is_fence
+    return "".join([*parts, change(plain)])
+
+
+def outside_code_only(text: str) -> str:
+    """What lies between blocks of fenced code."""
+    parts: list[str] = []
+    outside_code(text, lambda part: parts.append(part) or part)
+    return "".join(parts)
+
+
+def targets(text: str) -> list[str]:
+    """The targets of a page's links and images, without addresses of the web."""
+    found = [match["target"] for match in LINK.finditer(outside_code_only(text))]
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def in_repository(page: str, target: str) -> str:
+    """The path that a link of a page (path in the repository) has there, without its anchor."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), target.partition("#")[0]))
+
+
+def in_site(path: str) -> str:
+    """Where a file of the repository is in the site: `docs/` is its root, README.md its first page."""
+    return {"README.md": "index.md"}.get(path, path.removeprefix(DOCS))
+
+
+def rewritten(text: str, page: str) -> str:
+    """A page with its links as the site has them.
+
+    Args:
+        text: its Markdown.
+        page: its path in the repository, such as `docs/data.md`.
+    """
+
+    def moved(match: re.Match[str]) -> str:
+        target = match["target"]
+        path, mark, anchor = target.partition("#")
+        if not path or re.match(r"[a-z]+:", target):
+            return match[0]
+        if "." not in posixpath.basename(path.rstrip("/")):  # a folder, which has no page
+            return match["head"].removesuffix("](").lstrip("![")
+        place = posixpath.relpath(in_site(in_repository(page, path)), posixpath.dirname(in_site(page)) or ".")
+        return f"{match['head']}{place}{mark}{anchor}{match['tail']}"
+
+    shown = ON_SITE.sub(lambda match: match[1], text)
+    return outside_code(shown, lambda part: LINK.sub(moved, part))
+
+
+def files_beside(root: Path, pages: Iterable[str]) -> list[str]:
+    """Files of the repository outside of `docs/` that pages link to, and that are no pages of the site."""
+    found = set()
+    for page in pages:
+        for target in targets((root / page).read_text(encoding="utf-8")):
+            path = in_repository(page, target)
+            if not path.startswith((DOCS, "..")) and path not in (*PAGES, "README.md") and (root / path).is_file():
+                found.add(path)
+    return sorted(found)
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as GitHub and the site make it."""
+    plain = re.sub(r"[`*]", "", LINK.sub(lambda match: match["head"].strip("![]("), heading))
+    return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of all headings of a page."""
+    headings = re.findall(r"^#{1,6} (.*)$", outside_code_only(text), re.M)
+    return {anchor(heading) for heading in headings}
