@@ -23,7 +23,7 @@ def pages() -> dict[str, str]:
     root: Any = get_command(program())
     rows = [
         (f"[{code(' '.join(('sslcurr', *words)))}]({words[0]}.md{_anchor(words)})", prose(_paragraphs(command.help)[0]))
-        for words, command in _leaves(root)
+        for words, command in leaves(root)
     ]
     index = [
         "# Every command and option",
@@ -39,17 +39,17 @@ def pages() -> dict[str, str]:
         lines = [f"# sslcurr {name}", ""]
         if not hasattr(command, "commands"):
             lines += _described((name,), command, level=2)
-        for words, each in _leaves(command, (name,)) if hasattr(command, "commands") else ():
+        for words, each in leaves(command, (name,)) if hasattr(command, "commands") else ():
             lines += [f"## sslcurr {' '.join(words)}", "", *_described(words, each, level=3)]
         found[f"{FOLDER}/{name}.md"] = "\n".join(lines).rstrip() + "\n"
     return found
 
 
-def _leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """All commands below one, with the words that call them; a group itself where it does something."""
     for name, each in getattr(command, "commands", {}).items():
         if hasattr(each, "commands"):
-            yield from _leaves(each, (*words, name))
+            yield from leaves(each, (*words, name))
         else:
             yield (*words, name), each
     if words and getattr(command, "invoke_without_command", False):
@@ -66,7 +66,7 @@ def _described(words: tuple[str, ...], command: Any, level: int) -> list[str]:
     arguments = [each for each in command.params if each.param_type_name == "argument" and not each.hidden]
     options = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
     usage = " ".join(["sslcurr", *words, "[OPTIONS]", *map(_usage, arguments)])
-    lines += ["```", usage, "```", "", *_examples(command.epilog)]
+    lines += ["```", usage, "```", "", *examples(command.epilog)]
     if arguments:
         lines += [f"{'#' * level} Arguments", ""]
         lines += [
@@ -90,7 +90,7 @@ def _paragraphs(text: str | None) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in plain.split("\n\n") if paragraph.strip()]
 
 
-def _examples(epilog: str | None) -> list[str]:
+def examples(epilog: str | None) -> list[str]:
     """The examples below a help text: command lines as code, all else as prose."""
     from rich.text import Text
 
@@ -161,5 +161,7 @@ def _says(param: Any) -> tuple[str, str]:
         names = [param.envvar] if isinstance(param.envvar, str) else param.envvar
         sentences.append(f"Also from the environment: {', '.join(map(code, names))}.")
     default = getattr(param.default, "value", param.default)
+    if param.param_type_name == "option" and param.secondary_opts:
+        return " ".join(sentences), code((param.opts if default else param.secondary_opts)[0])
     unsaid = default is None or default is False or default == [] or callable(default) or not param.show_default
     return " ".join(sentences), "" if unsaid else escaped(value(default))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from docs_site.markup import code, escaped, prose, table
@@ -17,12 +18,12 @@ SECTION = re.compile(r"^(Attributes|Args|Raises|Returns):$")
 
 def pages() -> dict[str, str]:
     """Path in the site -> content: the list of kinds, a page each, and the schema of each."""
-    from sslcurr.analysis.results.kinds import KINDS, json_schema
+    from sslcurr.analysis.results.kinds import KINDS, document_class, json_schema
 
     schemas = {kind: json_schema(kind) for kind in KINDS}
     found = {f"{FOLDER}/index.md": index(schemas)}
     for kind, schema in schemas.items():
-        found[f"{FOLDER}/{kind}.md"] = page(kind, schema)
+        found[f"{FOLDER}/{kind}.md"] = page(kind, schema, inherited(document_class(kind), schema["$defs"]))
         found[f"{FOLDER}/{kind}.schema.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return found
 
@@ -42,14 +43,27 @@ def index(schemas: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(kind: str, schema: Mapping[str, Any]) -> str:
-    """The fields of a kind of document, and of every part of it."""
+def inherited(document: type, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What the docstrings of a part's base classes say of its fields: part -> field -> meaning."""
+    module = vars(sys.modules[document.__module__])
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        bases = getattr(module.get(name), "__mro__", ())[:0:-1]
+        found[name] = {
+            field: text for base in bases for field, text in described({"description": base.__doc__})[1].items()
+        }
+    return found
+
+
+def page(kind: str, schema: Mapping[str, Any], inherited: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """The fields of a kind of document, and of every part of it; `inherited` are meanings of fields of base classes."""
     top, _ = _top(schema)
     lines = [f"# {kind}", ""]
     for name, part in schema["$defs"].items():
         if "properties" not in part:
             continue
-        text, meanings = described(part)
+        text, own = described(part)
+        meanings = {**(inherited or {}).get(name, {}), **own}
         if name == top:
             lines += [
                 prose(text),
@@ -77,7 +91,7 @@ def described(part: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     text: list[str] = []
     meanings: dict[str, str] = {}
     section, names = "", [""]
-    for line in inspect.cleandoc(part.get("description", "")).splitlines():
+    for line in inspect.cleandoc(part.get("description") or "").splitlines():
         if match := SECTION.match(line):
             section = match[1]
         elif not section:

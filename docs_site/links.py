@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 DOCS = "docs/"
@@ -16,32 +16,29 @@ LINK = re.compile(r"(?P<head>!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\()(?P<target>[^()\s
 FENCE = re.compile(r"^ *(```|~~~)", re.M)
 
 
-def outside_code(text: str, change: Callable[[str], str]) -> str:
-    """A page with `change` made to what lies between blocks of fenced code."""
-    parts, plain, fenced = [], "", False
+def parts(text: str) -> list[tuple[bool, str]]:
+    """A page in parts that are fenced code, or are not."""
+    found: list[tuple[bool, str]] = []
+    fenced = False
     for line in text.splitlines(keepends=True):
         is_fence = FENCE.match(line) is not None
-        if is_fence and not fenced:
-            parts.append(change(plain))
-            plain = ""
-        if fenced or is_fence:
-            parts.append(line)
+        is_code = fenced or is_fence
+        if found and found[-1][0] == is_code:
+            found[-1] = (is_code, found[-1][1] + line)
         else:
-            plain += line
+            found.append((is_code, line))
         fenced ^= is_fence
-    return "".join([*parts, change(plain)])
+    return found
 
 
-def outside_code_only(text: str) -> str:
-    """What lies between blocks of fenced code."""
-    parts: list[str] = []
-    outside_code(text, lambda part: parts.append(part) or part)
-    return "".join(parts)
+def without_code(text: str) -> str:
+    """What of a page is no fenced code."""
+    return "".join(part for is_code, part in parts(text) if not is_code)
 
 
 def targets(text: str) -> list[str]:
     """The targets of a page's links and images, without addresses of the web."""
-    found = [match["target"] for match in LINK.finditer(outside_code_only(text))]
+    found = [match["target"] for match in LINK.finditer(without_code(text))]
     return [target for target in found if not re.match(r"[a-z]+:", target)]
 
 
@@ -74,7 +71,7 @@ def rewritten(text: str, page: str) -> str:
         return f"{match['head']}{place}{mark}{anchor}{match['tail']}"
 
     shown = ON_SITE.sub(lambda match: match[1], text)
-    return outside_code(shown, lambda part: LINK.sub(moved, part))
+    return "".join(part if is_code else LINK.sub(moved, part) for is_code, part in parts(shown))
 
 
 def files_beside(root: Path, pages: Iterable[str]) -> list[str]:
@@ -96,5 +93,5 @@ def anchor(heading: str) -> str:
 
 def anchors(text: str) -> set[str]:
     """The anchors of all headings of a page."""
-    headings = re.findall(r"^#{1,6} (.*)$", outside_code_only(text), re.M)
+    headings = re.findall(r"^#{1,6} (.*)$", without_code(text), re.M)
     return {anchor(heading) for heading in headings}
