@@ -74,7 +74,11 @@ def page(kind: str, schema: Mapping[str, Any], inherited: Mapping[str, Mapping[s
             lines += [f"## {name}", "", prose(text)]
         required = part.get("required", ())
         rows = [
-            (code(field), type_of(each) + ("" if field in required else ", optional"), prose(meanings.get(field, "")))
+            (
+                code(field),
+                type_of(each) + ("" if field in required else ", optional"),
+                prose(re.sub(r"\bNone\b", "null", meanings.get(field, ""))),
+            )
             for field, each in part["properties"].items()
         ]
         lines += ["", *table(["field", "type", "meaning"], rows), ""]

@@ -41,6 +41,7 @@ def on_files(files: Any, config: Any) -> Any:
     pages = [
         f"{links.DOCS}{each.src_uri}" for each in files if each.generated_by is None and each.is_documentation_page()
     ]
+    config.extra["titles"] = links.titles(ROOT, [*pages, *links.PAGES])
     for path in [*links.PAGES, *links.files_beside(ROOT, [*pages, *links.PAGES])]:
         files.append(File.generated(config, links.in_site(path), abs_src_path=str(ROOT / path)))
     return files
@@ -51,4 +52,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     source = page.file.src_uri
     if source.startswith(tuple(SECTIONS)):
         return markdown
-    return links.rewritten(markdown, source if source in links.PAGES else f"{links.DOCS}{source}")
+    return links.rewritten(
+        markdown, source if source in links.PAGES else f"{links.DOCS}{source}", config.extra["titles"]
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 DOCS = "docs/"
@@ -52,12 +52,19 @@ def in_site(path: str) -> str:
     return {"README.md": "index.md"}.get(path, path.removeprefix(DOCS))
 
 
-def rewritten(text: str, page: str) -> str:
+def titles(root: Path, pages: Iterable[str]) -> dict[str, str]:
+    """Path in the repository -> the first heading of the page."""
+    texts = {page: (root / page).read_text(encoding="utf-8") for page in pages}
+    return {page: match[1] for page, text in texts.items() if (match := re.match(r"# (.*)", text))}
+
+
+def rewritten(text: str, page: str, titles: Mapping[str, str] | None = None) -> str:
     """A page with its links as the site has them.
 
     Args:
         text: its Markdown.
         page: its path in the repository, such as `docs/data.md`.
+        titles: of other pages. A link that is called like a file, `[data.md](data.md)`, gets the title of its page.
     """
 
     def moved(match: re.Match[str]) -> str:
@@ -67,8 +74,12 @@ def rewritten(text: str, page: str) -> str:
             return match[0]
         if "." not in posixpath.basename(path.rstrip("/")):  # a folder, which has no page
             return match["head"].removesuffix("](").lstrip("![")
-        place = posixpath.relpath(in_site(in_repository(page, path)), posixpath.dirname(in_site(page)) or ".")
-        return f"{match['head']}{place}{mark}{anchor}{match['tail']}"
+        file = in_repository(page, path)
+        head = match["head"]
+        if head == f"[{posixpath.basename(path)}](":
+            head = f"[{(titles or {}).get(file, head[1:-2])}]("
+        place = posixpath.relpath(in_site(file), posixpath.dirname(in_site(page)) or ".")
+        return f"{head}{place}{mark}{anchor}{match['tail']}"
 
     shown = ON_SITE.sub(lambda match: match[1], text)
     return "".join(part if is_code else LINK.sub(moved, part) for is_code, part in parts(shown))

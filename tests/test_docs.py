@@ -71,6 +71,8 @@ def test_links_become_those_of_the_site():
     expected = "[a](benchmarks/README.md#x) [b](data.md) [c](index.md) [d](https://a.b/c) [e](#f) g\n"
     assert links.rewritten(page, "docs/x.md") == expected
     assert links.rewritten("[a](../docs/data.md#b)", "benchmarks/README.md") == "[a](../data.md#b)"
+    called_like_a_file = links.rewritten("[b.md](b.md#c) [b](b.md)", "docs/x.md", {"docs/b.md": "Title"})
+    assert called_like_a_file == "[Title](b.md#c) [b](b.md)"
     assert links.rewritten("```\n[a](../b.md)\n```\n", "docs/x.md") == "```\n[a](../b.md)\n```\n"
     assert links.rewritten("<!-- site: [a](reference/b.md) -->", "docs/x.md") == "[a](reference/b.md)"
 
