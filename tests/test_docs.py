@@ -60,6 +60,15 @@ def test_links_and_anchors_of_the_repository_are_there():
     assert wrong == []
 
 
+def test_pages_that_the_code_names_are_there():
+    named = re.compile(r"\bdocs/[\w/.-]+\.md(?:#[\w-]+)?")
+    found = {name for path in (REPOSITORY / "sslcurr").rglob("*.py") for name in named.findall(path.read_text())}
+    assert "docs/plugins.md" in found
+    for path, _, anchor in (name.partition("#") for name in found):
+        assert not anchor or anchor in links.anchors((REPOSITORY / path).read_text())
+        assert (REPOSITORY / path).is_file()
+
+
 def test_an_anchor_is_that_of_github():
     assert links.anchor("Does the order `depend` on the settings?") == "does-the-order-depend-on-the-settings"
     assert links.anchor("R² — [a *link*](x.md)") == "r²--a-link"
