@@ -13,6 +13,8 @@ from docs_site.markup import code, escaped, prose, table
 
 FOLDER = "reference/documents"
 FIELDS = re.compile(r"^    ([a-z_]\w*(?:, [a-z_]\w*)*): ")
+# Pages of prose come first in the search: fields of documents repeat their words.
+SEARCH = ["---", "search:", "  boost: 0.2", "---", ""]
 SECTION = re.compile(r"^(Attributes|Args|Raises|Returns):$")
 
 
@@ -58,7 +60,7 @@ def inherited(document: type, names: Iterable[str]) -> dict[str, dict[str, str]]
 def page(kind: str, schema: Mapping[str, Any], inherited: Mapping[str, Mapping[str, str]] | None = None) -> str:
     """The fields of a kind of document, and of every part of it; `inherited` are meanings of fields of base classes."""
     top, _ = _top(schema)
-    lines = [f"# {kind}", ""]
+    lines = [*SEARCH, f"# {kind}", ""]
     for name, part in schema["$defs"].items():
         if "properties" not in part:
             continue

@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from docs_site.markup import code
+
 DOCS = "docs/"
 # Pages of the repository that are in the site too.
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")
 # What a page says in the site only, such as a link to a page that is generated: `<!-- site: TEXT -->`.
 ON_SITE = re.compile(r"<!-- site: (.*?) -->", re.S)
 LINK = re.compile(r"(?P<head>!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\()(?P<target>[^()\s]+)(?P<tail>\))")
+# Code in a cell of a table whose `|` GitHub wants escaped; Python's Markdown shows the backslash.
+BAR = re.compile(r"`([^`\n]*\\\|[^`\n]*)`")
 FENCE = re.compile(r"^ *(```|~~~)", re.M)
 
 
@@ -82,7 +86,11 @@ def rewritten(text: str, page: str, titles: Mapping[str, str] | None = None) -> 
         return f"{head}{place}{mark}{anchor}{match['tail']}"
 
     shown = ON_SITE.sub(lambda match: match[1], text)
-    return "".join(part if is_code else LINK.sub(moved, part) for is_code, part in parts(shown))
+    return "".join(part if is_code else BAR.sub(_as_html, LINK.sub(moved, part)) for is_code, part in parts(shown))
+
+
+def _as_html(match: re.Match[str]) -> str:
+    return code(match[1].replace("\\|", "|"))
 
 
 def files_beside(root: Path, pages: Iterable[str]) -> list[str]:

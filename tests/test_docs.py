@@ -82,6 +82,7 @@ def test_links_become_those_of_the_site():
     assert links.rewritten("[a](../docs/data.md#b)", "benchmarks/README.md") == "[a](../data.md#b)"
     called_like_a_file = links.rewritten("[b.md](b.md#c) [b](b.md)", "docs/x.md", {"docs/b.md": "Title"})
     assert called_like_a_file == "[Title](b.md#c) [b](b.md)"
+    assert links.rewritten("| `a\\|b` |", "docs/x.md") == "| <code>a&#124;b</code> |"
     assert links.rewritten("```\n[a](../b.md)\n```\n", "docs/x.md") == "```\n[a](../b.md)\n```\n"
     assert links.rewritten("<!-- site: [a](reference/b.md) -->", "docs/x.md") == "[a](reference/b.md)"
 
