@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -62,11 +63,10 @@ def _anchor(words: tuple[str, ...]) -> str:
 
 def _described(words: tuple[str, ...], command: Any, level: int) -> list[str]:
     """What a command does, how it is called, and what it takes, options by the panels of its help."""
-    lines = [line for paragraph in _paragraphs(command.help) for line in (prose(paragraph), "")]
     arguments = [each for each in command.params if each.param_type_name == "argument" and not each.hidden]
     options = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
     usage = " ".join(["sslcurr", *words, "[OPTIONS]", *map(_usage, arguments)])
-    lines += ["```", usage, "```", "", *examples(command.epilog)]
+    lines = ["```", usage, "```", "", *text_of(command.help), *text_of(command.epilog)]
     if arguments:
         lines += [f"{'#' * level} Arguments", ""]
         lines += [
@@ -82,33 +82,33 @@ def _described(words: tuple[str, ...], command: Any, level: int) -> list[str]:
     return lines
 
 
+def _plain(text: str | None) -> list[list[str]]:
+    """Paragraphs of a help text, as lines, without the markup of rich."""
+    from rich.text import Text
+
+    plain = Text.from_markup(text or "").plain.replace("\f", "\n\n").replace("\b", "")
+    paragraphs = [[line.strip() for line in part.splitlines()] for part in re.split(r"\n\s*\n", plain)]
+    return [found for lines in paragraphs if (found := [line for line in lines if line])]
+
+
 def _paragraphs(text: str | None) -> list[str]:
-    """Paragraphs of a help text, without the markup of rich."""
-    from rich.text import Text
-
-    plain = Text.from_markup(text or "").plain.replace("\f", "\n\n")
-    return [" ".join(paragraph.split()) for paragraph in plain.split("\n\n") if paragraph.strip()]
+    return [" ".join(lines) for lines in _plain(text)]
 
 
-def examples(epilog: str | None) -> list[str]:
-    """The examples below a help text: command lines as code, all else as prose."""
-    from rich.text import Text
-
-    said = [line.strip() for line in Text.from_markup(epilog or "").plain.splitlines()]
-    lines: list[str] = []
-    calls: list[str] = []
-    for line in [*said, ""]:
-        if line.removeprefix("$ ").startswith("sslcurr "):
-            calls.append(line.removeprefix("$ "))
-        elif line:
-            lines += _block(calls)
-            calls = []
-            lines += [prose(line), ""]
-    return [*lines, *_block(calls)]
-
-
-def _block(calls: list[str]) -> list[str]:
-    return ["```sh", *calls, "```", ""] if calls else []
+def text_of(text: str | None) -> list[str]:
+    """A help text or what stands below it: paragraphs of command lines as code, all else as prose."""
+    found: list[str] = []
+    for lines in _plain(text):
+        calls = [line.removeprefix("$ ") for line in lines]
+        if all(line.startswith(("sslcurr ", "#")) for line in calls):
+            if found[-2:] == ["```", ""]:  # a line each is a paragraph each
+                del found[-2:]
+            else:
+                found.append("```sh")
+            found += [*calls, "```", ""]
+        else:
+            found += [prose(" ".join(lines)), ""]
+    return found
 
 
 def _annotation(param: Any) -> Any:

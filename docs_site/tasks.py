@@ -42,23 +42,23 @@ def page(document: Mapping[str, Any], summary: str, paper: str, resolved_for: st
     """The settings of a task.
 
     Args:
-        document: of `Lab.task`, as JSON; `meanings` and `ranges` may be missing.
+        document: of `Lab.task`, as JSON; `meanings`, `ranges` and `groups` may be missing.
         summary, paper: what it learns in a line, and where it was published.
         resolved_for: what the settings under `resolved` are for.
     """
     name, meanings, ranges = document["task"], document.get("meanings", {}), document.get("ranges", {})
-    rows = []
-    for setting, large in document["imagenet"].items():
-        small = document["resolved"].get(setting)
-        rows.append(
-            (
-                code(setting),
-                escaped(value(large)),
-                escaped(value(small)) if small == large else f"**{escaped(value(small))}**",
-                prose(meanings.get(setting, "")),
-                prose(ranges.get(setting, "")),
-            )
+    rows = {}
+    for setting, small in document["resolved"].items():
+        large = document["imagenet"].get(setting)
+        rows[setting] = (
+            code(setting),
+            escaped(value(large)),
+            escaped(value(small)) if small == large else f"**{escaped(value(small))}**",
+            prose(meanings.get(setting, "")),
+            prose(ranges.get(setting, "")),
         )
+    groups = {title: names for title, names in document.get("groups", {}).items() if names} or {"settings": list(rows)}
+    heads = ("setting", "ImageNet", escaped(resolved_for), "what it is", "can be")
     lines = [
         f"# {name}",
         "",
@@ -68,9 +68,10 @@ def page(document: Mapping[str, Any], summary: str, paper: str, resolved_for: st
         f"A setting is changed by {code(f'--set {name}.NAME=VALUE')}. Values for {escaped(resolved_for)} are those of",
         "two classes at 224 px; bold ones differ from those for ImageNet.",
         "",
-        *table(["setting", "ImageNet", escaped(resolved_for), "what it is", "can be"], rows),
     ]
-    return "\n".join(lines) + "\n"
+    for title, names in groups.items():
+        lines += [f"## {title.capitalize()}", "", *table(heads, [rows[name] for name in names if name in rows]), ""]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _paper(url: str) -> str:

@@ -132,9 +132,10 @@ def test_a_row_has_choices_default_and_variable(command_pages):
 
 
 def test_examples_of_a_command_are_code():
-    lines = commands.examples("Examples:\n\nsslcurr rank\n\n[bold]sslcurr[/bold] chain a b\n\nThen look.")
-    assert lines == ["Examples:", "", "```sh", "sslcurr rank", "sslcurr chain a b", "```", "", "Then look.", ""]
-    assert commands.examples(None) == []
+    expected = ["Examples:", "", "```sh", "sslcurr rank", "sslcurr chain a b", "```", "", "Then look on.", ""]
+    assert commands.text_of("Examples:\n\nsslcurr rank\n\n[bold]sslcurr[/bold] chain a b\n\nThen\nlook on.") == expected
+    assert commands.text_of("Examples:\n\n\b\nsslcurr rank\n  sslcurr chain a b\n\nThen look on.") == expected
+    assert commands.text_of(None) == []
 
 
 def test_a_page_of_a_task():
@@ -146,6 +147,9 @@ def test_a_page_of_a_task():
     plain = tasks.page(document, "learn", "https://arxiv.org/abs/1", "9 images")
     assert "| setting | ImageNet | 9 images |\n" in plain
     assert "| <code>lr</code> | 0.1 | **0.03** |\n| <code>scale</code> | 0.2 to 1 | 0.2 to 1 |" in plain
+    grouped = tasks.page({**document, "groups": {"views": ["scale"], "task": []}}, "learn", "https://x.y", "9 images")
+    assert "## Views\n\n| setting | ImageNet | 9 images |\n| --- | --- | --- |\n| <code>scale</code> |" in grouped
+    assert "## Task" not in grouped
     known = {**document, "meanings": {"lr": "of `SGD`"}, "ranges": {"lr": "above 0"}}
     assert "| 0.1 | **0.03** | of <code>SGD</code> | above 0 |" in tasks.page(known, "learn", "https://x.y", "9 images")
 
