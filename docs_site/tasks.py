@@ -70,7 +70,8 @@ def page(document: Mapping[str, Any], summary: str, paper: str, resolved_for: st
         "",
     ]
     for title, names in groups.items():
-        lines += [f"## {title.capitalize()}", "", *table(heads, [rows[name] for name in names if name in rows]), ""]
+        found = table(heads, [rows[name] for name in names if name in rows])
+        lines += [f"## {title.capitalize()}", "", '<div class="settings" markdown>', "", *found, "", "</div>", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -148,7 +148,9 @@ def test_a_page_of_a_task():
     assert "| setting | ImageNet | 9 images |\n" in plain
     assert "| <code>lr</code> | 0.1 | **0.03** |\n| <code>scale</code> | 0.2 to 1 | 0.2 to 1 |" in plain
     grouped = tasks.page({**document, "groups": {"views": ["scale"], "task": []}}, "learn", "https://x.y", "9 images")
-    assert "## Views\n\n| setting | ImageNet | 9 images |\n| --- | --- | --- |\n| <code>scale</code> |" in grouped
+    assert '## Views\n\n<div class="settings" markdown>\n\n| setting | ImageNet | 9 images |\n' in grouped
+    assert "| <code>scale</code> |" in grouped
+    assert "<code>lr</code> |" not in grouped
     assert "## Task" not in grouped
     known = {**document, "meanings": {"lr": "of `SGD`"}, "ranges": {"lr": "above 0"}}
     assert "| 0.1 | **0.03** | of <code>SGD</code> | above 0 |" in tasks.page(known, "learn", "https://x.y", "9 images")
