@@ -65,7 +65,9 @@ def rank_and_explain(root: str, dataset: str) -> None:
     before = set(Store(Path(root)).all_runs())
     lab("join", *five("seed")).join(five("seed"))
     (joined,) = set(Store(Path(root)).all_runs()) - before
-    known = [word for seed in range(5) for word in ("--similarity", five("cka")[seed], "--distances", five("fid")[seed])]
+    known = [
+        word for seed in range(5) for word in ("--similarity", five("cka")[seed], "--distances", five("fid")[seed])
+    ]
     lab("explain", joined, *known).explain(joined, similarity=five("cka"), distances=five("fid"))
 
 

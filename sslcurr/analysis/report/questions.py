@@ -111,7 +111,7 @@ def questions(document: ReportDocument, answers: Mapping[str, Answers]) -> list[
             "Which settings differ from the tasks' recipes?",
             "settings",
             "no command is known",
-            tables=_settings(document),
+            tables=_settings(document, answers),
         ),
         Question(
             "order",
@@ -257,11 +257,14 @@ def _heading(run: StoredRun, answers: Mapping[str, Answers]) -> str:
     return answers[run.run].heading or run.title
 
 
-def _settings(document: ReportDocument) -> tuple[Linked, ...]:
+def _settings(document: ReportDocument, answers: Mapping[str, Answers]) -> tuple[Linked, ...]:
     """What the commands set, that the recipes would set otherwise."""
-    known = [run for run in document.runs if command_of(run) and (run.stages or settings_in(command_of(run)))]
+    known = [run for run in document.runs if command_of(run) and answers[run.run].num_seeds]
     rows: list[Row] = [
-        {"result": run.title, "settings": "   ".join(settings_in(command_of(run))) or "nothing: all are the recipes'"}
+        {
+            "result": _heading(run, answers),
+            "settings": "   ".join(settings_in(command_of(run))) or "nothing: all are the recipes'",
+        }
         for run in known
     ]
     columns = (Column("result", ("result",)), Column("set on the command line", ("settings",)))

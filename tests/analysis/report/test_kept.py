@@ -31,7 +31,7 @@ from tests import REPOSITORY
 from tests.analysis.report.test_report import attend_document
 
 DOCUMENTS = REPOSITORY / "tests" / "documents"
-KEPT = ("*.json", "*.figures.json", "stages.json")
+KEPT = ("*.json", "*.figures.json", "stages.json", "packs.json")
 
 
 def noted(store: Store, kind: str, document: dict[str, Any]) -> str:
@@ -256,7 +256,7 @@ def test_forgotten_runs_and_removed_stages_leave_nothing_behind(store):
     (store.rendered / "0123.host.tmp").touch()  # of a process that was killed
     made(store)
     left = {path.name.partition(".")[0] for path in store.rendered.iterdir()}
-    assert left <= {*store.all_runs(), *(stage.key for stage in store.all()), "stages"}
+    assert left <= {*store.all_runs(), *(stage.key for stage in store.all()), "stages", "packs"}
     assert stages
 
 
