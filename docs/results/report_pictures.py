@@ -16,12 +16,12 @@ WIDTH = 1280
 
 
 def main() -> None:
-    """The summary in light colours, and the figures of the first ranking in dark ones."""
+    """The summary in light colours, and figures of the first ranking in dark ones."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for name, scheme, selector, most in (
             ("report-ranking", "light", "body", 920),
-            ("report-figures", "dark", "#order-section .card", 1100),
+            ("report-figures", "dark", "#order-section .figures", 1100),
         ):
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme)
             page.goto((FOLDER / "report.html").as_uri())

@@ -9,6 +9,7 @@ commands printed them. Their stages are not in the repository, so the page has n
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from sslcurr.engine.store import Store
 from sslcurr.files import read_json
 from sslcurr.spec.record import RunRecord
 
-RESULTS = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = Path("docs/results")  # as commands name it, which run in the repository
 MEASURED = "2026-11-29T{hour:02d}:00:00+00:00"
 # Data set -> the results that are kept as they are, the oldest first, with their kinds.
 KEPT = {
@@ -29,6 +31,8 @@ KEPT = {
 
 def main(root: str) -> None:
     """Fill a store."""
+    root = os.path.abspath(root)
+    os.chdir(REPOSITORY)
     store = Store(Path(root))
     for hour, (dataset, names) in enumerate(KEPT.items()):
         for name, kind in names.items():
@@ -54,10 +58,9 @@ def keep(store: Store, path: Path, kind: str, hour: int) -> None:
 
 def rank_and_explain(root: str, dataset: str) -> None:
     """The ranking over all five seeds, and what lies behind it."""
-    folder = RESULTS / dataset
 
     def five(name: str) -> list[str]:
-        return [str(folder / f"{name}-{seed}.json") for seed in range(5)]
+        return [str(RESULTS / dataset / f"{name}-{seed}.json") for seed in range(5)]
 
     def lab(*command: str) -> Lab:
         return Lab(root, invocation=["sslcurr", *command])
@@ -65,10 +68,9 @@ def rank_and_explain(root: str, dataset: str) -> None:
     before = set(Store(Path(root)).all_runs())
     lab("join", *five("seed")).join(five("seed"))
     (joined,) = set(Store(Path(root)).all_runs()) - before
-    known = [
-        word for seed in range(5) for word in ("--similarity", five("cka")[seed], "--distances", five("fid")[seed])
-    ]
-    lab("explain", joined, *known).explain(joined, similarity=five("cka"), distances=five("fid"))
+    known = [["--similarity", a, "--distances", b] for a, b in zip(five("cka"), five("fid"), strict=True)]
+    command = ["explain", joined, *(word for words in known for word in words)]
+    lab(*command).explain(joined, similarity=five("cka"), distances=five("fid"))
 
 
 if __name__ == "__main__":

@@ -83,8 +83,10 @@ def questions(document: ReportDocument, answers: Mapping[str, Answers]) -> list[
         section = "unkept" if run.kind is None else KINDS.get(run.kind, "others")
         runs.setdefault(section, []).append(run.run)
 
+    place = {run.run: list(KINDS).index(run.kind) if run.kind in KINDS else 0 for run in document.runs}
+
     def cards(section: str) -> tuple[str, ...]:
-        return tuple(runs.get(section, ()))
+        return tuple(sorted(runs.get(section, ()), key=place.__getitem__))  # of one kind the newest first
 
     data = next((option_of(command_of(run), "dataset") for run in document.runs if run.kind is not None), None)
     on = f" --dataset {data}" if data else ""

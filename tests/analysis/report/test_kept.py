@@ -31,7 +31,7 @@ from tests import REPOSITORY
 from tests.analysis.report.test_report import attend_document
 
 DOCUMENTS = REPOSITORY / "tests" / "documents"
-KEPT = ("*.json", "*.figures.json", "stages.json", "packs.json")
+KEPT = ("*.json", "*.figures.json", "stages.json")
 
 
 def noted(store: Store, kind: str, document: dict[str, Any]) -> str:
@@ -376,3 +376,21 @@ def test_a_second_report_loads_nothing_that_computes_or_draws(store):
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "jinja2" in loaded
     assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "PIL", "scipy"}
+
+
+def test_a_pack_is_read_once_and_again_where_it_has_changed(tmp_path):
+    store, read = Store(tmp_path), []
+
+    def facts(folder: Path) -> kept.PackFacts:
+        read.append(folder.name)
+        return kept.PackFacts(fingerprint="f", channels=1, size=8, counts={"a": len(read)})
+
+    path = store.packs / "p" / "pack.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    first = kept.pack_rows(store, ["p", "gone"], facts, whole=True)
+    assert first.keys() == {"p"}
+    assert kept.pack_rows(store, ["p"], facts, whole=True) == first
+    assert read == ["p"]
+    path.write_text("{ }")
+    assert kept.pack_rows(store, ["p"], facts, whole=True)["p"].counts == {"a": 2}

@@ -106,6 +106,7 @@ def test_sorts_by_raw_values_with_the_unknown_last(page):
 
 
 def test_filters_count_what_they_show(page, made):
+    page.locator("details").evaluate_all("all => all.forEach(e => { e.open = true; })")
     stages = page.locator("#table-stages")
     block = page.locator("[data-table]", has=stages)
     total = stages.locator("tbody tr").count()
