@@ -11,6 +11,13 @@ SETTINGS = (
     *("label-fraction", "ssl-fractions", "label-fractions", "folds", "unlabelled", "freeze", "layer-decay", "probe"),
     *("layers", "from", "imagenet", "target", "over", "against", "precision"),
 )
+# Commands that train, whose options say how.
+TRAINING = ("pretrain", "chain", "finetune", "rank", "grid")
+
+
+def trains(command: Sequence[str]) -> bool:
+    """Whether a command line says how it trained: not that of a script, of a file of commands, or of `join`."""
+    return len(command) > 1 and command[0].rpartition("/")[2] == "sslcurr" and command[1] in TRAINING
 
 
 def options_of(command: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -46,7 +53,7 @@ def names_in(command: Sequence[str], default: str) -> set[str]:
 
 
 def command_with(word: str, tasks: Sequence[str], like: Sequence[str], dataset: str, options: str) -> str:
-    """A command line on the data of another, with its settings.
+    """A command line on the data of another, with its settings; empty where that does not say them.
 
     Args:
         word: the command, such as `rank`.
@@ -55,6 +62,8 @@ def command_with(word: str, tasks: Sequence[str], like: Sequence[str], dataset: 
         dataset: the name of the data set, where that line does not say it.
         options: what it has of its own, such as `--seeds 3`.
     """
+    if like and not trains(like):
+        return ""
     own = {name for name, _ in options_of(options.split())}
     kept = [
         (name, value)

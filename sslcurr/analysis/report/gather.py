@@ -315,7 +315,7 @@ def _pack(folder: Path) -> PackFacts:
     given = None
     if splits is not None:
         given = {str(name): int(number) for name, number in zip(*np.unique(splits, return_counts=True), strict=True)}
-    known = entry_of(about.name) if about.name in CATALOG else None
+    known = entry_of(about.name) if about.name is not None and about.name in CATALOG else None
     return msgspec.structs.replace(
         facts,
         counts=counts,

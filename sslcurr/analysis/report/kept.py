@@ -275,7 +275,7 @@ def _rows(
 ) -> dict[str, Row]:
     """Rows by name: as they are kept in a file of this kind, or read where one of `files` in their folder changed."""
     key = drawn_by().hex()
-    kept: Any = _kept(path, kind)  # type: ignore[type-var, arg-type]
+    kept: Any = _kept(path, kind)  # type: ignore[arg-type]
     old = {} if kept is None or kept.key != key else kept.rows
     rows = {} if whole else dict(old)
     found = {}

@@ -200,9 +200,9 @@ def _placed(runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart], known:
     begin = number
     for key, part in stages.items():
         for place, outline in enumerate(part.outlines):
-            slot = main.get((key, place))
-            first = outline.importance[0] if slot is None else 0
-            yield Placed(key, slot, place, number, (first, 0, number - begin), outline)
+            head = main.get((key, place))
+            first = outline.importance[0] if head is None else 0
+            yield Placed(key, head, place, number, (first, 0, number - begin), outline)
             number += 1
 
 

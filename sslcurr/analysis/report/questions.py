@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sslcurr.analysis.report.answers import Answers
-from sslcurr.analysis.report.asked import option_of, options_of, settings_in
+from sslcurr.analysis.report.asked import option_of, options_of, settings_in, trains
 from sslcurr.analysis.report.tables import command_of
 from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import INTERVAL, between, ends_of, share
@@ -265,7 +265,7 @@ def _settings(document: ReportDocument, answers: Mapping[str, Answers]) -> tuple
     rows: list[Row] = [
         {
             "result": _heading(run, answers),
-            "settings": "   ".join(settings_in(command_of(run))) or "nothing: all are the recipes'",
+            "settings": _given_in(command_of(run)),
         }
         for run in known
     ]
@@ -278,6 +278,14 @@ def _settings(document: ReportDocument, answers: Mapping[str, Answers]) -> tuple
     return (Linked(table, tuple(run.run for run in known)),) if rows else ()
 
 
+def _given_in(command: Sequence[str]) -> str:
+    """The settings of a command line; where it does not say how it trained, where they are."""
+    if trains(command):
+        return "   ".join(settings_in(command)) or "nothing: all are the recipes'"
+    word = command[1] if len(command) > 1 else command[0]
+    return "those of the results that it joins" if word == "join" else f"not said by its command, {word}"
+
+
 def _robustness(document: ReportDocument, answers: Mapping[str, Answers]) -> tuple[Linked, ...]:
     """Seeds, folds and settings of each result that trains chains."""
     known = [run for run in document.runs if answers[run.run].num_seeds]
@@ -285,9 +293,9 @@ def _robustness(document: ReportDocument, answers: Mapping[str, Answers]) -> tup
         {
             "result": _heading(run, answers),
             "num_seeds": answers[run.run].num_seeds,
-            "folds": option_of(command_of(run), "folds") or "one split",
+            "folds": option_of(command_of(run), "folds") or ("one split" if trains(command_of(run)) else "not known"),
             "over": "; ".join(f"{name} {value}" for name, value in options_of(command_of(run)) if name in VARIED)
-            or "one setting",
+            or ("one setting" if trains(command_of(run)) else "not known"),
         }
         for run in known
     ]

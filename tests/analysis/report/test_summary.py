@@ -407,3 +407,16 @@ def test_options_of_a_command_line():
 )
 def test_a_number_has_the_digits_that_its_deviation_allows(mean, deviation, text):
     assert with_error()(mean, deviation) == text
+
+
+def test_what_a_command_does_not_say_is_not_made_up():
+    assert command_with("rank", ["a"], ["sslcurr", "join", "x.json"], "lungs", "--seeds 3") == ""
+    joined = stored("x", command=["sslcurr", "join", "x.json"])
+    answers = {"x": said(ranking({"a": difference(0.1, 0.05)}))}
+    found = {question.id: question for question in questions(store_of(joined), answers)}
+    ((row,), (robust,)) = (found[name].tables[0].table.rows for name in ("tasks", "robustness"))
+    assert row["settings"] == "those of the results that it joins"
+    assert (robust["folds"], robust["over"]) == ("not known", "not known")
+    scripted = stored("x", command=["train.py"])
+    found = {question.id: question for question in questions(store_of(scripted), answers)}
+    assert found["tasks"].tables[0].table.rows[0]["settings"] == "not said by its command, train.py"
