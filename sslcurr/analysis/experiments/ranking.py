@@ -226,7 +226,9 @@ def document_of(
     if longer:
         num_tasks = sum(len(name) == 1 for name in results.chains)
         rows = {name: summary(chains, compared, attended, name) for name, chains in longer.items()}
-        orderings = table_of(rows, singles, pairs, num_tasks)
+        start = next((name for name in results.baselines if name != IMAGENET), None)
+        gains = {} if start is None else {name: Difference.of(compared.difference((start,), name)) for name in rows}
+        orderings = table_of(rows, singles, pairs, num_tasks, gains)
         best = best_of(tasks, orderings, split)
         tested = hypothesis(results, compared, images)
     return RankDocument(
@@ -376,10 +378,12 @@ def table_of(
     singles: Mapping[str, float],
     pairs: Sequence[tuple[str, str]],
     num_tasks: int,
+    gains: Mapping[Ordering, Difference],
 ) -> list[OrderingRow]:
     """The rows of Table 3, block by block of equal length, each with its kind; the best of each block is marked.
 
-    Chains that lack a seed that others have are no best: fewer seeds are more easily lucky.
+    `gains` are over the baseline, of each chain or of none. Chains that lack a seed that others have are no best: fewer
+    seeds are more easily lucky.
     """
     summaries = dict(sorted(longer.items(), key=lambda item: len(item[0])))
     whole = _whole(summaries.values())
@@ -397,6 +401,7 @@ def table_of(
                 full=len(name) == num_tasks,
                 uncertain=kind.uncertain,
                 best=len(row.runs) == whole and row.mean is not None and row.mean == highest[len(name)],
+                gain=gains.get(name, UNSET),
                 **asdict(row),
             )
         )

@@ -7,14 +7,16 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict, replace
 
-from sslcurr.analysis.report.kept import stage_rows
+from sslcurr.analysis.report.asked import names_in
+from sslcurr.analysis.report.kept import PackFacts, pack_rows, stage_rows
 from sslcurr.analysis.results.report.document import (
     DeviceUse,
     ReportDocument,
@@ -22,16 +24,20 @@ from sslcurr.analysis.results.report.document import (
     StageSettings,
     StoredDataset,
     StoredRun,
+    StoredSplit,
     StoredStage,
     Totals,
     VersionUse,
 )
+from sslcurr.data.sources.catalog import CATALOG, DEFAULT, entry_of
 from sslcurr.engine.store import Stage, Store
 from sslcurr.errors import StoreError
 from sslcurr.files import read_as
 from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
+from sslcurr.spec.target import CLASSES
 from sslcurr.version import __version__
+from sslcurr.wording import reason_of
 
 # Points of a small curve.
 MOST_POINTS = 60
@@ -62,7 +68,7 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         sslcurr=__version__,
         totals=_totals(runs, list(stages.values())),
-        datasets=_datasets(store, list(stages.values()), chosen.values()),
+        datasets=_datasets(store, list(stages.values()), chosen.values(), whole=not names),
         runs=runs,
         stages=list(stages.values()),
     )
@@ -150,6 +156,10 @@ class _Data(msgspec.Struct):
     name: str = ""
     pack: str = ""
     fraction: int | float = 1.0
+    val: int | float = 0.15
+    test: int | float = 0.2
+    split_seed: int = 0
+    folds: int = 0
 
 
 class _Training(msgspec.Struct):
@@ -211,6 +221,7 @@ def _stage(stage: Stage) -> StoredStage:
             share=spec.data.fraction,
         ),
         curve=curve(stage.folder / "metrics.csv"),
+        split=StoredSplit(val=spec.data.val, test=spec.data.test, seed=spec.data.split_seed, folds=spec.data.folds),
     )
 
 
@@ -245,22 +256,19 @@ class _PackFile(msgspec.Struct):
     num_images: int | None = None
     skipped: int | None = None
     classes: list[str] | None = None
+    place: str | None = None
+    target: str = CLASSES.name
 
 
-def _datasets(store: Store, stages: Sequence[StoredStage], records: Iterable[RunRecord]) -> list[StoredDataset]:
+def _datasets(
+    store: Store, stages: Sequence[StoredStage], records: Collection[RunRecord], *, whole: bool
+) -> list[StoredDataset]:
     """The data sets that stages and runs saw, as far as their packs are still there."""
     names = [stage.pack for stage in stages] + [pack for record in records for pack in record.packs]
-    packs: dict[str, list[_PackFile]] = {}
-    for name in dict.fromkeys(names):
-        path = store.packs / name / "pack.json"
-        if name and path.is_file():
-            try:
-                pack = read_as(sound(path), _PackFile)
-            except StoreError as error:
-                store.left_out(error)
-                continue
-            packs.setdefault(pack.fingerprint, []).append(pack)
-    datasets = {fingerprint: _dataset(same) for fingerprint, same in packs.items()}
+    packs: dict[str, list[PackFacts]] = {}
+    for pack in pack_rows(store, list(filter(None, dict.fromkeys(names))), _pack, whole=whole).values():
+        packs.setdefault(pack.fingerprint, []).append(pack)
+    datasets = {fingerprint: _dataset(same, _asked(records)) for fingerprint, same in packs.items()}
     for stage in stages:
         blank = StoredDataset(
             name=stage.dataset,
@@ -275,9 +283,53 @@ def _datasets(store: Store, stages: Sequence[StoredStage], records: Iterable[Run
     return list(datasets.values())
 
 
-def _dataset(packs: Sequence[_PackFile]) -> StoredDataset:
-    """A data set by its packs."""
+def _asked(records: Iterable[RunRecord]) -> set[str]:
+    """What commands named as their data sets; those that name none take the one that comes with sslcurr."""
+    commands = [[] if isinstance(record.command, UnsetType) else record.command for record in records]
+    return {name for command in commands for name in names_in(command, DEFAULT)}
+
+
+def _pack(folder: Path) -> PackFacts:
+    """A pack: what it says of itself, and how its images are divided.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    import numpy as np
+
+    about = read_as(sound(folder / "pack.json"), _PackFile)
+    plain = asdict(about)
+    target = plain.pop("target")
+    facts = PackFacts(**plain)
+    try:
+        with np.load(sound(folder / "rows.npz"), allow_pickle=False) as rows:
+            labels = rows["labels"] if target == CLASSES.name and about.classes else None
+            groups, splits = rows.get("groups"), rows.get("splits")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(
+            f"the pack in {folder} is damaged ({reason_of(error)})", "it is made again when the data set is opened"
+        ) from error
+    counts = None
+    if labels is not None:
+        counts = {name: int((labels == place).sum()) for place, name in enumerate(about.classes or ())}
+    given = None
+    if splits is not None:
+        given = {str(name): int(number) for name, number in zip(*np.unique(splits, return_counts=True), strict=True)}
+    known = entry_of(about.name) if about.name is not None and about.name in CATALOG else None
+    return msgspec.structs.replace(
+        facts,
+        counts=counts,
+        num_groups=None if groups is None else len(np.unique(groups)),
+        given=given,
+        licence=None if known is None else known.licence,
+        page=None if known is None else known.page,
+    )
+
+
+def _dataset(packs: Sequence[PackFacts], asked: Collection[str]) -> StoredDataset:
+    """A data set by its packs; `asked` are those that commands named."""
     first = packs[0]
+    is_known = first.name in asked  # a folder may be called like a data set of sslcurr's
     return StoredDataset(
         name=first.name,
         num_images=first.num_images,
@@ -286,4 +338,10 @@ def _dataset(packs: Sequence[_PackFile]) -> StoredDataset:
         channels=max(pack.channels for pack in packs),
         fingerprint=first.fingerprint,
         sizes=sorted({pack.size for pack in packs}),
+        counts=UNSET if first.counts is None else first.counts,
+        num_groups=first.num_groups,
+        given=UNSET if first.given is None else first.given,
+        place=first.place or UNSET,
+        licence=first.licence if is_known and first.licence else UNSET,
+        page=first.page if is_known and first.page else UNSET,
     )

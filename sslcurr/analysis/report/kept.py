@@ -11,13 +11,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from sslcurr.analysis.report.answers import Answers
 from sslcurr.analysis.report.pictures import Picture
 from sslcurr.analysis.results.report.document import StoredStage
 from sslcurr.engine.store import RENDERED_FIGURES, Stage, Store
@@ -26,14 +27,43 @@ from sslcurr.files import read_as, write_record
 from sslcurr.integrity import digest_of_program
 
 Kind = TypeVar("Kind")
+Row = TypeVar("Row")
 State = tuple[int, int, int, int]  # of a file: bytes, times of its content and of its name in ns, inode
 
 # What decides how a page looks beside this package.
 DRAWN_WITH = ("matplotlib", "numpy", "pandas", "pillow", "jinja2", "markupsafe", "kiwisolver", "contourpy")
 SOURCES = (".py", ".j2")
 STAGE_ROWS = "stages.json"
-# The files that a row of a stage is made of.
+PACK_ROWS = "packs.json"
+# The files that a row of a stage is made of, and that of a pack.
 ROW_FILES = ("stage.json", "done.json", "hashes.json", "metrics.csv")
+PACK_FILES = ("pack.json", "rows.npz", "hashes.json")
+
+
+class PackFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the report says of a pack.
+
+    Attributes:
+        fingerprint, channels, size, name, num_images, skipped, classes, place: as of its `pack.json`.
+        counts: class -> images of it; None where images have no class.
+        num_groups: groups of images that stay together; None where images have none.
+        given: images of each split that comes with the data set; None where none does.
+        licence, page: of the data set of sslcurr's that has this name; None where none has.
+    """
+
+    fingerprint: str
+    channels: int
+    size: int
+    name: str | None = None
+    num_images: int | None = None
+    skipped: int | None = None
+    classes: list[str] | None = None
+    place: str | None = None
+    counts: dict[str, int] | None = None
+    num_groups: int | None = None
+    given: dict[str, int] | None = None
+    licence: str | None = None
+    page: str | None = None
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -43,17 +73,19 @@ class Outline(msgspec.Struct, frozen=True):
         title, importance: as of `Picture`.
         num_bytes: of its markup without what its ids begin with; None of a chart that was never drawn.
         num_ids: how often that stands in it.
+        name: of the chart; empty of others.
     """
 
     title: str
     importance: tuple[int, int]
     num_bytes: int | None = None
     num_ids: int = 0
+    name: str = ""
 
     @classmethod
     def of(cls, picture: Picture) -> Outline:
         """That of a picture."""
-        outline = cls(picture.title, picture.importance)
+        outline = cls(picture.title, picture.importance, name=picture.name)
         return outline.drawn(picture.pieces()) if isinstance(picture.source, str) else outline
 
     def drawn(self, pieces: Sequence[str]) -> Outline:
@@ -72,6 +104,7 @@ class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
         states: of the places where these are looked for; None for those where nothing is.
         top, bottom: HTML of the card of a run, above and below its figures.
         ends: the last stages of the chains that a run is about.
+        answers: what it says, for the summary.
         outlines: of its figures.
     """
 
@@ -81,6 +114,7 @@ class KeptPart(msgspec.Struct, frozen=True, kw_only=True):
     top: str = ""
     bottom: str = ""
     ends: list[str] = []
+    answers: Answers = Answers()
     outlines: list[Outline] = []
 
 
@@ -178,7 +212,7 @@ class Parts:
 
     def leave_only(self, names: Collection[str]) -> None:
         """Delete all parts but those of these runs and stages."""
-        wanted = {path.name for name in names for path in self._files_of(name)} | {STAGE_ROWS}
+        wanted = {path.name for name in names for path in self._files_of(name)} | {STAGE_ROWS, PACK_ROWS}
         with suppress(OSError):
             for path in self.store.rendered.iterdir():
                 if path.name not in wanted:  # also what a killed process left half-written
@@ -196,6 +230,13 @@ class _StageRows(msgspec.Struct, frozen=True):
     rows: dict[str, tuple[list[State | None], StoredStage]]
 
 
+class _PackRows(msgspec.Struct, frozen=True):
+    """What the report says of packs, likewise, by the names of their folders."""
+
+    key: str
+    rows: dict[str, tuple[list[State | None], PackFacts]]
+
+
 def stage_rows(
     store: Store, stages: Sequence[Stage], read: Callable[[Stage], StoredStage], *, whole: bool
 ) -> list[StoredStage]:
@@ -207,24 +248,50 @@ def stage_rows(
         read: reads one; raises StoreError where it is damaged.
         whole: whether these are all stages of the store, so that nothing else is kept.
     """
-    path, key = store.rendered / STAGE_ROWS, drawn_by().hex()
-    kept = _kept(path, _StageRows)
+    folders = {stage.key: stage.folder for stage in stages}
+    of = {stage.key: stage for stage in stages}
+    path = store.rendered / STAGE_ROWS
+    return list(_rows(store, path, _StageRows, folders, ROW_FILES, lambda key: read(of[key]), whole=whole).values())
+
+
+def pack_rows(
+    store: Store, names: Sequence[str], read: Callable[[Path], PackFacts], *, whole: bool
+) -> dict[str, PackFacts]:
+    """What the report says of packs by the names of their folders, likewise; those that are gone are left out."""
+    folders = {name: store.packs / name for name in names if (store.packs / name / PACK_FILES[0]).is_file()}
+    path = store.rendered / PACK_ROWS
+    return _rows(store, path, _PackRows, folders, PACK_FILES, lambda name: read(folders[name]), whole=whole)
+
+
+def _rows(
+    store: Store,
+    path: Path,
+    kind: Callable[[str, dict[str, tuple[list[State | None], Row]]], msgspec.Struct],
+    folders: Mapping[str, Path],
+    files: Sequence[str],
+    read: Callable[[str], Row],
+    *,
+    whole: bool,
+) -> dict[str, Row]:
+    """Rows by name: as they are kept in a file of this kind, or read where one of `files` in their folder changed."""
+    key = drawn_by().hex()
+    kept: Any = _kept(path, kind)  # type: ignore[arg-type]
     old = {} if kept is None or kept.key != key else kept.rows
     rows = {} if whole else dict(old)
-    found = []
-    for stage in stages:
-        states = [state_of(f"{stage.folder}/{name}") for name in ROW_FILES]  # before they are read
-        row = old.get(stage.key)
+    found = {}
+    for name, folder in folders.items():
+        states = [state_of(f"{folder}/{file}") for file in files]  # before they are read
+        row = old.get(name)
         if row is None or row[0] != states:
             try:
-                row = states, read(stage)
+                row = states, read(name)
             except StoreError as error:
                 store.left_out(error)
                 continue
-        rows[stage.key] = row
-        found.append(row[1])
+        rows[name] = row
+        found[name] = row[1]
     if rows != old:
-        _keep(path, _StageRows(key, rows))
+        _keep(path, kind(key, rows))
     return found
 
 

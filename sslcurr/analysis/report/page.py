@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sslcurr.analysis.report.answers import Answers, answers_of
 from sslcurr.analysis.report.kept import KeptPart, Outline, Parts, states_of
 from sslcurr.analysis.report.pictures import (
     LEAST_CHART,
@@ -25,6 +26,8 @@ from sslcurr.analysis.report.pictures import (
     pictures_of_stage,
     places_of,
 )
+from sslcurr.analysis.report.questions import Question, missing, questions
+from sslcurr.analysis.report.summary import Summary, summaries
 from sslcurr.analysis.report.svg import sparkline
 from sslcurr.analysis.report.tables import command_of, found_by
 from sslcurr.analysis.results.document import Document
@@ -32,8 +35,6 @@ from sslcurr.analysis.results.estimate import share
 from sslcurr.analysis.results.ranking.document import RankDocument
 from sslcurr.analysis.results.report.document import ReportDocument, StoredRun
 from sslcurr.analysis.results.report.tables import (
-    dataset_table,
-    device_table,
     hours,
     run_table,
     settings_table,
@@ -55,19 +56,6 @@ MOST_STAGES = 1500
 # Tables that are folded away.
 FOLDED = ("matrix", "alike", "confusion")
 
-SECTIONS = {
-    "rank": "Rankings and orderings",
-    "variants": "Rankings over settings",
-    "explain": "What lies behind the differences",
-    "search": "Automatic curricula",
-    "grid": "Shares of images and labels",
-    "train": "Chains",
-    "cka": "Similarity (CKA)",
-    "fid": "Distances of data sets (FID)",
-    "probe": "Frozen features (probes)",
-    "attend": "Attention",
-    "": "Runs without kept results",
-}
 OTHERS = "Other results"
 
 
@@ -92,7 +80,7 @@ class Placed:
 
     Attributes:
         name: of the run whose card it belongs to, or of the stage.
-        run: the name of that run; None for curves of stages.
+        slot: where it stands: a run's name, `summary NAME` for the main figure of a summary, None for curves of stages.
         place: among the figures of its part.
         number: among all, which its ids begin with.
         importance: the lower, the later it is left out.
@@ -100,7 +88,7 @@ class Placed:
     """
 
     name: str
-    run: str | None
+    slot: str | None
     place: int
     number: int
     importance: tuple[int, int, int]
@@ -136,23 +124,24 @@ def page(document: ReportDocument, store: Store, most_bytes: int = MOST_BYTES, *
     runs = {run.run: _part_of_run(parts, run, environment) for run in document.runs}
     drawn = drawn_stages(document, {name: part.ends for name, part in runs.items()})
     stages = {key: _part_of_stage(parts, title, key) for title, key in drawn.items()}
+    known = summaries(document, {name: part.answers for name, part in runs.items()})
     if whole:
         parts.leave_only({*runs, *stages})
-    frame = Frame(document, runs, len(drawn) == len(document.stages), environment)
+    frame = Frame(document, runs, known, len(drawn) == len(document.stages), environment)
     room = most_bytes - len(frame.html({}, {}).encode())
     kept: dict[str | None, list[Shown]] = {}
     left: dict[str | None, list[str]] = {}
     titles: list[str] = []
-    for figure in sorted(_placed(runs, stages), key=lambda figure: figure.importance):
+    for figure in sorted(_placed(runs, stages, known), key=lambda figure: figure.importance):
         size = figure.num_bytes(figure.outline)
         if size <= room:
             size = figure.num_bytes(parts.outline(figure.name, figure.place))
         if size > room:
-            left.setdefault(figure.run, []).append(figure.title)
+            left.setdefault(figure.slot, []).append(figure.title)
             titles.append(figure.title)
             continue
         room -= size
-        kept.setdefault(figure.run, []).append(_shown(figure, parts.pieces(figure.name, figure.place)))
+        kept.setdefault(figure.slot, []).append(_shown(figure, parts.pieces(figure.name, figure.place)))
     parts.keep()
     return Page(frame.html(kept, left), sum(map(len, kept.values())), tuple(titles))
 
@@ -176,7 +165,9 @@ def _part_of_run(parts: Parts, run: StoredRun, environment: Environment) -> Kept
         shown = replace(shown, gone=tuple(gone))
         macros: Any = environment.get_template("parts.html.j2").module
         top, bottom = str(macros.card_top(shown)), str(macros.card_bottom(shown))
-        part = KeptPart(files=files, states=states, top=top, bottom=bottom, ends=last_stages(run, result))
+        said = Answers() if result is None else answers_of(result, command_of(run))
+        ends = last_stages(run, result)
+        part = KeptPart(files=files, states=states, top=top, bottom=bottom, ends=ends, answers=said)
         return part, pictures
 
     return parts.find(run.run, run, places, make)
@@ -196,19 +187,38 @@ def _part_of_stage(parts: Parts, title: str, key: str) -> KeptPart:
     return parts.find(key, title, places, make)
 
 
-def _placed(runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart]) -> Iterator[Placed]:
-    """All figures in their order: those of the newest run first, those of stages last."""
+def _placed(runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart], known: Sequence[Summary]) -> Iterator[Placed]:
+    """All figures in their order: main ones first, then those of the newest run, those of stages last."""
+    main = {_main_figure(summary, runs, stages): f"summary {summary.dataset}" for summary in known}
     number = 0
     for age, (name, part) in enumerate(runs.items()):
         for place, outline in enumerate(part.outlines):
             first, last = outline.importance
-            yield Placed(name, name, place, number, (first, age, last), outline)
+            slot = main.get((name, place), name)
+            yield Placed(name, slot, place, number, (first if slot == name else 0, age, last), outline)
             number += 1
     begin = number
     for key, part in stages.items():
         for place, outline in enumerate(part.outlines):
-            yield Placed(key, None, place, number, (outline.importance[0], 0, number - begin), outline)
+            head = main.get((key, place))
+            first = outline.importance[0] if head is None else 0
+            yield Placed(key, head, place, number, (first, 0, number - begin), outline)
             number += 1
+
+
+def _main_figure(
+    summary: Summary, runs: Mapping[str, KeptPart], stages: Mapping[str, KeptPart]
+) -> tuple[str, int] | None:
+    """The part and the place of the figure that stands beside a summary: of its run, or the curve of its chain."""
+    if not summary.main:
+        return None
+    part = runs[summary.main]
+    for place, outline in enumerate(part.outlines):
+        if outline.name and outline.name == part.answers.figure:
+            return summary.main, place
+    if any(stages[key].outlines for key in part.ends if key in stages):
+        return next((key, 0) for key in part.ends if key in stages and stages[key].outlines)
+    return (summary.main, 0) if part.outlines else None
 
 
 @dataclass(frozen=True)
@@ -237,6 +247,7 @@ class Card:
         command: its command line; empty where that is not known.
         tables: of what it found.
         folded: tables that are folded away.
+        heading: the question that it answers; the title of the run where none is known.
         fault: why what it found cannot be shown; empty where it can.
         chain_command: the command line that trains what it chose.
         gone: a sentence for each of its sheets that is gone.
@@ -246,6 +257,7 @@ class Card:
     command: tuple[str, ...]
     tables: tuple[Table, ...] = ()
     folded: tuple[Table, ...] = ()
+    heading: str = ""
     fault: str = ""
     chain_command: str | None = None
     gone: tuple[str, ...] = ()
@@ -269,6 +281,7 @@ def card(run: StoredRun, result: Document | None) -> Card:
         command,
         tuple(table for table in tables if table.name not in FOLDED),
         tuple(table for table in tables if table.name in FOLDED),
+        answers_of(result, command).heading,
         chain_command=result.command if isinstance(result, RankDocument | SearchDocument) else None,
     )
 
@@ -284,55 +297,47 @@ class Filled:
     left_out: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Section:
-    """Cards of one kind under a title."""
-
-    id: str
-    title: str
-    cards: Sequence[Filled]
-
-
-def sections_of(document: ReportDocument) -> Iterator[tuple[str, str, list[str]]]:
-    """The names of all runs by kind, each with an id and a title; kinds that this version does not know come last."""
-    groups: dict[str, list[str]] = {kind: [] for kind in SECTIONS}
-    others: list[str] = []
-    for run in document.runs:
-        groups.get(run.kind or "", others).append(run.run)
-    for kind, names in groups.items():
-        if names:
-            yield kind or "unkept", SECTIONS[kind], names
-    if others:
-        yield "others", OTHERS, others
-
-
 class Frame:
     """The page around its figures, whose tables are made once.
 
     Args:
         document: what was gathered.
         parts: name of each run -> its cards.
+        known: the summaries.
         all_drawn: whether the curves of all stages are drawn.
         environment: what templates are read by.
     """
 
     def __init__(
-        self, document: ReportDocument, parts: Mapping[str, KeptPart], all_drawn: bool, environment: Environment
+        self,
+        document: ReportDocument,
+        parts: Mapping[str, KeptPart],
+        known: Sequence[Summary],
+        all_drawn: bool,
+        environment: Environment,
     ) -> None:
         from markupsafe import Markup
 
         script = (FOLDER / "report.js").read_text()
-        table = environment.get_template("parts.html.j2").module.cell_table  # type: ignore[attr-defined]
-        stages, links = document.stages, [f"#run-{run.run}" for run in document.runs]
-        stage_rows = stage_table(stages[:MOST_STAGES], max(0, len(stages) - MOST_STAGES))
-        self.document, self.parts = document, parts
+        self.parts, self.known = parts, known
+        self.questions = questions(document, {name: part.answers for name, part in parts.items()})
         self.template = environment.get_template("report.html.j2")
+        table = environment.get_template("parts.html.j2").module.cell_table  # type: ignore[attr-defined]
+        stages = document.stages
+        stage_rows = stage_table(stages[:MOST_STAGES], max(0, len(stages) - MOST_STAGES))
+        links = [f"#run-{run.run}" for run in document.runs]
+        self.tables = {
+            question.id: [
+                table(each.table, f"table-{each.table.name}", links=[f"#run-{name}" for name in each.runs])
+                for each in question.tables
+            ]
+            for question in self.questions
+        }
         self.values = {
             "document": document,
+            "missing": missing(self.questions),
             "runs_table": table(run_table(document.runs), "table-runs", links=links),
             "stages_table": table(stage_rows, "table-stages", extras=_stage_columns(document)),
-            "datasets_table": table(dataset_table(document.datasets), "table-datasets"),
-            "devices_table": table(device_table(document.totals.devices), "table-devices"),
             "all_drawn": all_drawn,
             "style": Markup((FOLDER / "report.css").read_text()),
             "script": Markup(script),
@@ -340,16 +345,38 @@ class Frame:
         }
 
     def html(self, kept: Mapping[str | None, Sequence[Shown]], left: Mapping[str | None, Sequence[str]]) -> str:
-        """The page with the figures for which there is room, and the titles of the others, by run."""
+        """The page with the figures for which there is room, and the titles of the others, by their places."""
         from markupsafe import Markup
 
         def filled(name: str) -> Filled:
             part = self.parts[name]
             return Filled(name, Markup(part.top), Markup(part.bottom), kept.get(name, ()), left.get(name, ()))
 
-        sections = [Section(id, title, list(map(filled, names))) for id, title, names in sections_of(self.document)]
+        sections = [
+            Section(question, self.tables[question.id], list(map(filled, question.runs)))
+            for question in self.questions
+            if question.is_answered
+        ]
+        heads = [Head(each, kept.get(f"summary {each.dataset}", ())) for each in self.known]
         pictures, left_out = kept.get(None, ()), left.get(None, ())
-        return self.template.render(sections=sections, pictures=pictures, left_out=left_out, **self.values)
+        return self.template.render(heads=heads, sections=sections, pictures=pictures, left_out=left_out, **self.values)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question with its tables as HTML, and the cards that answer it."""
+
+    question: Question
+    tables: Sequence[Markup]
+    cards: Sequence[Filled]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A summary with its main figure."""
+
+    summary: Summary
+    pictures: Sequence[Shown]
 
 
 def _environment() -> Environment:
@@ -367,6 +394,7 @@ def _environment() -> Environment:
         "hours": hours,
         "duration": duration,
         "minus": minus,
+        "prose": prose,
         "shell": shell,
         "share": share,
         "raw": raw,
@@ -402,6 +430,11 @@ def shell(command: Sequence[str]) -> str:
 def minus(text: str) -> str:
     """A number with a minus sign rather than a hyphen."""
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def prose(text: str) -> str:
+    """A sentence with arrows, minus signs, and percent signs that stay with their numbers."""
+    return minus(text.replace(" -> ", " → ").replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def raw(value: Any) -> str:

@@ -48,11 +48,13 @@ class Picture:
         title: what it shows.
         importance: the lower, the later it is left out; of several runs' with the same first number, the newest's.
         source: a chart that is still to be drawn, or an `img` element.
+        name: of the chart, such as `orderings`; empty of others.
     """
 
     title: str
     importance: tuple[int, int]
     source: Chart | str
+    name: str = ""
 
     def pieces(self) -> list[str]:
         """An `svg` or `img` element, cut where what its ids begin with belongs; a chart is drawn."""
@@ -66,7 +68,7 @@ class Picture:
 def pictures_of(document: Document, store: Store) -> tuple[list[Picture], list[str]]:
     """All figures of what a run found, and a sentence for each sheet of attention maps that is gone."""
     pictures = [
-        Picture(chart.title, (1 if number < FIRST_FIGURES else 2, number), chart)
+        Picture(chart.title, (1 if number < FIRST_FIGURES else 2, number), chart, chart.name)
         for number, chart in enumerate(charts_of(document))
     ]
     gone: list[str] = []

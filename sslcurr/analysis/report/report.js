@@ -108,10 +108,10 @@
     });
   }
 
-  // ---- print: what is folded is printed, too
+  // ---- print: what is folded and short is printed, too; long tables of stages and runs are not
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
+    folded = [...document.querySelectorAll("details.brief:not([open])")];
     for (const each of folded) each.open = true;
   });
   addEventListener("afterprint", () => { for (const each of folded) each.open = false; });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +33,16 @@ class Difference(Part, frozen=True, kw_only=True):
     interval: Interval | None
     num_seeds: int | UnsetType = UNSET
     told_apart: bool | UnsetType = UNSET
+
+    @property
+    def sign(self) -> int:
+        """1 where it is above 0 by more than luck, -1 where it is below, 0 where it cannot be told apart from 0.
+
+        Documents of 0.1.0 do not say whether the luck of seeds is known: their interval decides.
+        """
+        if self.mean is None or self.interval is None or self.told_apart is False:
+            return 0
+        return int(self.interval[0] > 0) - int(self.interval[1] < 0)
 
     @classmethod
     def of(cls, paired: Paired | None) -> Self:
@@ -203,6 +214,21 @@ def correlated(value: float | None, low: float | None = None, high: float | None
     if value is None:
         return "-"
     return signed(value, 2) + ("" if low is None or high is None else f" ({signed(low, 2)} to {signed(high, 2)})")
+
+
+def with_error(factor: float = 1.0) -> Callable[..., str]:
+    """Shows a mean with a standard deviation, to the second digit of that: `69,000 ± 2,600`; alone in four digits."""
+
+    def shown(mean: float | None, deviation: float | None = None) -> str:
+        if mean is None:
+            return "-"
+        if not deviation or not math.isfinite(deviation):
+            return f"{factor * mean:,.4g}" if abs(factor * mean) < 10_000 else f"{factor * mean:,.0f}"
+        digits = 1 - math.floor(math.log10(abs(factor * deviation)))
+        texts = [f"{round(factor * value, digits):,.{max(digits, 0)}f}" for value in (mean, deviation)]
+        return " ± ".join(texts)
+
+    return shown
 
 
 def plus_minus(digits: int, factor: float = 1.0) -> Callable[..., str]:

@@ -256,7 +256,7 @@ def test_forgotten_runs_and_removed_stages_leave_nothing_behind(store):
     (store.rendered / "0123.host.tmp").touch()  # of a process that was killed
     made(store)
     left = {path.name.partition(".")[0] for path in store.rendered.iterdir()}
-    assert left <= {*store.all_runs(), *(stage.key for stage in store.all()), "stages"}
+    assert left <= {*store.all_runs(), *(stage.key for stage in store.all()), "stages", "packs"}
     assert stages
 
 
@@ -376,3 +376,21 @@ def test_a_second_report_loads_nothing_that_computes_or_draws(store):
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "jinja2" in loaded
     assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "PIL", "scipy"}
+
+
+def test_a_pack_is_read_once_and_again_where_it_has_changed(tmp_path):
+    store, read = Store(tmp_path), []
+
+    def facts(folder: Path) -> kept.PackFacts:
+        read.append(folder.name)
+        return kept.PackFacts(fingerprint="f", channels=1, size=8, counts={"a": len(read)})
+
+    path = store.packs / "p" / "pack.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    first = kept.pack_rows(store, ["p", "gone"], facts, whole=True)
+    assert first.keys() == {"p"}
+    assert kept.pack_rows(store, ["p"], facts, whole=True) == first
+    assert read == ["p"]
+    path.write_text("{ }")
+    assert kept.pack_rows(store, ["p"], facts, whole=True)["p"].counts == {"a": 2}

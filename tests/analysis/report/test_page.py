@@ -63,7 +63,7 @@ def page(browser: Any, made: tuple[Path, dict[str, Any]]) -> Iterator[Any]:
 
 
 def table(page: Any, number: int) -> Any:
-    return page.locator(f"#rank-section table[id$='-{number}']").first
+    return page.locator(f"#order-section table[id$='-{number}']").first
 
 
 def raw(table: Any, column: int) -> list[str]:
@@ -106,6 +106,7 @@ def test_sorts_by_raw_values_with_the_unknown_last(page):
 
 
 def test_filters_count_what_they_show(page, made):
+    page.locator("details").evaluate_all("all => all.forEach(e => { e.open = true; })")
     stages = page.locator("#table-stages")
     block = page.locator("[data-table]", has=stages)
     total = stages.locator("tbody tr").count()
@@ -215,18 +216,57 @@ def test_every_control_is_reached_and_named(page):
 
 def test_commands_are_copied(page, browser):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    command = page.locator("#rank-section .command").first
+    command = page.locator("#order-section .command").first
     command.locator(".copy").press("Enter")
-    page.wait_for_function("document.querySelector('#rank-section .copy').textContent === 'Copied'")
+    page.wait_for_function("document.querySelector('#order-section .copy').textContent === 'Copied'")
     assert page.evaluate("navigator.clipboard.readText()") == command.locator("code").inner_text()
 
 
-def test_prints_light_with_what_is_folded(page):
+def test_prints_light_with_what_is_folded_and_short(page):
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator(".controls").first.is_visible()
+    page.locator("details").evaluate_all("all => all.forEach(e => { e.open = false; })")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("details.brief:not([open])").count() == 0
+    assert page.locator("details[open]:not(.brief)").count() == 0  # no page after page of stages
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_the_answer_comes_first(page):
+    first = page.locator("main > section").first
+    assert first.get_attribute("class") == "summary"
+    assert first.locator("dt").first.inner_text() == "Does pretraining help?"
+    assert first.locator("figure svg").count() == 1
+    top = first.locator("dt").first.bounding_box()["y"]
+    assert top < page.locator("nav").bounding_box()["y"]
+    assert top < 300
+    assert not page.locator("#table-stages").is_visible()
+
+
+def test_tables_that_are_too_wide_scroll_by_keyboard(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    wide = page.locator(".scroll").evaluate_all(
+        "all => all.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth).map(e => e.tabIndex)"
+    )
+    assert wide
+    assert set(wide) == {0}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(page, width):
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.locator("details").evaluate_all("all => all.forEach(e => { e.open = true; })")
+    page.evaluate(script)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found = [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in result["violations"]]
+        grave = [
+            each for each, v in zip(found, result["violations"], strict=True) if v["impact"] in ("serious", "critical")
+        ]
+        assert grave == []

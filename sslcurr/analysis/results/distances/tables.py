@@ -15,7 +15,7 @@ from sslcurr.analysis.results.distances.document import (
     ModelDistances,
     NormalisedDistances,
 )
-from sslcurr.analysis.results.estimate import plus_minus, share
+from sslcurr.analysis.results.estimate import share, with_error
 from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.wording import counted
 
@@ -32,12 +32,12 @@ def tables(document: DistancesDocument, title: str) -> Iterator[Table]:
     columns = [
         Column("model", ("model",)),
         Column("data set", ("dataset",)),
-        Column("FID", ("fid", "fid_sd"), plus_minus(3)),
-        Column("FID / halves", ("normalised", "normalised_sd"), plus_minus(2)),
-        Column("1000 KID", ("kid", "kid_sd"), plus_minus(2, 1e3)),
+        Column("FID", ("fid", "fid_sd"), with_error()),
+        Column("FID / halves", ("normalised", "normalised_sd"), with_error()),
+        Column("1000 KID", ("kid", "kid_sd"), with_error(1e3)),
     ]
     if filled and "extrapolated" in filled[0]:
-        columns.append(Column("FID, endless", ("extrapolated", "extrapolated_sd"), plus_minus(3)))
+        columns.append(Column("FID, endless", ("extrapolated", "extrapolated_sd"), with_error()))
     columns += [Column(f"{_accuracy(where)} (%)", (_accuracy(where),), share) for where in document.accuracies]
     sizes = " or ".join(dict.fromkeys(str(model.image_size) for model in document.models))
     draws = f"± is the standard deviation over {counted(document.draws, 'draw')} of images."

@@ -53,6 +53,7 @@ class OrderingRow(Summary, frozen=True, kw_only=True):
         full: whether it uses every task.
         uncertain: whether two of its tasks cannot be told apart, so that its kind may be chance.
         best: whether no mean of its length is higher.
+        gain: over the baseline that the chains start from; unset in documents before 0.2.
     """
 
     first: ClassVar[tuple[str, ...]] = ("ordering", "kind", "full", "uncertain")
@@ -62,6 +63,7 @@ class OrderingRow(Summary, frozen=True, kw_only=True):
     full: bool
     uncertain: bool
     best: bool
+    gain: Difference | UnsetType = UNSET
 
     @property
     def accuracy(self) -> Estimate:
@@ -228,6 +230,11 @@ class RankDocument(Document, frozen=True, kw_only=True):
     overlap: Overlap | UnsetType = UNSET
     start: str | UnsetType = UNSET
     target: str | UnsetType = UNSET
+
+    @property
+    def baseline(self) -> str | None:
+        """The name of the baseline that the chains start from, which gains are over; None without any."""
+        return next((name for name in self.baselines if name != IMAGENET), None)
 
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the baselines, the single tasks and the orderings."""

@@ -41,10 +41,12 @@ from sslcurr.analysis.results.ranking.document import (
     OrderingRow,
     PermutationTest,
     RankDocument,
+    TaskRow,
 )
 from sslcurr.analysis.results.table import Column, Row, Table
 from sslcurr.wording import arrow, counted
 
+GAIN = ("gain", "gain_low", "gain_high")
 PREDICTORS = {
     "order": "how much of a curriculum it is",
     "mean": "the mean single-task accuracy",
@@ -94,9 +96,36 @@ def _singles(document: RankDocument) -> Table:
         tuple(columns),
         filled,
         (*_notes(document), *overlap_lines(document.overlap, document.dataset), *failures(document.failed)),
-        best=frozenset(i + num_baselines for i in places_of_highest(filled[num_baselines:], "mean")),
+        best=frozenset(num_baselines + i for i in _marked_tasks(document)),
         breaks=frozenset({num_baselines} if 0 < num_baselines < len(filled) else ()),
     )
+
+
+def _marked_tasks(document: RankDocument) -> frozenset[int]:
+    """The place of the best task where it beats the baseline; the best of tasks that all lose is none to mark."""
+    rows = document.tasks
+    highest = places_of_highest([{"mean": row.mean} for row in rows], "mean")
+    return frozenset(i for i in highest if beats(document, rows[i]))
+
+
+def beats(document: RankDocument, row: TaskRow | OrderingRow) -> bool:
+    """Whether a chain is better than the baseline that it starts from by more than luck.
+
+    Documents before 0.2 have no gains of orderings: there the interval of the chain must lie above the baseline's.
+    """
+    if isinstance(row.gain, Difference):
+        return row.gain.sign > 0
+    baseline = None if document.baseline is None else document.baselines[document.baseline]
+    if baseline is None or baseline.interval is None or row.interval is None or len(document.seeds) < 2:
+        return False
+    return row.interval[0] > baseline.interval[1]
+
+
+def _unmarked(document: RankDocument) -> str:
+    """Why no chain is marked."""
+    if document.baseline is None:
+        return "there is no baseline to be better than"
+    return f"none can be told apart from {document.baseline} as better than it"
 
 
 def _about(document: RankDocument) -> str:
@@ -124,6 +153,8 @@ def _notes(document: RankDocument) -> list[str]:
         notes.append(
             f"The best of {len(document.tasks)} tasks is marked: chosen by the images it is quoted on, so it is a "
             "little too good."
+            if _marked_tasks(document)
+            else f"No task is marked: {_unmarked(document)}."
         )
     if document.curriculum:
         notes.append(f"curriculum: {arrow(document.curriculum)}")
@@ -154,11 +185,14 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
             "uncertain": row.uncertain,
             "best": row.best,
             **summary_of(row),
+            **_gain_of(row),
             **attention_of(row.attention),
             **by_seed(row),
         }
         for row in orderings
     ]
+    has_gains = any(GAIN[0] in row for row in rows)
+    marked = frozenset(i for i, row in enumerate(orderings) if row.best and beats(document, row))
     columns = [
         Column("pretraining", ("ordering",)),
         Column("kind", ("kind", "full", "uncertain"), _kind, words=True),
@@ -166,11 +200,16 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
     columns += [
         score_column(document.target),
         BETWEEN,
+        *([Column(f"gain over {document.baseline} (points)", GAIN, points)] if has_gains else []),
         VALIDATION,
         *attention_columns(rows),
         *seeds_column(rows, len(document.seeds)),
     ]
-    notes = [f"The best of each length by the {document.split} images is marked."]
+    notes = [
+        f"The best of each length by the {document.split} images is marked, where it beats the baseline."
+        if marked
+        else f"No ordering is marked: {_unmarked(document)}."
+    ]
     if any(row.uncertain for row in orderings):
         notes.append("?: two of its tasks cannot be told apart, so that its kind may be chance.")
     return Table(
@@ -179,9 +218,16 @@ def _orderings(document: RankDocument, orderings: list[OrderingRow]) -> Table:
         tuple(columns),
         same_columns(rows),
         (*notes, *choices(document), *tests(document.hypothesis), *overlap_lines(document.overlap, document.dataset)),
-        best=frozenset(i for i, row in enumerate(orderings) if row.best),
+        best=marked,
         breaks=frozenset(i for i in range(1, len(rows)) if rows[i]["length"] != rows[i - 1]["length"]),
     )
+
+
+def _gain_of(row: OrderingRow) -> Row:
+    """The gain of an ordering over the baseline, as values of a row; none in documents without it."""
+    if not isinstance(row.gain, Difference):
+        return {}
+    return {GAIN[0]: row.gain.mean, **ends_of(row.gain.interval, f"{GAIN[0]}_")}
 
 
 def _kind(kind: str | None, full: bool, uncertain: bool) -> str:

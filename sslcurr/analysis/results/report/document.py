@@ -63,6 +63,11 @@ class StoredDataset(Part, frozen=True, kw_only=True):
         num_images, skipped, classes, channels: of its packs; None where these are not in the store any more.
         fingerprint: sha256 of its contents.
         sizes: sides of its packs, in pixels.
+        counts: class -> images of it; unset where images have no class, and where the packs are gone.
+        num_groups: groups of images that stay together, such as patients; None where images have none.
+        given: images of each split that comes with the data set; unset where none does.
+        place: where its files were when they were packed.
+        licence, page: of a data set that has a name in sslcurr: under which it may be used, and where it is from.
     """
 
     name: str | None
@@ -72,6 +77,27 @@ class StoredDataset(Part, frozen=True, kw_only=True):
     channels: int | None
     fingerprint: str
     sizes: list[int]
+    counts: dict[str, int] | UnsetType = UNSET
+    num_groups: int | UnsetType | None = UNSET
+    given: dict[str, int] | UnsetType = UNSET
+    place: str | UnsetType = UNSET
+    licence: str | UnsetType = UNSET
+    page: str | UnsetType = UNSET
+
+
+class StoredSplit(Part, frozen=True, kw_only=True):
+    """How the images of a stage were divided, where the data set does not bring a split.
+
+    Attributes:
+        val, test: shares of the images, of 1.
+        seed: of the split.
+        folds: of a cross-validation; 0 without one.
+    """
+
+    val: float
+    test: float
+    seed: int
+    folds: int
 
 
 class StageSettings(Part, frozen=True, kw_only=True):
@@ -131,6 +157,7 @@ class StoredStage(Part, frozen=True, kw_only=True):
         metrics: measures at its end.
         settings: how it was trained.
         curve: [step, loss] at no more than 60 places.
+        split: how its images were divided; unset in documents before 0.2.
     """
 
     key: str
@@ -151,6 +178,7 @@ class StoredStage(Part, frozen=True, kw_only=True):
     metrics: dict[str, int | float]
     settings: StageSettings
     curve: list[tuple[int, float]]
+    split: StoredSplit | UnsetType = UNSET
 
 
 class StoredRun(Part, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from msgspec.structs import asdict
@@ -186,21 +186,30 @@ def dataset_table(datasets: Sequence[StoredDataset]) -> Table:
     columns = (
         Column("data set", ("name",)),
         Column("images", ("num_images",), count),
-        Column("classes", ("classes",), _classes, words=True),
+        Column("classes", ("classes", "counts"), _classes, words=True),
+        Column("groups", ("num_groups",), count),
         Column("channels", ("channels",), general),
         Column("sides of its packs", ("sizes",), lambda sizes: ", ".join(map(str, sizes)) or "-", words=True),
+        Column("licence", ("licence",), _known, words=True),
+        Column("from", ("page", "place"), lambda page, place: _known(page or place), words=True),
         Column("fingerprint", ("fingerprint",), lambda text: text[:12], words=True),
     )
     notes: tuple[str, ...] = ()
     if any(dataset.num_images is None for dataset in datasets):
         notes = ("The pack of a data set without a number of images is not in the store any more.",)
-    return Table("datasets", "Data sets", columns, [asdict(dataset) for dataset in datasets], notes)
+    rows = [{name: value if is_set(value) else None for name, value in asdict(each).items()} for each in datasets]
+    return Table("datasets", "Data sets", columns, rows, notes)
 
 
-def _classes(names: Sequence[str] | None) -> str:
+def _known(text: str | None) -> str:
+    return text or "not known"
+
+
+def _classes(names: Sequence[str] | None, counts: Mapping[str, int] | None = None) -> str:
     if not names:
         return "-" if names is None else "no labels"
-    return f"{len(names)}: {', '.join(names[:MOST_CLASSES])}" + (" …" if len(names) > MOST_CLASSES else "")
+    texts = [name if counts is None else f"{name} {counts.get(name, 0):,}" for name in names[:MOST_CLASSES]]
+    return f"{len(names)}: {', '.join(texts)}" + (" …" if len(names) > MOST_CLASSES else "")
 
 
 def device_table(devices: Sequence[DeviceUse]) -> Table:

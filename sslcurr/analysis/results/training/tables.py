@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import UnsetType
 
-from sslcurr.analysis.results.columns import BETWEEN, attention_columns, places_of_highest, same_columns, too_good
+from sslcurr.analysis.results.columns import BETWEEN, attention_columns, same_columns, too_good
 from sslcurr.analysis.results.document import is_set
 from sslcurr.analysis.results.estimate import (
     INTERVAL,
@@ -125,7 +125,6 @@ def _summary(reports: dict[str, TargetReport], title: str, more: Sequence[str], 
         tuple(columns),
         same_columns(rows),
         tuple(notes),
-        best=places_of_highest(rows, first.kind.metric) if len(rows) > 1 else frozenset(),
     )
 
 

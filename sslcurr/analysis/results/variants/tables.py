@@ -53,7 +53,7 @@ def _chains(document: VariantsDocument) -> Table:
     for each in document.variants:
         breaks.add(len(rows))
         for row in each.chains:
-            if row.best:
+            if row.best and isinstance(row.gain, Difference) and row.gain.sign > 0:
                 best.add(len(rows))
             rows.append(_row(document, each, row))
     filled = same_columns(rows)
@@ -116,7 +116,10 @@ def _notes(document: VariantsDocument) -> list[str]:
         rows = [row for each in document.variants for row in each.chains]
         notes += alone([change for row in rows for change in (row.gain, row.change, row.gain_change)], split)
     notes += too_good(split)
-    notes.append("The best chain of each setting is marked: chosen by the images it is quoted on, so it is too good.")
+    notes.append(
+        f"The best chain of each setting is marked where it beats {document.baseline}: chosen by the images it is "
+        "quoted on, so it is too good."
+    )
     for each in document.variants:
         notes += [f"{each.title}: {line}" for line in _about(each, reference)]
     return notes
