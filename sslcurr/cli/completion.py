@@ -6,7 +6,6 @@ Where nothing is offered, shells offer files.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,14 @@ Completer = Callable[[typer.Context, str], list[Any]]
 _before: list[str] = []
 
 
-def completed_words(environment: MutableMapping[str, str]) -> list[str]:
-    """The words before the one that is completed, without the program's; none where nothing is completed.
+def completed_words(environment: MutableMapping[str, str]) -> list[str] | None:
+    """The words before the one that is completed, without the program's; None where nothing is completed.
 
     What bash has divided is put together again, in `environment` too, where typer reads it.
     """
     instruction = environment.get(INSTRUCTION, "")
     if not instruction.startswith("complete_"):
-        return []
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - nobody may write into a line that is being typed
+        return None
     if instruction == "complete_bash":
         words = environment.get("COMP_WORDS", "").split("\n")
         words, cursor = _joined(words, int(environment.get("COMP_CWORD", "0")))
@@ -86,9 +84,10 @@ def all_tasks(ctx: typer.Context, incomplete: str) -> list[Any]:
 
 def orderings(ctx: typer.Context, incomplete: str) -> list[Any]:
     """Words for orderings, or tasks with commas between them."""
-    given = incomplete.split(",")[:-1]
-    words = [] if given else ["curriculum", "anti", "full", "pairs", "triples", "all"]
-    return [*words, *(",".join([*given, task]) for task in _asked_tasks(ctx) if task not in given)]
+    begun = incomplete.split(",")[:-1]
+    words = [] if begun else ["curriculum", "anti", "full", "pairs", "triples", "all"]
+    left = [task for task in _given_tasks() or tasks(ctx, "") if task not in begun]
+    return [*words, *(",".join([*begun, task]) for task in left)]
 
 
 def kinds(ctx: typer.Context, incomplete: str) -> list[Any]:
@@ -153,9 +152,12 @@ def datasets_or_models(ctx: typer.Context, incomplete: str) -> list[Any]:
 
 
 def settings(ctx: typer.Context, incomplete: str) -> list[Any]:
-    """TASK.NAME= for the tasks of the line, and those of `data` and `search`."""
-    tasks = _asked_tasks(ctx)
-    return _settings([*tasks, *(name for name in TARGET_TASKS if name not in tasks), "data", "search"], incomplete)
+    """TASK.NAME= for the tasks of the line, or for all where there are none, and for what is of no task."""
+    from sslcurr.api import names
+
+    given = _given_tasks()
+    sections = [*given, *TARGET_TASKS] if given else names.all_tasks()
+    return _settings([*dict.fromkeys(sections), "data", "search"], incomplete)
 
 
 def data_settings(ctx: typer.Context, incomplete: str) -> list[Any]:
@@ -166,6 +168,8 @@ def data_settings(ctx: typer.Context, incomplete: str) -> list[Any]:
 def _settings(sections: Iterable[str], incomplete: str) -> list[Any]:
     from sslcurr.api import names
 
+    if "=" in incomplete:
+        return []
     found = [section for section in sections if section.startswith(incomplete.partition(".")[0])]
     if len(found) > 1 and "." not in incomplete:
         return [f"{section}." for section in found]
@@ -175,13 +179,12 @@ def _settings(sections: Iterable[str], incomplete: str) -> list[Any]:
     return [*matching, f"{matching[0]}VALUE"] if len(matching) == 1 else matching
 
 
-def _asked_tasks(ctx: typer.Context) -> list[str]:
-    """The tasks of the line, or all where there are none."""
+def _given_tasks() -> list[str]:
+    """The tasks of the line; typer does not know them where the last word is an option that wants a value."""
     from sslcurr.api import names
 
-    given = ctx.params.get("tasks") or ctx.params.get("task") or ()
     known = names.all_tasks()
-    return [name for name in ([given] if isinstance(given, str) else given) if name in known] or known
+    return [word for word in _before if word in known]
 
 
 def _store(ctx: typer.Context) -> Path:

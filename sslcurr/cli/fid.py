@@ -29,7 +29,7 @@ class ManyValues(Command):
         has_value = False
         for argument in [*args, "--"]:
             if argument.startswith("-") and argument != "-":
-                if option is not None and not has_value:
+                if option is not None and not has_value and not ctx.resilient_parsing:
                     ctx.fail(f"{option} needs a value, or several")
                 option = argument if argument in self.many else None
                 has_value = False

@@ -49,7 +49,7 @@ def grid(
     Examples:
 
         sslcurr grid mocov2 swav --dataset ~/images
-        sslcurr grid mocov2 --dataset ~/images --label-fractions 1,0.1 --baseline scratch
+        sslcurr grid mocov2 --dataset ~/images --label-fractions 1,0.1
     """
     check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     options: GridOptions = {
