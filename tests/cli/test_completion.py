@@ -137,6 +137,16 @@ def test_numbers_of_runs_are_offered_once_one_is_begun(tab, place):
     assert dict(names.runs(place / "runs"))["last"] == "day 3"
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("last", "is not finished"), ("pilot", "is not finished"), ("last~7", "it has 3")]
+)
+def test_a_run_that_has_no_model_is_said_to_be_one(sslcurr, place, name, what):
+    result = sslcurr("export", name, "--runs", str(place / "runs"))
+    assert result.exit_code == 1
+    assert f"run {name} " in result.stderr
+    assert what in result.stderr
+
+
 @pytest.mark.parametrize("root", ["nowhere", "fast.txt", "fans"])
 def test_a_store_that_cannot_be_read_offers_nothing(tab, root):
     assert tab("sslcurr", "runs", "show", "--runs", root, "l") == []
