@@ -133,6 +133,7 @@ def test_the_page_shows_a_package_that_installs_lists_trains_and_passes_the_suit
     }
     assert documents["settings"]["resolved"]["hidden"] == 16
     assert documents["settings"]["imagenet"]["hidden"] == 512
+    assert documents["settings"]["meanings"]["hidden"] == "Width of the hidden layer of the head."
     assert documents["views"]["resolved"]["image_size"] == 24
     assert "acme-ssl/shapes" in {each["name"] for each in documents["data"]["datasets"]}
     first, *_ = documents["chain"]["stages"]

@@ -20,7 +20,7 @@ from sslcurr.analysis.results.catalog.document import (
     Sides,
 )
 from sslcurr.api.session import Session
-from sslcurr.errors import DataError
+from sslcurr.errors import DataError, SpecError, did_you_mean
 from sslcurr.files import check_picture, check_writable
 from sslcurr.spec.target import CLASSES
 from sslcurr.wording import reason_of
@@ -249,3 +249,12 @@ def sample(session: Session, name: str, out: Path, *, num_images: int = 8, num_c
     for note in (*source.notes, *left_out):
         session.reporter.note(note)
     return out
+
+
+def example(session: Session, folder: Path, *, kind: str = "dicom") -> int:
+    """Write a small study to try every command with; gives the number of its images."""
+    from sslcurr.data.example import KINDS, write_example
+
+    if kind not in KINDS:
+        raise SpecError(f"an example is not written as {kind!r}", did_you_mean(kind, KINDS))
+    return write_example(folder.expanduser(), kind)

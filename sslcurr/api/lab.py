@@ -577,6 +577,12 @@ class Lab:
         session, how = self._call(SampleOptions, options)
         return datasets.sample(session, name, Path(out), **how)
 
+    def example(self, folder: str | Path, *, kind: str = "dicom") -> int:
+        """Write a small study of DICOM (or png) files to try every command with; gives the number of its images."""
+        from sslcurr.api import datasets
+
+        return datasets.example(self._call(Options, {})[0], Path(folder), kind=kind)
+
 
 def _fields_of(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Those options that are fields of a class, taken out of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, TypedDict, get_type_hints
 
 from msgspec import UNSET
 
@@ -93,25 +93,39 @@ def task(
         summary=kind.summary,
         paper=kind.paper,
         resolved_for=resolved_for,
-        ranges=_ranges(imagenet),
         out=UNSET if out is None else str(out),
+        **_explained(imagenet),
     )
     return session.finished(document)
 
 
-def _ranges(recipe: Recipe) -> dict[str, str]:
-    """What each setting can be, in words."""
-    from sslcurr.data.views.view import RANGES
+class Explained(TypedDict):
+    """What there is to say of each setting, as fields of a `TaskDocument`."""
+
+    ranges: dict[str, str]
+    meanings: dict[str, str]
+    groups: dict[str, list[str]]
+
+
+def _explained(recipe: Recipe) -> Explained:
+    """What each setting of a task can be, what it means, and what it is about."""
+    from sslcurr.data.views.view import RANGES, View
+    from sslcurr.spec.meanings import meanings
     from sslcurr.spec.ranges import described
 
-    found: dict[str, str] = {}
-    for part in (recipe.config, recipe.training):
-        kinds = get_type_hints(type(part))
+    found = Explained(ranges={}, meanings={}, groups={"views": [], "task": [], "training": []})
+    for part, sources in ((recipe.config, (View, type(recipe.config))), (recipe.training, (type(recipe.training),))):
+        kinds, said = get_type_hints(type(part)), meanings(*sources)
         for item in fields(part):
-            said = RANGES.get(item.name) if part is recipe.config else None
-            # Of two settings with one name, that which is set is the task's own.
-            found.setdefault(item.name, said or described(item, kinds[item.name], getattr(part, item.name)))
-    found["freeze"] = "none | stem | a number of stages | all"
+            name, is_own = item.name, part is recipe.config
+            if name in found["meanings"]:
+                continue  # of two settings with one name, that which is set is the task's own
+            of_views = is_own and (name in RANGES or item.metadata.get("of_views", False))
+            found["groups"]["views" if of_views else "task" if is_own else "training"].append(name)
+            found["meanings"][name] = said.get(name, "")
+            range_of_view = RANGES.get(name) if is_own else None
+            found["ranges"][name] = range_of_view or described(item, kinds[name], getattr(part, name))
+    found["ranges"]["freeze"] = "none | stem | a number | all"
     return found
 
 

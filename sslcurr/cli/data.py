@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -249,3 +250,30 @@ def sample(
             seed=seed,
         )
     print(f"contact sheet drawn in {out}")
+
+
+class Kind(StrEnum):
+    """What files an example has."""
+
+    dicom = "dicom"
+    png = "png"
+
+
+@app.command()
+def example(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet.")],
+    kind: Annotated[
+        Kind, typer.Option("--format", help="What files to write. dicom needs sslcurr[dicom].")
+    ] = Kind.dicom,
+) -> None:
+    """Write a small study to try every command with.
+
+    It has 1,500 scans without labels, 520 with labels, and 100 new ones whose
+    labels are in a table of their own.
+    The images are small pictures of clothes, not of patients: a part of
+    Fashion-MNIST, which comes with sslcurr.
+    """
+    with MachineOptions().lab() as lab:
+        number = lab.example(folder, kind=kind.value)
+    print(f"{number:,} images written to {folder}: scans/, labelled/ with labels.csv, new/ with answers.csv")
+    print(f"next: sslcurr data check {folder / 'labels.csv'}")

@@ -1,7 +1,8 @@
 """Tables in a terminal: cells are text, never markup; names wrap, numbers never do, and nothing is cut or vanishes.
 
 A table that is too wide for the terminal first wraps its names; where its numbers do not fit beside each other either,
-it is printed as several tables with the same names on the left. In a pipe or a file each row is one line.
+it is printed as several tables with the same names on the left. Sentences that do not fit beside a row stand below it.
+In a pipe or a file each row is one line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Characters between two columns, and at the two ends of a row; a word of a name that is longer than this may be broken.
 GAP, EDGES, LONGEST_WORD = 3, 2, 24
+# What sentences below a row are indented by.
+INDENT = 4
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -98,6 +101,7 @@ class TextGrid:
         best: places of the rows that are marked.
         best_cells: (row, column) places of the cells that are marked.
         breaks: places of the rows before which a line is drawn.
+        sentences: the columns that hold sentences.
     """
 
     heads: list[str]
@@ -106,6 +110,7 @@ class TextGrid:
     best: frozenset[int]
     best_cells: frozenset[tuple[int, int]]
     breaks: frozenset[int]
+    sentences: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, table: Table) -> TextGrid:
@@ -117,6 +122,7 @@ class TextGrid:
             best=table.best,
             best_cells=table.best_cells,
             breaks=table.breaks,
+            sentences=frozenset(place for place, column in enumerate(table.columns) if column.sentences),
         )
 
     def star(self) -> None:
@@ -132,13 +138,16 @@ class TextGrid:
         every = list(range(len(self.heads)))
         if width is None or _total(natural) <= width:
             return [(every, natural)]
+        every = [column for column in every if column not in self.sentences]
+        if _total([natural[column] for column in every]) <= width:
+            return [(every, [natural[column] for column in every])]
         least = [
             max(self._longest(c, whole=True, heads=False), _longest_word(self.heads[c]))
             if self.numeric[c]
             else min(self._longest(c, whole=False), LONGEST_WORD)
-            for c in every
+            for c in range(len(self.heads))
         ]
-        names = next((place for place in every if self.numeric[place]), len(every)) or 1
+        names = next((place for place, column in enumerate(every) if self.numeric[column]), len(every)) or 1
         labels, others = every[:names], every[names:]
 
         groups: list[list[int]] = [[]]
@@ -155,22 +164,50 @@ class TextGrid:
         ]
 
     def drawn(self, columns: Sequence[int], widths: Sequence[int]) -> Any:
-        """These columns as a table of rich."""
-        from rich import box
-        from rich.table import Table as Drawn
+        """These columns as what rich prints; sentences that are none of them stand below their rows."""
+        from rich.console import Group, RenderableType
+        from rich.padding import Padding
 
-        drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False)
+        below = sorted(self.sentences.difference(columns))
+        if not below:
+            return self._grid(columns, widths, range(len(self.cells)))
+        # Tables of one row each; they stand in line, as their widths are given.
+        parts: list[RenderableType] = ["", Padding(self._grid(columns, widths, (), edges=False), (0, 0, 0, 1))]
+        for place, row in enumerate(self.cells):
+            parts.append(Padding(self._grid(columns, widths, (place,), heads=False, edges=False), (0, 0, 0, 1)))
+            parts += [Padding(_rich_text(row[column]), (0, 1, 0, 1 + INDENT)) for column in below if row[column]]
+        return Group(*parts)
+
+    def _grid(
+        self,
+        columns: Sequence[int],
+        widths: Sequence[int],
+        places: Iterable[int],
+        *,
+        heads: bool = True,
+        edges: bool = True,
+    ) -> Any:
+        """These columns of the rows at `places`, with or without the heads and the empty space around them.
+
+        Without heads it is a row above its sentences: its first cell is marked.
+        """
+        from rich import box
+        from rich.table import Table as Grid
+
+        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_header=heads, show_edge=edges)
         for column, width in zip(columns, widths, strict=True):
             justify: Any = "right" if self.numeric[column] else "left"
-            drawn.add_column(_rich_text(self.heads[column]), justify=justify, width=width, overflow="fold")
-        for place, row in enumerate(self.cells):
+            grid.add_column(_rich_text(self.heads[column]), justify=justify, width=width, overflow="fold")
+        for place in places:
             if place in self.breaks:
-                drawn.add_section()
-            marked = [place in self.best or (place, column) in self.best_cells for column in columns]
-            drawn.add_row(
-                *(_rich_text(row[c], "bold" if bold else "") for c, bold in zip(columns, marked, strict=True))
-            )
-        return drawn
+                grid.add_section()
+            cells = []
+            for column in columns:
+                marked = place in self.best or (place, column) in self.best_cells
+                is_name = not heads and column == columns[0]
+                cells.append(_rich_text(self.cells[place][column], "bold" if marked or is_name else ""))
+            grid.add_row(*cells)
+        return grid
 
     def _fits(self, columns: Sequence[int], least: Sequence[int], width: int) -> bool:
         return _total([least[column] for column in columns]) <= width

@@ -39,12 +39,21 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise SpecError(f"unknown {name} {value!r}", did_you_mean(value, choices))
 
 
-def ranged(default: Any, low: float, high: float = math.inf, *, above: bool = False, added: bool = False) -> Any:
+def ranged(
+    default: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    added: bool = False,
+    of_views: bool = False,
+) -> Any:
     """A setting with a range of its own, also of each of several numbers.
 
     One that was `added` after stages were trained is no part of their keys at its default, which means "as before".
+    `of_views` lists it with the settings of the views.
     """
-    limits = {"low": low, "high": high, "above": above}
+    limits = {"low": low, "high": high, "above": above, "of_views": of_views}
     return field(default=default, metadata={**limits, "as_before": default} if added else limits)
 
 

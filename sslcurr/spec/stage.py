@@ -108,25 +108,40 @@ class DataSpec:
 class Training:
     """How a stage is trained.
 
+    `lars` is https://arxiv.org/abs/1708.03888, `layer_decay` that of BEiT (https://arxiv.org/abs/2106.08254) with the
+    layers of timm, `head_warmup` is https://arxiv.org/abs/2202.10054. Norms of a part that `freeze` names keep their
+    statistics.
+
     Attributes:
-        optimizer: `sgd`, `lars` (https://arxiv.org/abs/1708.03888) or `adamw`.
-        lr: the peak learning rate, for the batch size as given.
-        decay_norm_and_bias: whether weight decay also applies to biases and normalisation layers.
-        schedule: `cosine` to `final_lr`, `step` (times `step_factor` at `milestones`) or `constant`.
-        milestones: shares of the training, in (0, 1).
-        warmup: epochs of linear warm-up from `warmup_start` times the learning rate.
-        final_lr: where the cosine ends, as a share of `lr`.
-        batch_size: images of one optimizer step, over all `accumulate` parts of it.
-        clip: largest norm of the gradient of all parameters together; 0 means no clipping.
-        clip_each: largest norm of the gradient of each parameter by itself; 0 means no clipping.
-        patience: epochs without a better validation measure before a task that has one stops; 0 means never.
-        norm_and_bias_lr: the learning rate of biases and normalisation layers, as a share of `lr`.
-        freeze: the part of the backbone that is not trained: `none`, its `stem`, a number, which is the stem and so
-            many stages, or `all`. Its norms keep their statistics.
-        layer_decay: the learning rate of each layer of the backbone, as a share of that of the layer behind it (BEiT,
-            https://arxiv.org/abs/2106.08254); layers are those of timm.
-        head_warmup: epochs in which the backbone is not trained yet (https://arxiv.org/abs/2202.10054).
-        precision: as requested; `auto` is bf16 on GPUs that have it and 32 elsewhere.
+        optimizer: `sgd`; `lars`, whose steps are in proportion to the norm of each weight, for large batches; or
+            `adamw`.
+        lr: Peak learning rate, for the batch size as it stands. A larger one learns faster until training diverges.
+        momentum: Share of the last step that goes into the next one, of SGD and LARS.
+        nesterov: Whether the momentum of SGD and LARS looks one step ahead.
+        weight_decay: How strongly each step pulls weights to 0, times the learning rate. A larger one keeps them
+            smaller.
+        decay_norm_and_bias: Whether weight decay, and the scaling of LARS, also apply to biases and normalisation
+            layers.
+        schedule: Course of the learning rate: `cosine` to `final_lr`, `step` (times `step_factor` at each of
+            `milestones`) or `constant`.
+        milestones: Where the schedule `step` lowers the learning rate, as shares of the training.
+        step_factor: What the schedule `step` multiplies the learning rate by at each of `milestones`.
+        warmup: Epochs at the beginning in which the learning rate rises linearly to `lr`.
+        warmup_start: Where the warm-up begins, as a share of `lr`.
+        final_lr: Where the schedule `cosine` ends, as a share of `lr`.
+        epochs: Passes over the training images. Time grows in proportion.
+        batch_size: Images of a step of the optimizer, over all its `accumulate` parts. A larger one needs more memory.
+        accumulate: Parts of a step that go through the network one after the other. More need less memory.
+        clip: Largest norm of the gradient of all weights together, to which longer ones are shortened. 0 is no limit.
+        patience: Epochs without a better validation measure after which a task that has one stops. 0 is never.
+        precision: Arithmetic of the network: float32 (`32`), bfloat16, or `auto`, which is bf16 on GPUs that have it.
+        norm_and_bias_lr: Learning rate of biases and normalisation layers, as a share of `lr`.
+        clip_each: Largest norm of the gradient of each weight tensor, to which longer ones are shortened. 0 is no
+            limit.
+        freeze: Part of the backbone that is not trained: `none`, its `stem`, a number (the stem and so many stages) or
+            `all`.
+        layer_decay: Learning rate of each layer of the backbone, as a share of that of the layer behind it.
+        head_warmup: Epochs at the beginning in which the backbone is not trained, only what is on it.
     """
 
     optimizer: str = chosen("sgd", OPTIMIZERS)

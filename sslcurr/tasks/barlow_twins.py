@@ -45,7 +45,13 @@ class BarlowTwins(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(AsymmetricConfig):
-        """The paper's values."""
+        """The paper's values.
+
+        Attributes:
+            hidden: Width of the two hidden layers of the projector.
+            dim: Components of a projection, which is the side of the correlation matrix. Many want a large batch.
+            off_diagonal: Weight in the loss of correlations between different components (the paper's lambda).
+        """
 
         hidden: int = 8192
         dim: int = 8192

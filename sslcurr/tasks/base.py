@@ -91,9 +91,9 @@ class Scan(Protocol):
         """[N] class numbers of the split's images, or [N, T] values, as those of a `Batch`."""
 
 
-def share(default: float) -> Any:
+def share(default: float, *, of_views: bool = False) -> Any:
     """A setting from 0 to 1."""
-    return ranged(default, 0, 1)
+    return ranged(default, 0, 1, of_views=of_views)
 
 
 def positive(default: float) -> Any:
@@ -103,13 +103,13 @@ def positive(default: float) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewConfig:
-    """Settings of a task's views, the base of its `Config`; the fields are those of `View`, off by default.
+    """Settings of a task's views, the base of its `Config`; the fields are those of `View`, which says what they mean.
 
     Attributes:
-        image_size: side of the views, in pixels.
+        image_size: Side of the views, in pixels. Time and memory of a step grow with its square.
     """
 
-    image_size: int = ranged(224, 1, LARGEST_SIDE)
+    image_size: int = ranged(224, 1, LARGEST_SIDE, of_views=True)
     scale: tuple[float, float] = (0.2, 1.0)
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0

@@ -36,7 +36,13 @@ class BYOL(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(AsymmetricConfig):
-        """The paper's values. `momentum` is that of the first step; it rises to 1."""
+        """The paper's values.
+
+        Attributes:
+            hidden: Width of the hidden layer of the projector, and of that of the predictor.
+            dim: Width of the projections that are predicted.
+            momentum: Share of its weights that the momentum encoder keeps at the first step. It rises to 1 on a cosine.
+        """
 
         hidden: int = 4096
         dim: int = 256

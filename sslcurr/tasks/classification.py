@@ -27,7 +27,14 @@ class Classification(TargetTask):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(TargetConfig):
-        """Mild views. `balance`: rare classes weigh more in the `loss`, are drawn oftener (`sampling`), or `none`."""
+        """Mild views.
+
+        Attributes:
+            balance: What is done for rare classes: they weigh more in the `loss`, are drawn oftener (`sampling`), or
+                `none`.
+            label_smoothing: Share of each label that is spread evenly over all classes. More makes predictions less
+                sure.
+        """
 
         balance: Literal["loss", "sampling", "none"] = "loss"
         label_smoothing: float = share(0.0)

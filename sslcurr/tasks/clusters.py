@@ -21,7 +21,11 @@ CANDIDATES = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig(ViewConfig):
-    """MMSelfSup's views for clustering tasks, and the number of clusters, which the recipe scales to the data."""
+    """MMSelfSup's views for clustering tasks, and the number of clusters, which the recipe scales to the data.
+
+    Attributes:
+        num_clusters: Clusters that the training images are divided into. More are smaller ones, with finer labels.
+    """
 
     num_clusters: int = ranged(10_000, 2)
     scale: tuple[float, float] = (0.08, 1.0)

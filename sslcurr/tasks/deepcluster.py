@@ -27,7 +27,11 @@ class DeepCluster(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ClusterConfig):
-        """The paper's values; the recipe scales the number of clusters to the data. `dim`: components kept by PCA."""
+        """The paper's values; the recipe scales the number of clusters to the data.
+
+        Attributes:
+            dim: Principal components of the features that are kept for clustering, at most.
+        """
 
         dim: int = 256
 

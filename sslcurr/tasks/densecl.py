@@ -40,7 +40,15 @@ class DenseCL(MoCoV2):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MoCoV2.Config):
-        """MoCo v2's values; `dense_weight` is the share of the loss of places (the paper's lambda)."""
+        """MoCo v2's values.
+
+        Attributes:
+            dim: Width of the embeddings of images and of places.
+            queue_length: Keys of earlier images that are kept as negatives, in each of two queues: for images, and for
+                places.
+            dense_weight: Share of the loss that is that of places (the paper's lambda). The rest is that of whole
+                images.
+        """
 
         dense_weight: float = share(0.5)
 

@@ -77,9 +77,29 @@ class DINO(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MultiCropConfig):
-        """The values of DINO's own example for ResNet-50. Large crops differ as in BYOL; `momentum` rises to 1.
+        """The values of DINO's own example for ResNet-50. Large crops differ as in BYOL.
 
-        `head_norms`: batch norms in the head. `hand_on`: whose weights the stage ends with.
+        Attributes:
+            hidden: Width of the two hidden layers of the head.
+            bottleneck: Width of the embeddings that are compared with the prototypes.
+            outputs: Prototypes, which are the entries of the distribution that is learnt. More make finer differences.
+            head_norms: Whether the hidden layers of the head have batch norms.
+            student_temperature: What the student's scores are divided by. A lower one makes its predictions sharper.
+            teacher_temperature: What the teacher's scores are divided by once `teacher_warmup` is over. A lower one
+                makes its targets sharper.
+            first_teacher_temperature: What the teacher's scores are divided by at the first step.
+            teacher_warmup: Epochs in which the teacher's temperature goes from the first one to the last one.
+            center_momentum: Share of itself that the centre keeps at each step, which is taken off the teacher's
+                scores.
+            momentum: Share of its weights that the teacher keeps at the first step. It rises to 1 on a cosine.
+            frozen_epochs: Epochs at the beginning in which the prototypes are not trained.
+            hand_on: Whose backbone the stage ends with.
+            blur: Probability that the first large crop is blurred by a Gaussian.
+            second_blur: Probability that the second large crop is blurred by a Gaussian.
+            small_blur: Probability that a small crop is blurred by a Gaussian.
+            solarize: Probability that the first large crop and each small one are solarized: bright values are
+                inverted.
+            second_solarize: Probability that the second large crop is solarized: its bright values are inverted.
         """
 
         hidden: int = 2048
@@ -94,15 +114,15 @@ class DINO(Task):
         momentum: float = share(0.996)
         frozen_epochs: float = 1.0
         hand_on: Literal["teacher", "student"] = "teacher"
-        num_small: int = ranged(8, 0)
+        num_small: int = ranged(8, 0, of_views=True)
         scale: tuple[float, float] = (0.14, 1.0)
         jitter: float = 0.8
         saturation: float = 0.2
         gray: float = 0.2
         blur: float = 1.0
-        second_blur: float = 0.1
-        second_solarize: float = 0.2
-        small_blur: float = 0.5
+        second_blur: float = share(0.1, of_views=True)
+        second_solarize: float = share(0.2, of_views=True)
+        small_blur: float = share(0.5, of_views=True)
 
     def __init__(self, backbone: nn.Module, dim: int, facts: Facts, config: Config) -> None:
         super().__init__(backbone, dim, facts, config)

@@ -20,7 +20,7 @@ from sslcurr.data.order import num_steps
 from sslcurr.data.views.view import View
 from sslcurr.spec.ranges import LARGEST_SIDE, ranged
 from sslcurr.spec.stage import Training
-from sslcurr.tasks.base import Tick, ViewConfig
+from sslcurr.tasks.base import Tick, ViewConfig, share
 from sslcurr.world import ALONE, World
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -28,15 +28,24 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AsymmetricConfig(ViewConfig):
-    """Two different distributions of views, as in BYOL: the second is rarely blurred and sometimes solarized."""
+    """Two different distributions of views, as in BYOL: the second is rarely blurred and sometimes solarized.
+
+    Attributes:
+        blur: Probability that the first view is blurred by a Gaussian.
+        solarize: Probability that the first view is solarized: its values of half the full brightness and above are
+            inverted.
+        second_blur: Probability that the second view is blurred by a Gaussian.
+        second_solarize: Probability that the second view is solarized: its values of half the full brightness and
+            above are inverted.
+    """
 
     scale: tuple[float, float] = (0.08, 1.0)
     jitter: float = 0.8
     saturation: float = 0.2
     gray: float = 0.2
     blur: float = 1.0
-    second_blur: float = 0.1
-    second_solarize: float = 0.2
+    second_blur: float = share(0.1, of_views=True)
+    second_solarize: float = share(0.2, of_views=True)
 
     def two_views(self) -> tuple[View, View]:
         """The first and the second view."""
@@ -45,11 +54,20 @@ class AsymmetricConfig(ViewConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MultiCropConfig(ViewConfig):
-    """Two large crops and `num_small` small ones, as SwAV has them."""
+    """Two large crops and `num_small` small ones, as SwAV has them.
 
-    small_size: int = ranged(96, 1, LARGEST_SIDE)
-    num_small: int = ranged(6, 0)
-    small_scale: tuple[float, float] = (0.05, 0.14)
+    Attributes:
+        image_size: Side of the two large crops, in pixels. Time and memory of a step grow with its square.
+        scale: Smallest and largest share of an image's area that a large crop takes. Larger shares make crops more
+            alike.
+        small_size: Side of the small crops, in pixels.
+        num_small: Small crops of each image. More give more to compare in a step, which takes longer.
+        small_scale: Smallest and largest share of an image's area that a small crop takes.
+    """
+
+    small_size: int = ranged(96, 1, LARGEST_SIDE, of_views=True)
+    num_small: int = ranged(6, 0, of_views=True)
+    small_scale: tuple[float, float] = ranged((0.05, 0.14), 0, 1, above=True, of_views=True)
 
     def small_views(self, **changes: Any) -> tuple[View, ...]:
         """The distribution of the small crops; empty when there are none."""

@@ -55,7 +55,14 @@ class Jigsaw(Task):
     class Config(PatchConfig):
         """The paper's values: 1,000 permutations, three of ten images grey, every patch normalised by itself.
 
-        `shuffles` is how many permutations of each image a step uses.
+        Attributes:
+            num_permutations: Permutations of the nine patches that are told apart. More make the task harder.
+            shuffles: Permutations of each image in a step. More cost little: patches go through the backbone once.
+            normalise: Whether each channel of a patch is brought to mean 0 and standard deviation 1, so that
+                brightness tells nothing.
+            patch_features: Width of what the head is given of each patch.
+            hidden: Width of the hidden layer of the head.
+            dropout: Share of the head's hidden units that are set to 0 at random in each step.
         """
 
         num_permutations: int = ranged(1000, 2, 2000)

@@ -31,7 +31,13 @@ class MaskedImage(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """`patch`: side of the hidden patches, in pixels; `hidden`: the share of them that is hidden."""
+        """The paper's values.
+
+        Attributes:
+            patch: Side of the patches that are hidden or shown, in pixels. Larger ones cannot be guessed from their
+                borders.
+            hidden: Share of the patches of each view that are hidden. A larger one makes the task harder.
+        """
 
         scale: tuple[float, float] = (0.67, 1.0)
         patch: int = 32

@@ -57,7 +57,17 @@ class MoCoV2(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values; lengths and learning rates that small data needs are set by the recipe."""
+        """The paper's values; lengths and learning rates that small data needs are set by the recipe.
+
+        Attributes:
+            dim: Width of the embeddings of images.
+            queue_length: Keys of earlier images that are kept as negatives.
+            momentum: Share of its weights that the key encoder keeps at each step. A larger one makes it follow more
+                slowly.
+            temperature: What cosines are divided by. A lower one makes the negatives most like the image weigh more.
+            bn_group: Images that batch norms of the key encoder normalise together, about. Under 1.5 times as many are
+                one group.
+        """
 
         dim: int = 128
         queue_length: int = 65536

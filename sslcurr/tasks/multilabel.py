@@ -31,8 +31,14 @@ class MultiLabel(TargetTask):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(TargetConfig):
-        """Mild views. `balance`: where a label holds it weighs in the `loss` as many times as it does not hold, up to
-        `most_weight`, or `none`, which keeps probabilities calibrated."""
+        """Mild views.
+
+        Attributes:
+            balance: What is done for rare labels: where they hold they weigh more in the `loss`, or `none`, which
+                keeps probabilities calibrated.
+            most_weight: Largest weight of a label that holds under `balance=loss`, which is else the number of images
+                without it for each with it.
+        """
 
         balance: Literal["loss", "none"] = "none"
         most_weight: float = ranged(20.0, 1)

@@ -28,7 +28,14 @@ class NPID(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values, with the 65,536 negatives of MMSelfSup."""
+        """The paper's values, with the 65,536 negatives of MMSelfSup.
+
+        Attributes:
+            dim: Width of the features in the memory.
+            num_negatives: Negatives of a step, drawn from the memory. Up to so many other images, all are negatives.
+            temperature: What cosines are divided by. A lower one makes the negatives most like the image weigh more.
+            momentum: Share of its old feature that an image's memory keeps at each visit.
+        """
 
         dim: int = 128
         num_negatives: int = 65536

@@ -31,8 +31,15 @@ class ODC(Task):
     class Config(ClusterConfig):
         """The paper's values; the recipe scales the number and the least size of clusters to the data.
 
-        `momentum` is the share of its old feature that an image's memory keeps, `update_every` the steps between two
-        computations of all centroids, `reweight` the power of a cluster's size by which its images weigh less.
+        Attributes:
+            smallest_cluster: Fewest images that a cluster may have. A smaller one is emptied into others and takes half
+                of the largest one.
+            hidden: Width of the hidden layer between the backbone and the features that are clustered.
+            dim: Width of the features that are clustered.
+            dropout: Share of the hidden units that are set to 0 at random in each step.
+            momentum: Share of its old feature that an image's memory keeps at each visit.
+            update_every: Steps between two computations of all centroids.
+            reweight: Power of a cluster's size by which its images weigh less in the loss. At 0 all weigh the same.
         """
 
         smallest_cluster: int = 20

@@ -22,13 +22,21 @@ class PatchConfig(ViewConfig):
     """A view of `grid_size` pixels cut into 3 x 3 cells, and a patch at a random place of each cell.
 
     Between two patches lies a gap that varies, so that edges cannot be matched. `gray` is a measure against chromatic
-    aberration (https://arxiv.org/abs/1901.09005); `color_dropping` is that of relative location's paper: the share of
-    patches of which only one colour is left, the others being noise.
+    aberration (https://arxiv.org/abs/1901.09005), `color_dropping` that of relative location's paper.
+
+    Attributes:
+        image_size: Side of whole images, which the network sees outside of training only, in pixels.
+        scale: Smallest and largest share of an image's area that is cut into cells.
+        gray: Probability that a view of a colour image is turned grey, which hides the colour fringes of a lens.
+        grid_size: Side of the view that is cut into 3 x 3 cells, in pixels.
+        patch_size: Side of the patch that is taken at a random place of each cell, in pixels. Smaller ones leave wider
+            gaps between them.
+        color_dropping: Share of the patches of colour images that keep one colour, with faint noise for the other two.
     """
 
-    grid_size: int = VIEW
-    patch_size: int = ranged(PATCH, 1, LARGEST_SIDE)
-    color_dropping: float = share(0.0)
+    grid_size: int = ranged(VIEW, 1, LARGEST_SIDE, of_views=True)
+    patch_size: int = ranged(PATCH, 1, LARGEST_SIDE, of_views=True)
+    color_dropping: float = share(0.0, of_views=True)
     scale: tuple[float, float] = (0.57, 0.77)
     horizontal_flip: float = 0.0
 

@@ -45,8 +45,13 @@ class Regression(TargetTask):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(TargetConfig):
-        """Mild views. `error`: `squared`, or Huber's, which grows linearly beyond `delta` standard deviations, so that
-        single outliers count less (https://doi.org/10.1214/aoms/1177703732)."""
+        """Mild views, and the error of Huber (https://doi.org/10.1214/aoms/1177703732).
+
+        Attributes:
+            error: How errors count: `squared`, or `huber`, which is linear beyond `delta`, so that single outliers
+                count less.
+            delta: Where the `huber` error turns linear, in standard deviations of the training images' numbers.
+        """
 
         error: Literal["squared", "huber"] = "huber"
         delta: float = positive(1.0)

@@ -31,7 +31,12 @@ class RelativeLocation(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(PatchConfig):
-        """MMSelfSup's values; two of three images are grey, against chromatic aberration."""
+        """MMSelfSup's values; two of three images are grey, against chromatic aberration.
+
+        Attributes:
+            hidden: Width of the hidden layer that takes the features of two patches.
+            dropout: Share of the hidden units that are set to 0 at random in each step.
+        """
 
         hidden: int = 4096
         dropout: float = share(0.5)

@@ -53,7 +53,13 @@ class SimCLR(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values, colour distortion of strength 1."""
+        """The paper's values, colour distortion of strength 1.
+
+        Attributes:
+            dim: Width of the embeddings that are compared.
+            hidden: Width of the hidden layer of the projector.
+            temperature: What cosines are divided by. A lower one makes the negatives most like the view weigh more.
+        """
 
         dim: int = 128
         hidden: int = 2048

@@ -25,7 +25,13 @@ class SimSiam(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values; its views are those of MoCo v2."""
+        """The paper's values; its views are those of MoCo v2.
+
+        Attributes:
+            hidden: Width of the two hidden layers of the projector.
+            dim: Width of the projections that are predicted.
+            predictor: Width of the hidden layer of the predictor, a bottleneck where it is under `dim`.
+        """
 
         hidden: int = 2048
         dim: int = 2048

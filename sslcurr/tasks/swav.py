@@ -67,7 +67,20 @@ class SwAV(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(MultiCropConfig):
-        """The paper's values; counts and lengths that small data needs are set by the recipe."""
+        """The paper's values; counts and lengths that small data needs are set by the recipe.
+
+        Attributes:
+            dim: Width of the embeddings that are compared with the prototypes.
+            hidden: Width of the hidden layer of the projector.
+            num_prototypes: Prototypes, the centres of the clusters that crops are given to. More make finer clusters.
+            epsilon: Softness of the codes. Lower it where the loss stays at ln(num_prototypes), which is all codes
+                alike.
+            num_iterations: Rounds of Sinkhorn-Knopp. More let the codes use the prototypes more equally.
+            temperature: What the cosines of a prediction are divided by. A lower one makes it sharper.
+            frozen_epochs: Epochs at the beginning in which the prototypes are not trained.
+            queue_length: Earlier images whose embeddings take part in making the codes. 0 is none.
+            queue_start: Epochs before the queue is used. It is never used before it is full.
+        """
 
         dim: int = 128
         hidden: int = 2048

@@ -15,8 +15,13 @@ from sslcurr.tasks.base import Batch, Facts, Recipe, Task, ViewConfig, share
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetConfig(ViewConfig):
-    """Mild views, and dropout before the last layer. `mixup`: each image is mixed with another one of the batch, and
-    their labels too, in shares that a beta distribution of this parameter gives (https://arxiv.org/abs/1710.09412)."""
+    """Mild views, dropout before the last layer, and mixup (https://arxiv.org/abs/1710.09412).
+
+    Attributes:
+        dropout: Share of the features that are set to 0 at random before the last layer, in training.
+        mixup: Parameter of the beta distribution of the shares in which two images and their labels are mixed.
+            0 mixes none, larger ones mix more evenly.
+    """
 
     dropout: float = share(0.0)
     mixup: float = ranged(0.0, 0, added=True)

@@ -40,7 +40,15 @@ class VICReg(Task):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config(ViewConfig):
-        """The paper's values: BYOL's views, the same distribution for both."""
+        """The paper's values: BYOL's views, the same distribution for both.
+
+        Attributes:
+            hidden: Width of the two hidden layers of the projector.
+            dim: Components of a projection, which is the side of the covariance matrix.
+            invariance: Weight in the loss of the squared difference of the two views.
+            variance: Weight in the loss of how far a component's standard deviation over the batch is below 1.
+            covariance: Weight in the loss of the covariances of different components.
+        """
 
         hidden: int = 8192
         dim: int = 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -452,7 +453,12 @@ def test_tasks_are_listed_with_their_settings(sslcurr):
     shown = sslcurr.json("tasks", "show", "swav", "--num-images", "930")
     assert shown["imagenet"]["num_prototypes"] == 3000
     assert shown["resolved"]["num_prototypes"] == 80
-    assert "swav.temperature" in sslcurr("tasks", "show", "swav").stdout
+    (row,) = [line for line in sslcurr("tasks", "show", "swav").stdout.splitlines() if line.startswith(" epsilon ")]
+    assert re.fullmatch(r" epsilon +0\.01 +0\.05 +above 0 +Softness of the codes\. .*", row)
+    (row,) = [line for line in sslcurr("tasks", "show", "swav").stdout.splitlines() if line.startswith(" dim ")]
+    assert row.split()[1:4] == ["128", "at", "least"]  # ImageNet's is the same, and not said again
+    assert shown["meanings"]["epsilon"].startswith("Softness of the codes.")
+    assert {"task", "summary", "paper", "resolved_for", "ranges", "groups"} < shown.keys()
     given = sslcurr.json("tasks", "show", "swav", "--num-images", "930", "--set", "swav.dim=64")["resolved"]
     assert given == {**shown["resolved"], "dim": 64}
 

@@ -90,3 +90,30 @@ def test_parts_repeat_the_names_and_share_the_numbers():
 def test_a_number_wider_than_the_terminal_is_still_shown(printed):
     table = Table("x", "", (Column("a", ("a",)), Column("b", ("b",), str)), [{"a": "name", "b": 10**60}])
     assert printed(table, 40).count("0") == 60
+
+
+SENTENCE = "Share of the images that are turned, either way, by an angle that is drawn anew each time for each of them."
+
+
+def explained_table():
+    columns = (Column("setting", ("name",)), Column("can be", ("range",)), Column("meaning", ("said",), sentences=True))
+    rows = [{"name": "turned", "range": "0 to 1", "said": SENTENCE}, {"name": "other", "range": "1 to 9", "said": ""}]
+    return Table("explained", "", columns, rows)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_sentences_that_do_not_fit_stand_below_their_row(width, printed):
+    text = printed(explained_table(), width)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert max(map(len, lines)) <= width
+    assert " ".join(text.partition("0 to 1")[2].partition("other")[0].split()) == SENTENCE
+    name = lines.index(" turned    0 to 1")
+    assert lines[name + 1].startswith("     Share of the images")
+    assert lines[-1] == " other     1 to 9"  # no empty line where nothing is said
+    assert not any("meaning" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [200, None])
+def test_sentences_that_fit_stand_in_their_row(width, printed):
+    (line,) = [line for line in printed(explained_table(), width).splitlines() if "turned  " in line]
+    assert line.split("   ")[-1].strip() == SENTENCE

@@ -35,12 +35,14 @@ class Column:
         fields: the values of a row that it shows; it is sorted by the first.
         show: makes text of these values; None takes them for words, which stand on the left.
         words: whether `show` makes words, too.
+        sentences: whether it holds sentences, which a terminal has below the row where they do not fit beside it.
     """
 
     title: str
     fields: tuple[str, ...]
     show: Callable[..., str] | None = None
     words: bool = False
+    sentences: bool = False
 
     def shown(self, row: Mapping[str, Any]) -> str:
         """The cell of a row."""

@@ -137,7 +137,7 @@ def decode_dicom(data: bytes, frame: int | None = None, traits: Traits | None = 
     """
     if _is_encrypted(data):
         raise BrokenImage("it is encrypted")
-    _require_pydicom()
+    require_pydicom()
     with _quiet(), _damage_is_broken():
         return _decode(data, frame, Traits() if traits is None else traits)
 
@@ -174,11 +174,12 @@ def _is_encrypted(data: bytes) -> bool:
     return data[:1] == b"\x30" and ENVELOPED in data[:64]
 
 
-def _require_pydicom() -> None:
+def require_pydicom() -> None:
+    """Raises DataError if pydicom is missing."""
     try:
         importlib.import_module("pydicom")
     except ModuleNotFoundError as error:
-        raise DataError("reading DICOM needs pydicom", HINT) from error
+        raise DataError("DICOM needs pydicom", HINT) from error
 
 
 @contextmanager
@@ -230,7 +231,7 @@ def _quiet() -> Iterator[None]:
 
 def _header(path: Path, keywords: list[str]) -> Any:
     """The data set of a file with these elements only. Raises BrokenImage, OSError, DataError."""
-    _require_pydicom()
+    require_pydicom()
     from pydicom import dcmread
 
     with open_regular(path) as file:

@@ -43,24 +43,49 @@ class View:
     """How one kind of view is made; a batch holds `count` of them for each image.
 
     Raises SpecError for a setting that cannot be.
+
+    Attributes:
+        size: Side of the view, in pixels.
+        count: Views of this kind of each image in a batch.
+        crop: What is cut out: `random`, a crop as `scale` and `ratio` say; `center`, the largest centred square;
+            or `whole`, everything.
+        scale: Smallest and largest share of an image's area that a crop takes. Larger shares make views of an image
+            more alike.
+        ratio: Smallest and largest width of a crop over its height, in true proportions.
+        horizontal_flip: Probability that a view is mirrored left to right. 0 keeps left and right apart.
+        vertical_flip: Probability that a view is mirrored upside down. 0 keeps top and bottom apart.
+        rotation: Largest angle by which each view is turned, either way, in degrees. Corners that come in are black.
+        jitter: Probability that brightness, contrast, saturation and hue of a view are changed, in random order.
+        brightness: Largest change of the brightness: `jitter` multiplies it by 1 minus this to 1 plus this, never
+            below 0.
+        contrast: Largest change of the contrast: `jitter` multiplies it by 1 minus this to 1 plus this, never
+            below 0.
+        saturation: Largest change of the saturation: `jitter` multiplies it by 1 minus this to 1 plus this. Grey
+            images have none.
+        hue: Largest change of the hue by `jitter`, either way, as a share of the colour circle. Grey images have none.
+        gray: Probability that a view of a colour image is turned grey. A larger one hides more of what colour tells.
+        blur: Probability that a view is blurred by a Gaussian.
+        blur_sigma: Smallest and largest standard deviation of the Gaussian of `blur`, in pixels of the view.
+        solarize: Probability that a view is solarized: its values of half the full brightness and above are inverted.
+        solarize_threshold: Value from which `solarize` inverts, as a share of the full brightness.
     """
 
-    size: int  # output height and width in pixels
+    size: int
     count: int = 1
-    crop: str = "random"  # "random": RandomResizedCrop in true geometry; "center": largest centred square; "whole": all
-    scale: tuple[float, float] = (0.2, 1.0)  # share of the true area
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width over height
-    horizontal_flip: float = 0.0  # this and what follows without a unit are probabilities
+    crop: str = "random"
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    horizontal_flip: float = 0.0
     vertical_flip: float = 0.0
-    rotation: float = 0.0  # degrees, uniform in +- rotation
-    jitter: float = 0.0  # probability of the next four together, in random order
-    brightness: float = 0.4  # factors are uniform in 1 +- this, and never negative
+    rotation: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
-    hue: float = 0.1  # share of the colour circle, uniform in +- this
+    hue: float = 0.1
     gray: float = 0.0
     blur: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)  # in pixels of the view
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     solarize_threshold: float = 0.5
 

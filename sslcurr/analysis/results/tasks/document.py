@@ -37,16 +37,19 @@ class TaskDocument(Document, frozen=True, kw_only=True):
         summary, paper: what it learns in a line, and where it was published.
         resolved_for: the data set, or the size, that `resolved` is for.
         ranges: what each setting can be, in words.
+        meanings: what each setting means, in a line; empty where a task of another package does not say it.
+        groups: the settings of its views, of the task itself and of its training, each with its names.
     """
 
     kind: ClassVar[str] = "task"
-    unprinted: ClassVar[tuple[str, ...]] = ("summary", "paper", "resolved_for")
 
     task: str
     imagenet: Json
     resolved: Json
     out: str | UnsetType = UNSET
-    summary: str = ""
-    paper: str = ""
-    resolved_for: str = "resolved"
+    summary: str | UnsetType = UNSET
+    paper: str | UnsetType = UNSET
+    resolved_for: str | UnsetType = UNSET
     ranges: dict[str, str] | UnsetType = UNSET
+    meanings: dict[str, str] | UnsetType = UNSET
+    groups: dict[str, list[str]] | UnsetType = UNSET
