@@ -32,6 +32,7 @@ Examples:
 
     sslcurr data list
     sslcurr data check ~/images
+    sslcurr data example study
 """
 app = Program(no_args_is_help=True, help=ABOUT)
 
@@ -268,10 +269,13 @@ def example(
 ) -> None:
     """Write a small study to try every command with.
 
-    It has 1,500 scans without labels, 520 with labels, and 100 new ones whose
-    labels are in a table of their own.
-    The images are small pictures of clothes, not of patients: a part of
-    Fashion-MNIST, which comes with sslcurr.
+    It has 1,500 scans without labels, 520 with labels, and 100 new ones whose labels are in a table of their own.
+    The images are small pictures of clothes, not of patients: a part of Fashion-MNIST, which comes with sslcurr.
+
+    Examples:
+
+        sslcurr data example study
+        sslcurr data example study --format png
     """
     with MachineOptions().lab() as lab:
         number = lab.example(folder, kind=kind.value)

@@ -78,7 +78,7 @@ def numbers(place) -> list[str]:
     ("words", "offered"),
     [
         (("ch",), ["chain"]),
-        (("data", ""), ["list", "show", "check", "prepare", "sample"]),
+        (("data", ""), ["list", "show", "check", "prepare", "sample", "example"]),
         (("chain", "mo"), ["mocov2"]),
         (("chain", "mocov2", "swav", "rot"), ["rotation"]),
         (("rank", ""), list(PRETEXT)),
