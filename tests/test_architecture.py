@@ -47,7 +47,18 @@ RANKS = {
     "__main__": 10,
 }
 # Commands share these, and may not import each other.
-SHARED_BY_COMMANDS = {"app", "choices", "options", "output", "program", "progress", "terminal", "__init__"}
+SHARED_BY_COMMANDS = {
+    "app",
+    "choices",
+    "completion",
+    "help",
+    "options",
+    "output",
+    "program",
+    "progress",
+    "terminal",
+    "__init__",
+}
 # All that a command may import of the package; what it does is done by `api`.
 OPEN_TO_COMMANDS = ("api", "analysis.results", "spec", "progress", "errors", "files", "wording", "version", "cli")
 

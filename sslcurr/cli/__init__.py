@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sslcurr.wording import is_unicode, visible
@@ -15,8 +16,12 @@ def main() -> None:
         raise SystemExit(1)
     try:
         from sslcurr.cli.app import program
+        from sslcurr.cli.completion import completed_words
 
-        program(sys.argv[1:])(prog_name="sslcurr")
+        words = completed_words(os.environ)
+        if words is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # a line is being typed there
+        program(sys.argv[1:] if words is None else words)(prog_name="sslcurr")
     except KeyboardInterrupt:  # while the program loads; commands have their own answer
         print("stopped: interrupted before anything was begun\nhint: run the same command again", file=sys.stderr)
         raise SystemExit(130) from None

@@ -14,13 +14,19 @@ from sslcurr.cli.program import read
 
 def run(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TOML file with [[run]] for each command.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and print its command lines.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A TOML file, with a part [[run]] for each command.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and print the command lines.")] = False,
 ) -> None:
     """Run the commands of an experiment file, one after the other.
 
     All of the file is checked before the first command begins.
-    What is finished is reused: run the file again to go on after an interruption.
+    Run it again to go on after an interruption.
+    Any command writes its part of such a file with --print-toml.
+
+    Examples:
+
+        sslcurr chain mocov2 rotation --seed 1 --print-toml > experiment.toml
+        sslcurr run experiment.toml --dry-run
     """
     root = context.find_root()
     planned = read(file, root.command)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.cli import completion
 from sslcurr.cli.choices import JsonOption, PlotOption, RunsOption
 from sslcurr.cli.options import DrawingOptions
 from sslcurr.cli.output import show_document
@@ -18,7 +19,9 @@ def explain(
     ranking: Annotated[
         str,
         typer.Argument(
-            metavar="RANKING", help="A document of sslcurr rank or join, such as rank.json of --plot, or a run's name."
+            metavar="RANKING",
+            help="A ranking with orderings: a run of sslcurr rank (last, its name), or the rank.json of --plot.",
+            autocompletion=completion.runs,
         ),
     ],
     similarity: Annotated[
@@ -26,8 +29,8 @@ def explain(
         typer.Option(
             "--similarity",
             metavar=RESULT,
-            help="A document of sslcurr cka that compares the models of the tasks alone, or a run's name. May be "
-            "repeated.",
+            help="A result of sslcurr cka for the models of the single tasks: a run, or its cka.json. May be repeated.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     distances: Annotated[
@@ -35,20 +38,25 @@ def explain(
         typer.Option(
             "--distances",
             metavar=RESULT,
-            help="A document of sslcurr fid in the features of the models of the tasks alone, or a run's name. May be "
-            "repeated.",
+            help="A result of sslcurr fid in the features of these models: a run, or its fid.json. May be repeated.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     runs: RunsOption = Path("runs"),
     plot: PlotOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Explain the differences between the chains of a ranking: how much of them is real, and what foretells them.
+    """Tell real differences between orderings from chance.
 
-    The variance between chains is split into real differences, luck of seeds and choice of images.
-    Then chains of tasks that were left out are foretold from the accuracies of single tasks,
-    and from how alike their models are and how far data sets are in their features, where these are given.
-    The predictions of every image are needed, as by sslcurr join.
+    The variance between chains is divided into real differences, chance of the seed and choice of test images.
+    Then the accuracy of each chain is predicted from that of its single tasks.
+    With --similarity and --distances, also from how alike their models are.
+    This needs the predictions for every image, as sslcurr join does.
+
+    Examples:
+
+        sslcurr explain last
+        sslcurr explain both/rank.json --plot charts
     """
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from sslcurr.analysis.results.distances.document import INCEPTION
+from sslcurr.cli import completion
 from sslcurr.cli.choices import CHECKPOINT, Split
+from sslcurr.cli.help import DATA, Command
 from sslcurr.cli.options import ModelOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
 
-class ManyValues(TyperCommand):
+class ManyValues(Command):
     """A command whose options `--datasets` and `--models` take all values up to the next option."""
 
     many = ("--datasets", "--models")
@@ -28,7 +29,7 @@ class ManyValues(TyperCommand):
         has_value = False
         for argument in [*args, "--"]:
             if argument.startswith("-") and argument != "-":
-                if option is not None and not has_value:
+                if option is not None and not has_value and not ctx.resilient_parsing:
                     ctx.fail(f"{option} needs a value, or several")
                 option = argument if argument in self.many else None
                 has_value = False
@@ -42,48 +43,70 @@ class ManyValues(TyperCommand):
 FoldersArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[REFERENCE] [DATASET]...",
-        help="The reference, then the data sets to compare: names, folders or tables.",
+        metavar="[DATASET]...",
+        help="The reference first, then the data sets to compare with it: names, folders or tables.",
+        autocompletion=completion.datasets_or_models,
     ),
 ]
 ReferenceOption = Annotated[
     str | None,
-    typer.Option(metavar="DATASET", help="Data set that distances are measured from.", rich_help_panel="Data"),
+    typer.Option(
+        metavar="DATASET",
+        help="The data set that distances are measured from, if it is not the first argument.",
+        rich_help_panel=DATA,
+        autocompletion=completion.datasets,
+    ),
 ]
 DatasetsOption = Annotated[
     list[str] | None,
-    typer.Option("--datasets", metavar="DATASET...", help="Data sets to compare with it.", rich_help_panel="Data"),
+    typer.Option(
+        "--datasets",
+        metavar="DATASET...",
+        help="The data sets to compare, if they are not arguments.",
+        rich_help_panel=DATA,
+        autocompletion=completion.datasets,
+    ),
 ]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--models", metavar="CHECKPOINT...", help=f"Models whose features are used. {CHECKPOINT} Default: inception."
+        "--models",
+        metavar="CHECKPOINT...",
+        help=f"Models in whose features distances are measured. {CHECKPOINT} Default: inception.",
+        autocompletion=completion.checkpoints,
     ),
 ]
 LayerOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Layer, such as layer3. It is average-pooled. Inception has 64, 192 and 768."),
+    typer.Option(
+        metavar="NAME",
+        help="Layer of the features, such as layer3, averaged over positions. Inception has 64, 192, 768 and pooled.",
+        autocompletion=completion.choices("pooled", "layer1", "layer2", "layer3", "layer4"),
+    ),
 ]
 NumImagesOption = Annotated[
     int | None,
     typer.Option(
         "--num-images",
         metavar="N",
-        help="Images per data set. Default: as many as all of them (and half of the reference) have, up to 5,000.",
-        rich_help_panel="Data",
+        help="Use so many images of each data set. Default: as many as the smallest has (or half of the reference), up "
+        "to 5,000.",
+        rich_help_panel=DATA,
     ),
 ]
 AccuracyOption = Annotated[
     Path | None,
     typer.Option(
         metavar="CSV",
-        help="Accuracies of the models: a table with the columns model, accuracy and, if they differ, dataset. "
-        "Default: those of fine-tuned stages in the store.",
+        help="Accuracies to set beside the distances: a table with the columns model, accuracy and, if they differ, "
+        "dataset. Default: those of fine-tuned stages in the store.",
     ),
 ]
 InceptionWeightsOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", envvar="SSLCURR_INCEPTION", help="torch-fidelity's weights of the Inception network."),
+    typer.Option(
+        metavar="FILE", envvar="SSLCURR_INCEPTION", help="Weights of the Inception network, of torch-fidelity."
+    ),
 ]
 
 
@@ -94,28 +117,36 @@ def fid(
     datasets: DatasetsOption = None,
     models: ModelsOption = None,
     layer: LayerOption = "pooled",
-    split: Annotated[Split, typer.Option(help="Split whose images are used.", rich_help_panel="Data")] = Split.all,
+    split: Annotated[Split, typer.Option(help="Which images of it are used.", rich_help_panel=DATA)] = Split.all,
     num_images: NumImagesOption = None,
     halves: Annotated[
-        int, typer.Option("--halves", min=1, metavar="N", help="Random draws, for the standard deviation.")
+        int,
+        typer.Option(
+            "--halves", min=1, metavar="N", help="Repeat the draw of images so often, for the standard deviation."
+        ),
     ] = 5,
     extrapolate: Annotated[
-        bool, typer.Option("--extrapolate", help="Also extrapolate the distance to infinitely many images.")
+        bool, typer.Option("--extrapolate", help="Also estimate the distance for infinitely many images.")
     ] = False,
     accuracy: AccuracyOption = None,
     inception_weights: InceptionWeightsOption = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download the Inception weights if they are missing.")
+        bool, typer.Option("--download", help="Download the weights of Inception if they are missing.")
     ] = False,
     *,
     shared: ModelOptions,
 ) -> None:
-    """Measure how far data sets are from a reference: Fréchet (FID) and kernel (KID) distances.
+    """Measure how far data sets are from a reference (FID, KID).
 
-    Distances are measured in the features of models, which the store keeps.
+    The Fréchet and the kernel distance are measured in the features of models.
     The FID of few images is above 0 even between equal data sets.
-    So all pairs use equal numbers of images, and the distance is also divided
-    by that between random halves of the reference.
+    So all pairs use equal numbers of images.
+    The distance between random halves of the reference is printed, too, for comparison.
+
+    Examples:
+
+        sslcurr fid ~/images ~/elsewhere --models last random
+        sslcurr fid fashion digits --models last
     """
     first, others = named_data(folders or [], reference, datasets or [], bool(models))
     with shared.lab() as lab:

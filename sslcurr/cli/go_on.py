@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.cli import completion
 from sslcurr.cli.options import ContinueOptions, shared_options
 from sslcurr.cli.output import show_document
 
@@ -13,15 +14,27 @@ from sslcurr.cli.output import show_document
 @shared_options
 def go_on(
     key: Annotated[
-        str, typer.Argument(metavar="KEY", help="A finished stage: the beginning of its key, or its folder.")
+        str,
+        typer.Argument(
+            metavar="STAGE",
+            help="A finished stage: the beginning of its key, its folder, or the run that ends with it (last, its "
+            "name).",
+            autocompletion=completion.stages,
+        ),
     ],
     *,
     shared: ContinueOptions,
 ) -> None:
-    """Train a finished stage on, as a stage of its own, with its settings and on its images.
+    """Train a finished stage for more epochs, as a new stage.
 
-    A fine-tuned stage goes on with its last layer, and is reported.
-    The learning rate begins its schedule again.
+    Its settings and images are used again.
+    The learning rate begins its schedule anew.
+    A fine-tuned stage keeps its last layer, and is tested.
+
+    Examples:
+
+        sslcurr continue last
+        sslcurr continue last --epochs 20 --lr 0.001
     """
     with shared.lab() as lab:
         call = lab.plan_go_on if shared.dry_run else lab.go_on

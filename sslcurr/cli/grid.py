@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sslcurr.api.options import GridOptions
-from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption, check_plan_only
+from sslcurr.cli.choices import Baseline, PlanOnlyOption, SeedsOption, TasksArgument, check_plan_only
 from sslcurr.cli.options import PretextOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
@@ -24,26 +24,32 @@ def _fractions(name: str, text: str) -> list[float]:
 
 @shared_options
 def grid(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Pretext tasks, in order (see sslcurr tasks).")],
+    tasks: TasksArgument,
     ssl_fractions: Annotated[
-        str, typer.Option("--ssl-fractions", metavar="SHARES", help="Shares of the images that pretraining uses.")
+        str, typer.Option("--ssl-fractions", metavar="SHARES", help="Shares of the images for pretraining.")
     ] = FRACTIONS,
     label_fractions: Annotated[
-        str, typer.Option("--label-fractions", metavar="SHARES", help="Shares of the labels that classification uses.")
+        str, typer.Option("--label-fractions", metavar="SHARES", help="Shares of the labels for fine-tuning.")
     ] = FRACTIONS,
     seeds: SeedsOption = 3,
     baseline: Annotated[
-        Baseline | None, typer.Option("--baseline", help="Also train each share of the labels from scratch.")
+        Baseline | None,
+        typer.Option("--baseline", help="Also train on each share of the labels from scratch."),
     ] = None,
     plan_only: PlanOnlyOption = False,
     *,
     shared: PretextOptions,
 ) -> None:
-    """Train a chain on shares of the images and of the labels, and print a table of both.
+    """Train a chain on fewer images and fewer labels, and compare.
 
-    Shares are nested and stratified by class.
-    Pretraining never uses fewer images than classification uses labels.
+    A smaller share is a part of every larger one, and has the same proportions of classes.
+    Pretraining never uses fewer images than fine-tuning uses labels.
     Each pretraining is done once, for all shares of the labels.
+
+    Examples:
+
+        sslcurr grid mocov2 swav --dataset ~/images
+        sslcurr grid mocov2 --dataset ~/images --label-fractions 1,0.1
     """
     check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     options: GridOptions = {

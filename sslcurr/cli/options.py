@@ -13,28 +13,32 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from sslcurr.cli import completion
+from sslcurr.cli.help import ADVANCED, DATA, MACHINE, MODEL, SEVERAL, TRAINING
 from sslcurr.cli.progress import Lines
 from sslcurr.spec.runtime import GPU_WAYS, TRACKERS
+from sslcurr.spec.stage import PRECISIONS, STEMS
 from sslcurr.spec.target import TARGETS
 
 if TYPE_CHECKING:
     from sslcurr.api.lab import Lab
 
-DATA, TRAINING, MACHINE, SEVERAL = "Data", "Training", "Machine and output", "Several at once"
-COLUMN, COLUMN_OR_NONE = "COLUMN", "COLUMN|none"
+NUMBER, SHARE, COLUMN = "N", "SHARE", "COLUMN"
+IMAGES = "NAME|FOLDER|TABLE"
 MASKS = (
-    "Masks of lungs, lesions or other regions, to measure how much of the attention lies inside: a folder of PNGs "
-    "named like the images, or a table with a column mask or boxes. Default: the masks of the data set."
+    "Masks of lungs, lesions or other regions: a folder of PNG files named like the images, or a table with a column "
+    "mask or boxes. The report then says how much of the attention lies inside. Default: the masks of the data set, if "
+    "it has any."
 )
-
 ALLOW_OVERLAP = (
-    "Go on where test images were trained on before, by a stage that a command starts from or tests. The document and "
-    "the report then say how many."
+    "Go on although test images were used in training before, by a stage that the command starts from or tests. The "
+    "result then says how many."
 )
+DATA_ROOT = "Folder that relative paths and data sets with a name are looked for in. Default: the working directory."
 
 
-def _option(panel: str, name: str, text: str, **rest: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=panel, **rest)
+def _option(panel: str, name: str, text: str, offers: completion.Completer | None = None, **rest: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel, autocompletion=offers, **rest)
 
 
 def _device(value: str) -> str:
@@ -113,32 +117,20 @@ def check_frames(value: str) -> str:
 
 DataRoot = Annotated[
     Path | None,
-    _option(
-        DATA,
-        "--data-root",
-        "Folder of the data sets that are given by a name or a relative path. Default: the working directory.",
-        envvar="SSLCURR_DATA",
-        metavar="FOLDER",
-    ),
+    _option(DATA, "--data-root", DATA_ROOT, envvar="SSLCURR_DATA", metavar="FOLDER"),
 ]
-RunName = Annotated[
-    str | None,
-    _option(MACHINE, "--name", "Call the run so. The name stands wherever a run or the key of its last stage does."),
-]
-RunNote = Annotated[str | None, _option(MACHINE, "--note", "Why it is run; shown by sslcurr runs show.")]
-DryRun = Annotated[bool, _option(MACHINE, "--dry-run", "Read the data and show the plan. Train nothing.")]
 PathColumn = Annotated[
     str | None,
-    _option(DATA, "--path-column", "Column of a table with the paths. Default: path or file_name.", metavar=COLUMN),
+    _option(DATA, "--path-column", "Column of a table that has the paths. Default: path or file_name.", metavar=COLUMN),
 ]
 LabelColumn = Annotated[
     str | None,
     _option(
         DATA,
         "--label-column",
-        "Column with the labels, or none. Several columns of 0 and 1, A,B,C: labels that may hold together. Default: "
-        "label.",
-        metavar=COLUMN_OR_NONE,
+        "Column that has the labels, or none. Give A,B,C for columns of 0 and 1: labels that may hold together. "
+        "Default: label.",
+        metavar=COLUMN,
     ),
 ]
 GroupColumn = Annotated[
@@ -146,82 +138,119 @@ GroupColumn = Annotated[
     _option(
         DATA,
         "--group-column",
-        "Column that says which images stay in one split, such as a patient's number, or none. Default: group.",
-        metavar=COLUMN_OR_NONE,
+        "Column that says which images belong together, such as the patient. They are never divided between training "
+        "and test. none: each image stands alone. Default: group.",
+        metavar=COLUMN,
     ),
 ]
 SplitColumn = Annotated[
     str | None,
-    _option(DATA, "--split-column", "Column with train, val, test, or none. Default: split.", metavar=COLUMN_OR_NONE),
+    _option(
+        DATA,
+        "--split-column",
+        "Column that has train, val or test, or none: draw the splits. Default: split.",
+        metavar=COLUMN,
+    ),
 ]
-
-
 TargetKindOption = Annotated[
     str | None,
     _option(
         DATA,
         "--target",
-        "What the labels are: classes, multilabel (they may hold together) or regression (a number). Default: read "
-        "from the labels.",
+        f"What a label is: {', '.join(TARGETS)}. multilabel: several may hold together. regression: a number. Default: "
+        "read from the labels.",
+        completion.choices(*TARGETS),
         callback=_target,
-        metavar="classes|multilabel|regression",
+        metavar="KIND",
+    ),
+]
+Frames = Annotated[
+    str,
+    _option(
+        DATA,
+        "--frames",
+        "Files with several frames (DICOM) or pages (TIFF). refuse: stop. first: take the first. all: take all, as one "
+        "group.",
+        completion.choices("refuse", "first", "all"),
+        callback=check_frames,
+        metavar="refuse|first|all",
     ),
 ]
 OtherBackbone = Annotated[
     str | None,
     _option(
-        TRAINING,
+        MODEL,
         "--backbone",
-        "The timm network of a file of another project, if it is not recognised, or of an untrained model.",
+        "Name in timm of the network: of another project's file that is not recognised, or of random.",
         metavar="NAME",
     ),
 ]
 OtherStem = Annotated[
-    str | None, _option(TRAINING, "--stem", "Its stem: imagenet, small (3 x 3, stride 2) or cifar (3 x 3, stride 1).")
+    str | None,
+    _option(
+        MODEL,
+        "--stem",
+        "First layers of that network. small: 3 x 3, stride 2. cifar: 3 x 3, stride 1.",
+        completion.choices(*STEMS),
+        metavar="|".join(STEMS),
+    ),
 ]
 UnlabelledOption = Annotated[
     list[str] | None,
     _option(
         DATA,
         "--unlabelled",
-        "Images that pretext tasks see beside the training images of --dataset. Its validation and test images are "
-        "left out of them. May be repeated.",
-        metavar="NAME|FOLDER|TABLE",
+        "More images for the pretext tasks, beside the training images of --dataset. Images that also are validation "
+        "or test images of --dataset are left out. May be repeated.",
+        completion.datasets,
+        metavar=IMAGES,
     ),
 ]
 FoldsOption = Annotated[
     int,
     _option(
-        TRAINING,
+        DATA,
         "--folds",
-        "Cross-validation: divide the labelled images into so many folds, train everything once for each on the other "
-        "folds, and report all images.",
-        metavar="K",
+        "Cross-validation in N folds: everything is trained N times, and every labelled image is tested once.",
+        metavar=NUMBER,
+        show_default=False,
     ),
 ]
+RunName = Annotated[
+    str | None,
+    _option(
+        MACHINE,
+        "--name",
+        "A name for the run. Other commands take it in place of the run's number and of the key of its last stage.",
+        metavar="NAME",
+    ),
+]
+RunNote = Annotated[
+    str | None, _option(MACHINE, "--note", "Why it is run. sslcurr runs show prints it.", metavar="TEXT")
+]
+DryRun = Annotated[bool, _option(MACHINE, "--dry-run", "Read the data, print the plan, and train nothing.")]
 SaveMinutes = Annotated[
-    float, _option(MACHINE, "--save-minutes", "Longest time between two saves of a running stage, in minutes.")
+    float, _option(ADVANCED, "--save-minutes", "Longest time between two saves, in minutes.", metavar="MINUTES")
 ]
-Tensorboard = Annotated[
-    bool, _option(MACHINE, "--tensorboard", "Also write TensorBoard events into each stage's folder.")
-]
+Tensorboard = Annotated[bool, _option(ADVANCED, "--tensorboard", "The same as --tracker tensorboard.")]
 Tracker = Annotated[
     list[str] | None,
     _option(
         MACHINE,
         "--tracker",
-        "Send the curves of stages and the results to TensorBoard, MLflow or Weights & Biases. May be repeated.",
+        f"Also send curves and results to a tracker: {', '.join(TRACKERS)}. May be repeated.",
+        completion.choices(*TRACKERS),
         callback=_tracker,
-        metavar="tensorboard|mlflow|wandb",
+        metavar="NAME",
     ),
 ]
 Profile = Annotated[
     Path | None,
     _option(
-        MACHINE,
+        ADVANCED,
         "--profile",
-        "Say where the time of each training goes, and write a trace of a few steps to this folder, for "
-        "chrome://tracing.",
+        "Print where the time of each training goes. A trace of a few steps, for chrome://tracing, is written to this "
+        "folder.",
         metavar="FOLDER",
     ),
 ]
@@ -230,22 +259,25 @@ Devices = Annotated[
     _option(
         SEVERAL,
         "--devices",
-        "GPUs, or processes on a CPU, that train each stage together: a number, all GPUs of this machine, or srun: the "
-        "tasks that srun has started. The batch size stays that of the whole step, and results are those of one.",
+        "How many GPUs (or processes on a CPU) train each stage together. all: all GPUs of this machine. srun: the "
+        "tasks that srun started. The batch size is that of all of them together.",
+        completion.choices("1", "2", "4", "8", "all", "srun"),
         callback=_devices,
         metavar="N|all|srun",
     ),
 ]
 Recompute = Annotated[
-    bool, _option(MACHINE, "--recompute", "Keep fewer activations: larger batches fit, steps take longer.")
+    bool,
+    _option(ADVANCED, "--recompute", "Keep fewer activations in memory. Larger batches fit, and steps take longer."),
 ]
 Gpu = Annotated[
     list[str] | None,
     _option(
-        MACHINE,
+        ADVANCED,
         "--gpu",
-        f"A way for a GPU to train faster: {', '.join(GPU_WAYS)}; or none. May be repeated. Default: what was measured "
-        "to pay on this GPU.",
+        f"A way for a GPU to train faster: {', '.join(GPU_WAYS)}, or none. May be repeated. Default: what was measured "
+        "to be faster on this GPU.",
+        completion.choices(*GPU_WAYS, "none"),
         metavar="WAY",
     ),
 ]
@@ -260,16 +292,7 @@ class SourceOptions:
     label_column: LabelColumn = None
     group_column: GroupColumn = None
     split_column: SplitColumn = None
-    frames: Annotated[
-        str,
-        _option(
-            DATA,
-            "--frames",
-            "Files with several frames (DICOM) or pages (TIFF): refuse, take the first, or all (one group per file).",
-            callback=check_frames,
-            metavar="refuse|first|all",
-        ),
-    ] = "refuse"
+    frames: Frames = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,10 +300,17 @@ class ImageOptions(SourceOptions):
     """Where images come from and how they are read."""
 
     image_size: Annotated[
-        int | None, _option(DATA, "--image-size", "Side of the training views, in pixels.", metavar="PIXELS")
+        int | None,
+        _option(
+            DATA,
+            "--image-size",
+            "Side of the images that the network is given, in pixels. Default: as the model was trained, else by the "
+            "data set, else 224.",
+            metavar="PIXELS",
+        ),
     ] = None
     skip_broken: Annotated[
-        bool, _option(DATA, "--skip-broken", "Leave out images that are missing or cannot be decoded.")
+        bool, _option(DATA, "--skip-broken", "Leave out images that are missing or cannot be read.")
     ] = False
 
 
@@ -293,16 +323,27 @@ class MachineOptions:
         _option(
             MACHINE,
             "--runs",
-            "The store: the folder of finished stages and results.",
+            "The store: the folder that keeps trained stages and results.",
             envvar="SSLCURR_RUNS",
             metavar="FOLDER",
         ),
     ] = Path("runs")
     device: Annotated[
-        str, _option(MACHINE, "--device", "auto, cpu, cuda or cuda:N.", callback=_device, metavar="DEVICE")
+        str,
+        _option(
+            MACHINE,
+            "--device",
+            "Where to compute. cuda:N is GPU number N, from 0.",
+            completion.choices("auto", "cpu", "cuda"),
+            callback=_device,
+            metavar="auto|cpu|cuda|cuda:N",
+        ),
     ] = "auto"
-    workers: Annotated[int, _option(MACHINE, "--workers", "Threads that decode images. 0: one per core.", min=0)] = 0
-    json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document instead of tables.")] = False
+    workers: Annotated[
+        int,
+        _option(MACHINE, "--workers", "Threads that read images. 0: one for each core.", min=0, metavar=NUMBER),
+    ] = 0
+    json: Annotated[bool, _option(MACHINE, "--json", "Print one JSON document in place of tables.")] = False
 
     @functools.cached_property
     def reporter(self) -> Lines:
@@ -322,7 +363,9 @@ class DrawingOptions(MachineOptions):
 
     plot: Annotated[
         Path | None,
-        _option(MACHINE, "--plot", "Write charts (PNG, SVG), tables (CSV) and JSON to this folder.", metavar="FOLDER"),
+        _option(
+            MACHINE, "--plot", "Write charts (PNG, SVG), tables (CSV) and JSON to this folder, too.", metavar="FOLDER"
+        ),
     ] = None
 
     @property
@@ -340,9 +383,10 @@ class ThreadOptions(MachineOptions):
         _option(
             MACHINE,
             "--threads",
-            "CPU threads that compute, of each of several jobs. 0: as many as torch chooses, or the cores shared out "
-            "between --jobs. Bits of results depend on their number, so equal results need equal --threads.",
+            "CPU threads that compute, for each of --jobs. 0: chosen by torch, or the cores divided by --jobs. For "
+            "results that are equal to the last bit, give the same number.",
             min=0,
+            metavar=NUMBER,
         ),
     ] = 0
 
@@ -356,8 +400,9 @@ class WorkerOptions(ThreadOptions):
         _option(
             SEVERAL,
             "--jobs",
-            "Worker processes that train and measure at once. auto: one for each GPU, else one for every two cores. "
-            "Default: 1. With equal --threads, results do not depend on it.",
+            "Processes that train and measure at once. auto: one for each GPU, or one for every two cores. Results do "
+            "not depend on it if --threads is the same. Default: 1.",
+            completion.choices("auto", "1", "2", "4", "8"),
             callback=_jobs,
             metavar="N|auto",
         ),
@@ -367,16 +412,18 @@ class WorkerOptions(ThreadOptions):
         _option(
             SEVERAL,
             "--per-gpu",
-            "Workers that share a GPU, each with its part of the memory. Above 1 it implies --jobs auto.",
+            "How many of these share one GPU and its memory. Above 1, --jobs is auto.",
             min=1,
+            metavar=NUMBER,
         ),
     ] = 1
     lease: Annotated[
         float,
         _option(
-            SEVERAL,
+            ADVANCED,
             "--lease",
-            "Minutes without a sign of life of another process after which its stage is taken over.",
+            "A stage of another process is taken over after so many minutes without a sign of life.",
+            metavar="MINUTES",
         ),
     ] = 10.0
 
@@ -403,26 +450,32 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
         _option(
             DATA,
             "--dataset",
-            "A name (see sslcurr data list), a folder (one sub-folder per class, or images only), or a CSV or Parquet "
-            "table with the column path and, optionally, label, group and split. Default: that of the stage to start "
-            "from, else fashion, 2,500 embedded images.",
-            metavar="NAME|FOLDER|TABLE",
+            "Your images. A folder with one sub-folder for each class, or with images only. Or a table (CSV, Parquet) "
+            "with the column path, and if there are any label, group and split. Or a name of sslcurr data list. "
+            "Default: the data set of the stage to start from, or else fashion, 2,500 small images that come with "
+            "sslcurr.",
+            completion.datasets,
+            metavar=IMAGES,
         ),
     ] = None
     target_kind: TargetKindOption = None
     fraction: Annotated[
-        float, _option(DATA, "--fraction", "Share of the training images that pretraining uses. Subsets are nested.")
+        float,
+        _option(DATA, "--fraction", "Share of the training images that pretraining uses, such as 0.25.", metavar=SHARE),
     ] = 1.0
     label_fraction: Annotated[
-        float, _option(DATA, "--label-fraction", "Share of the labelled training images that fine-tuning uses.")
+        float,
+        _option(
+            DATA, "--label-fraction", "Share of the labelled images that fine-tuning uses, such as 0.1.", metavar=SHARE
+        ),
     ] = 1.0
     backbone: Annotated[
         str | None,
         _option(
             TRAINING,
             "--backbone",
-            "A network of timm: a CNN or a transformer. With a tag (resnet50.a1_in1k) its weights, too. Default: "
-            "resnet18 up to 64 px, else resnet50.",
+            "The network, by its name in timm: a CNN or a transformer. A name with a tag, such as resnet50.a1_in1k, "
+            "brings pretrained weights. Default: resnet18 for images up to 64 pixels, else resnet50.",
             metavar="NAME",
         ),
     ] = None
@@ -431,23 +484,27 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
         _option(
             TRAINING,
             "--stem",
-            "First layers: imagenet, small (3 x 3, stride 2, no pooling) or cifar (the same with stride 1). Default: "
-            "small for ResNets up to 64 px, else imagenet.",
+            "First layers. imagenet: the usual ones. For small images: small (3 x 3, stride 2, no pooling) or cifar "
+            "(the same with stride 1). Default: small for ResNets on images up to 64 pixels, else imagenet.",
+            completion.choices(*STEMS),
+            metavar="|".join(STEMS),
         ),
     ] = None
     epochs: Annotated[
-        int | None, _option(TRAINING, "--epochs", "Epochs of every stage. Default: from the task's recipe.")
+        int | None,
+        _option(TRAINING, "--epochs", "Epochs of every stage. Default: as each task needs.", metavar=NUMBER),
     ] = None
     batch_size: Annotated[
-        int | None, _option(TRAINING, "--batch-size", "Images per optimizer step. Default: from the task's recipe.")
+        int | None,
+        _option(TRAINING, "--batch-size", "Images in a step of training. Default: as each task needs.", metavar=NUMBER),
     ] = None
     lr: Annotated[
         str | None,
         _option(
             TRAINING,
             "--lr",
-            "Learning rate of every stage. search: first try ten learning rates in each stage. Default: from the "
-            "task's recipe.",
+            "Learning rate of every stage. search: try ten in each stage first. Default: as each task needs.",
+            completion.choices("search"),
             callback=_lr,
             metavar="RATE|search",
         ),
@@ -455,10 +512,10 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     lr_range: Annotated[
         str | None,
         _option(
-            TRAINING,
+            ADVANCED,
             "--lr-range",
-            "Range of the learning rates that --lr search tries, such as 0.001,0.6. Default: the study's range, scaled "
-            "to the optimizer and the batch size.",
+            "Lowest and highest rate that --lr search tries, such as 0.001,0.6. Default: by the optimizer and the "
+            "batch size.",
             callback=_lr_range,
             metavar="LOW,HIGH",
         ),
@@ -466,30 +523,47 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
     lr_pruner: Annotated[
         str | None,
         _option(
-            TRAINING,
+            ADVANCED,
             "--lr-pruner",
-            "Stop bad trials of --lr search early: none, asha or hyperband. Default: none.",
+            "How --lr search stops bad rates early. Default: none.",
+            completion.choices("none", "asha", "hyperband"),
             callback=_lr_pruner,
             metavar="none|asha|hyperband",
         ),
     ] = None
     seed: Annotated[
-        int, _option(TRAINING, "--seed", "Seed of weights, order and views. The split has its own, data.seed.", min=0)
+        int,
+        _option(
+            TRAINING,
+            "--seed",
+            "Seed of the weights, the order of images and their views. The division into splits has a seed of its own, "
+            "data.seed.",
+            min=0,
+            metavar=NUMBER,
+        ),
     ] = 0
     settings: Annotated[
         list[str] | None,
         _option(
             TRAINING,
             "--set",
-            "Any other setting, such as rotation.epochs=20, mocov2.temperature=0.1 or data.val=0.1. May be repeated. "
-            "See sslcurr tasks show TASK.",
+            "Any other setting, such as rotation.epochs=20, mocov2.temperature=0.1 or data.val=0.1. sslcurr tasks show "
+            "TASK lists them. May be repeated.",
+            completion.settings,
             metavar="TASK.NAME=VALUE",
         ),
     ] = None
     run_name: RunName = None
     run_note: RunNote = None
     precision: Annotated[
-        str, _option(MACHINE, "--precision", "32, bf16 or auto: bf16 on GPUs that support it, else 32.")
+        str,
+        _option(
+            MACHINE,
+            "--precision",
+            "Precision of the arithmetic. auto: bf16 on GPUs that support it, else 32.",
+            completion.choices(*PRECISIONS),
+            metavar="|".join(PRECISIONS),
+        ),
     ] = "auto"
     save_minutes: SaveMinutes = 5.0
     tensorboard: Tensorboard = False
@@ -503,18 +577,19 @@ class TrainingOptions(WorkerOptions, DrawingOptions, ImageOptions):
         _option(
             SEVERAL,
             "--pool",
-            "Where jobs run. here: in --jobs processes of this machine. shared: in this process, beside others that "
-            "work on the same store. ray: on a Ray cluster, where --jobs is auto by default: as many as it has room "
-            "for.",
+            "Where --jobs run. here: on this machine. shared: in this process, together with other processes on the "
+            "same store. ray: on a Ray cluster, as many as it has room for.",
+            completion.choices("here", "shared", "ray"),
             metavar="here|shared|ray",
         ),
     ] = "here"
     ray_address: Annotated[
         str | None,
         _option(
-            SEVERAL,
+            ADVANCED,
             "--ray-address",
-            "Address of a Ray cluster, or auto for the one of this machine. Default: start one here.",
+            "Address of the Ray cluster. auto: the one of this machine. Default: start one here.",
+            completion.choices("auto"),
             metavar="ADDRESS",
         ),
     ] = None
@@ -531,24 +606,26 @@ class TargetOptions(TrainingOptions):
     """The shared options of the commands that end at the target task."""
 
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
-    allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
+    allow_overlap: Annotated[bool, _option(ADVANCED, "--allow-overlap", ALLOW_OVERLAP)] = False
     freeze: Annotated[
         str | None,
         _option(
-            TRAINING,
+            ADVANCED,
             "--freeze",
-            "Part of the backbone that fine-tuning leaves as it is: stem, N (the stem and N stages) or all.",
+            "Layers that fine-tuning does not change: stem, N (the stem and the first N stages of the network), or "
+            "all.",
+            completion.choices("stem", "1", "2", "3", "all"),
             metavar="stem|N|all",
         ),
     ] = None
     layer_decay: Annotated[
         float | None,
         _option(
-            TRAINING,
+            ADVANCED,
             "--layer-decay",
-            "Learning rate of each layer of the backbone in fine-tuning, as a share of that of the next layer, such as "
-            "0.7.",
-            metavar="SHARE",
+            "Fine-tune earlier layers with lower learning rates: each with this share of that of the next layer, such "
+            "as 0.7.",
+            metavar=SHARE,
         ),
     ] = None
 
@@ -557,14 +634,16 @@ class TargetOptions(TrainingOptions):
 class ContinueOptions(WorkOptions, DrawingOptions):
     """The options of training a finished stage on."""
 
-    epochs: Annotated[int | None, _option(TRAINING, "--epochs", "How many more. Default: as many as it had.")] = None
+    epochs: Annotated[
+        int | None, _option(TRAINING, "--epochs", "How many more epochs. Default: as many as it had.", metavar=NUMBER)
+    ] = None
     lr: Annotated[
         str | None,
         _option(TRAINING, "--lr", "Learning rate. Default: that of the stage.", callback=_rate, metavar="RATE"),
     ] = None
     masks: Annotated[Path | None, _option(DATA, "--masks", MASKS, metavar="FOLDER|TABLE")] = None
     data_root: DataRoot = None
-    allow_overlap: Annotated[bool, _option(DATA, "--allow-overlap", ALLOW_OVERLAP)] = False
+    allow_overlap: Annotated[bool, _option(ADVANCED, "--allow-overlap", ALLOW_OVERLAP)] = False
     run_name: RunName = None
     run_note: RunNote = None
     dry_run: DryRun = False
@@ -611,9 +690,10 @@ class DatasetOptions(WorkerOptions, DrawingOptions, ImageOptions):
     settings: Annotated[
         list[str] | None,
         _option(
-            TRAINING,
+            DATA,
             "--set",
-            "How the data is split, such as data.test=0.3. May be repeated.",
+            "How the images are divided into splits, such as data.test=0.3. May be repeated.",
+            completion.data_settings,
             metavar="data.NAME=VALUE",
         ),
     ] = None
@@ -626,7 +706,8 @@ class ModelOptions(DatasetOptions):
     backbone: OtherBackbone = None
     stem: OtherStem = None
     seed: Annotated[
-        int, _option(TRAINING, "--seed", "Seed of the random choice of images, halves and untrained weights.")
+        int,
+        _option(MODEL, "--seed", "Seed of all that is drawn: images, halves and untrained weights.", metavar=NUMBER),
     ] = 0
 
 
@@ -641,11 +722,16 @@ class FileOptions(ThreadOptions, SourceOptions):
 
     image_size: Annotated[
         int | None,
-        _option(DATA, "--image-size", "Side of the views, in pixels. Default: that of the training.", metavar="PIXELS"),
+        _option(
+            DATA,
+            "--image-size",
+            "Side of the images that the network is given, in pixels. Default: as in its training.",
+            metavar="PIXELS",
+        ),
     ] = None
     backbone: OtherBackbone = None
     stem: OtherStem = None
-    seed: Annotated[int, _option(TRAINING, "--seed", "Seed of untrained weights.")] = 0
+    seed: Annotated[int, _option(MODEL, "--seed", "Seed of untrained weights.", metavar=NUMBER)] = 0
 
 
 def lab_of(options: MachineOptions) -> Lab:
@@ -674,11 +760,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     options = signature.parameters["shared"].annotation
     hints = get_type_hints(options, include_extras=True)
-    panels, declared = [DATA, TRAINING, MACHINE, SEVERAL], options.__annotations__
-    items = sorted(
-        fields(options),
-        key=lambda item: (panels.index(hints[item.name].__metadata__[0].rich_help_panel), item.name not in declared),
-    )
+    items = fields(options)
     added = [
         inspect.Parameter(
             item.name,

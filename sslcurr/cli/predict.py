@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli.choices import Split
+from sslcurr.cli import completion
+from sslcurr.cli.choices import CHECKPOINT, Split
+from sslcurr.cli.help import ADVANCED, DATA
 from sslcurr.cli.options import DrawnImageOptions, FileOptions, TargetKindOption, shared_options
 from sslcurr.cli.output import show_document
 
-INPUTS = "Folders, CSV or Parquet tables, data sets with a name, or files of images."
+INPUTS = "Images: folders, CSV or Parquet tables, data sets with a name, or files."
 
 
 @shared_options
@@ -20,56 +22,71 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A fine-tuned stage: its key, its folder, a run with one; or a file of sslcurr export.",
+            help="A fine-tuned model: a run (last, its name), a stage (its folder, or the beginning of its key), or a "
+            "file of sslcurr export.",
+            autocompletion=completion.models,
         ),
     ],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT...", help=f"{INPUTS} Default: the test images of the stage's own data set."),
+        typer.Argument(
+            metavar="[INPUT]...",
+            help=f"{INPUTS} Default: the test images of the model's own data set.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write all predictions to this file: .csv, .parquet or .json."),
+        typer.Option(metavar="FILE", help="Write all predictions to this file (.csv, .parquet or .json)."),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Write the likeliest classes only, so many. Default: all probabilities.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Write only the N likeliest classes of each image. Default: all classes."
+        ),
     ] = None,
     ensemble: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL|seeds",
-            help="Average with this model. May be repeated. seeds: the same chain at all other seeds of the store.",
+            help="Average with this model, too. seeds: with the same chain at every other seed in the store. May be "
+            "repeated.",
+            autocompletion=completion.ensemble,
         ),
     ] = None,
     flips: Annotated[
-        bool, typer.Option("--flips", help="Average the image and its mirror images, if the training saw such.")
+        bool, typer.Option("--flips", help="Average over the image and its mirror images, if the training had such.")
     ] = False,
     calibrated: Annotated[
         bool,
-        typer.Option(
-            "--calibrated", help="Calibrate probabilities by the temperature that fits the validation images best."
-        ),
+        typer.Option("--calibrated", help="Calibrate probabilities on the validation images (temperature scaling)."),
     ] = False,
     split: Annotated[
-        Split, typer.Option(help="Split of the stage's own images, where no INPUT is given.", rich_help_panel="Data")
+        Split, typer.Option(help="Which of the model's own images, if no INPUT is given.", rich_help_panel=DATA)
     ] = Split.test,
     target_kind: TargetKindOption = None,
     allow_overlap: Annotated[
         bool,
         typer.Option(
             "--allow-overlap",
-            help="Also report on images that the model was trained on.",
-            rich_help_panel="Data",
+            help="Also test on images that the model was trained on.",
+            rich_help_panel=ADVANCED,
         ),
     ] = False,
     *,
     shared: DrawnImageOptions,
 ) -> None:
-    """Predict classes, labels or numbers of images by a fine-tuned model.
+    """Predict the labels of images by a fine-tuned model.
 
-    Images are decoded, cropped and normalised as in the training.
-    A file that cannot be read is a row with the reason.
-    Where labels are given, the result also says how good the predictions are.
+    Images are prepared as in its training.
+    A file that cannot be read gets a row with the reason.
+    Where the images have labels, the result also says how good the predictions are.
+
+    Examples:
+
+        sslcurr predict last
+        sslcurr predict last ~/new-images --out predictions.csv
+        sslcurr predict last ~/new-images --ensemble seeds --calibrated
     """
     with shared.lab() as lab:
         document = lab.predict(
@@ -92,21 +109,33 @@ def embed(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="CHECKPOINT", help="A checkpoint file, the folder or key of a stage, a timm name, or random."
+            metavar="CHECKPOINT",
+            help=CHECKPOINT,
+            autocompletion=completion.checkpoints,
         ),
     ],
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=INPUTS)],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the features to this file: .npz or .parquet.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help=INPUTS, autocompletion=completion.datasets)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the features to this file (.npz or .parquet).")],
     layer: Annotated[
-        str, typer.Option(metavar="NAME", help="Layer whose features are written, averaged over the map.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Layer of the features, averaged over positions, such as layer3.",
+            autocompletion=completion.choices("pooled", "layer1", "layer2", "layer3", "layer4"),
+        ),
     ] = "pooled",
     *,
     shared: FileOptions,
 ) -> None:
-    """Write the features of images by any checkpoint to a file.
+    """Write the features of images to a file.
 
     A .npz file has the arrays features, path, label (if any is known) and reason.
-    A file that cannot be read has features that are not a number, and a reason.
+    A file that cannot be read has NaN for features, and a reason.
+
+    Examples:
+
+        sslcurr embed last ~/new-images --out features.npz
+        sslcurr embed last fashion --out features.parquet --layer layer3
     """
     with shared.lab() as lab:
         show_document(lab.embed(model, inputs, out=out, layer=layer), shared)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.cli import completion
 from sslcurr.cli.choices import CHECKPOINT, OWN_IMAGES
-from sslcurr.cli.options import ALLOW_OVERLAP, ModelOptions, shared_options
+from sslcurr.cli.help import ADVANCED, DATA
+from sslcurr.cli.options import ALLOW_OVERLAP, IMAGES, SHARE, ModelOptions, shared_options
 from sslcurr.cli.output import show_document
 
 
@@ -22,30 +24,61 @@ class Projection(StrEnum):
 
 @shared_options
 def probe(
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT...", help=CHECKPOINT)],
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT", help=f"One model or more. {CHECKPOINT}", autocompletion=completion.checkpoints
+        ),
+    ],
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FOLDER|TABLE", help=f"The labelled images. {OWN_IMAGES}", rich_help_panel="Data"),
+        typer.Option(
+            metavar=IMAGES,
+            help=f"Labelled images. {OWN_IMAGES}",
+            rich_help_panel=DATA,
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     label_fraction: Annotated[
         float,
-        typer.Option("--label-fraction", help="Share of the training images that probes use.", rich_help_panel="Data"),
+        typer.Option(
+            "--label-fraction",
+            metavar=SHARE,
+            help="Share of the labelled training images that probes use, such as 0.1.",
+            rich_help_panel=DATA,
+        ),
     ] = 1.0,
-    layers: Annotated[str, typer.Option(metavar="GLOB", help="Layers to probe, such as pooled or layer*.")] = "*",
+    layers: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="Layers to measure, such as pooled or layer*.",
+            autocompletion=completion.choices("*", "pooled", "layer*"),
+        ),
+    ] = "*",
     projection: Annotated[
         Projection | None,
-        typer.Option(help="Also project the features of the test images to two dimensions. Default: pca with --plot."),
+        typer.Option(
+            help="Also project the features of the test images to two dimensions. Default: pca, if --plot is given."
+        ),
     ] = None,
-    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help=ALLOW_OVERLAP, rich_help_panel="Data")] = False,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help=ALLOW_OVERLAP, rich_help_panel=ADVANCED)
+    ] = False,
     *,
     shared: ModelOptions,
 ) -> None:
-    """Measure frozen features layer by layer: kNN and linear probes, RankMe, LogME and H-score.
+    """Measure how good features are, layer by layer.
 
     The network is not trained.
-    Probes learn on the training images. Validation images choose their settings.
-    LogME and H-score need labels, but no training. RankMe needs no labels.
+    kNN and linear probes learn on the training images, and validation images choose their settings.
+    LogME and H-score use the labels without training. RankMe needs no labels.
     Higher is better for all of them.
+
+    Examples:
+
+        sslcurr probe last random
+        sslcurr probe last --dataset ~/images --layers pooled --plot charts
     """
     with shared.lab() as lab:
         document = lab.probe(

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sslcurr.cli.help import MACHINE, Command, Group, in_order
 from sslcurr.errors import Changed, SpecError, did_you_mean
 from sslcurr.wording import visible
 
@@ -26,8 +27,8 @@ PrintToml = Annotated[
     bool,
     typer.Option(
         "--print-toml",
-        help="Print this command for an experiment file (sslcurr run), and do nothing else.",
-        rich_help_panel="Machine and output",
+        help="Print the command as a part of an experiment file, see sslcurr run, and do nothing else.",
+        rich_help_panel=MACHINE,
     ),
 ]
 
@@ -35,11 +36,14 @@ PrintToml = Annotated[
 class Program(typer.Typer):
     """Commands, each of which can print itself as a part of an experiment file."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"cls": Group, "rich_markup_mode": None, **options})
+
     def command(  # type: ignore[override]
         self, *arguments: Any, **options: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Add a command, with the option `--print-toml`."""
-        declare = super().command(*arguments, **options)
+        declare = super().command(*arguments, **{"cls": Command, **options})
 
         def added(command: Callable[..., Any]) -> Callable[..., Any]:
             declare(command if arguments[:1] == (RUN,) else _printing(command))
@@ -68,7 +72,7 @@ def _printing(command: Callable[..., Any]) -> Callable[..., Any]:
     parameters = [each.replace(kind=kind) for each in signature.parameters.values()]
     if own is None:
         parameters.append(inspect.Parameter(CONTEXT, kind, annotation=typer.Context))
-    parameters.append(inspect.Parameter("print_toml", kind, annotation=PrintToml, default=False))
+    parameters = in_order([*parameters, inspect.Parameter("print_toml", kind, annotation=PrintToml, default=False)])
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
     return wrapped

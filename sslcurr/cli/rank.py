@@ -9,12 +9,13 @@ import typer
 
 from sslcurr.analysis.results.document import Document
 from sslcurr.api.options import MeasureOptions, SearchOptions
+from sslcurr.cli import completion
 from sslcurr.cli.choices import PlanOnlyOption, ProbeLayersOption, SeedsOption, StartOption, check_plan_only
 from sslcurr.cli.options import FoldedChainOptions, shared_options
 from sslcurr.cli.output import show_document
 from sslcurr.errors import SpecError
 
-ORDERINGS, SEARCH, SETTINGS = "Orderings", "Automatic curriculum", "Several settings"
+ORDERINGS, SEARCH, SETTINGS = "Orderings", "Search for an ordering", "Several settings"
 DEFAULTS: SearchOptions = {
     "strategy": "knowledge-gradient",
     "budget": 0.25,
@@ -64,24 +65,36 @@ class SearchScore(StrEnum):
 
 TasksArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TASK]...", help="Pretext tasks. Default: relative-location mocov2 swav rotation."),
+    typer.Argument(
+        metavar="[TASK]...",
+        help="Pretext tasks, see sslcurr tasks. Default: relative-location mocov2 swav rotation.",
+        autocompletion=completion.tasks,
+    ),
 ]
 MeasureOption = Annotated[
     Measure,
-    typer.Option(help="finetune: train all weights. linear, knn: classify frozen features, which is cheaper."),
+    typer.Option(
+        help="How a chain is measured. finetune: train all weights on the labels. linear, knn: train none, and "
+        "classify the features, which takes less time."
+    ),
 ]
 ImagenetOption = Annotated[
     str | None,
-    typer.Option(metavar="CHECKPOINT|KEY", help="Weights to compare with, such as those of ImageNet."),
+    typer.Option(
+        metavar="CHECKPOINT",
+        help="Also measure these weights, such as those of ImageNet, for comparison.",
+        autocompletion=completion.checkpoints,
+    ),
 ]
 OrderingsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--orderings",
         metavar="WORD|A,B,C",
-        help="Also train orderings: curriculum, anti, full, pairs, triples, all, or one such as mocov2,swav. "
-        "May be repeated.",
+        help="Also train orderings: curriculum, anti (its reverse), full, pairs, triples, all, or one such as "
+        "mocov2,swav. May be repeated.",
         rich_help_panel=ORDERINGS,
+        autocompletion=completion.orderings,
     ),
 ]
 LengthOption = Annotated[
@@ -89,7 +102,8 @@ LengthOption = Annotated[
     typer.Option(
         "--length",
         min=1,
-        help="Most tasks of the orderings that a word names. Without --orderings: all orderings up to this length.",
+        metavar="N",
+        help="Most tasks in an ordering. Without --orderings: train all orderings of up to N tasks.",
         rich_help_panel=ORDERINGS,
     ),
 ]
@@ -98,38 +112,50 @@ WatchOption = Annotated[
 ]
 SearchOption = Annotated[
     bool,
-    typer.Option("--search", help="Search for a good ordering without training all.", rich_help_panel=SEARCH),
+    typer.Option("--search", help="Find a good ordering without training all of them.", rich_help_panel=SEARCH),
 ]
 StrategyOption = Annotated[
     SearchStrategy,
     typer.Option(
         "--strategy",
-        help="knowledge-gradient: the run that is expected to teach most for its cost comes next. The others are for "
-        "comparison.",
+        metavar="STRATEGY",
+        help=f"What is trained next: {', '.join(SearchStrategy)}. knowledge-gradient: what is expected to teach most "
+        "for its cost. The others are for comparison.",
         rich_help_panel=SEARCH,
     ),
 ]
 ToleranceOption = Annotated[
     float,
-    typer.Option("--tolerance", metavar="POINTS", help="How far from the best is good enough.", rich_help_panel=SEARCH),
+    typer.Option(
+        "--tolerance",
+        metavar="POINTS",
+        help="An ordering is good enough if it is so near to the best.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 ConfidenceOption = Annotated[
     float,
     typer.Option(
         "--confidence",
-        help="End when the ordering that is chosen is good enough with this probability. 1: spend the budget.",
+        metavar="SHARE",
+        help="Stop when the ordering is good enough with this probability. 1: use all of the budget.",
         rich_help_panel=SEARCH,
     ),
 ]
 BatchOption = Annotated[
     int | None,
-    typer.Option("--batch", help="Runs that are chosen at a time. Default: as many as --jobs.", rich_help_panel=SEARCH),
+    typer.Option(
+        "--batch",
+        metavar="N",
+        help="How many chains are chosen at a time. Default: as many as --jobs.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 AsIfEmptyOption = Annotated[
     bool,
     typer.Option(
         "--as-if-empty",
-        help="Pay for stages that the store holds, too. Else they cost nothing.",
+        help="Count the cost of stages that the store already has, too.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -137,26 +163,34 @@ SideOption = Annotated[
     list[SearchSide] | None,
     typer.Option(
         "--side",
-        help="A figure that may help to foretell orderings: how unlike neighbouring tasks are (cka), or the kNN "
-        "accuracy of the last task's features (probe). It counts with the probability that it helps. May be repeated.",
+        help="A measure that may help to predict orderings. cka: how unlike neighbouring tasks are. probe: the kNN "
+        "accuracy of the last task's features. It counts as much as it is found to help. May be repeated.",
         rich_help_panel=SEARCH,
     ),
 ]
 BeamOption = Annotated[
     int,
     typer.Option(
-        "--beam", help="Of beam: prefixes of each length, and finalists, that are kept.", rich_help_panel=SEARCH
+        "--beam",
+        metavar="N",
+        help="For the strategy beam: how many beginnings of each length are kept, and how many orderings at the end.",
+        rich_help_panel=SEARCH,
     ),
 ]
 BudgetOption = Annotated[
     float,
-    typer.Option("--budget", help="Most image passes, as a share of those of all orderings.", rich_help_panel=SEARCH),
+    typer.Option(
+        "--budget",
+        metavar="SHARE",
+        help="Most images to train on, as a share of what all orderings would take.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 ScoreOption = Annotated[
     SearchScore,
     typer.Option(
         "--score",
-        help="Of beam: what prefixes are pruned by: a probe of frozen features, or the target measure itself.",
+        help="For the strategy beam: how beginnings are compared. target: as in --measure.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -164,7 +198,8 @@ PenaltyOption = Annotated[
     float,
     typer.Option(
         "--penalty",
-        help="Of beam: deducted from a stage's accuracy, times 1 - CKA with its parent's features, such as 0.05.",
+        metavar="X",
+        help="For the strategy beam: take X times (1 - CKA with the stage before) from the accuracy, such as 0.05.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -175,8 +210,8 @@ OverOption = Annotated[
     typer.Option(
         "--over",
         metavar="NAME=A,B",
-        help="Repeat the ranking with each value of an option, such as backbone=resnet18,resnet50, epochs=5,10 or "
-        "mocov2.temperature=0.1,0.2, and compare. May be repeated: all combinations are ranked.",
+        help="Repeat the ranking with each value of an option, and compare: backbone=resnet18,resnet50, epochs=5,10 or "
+        "mocov2.temperature=0.1,0.2. May be repeated, for all combinations.",
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -185,8 +220,9 @@ AgainstOption = Annotated[
     typer.Option(
         "--against",
         metavar="RATE|default",
-        help="Compare --lr with another learning rate; default is the recipe's.",
+        help="Compare --lr with this learning rate. default: that of each task.",
         rich_help_panel=SETTINGS,
+        autocompletion=completion.choices("default"),
     ),
 ]
 
@@ -219,12 +255,19 @@ def rank(
     *,
     shared: FoldedChainOptions,
 ) -> None:
-    """Train each task alone, rank the tasks by balanced accuracy, and print the curriculum.
+    """Rank the tasks by how well each does alone, and compare orderings.
 
-    Finished stages in the store are reused.
-    Run the same command again to continue after an interruption.
-    A stage whose loss is not finite is marked, and the others go on.
-    The exit code is then 3.
+    Sorted from the worst to the best, the tasks are a curriculum.
+    Stages that the store has are not trained again.
+    Run the same command again to go on after an interruption.
+    If a stage fails, the others go on, and the exit code is 3.
+
+    Examples:
+
+        sslcurr rank rotation mocov2 swav
+        sslcurr rank rotation mocov2 swav --dataset ~/images --length 3
+        sslcurr rank rotation mocov2 swav byol --search --dry-run
+        sslcurr rank rotation swav --over backbone=resnet18,resnet50
     """
     check_plan_only(plan_only=plan_only, dry_run=shared.dry_run)
     measured: MeasureOptions = {

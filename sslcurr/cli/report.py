@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.cli import completion
 from sslcurr.cli.choices import JsonOption, RunsOption
 from sslcurr.cli.options import MachineOptions
 from sslcurr.cli.output import show_document
@@ -51,26 +52,39 @@ def report(
     ] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--run", metavar="NAME", help="Only this run. May be repeated. Default: all runs."),
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Only this run: last, its name or its number. May be repeated. Default: all runs.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     table: Annotated[
         TableName | None,
         typer.Option(
             "--table",
             metavar="TABLE",
-            help=f"Print one table instead: {', '.join(TableName)}. Of the newest run that has it, or of --run.",
+            help="Print one table in place of the page, of the newest run that has it or of --run: "
+            f"{', '.join(TableName)}.",
         ),
     ] = None,
     form: Annotated[
         TableFormat | None,
-        typer.Option("--format", help="Format of --table. Default: md. csv has all values, not rounded."),
+        typer.Option("--format", help="Format of --table. csv: all values, not rounded. Default: md."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the contents of a store as one page: rankings, tests, curves, figures, commands.
+    """Write one HTML page of all results, or a table for a paper.
 
-    The page needs no network, no server and no other files.
-    With --json the document is printed. The page is then only written with --out.
+    The page has rankings, tests, curves, figures, and the commands that made them.
+    It needs no network, no server and no other files.
+    With --json it is only written if --out is given, too.
+
+    Examples:
+
+        sslcurr report
+        sslcurr report --run last --out last.html
+        sslcurr report --table rank --format latex
     """
     if form is not None and table is None:
         raise SpecError("--format is for --table", "say which table: --table rank")

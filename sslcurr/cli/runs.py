@@ -8,31 +8,42 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli import output
+from sslcurr.cli import completion, output
 from sslcurr.cli.choices import JsonOption, RunsOption
+from sslcurr.cli.help import MACHINE
 from sslcurr.cli.options import DrawingOptions, MachineOptions
 from sslcurr.cli.program import Program
 from sslcurr.cli.terminal import print_path, watch
 from sslcurr.errors import StoreError
 
-app = Program(invoke_without_command=True, help="List, show and remove the contents of the store.")
+app = Program(invoke_without_command=True)
+RUN = "A run: last, last~1, its name or its number."
 
 
 @app.callback()
 def list_runs(
     ctx: typer.Context,
-    runs: RunsOption = Path("runs"),
-    stages: Annotated[bool, typer.Option("--stages", help="List stages instead of runs.")] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="List the trained stages in place of the runs.")] = False,
     live: Annotated[
         bool,
         typer.Option(
             "--live",
-            help="Show what all processes are at, on any machine, until Ctrl-C. Once with --json, or in a pipe.",
+            help="Show what is being trained now, on any machine, until Ctrl-C.",
         ),
     ] = False,
     json: JsonOption = False,
+    runs: RunsOption = Path("runs"),
 ) -> None:
-    """List the runs (commands) of a store, or its stages."""
+    """List, show, compare and remove what the store holds.
+
+    A run is a command that was run. A stage is what one task has trained.
+
+    Examples:
+
+        sslcurr runs
+        sslcurr runs --stages
+        sslcurr runs show last
+    """
     if ctx.invoked_subcommand is None:
         options = MachineOptions(runs=runs, json=json)
         with options.lab() as lab:
@@ -48,17 +59,33 @@ def list_runs(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="RUN|KEY", help="A run, or the beginning of a stage's key.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|KEY",
+            help=f"{RUN} Or a stage: the beginning of its key.",
+            autocompletion=completion.stages,
+        ),
+    ],
     runs: RunsOption = Path("runs"),
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="FOLDER", help="Draw the results of the run, or the curves of the stage, in this folder."
+            "--plot",
+            metavar="FOLDER",
+            help="Draw the results of the run, or the curves of the stage, into this folder.",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a run or a stage in full."""
+    """Show all about a run or a stage.
+
+    Examples:
+
+        sslcurr runs show last
+        sslcurr runs show last --plot charts
+    """
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:
         output.show_document(lab.show(name), options)
@@ -66,15 +93,26 @@ def show(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help="A run: its number, its name, last, last~1.")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="RUN", help=RUN, autocompletion=completion.runs)],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another one.", autocompletion=completion.runs)],
     runs: RunsOption = Path("runs"),
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FOLDER", help="Write the tables and the document to this folder.")
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FOLDER",
+            help="Write the tables (CSV) and the document (JSON) to this folder, too.",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show two runs, one beside the other: settings that differ, and results with their paired differences."""
+    """Compare two runs: settings that differ, and results.
+
+    Examples:
+
+        sslcurr runs compare last last~1
+    """
     options = DrawingOptions(runs=runs, json=json, plot=plot)
     with options.lab() as lab:
         output.show_document(lab.compare(first, second), options)
@@ -82,15 +120,20 @@ def compare(
 
 @app.command("export")
 def export_run(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="A run: its number, its name, last, last~1.")],
+    name: Annotated[str, typer.Argument(metavar="RUN", help=RUN, autocompletion=completion.runs)],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write, such as run.zip.")],
-    packs: Annotated[bool, typer.Option("--packs", help="With the packed images.")] = False,
+    packs: Annotated[bool, typer.Option("--packs", help="Also write the packed images.")] = False,
     runs: RunsOption = Path("runs"),
     json: JsonOption = False,
 ) -> None:
-    """Write a run into one file, to hand to a colleague: records, weights, reports.
+    """Write a run to one file, to hand to a colleague.
 
-    A stage that is not finished goes with its last save, so that it goes on elsewhere.
+    The file has records, weights and reports.
+    A stage that is not finished is saved with it, and can go on elsewhere.
+
+    Examples:
+
+        sslcurr runs export last --out run.zip
     """
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
@@ -103,7 +146,14 @@ def import_run(
     runs: RunsOption = Path("runs"),
     json: JsonOption = False,
 ) -> None:
-    """Take a run from a file into the store. Every file is verified by its hash first."""
+    """Take a run from such a file into the store.
+
+    Every file in it is verified by its hash first.
+
+    Examples:
+
+        sslcurr runs import run.zip
+    """
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
         output.show_document(lab.import_run(file), options)
@@ -113,14 +163,19 @@ def import_run(
 def check(
     runs: RunsOption = Path("runs"),
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove what is damaged or left over, so that it can be made again.")
+        bool, typer.Option("--repair", help="Remove what is damaged or left over. It can be made again.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Hold all of the store against what was written.
+    """Check that every file of the store is as it was written.
 
-    Shows what is damaged, missing, half-written or left over, and the commands that make it again. The exit code is 3
-    where something is damaged or missing.
+    It shows what is damaged, missing, half-written or left over, and the commands that make it again.
+    The exit code is 3 if something is damaged or missing.
+
+    Examples:
+
+        sslcurr runs check
+        sslcurr runs check --repair
     """
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:
@@ -132,15 +187,28 @@ def check(
 
 @app.command()
 def remove(
-    names: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Runs to forget.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...", help="Runs to forget: last, last~1, names or numbers.", autocompletion=completion.runs
+        ),
+    ] = None,
     runs: RunsOption = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Forget RUNS, then remove the stages, analyses and packs that no run needs.
+    """Forget runs, and remove what no other run needs.
 
-    Without RUNS, no run is forgotten.
+    Stages, results and packed images that another run needs are kept.
+    Without a RUN no run is forgotten.
+
+    Examples:
+
+        sslcurr runs remove --dry-run
+        sslcurr runs remove last
     """
     options = MachineOptions(runs=runs, json=json)
     with options.lab() as lab:

@@ -6,11 +6,24 @@ from typing import Annotated
 
 import typer
 
+from sslcurr.cli import completion
+
 
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of document, such as rank, cka or train.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="Kind of document, such as train, rank or cka.", autocompletion=completion.kinds
+        ),
+    ],
 ) -> None:
-    """Print the JSON Schema of a kind of document that commands print with --json."""
+    """Print the JSON Schema of what --json prints.
+
+    Examples:
+
+        sslcurr schema train
+        sslcurr schema rank
+    """
     from sslcurr.analysis.results.kinds import json_schema
     from sslcurr.cli.output import print_json
 

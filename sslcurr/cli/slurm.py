@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sslcurr.cli import completion
+from sslcurr.cli.choices import JsonOption
 from sslcurr.cli.options import MachineOptions
 from sslcurr.cli.output import show_document
 
@@ -17,23 +19,33 @@ CLUSTER = "SLURM"
 
 def slurm(
     context: typer.Context,
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="rank, grid or chain.")],
+    command: Annotated[
+        str,
+        typer.Argument(
+            metavar="COMMAND",
+            help="What to train: chain, rank or grid.",
+            autocompletion=completion.choices("chain", "rank", "grid"),
+        ),
+    ],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGUMENT]...", help="Its arguments and options, such as --dataset and --runs."),
+        typer.Argument(
+            metavar="[ARGUMENT]...",
+            help="Its arguments and options, such as --dataset and --runs.",
+            autocompletion=completion.tasks,
+        ),
     ] = None,
     *,
     partition: Annotated[
         str, typer.Option("--partition", metavar="NAME", help="Partition of the cluster.", rich_help_panel=CLUSTER)
     ],
-    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Jobs of the array.", rich_help_panel=CLUSTER)],
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="How many jobs.", rich_help_panel=CLUSTER)],
     gpus_per_worker: Annotated[
         int,
         typer.Option(
             "--gpus-per-worker",
             metavar="N",
-            help="GPUs of each, a process for each GPU; --devices of COMMAND says how many train a stage together. "
-            "0: it trains on the CPU.",
+            help="GPUs of each job. 0: train on the CPU. With --devices of COMMAND, several train a stage together.",
             rich_help_panel=CLUSTER,
         ),
     ] = 1,
@@ -42,14 +54,17 @@ def slurm(
         typer.Option(
             "--cpus-per-worker",
             metavar="N",
-            help="Cores of each, and the threads of its processes.",
+            help="CPU cores of each job.",
             rich_help_panel=CLUSTER,
         ),
     ] = 4,
     memory: Annotated[
         float | None,
         typer.Option(
-            "--memory", metavar="GB", help="Memory of each. Default: the partition's.", rich_help_panel=CLUSTER
+            "--memory",
+            metavar="GB",
+            help="Memory of each job. Default: that of the partition.",
+            rich_help_panel=CLUSTER,
         ),
     ] = None,
     time: Annotated[
@@ -57,26 +72,28 @@ def slurm(
         typer.Option(
             "--time",
             metavar="MINUTES",
-            help="Time limit of a job. It is queued again when that has come, and goes on.",
+            help="Time limit of a job. A job that is not done by then is queued again, and goes on.",
             rich_help_panel=CLUSTER,
         ),
     ] = 240,
     account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="Who pays.", rich_help_panel=CLUSTER)
+        str | None, typer.Option("--account", metavar="NAME", help="Account that pays.", rich_help_panel=CLUSTER)
     ] = None,
     qos: Annotated[
         str | None, typer.Option("--qos", metavar="NAME", help="Quality of service.", rich_help_panel=CLUSTER)
     ] = None,
     constraint: Annotated[
         str | None,
-        typer.Option("--constraint", metavar="FEATURE", help="Feature of the nodes.", rich_help_panel=CLUSTER),
+        typer.Option(
+            "--constraint", metavar="FEATURE", help="Feature that the nodes must have.", rich_help_panel=CLUSTER
+        ),
     ] = None,
     setup: Annotated[
         list[str] | None,
         typer.Option(
             "--setup",
             metavar="LINE",
-            help="A line of shell that runs before each worker, such as 'module load cuda'. May be repeated.",
+            help="A shell command to run before each worker, such as 'module load cuda'. May be repeated.",
             rich_help_panel=CLUSTER,
         ),
     ] = None,
@@ -85,24 +102,29 @@ def slurm(
         typer.Option(
             "--logs",
             metavar="FOLDER",
-            help="Folder for logs, on a disk that all nodes see. Default: slurm in the store.",
+            help="Folder of the logs, on a disk that all nodes see. Default: slurm in the store.",
             rich_help_panel=CLUSTER,
         ),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until all workers have ended.", rich_help_panel=CLUSTER)
+        bool, typer.Option("--wait", help="Wait until all jobs have ended.", rich_help_panel=CLUSTER)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the script for sbatch. Plan and submit nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print the script for sbatch, and submit nothing.", rich_help_panel=CLUSTER),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Train what COMMAND wants by workers on SLURM.
+    """Train a chain, a ranking or a grid by jobs on SLURM.
 
-    The command is planned here, and an array of jobs is submitted.
-    Each job trains stages of the store until nothing is left.
-    Run COMMAND again without slurm to print the results.
-    The options here may stand anywhere after COMMAND, among its own.
+    An array of jobs is submitted. Each job trains stages of the store until nothing is left.
+    Then run COMMAND without slurm to print the results.
+    The options below may stand anywhere among those of COMMAND.
+
+    Examples:
+
+        sslcurr slurm rank rotation mocov2 swav --partition gpu --workers 4
+        sslcurr slurm chain mocov2 swav --partition gpu --workers 1 --dry-run
     """
     from sslcurr.api.clusters import check_planned
 

@@ -7,17 +7,24 @@ from typing import Annotated
 
 import typer
 
-from sslcurr.cli import output
-from sslcurr.cli.choices import JsonOption
-from sslcurr.cli.options import GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn
+from sslcurr.cli import completion, output
+from sslcurr.cli.choices import JsonOption, RunsOption
+from sslcurr.cli.help import DATA
+from sslcurr.cli.options import IMAGES, DataRoot, GroupColumn, LabelColumn, MachineOptions, PathColumn, SplitColumn
 from sslcurr.cli.program import Program
 
-app = Program(invoke_without_command=True, help="List the tasks, or show one with its settings.")
+app = Program(invoke_without_command=True)
 
 
 @app.callback()
 def tasks(ctx: typer.Context, json: JsonOption = False) -> None:
-    """List the tasks, one line each."""
+    """List the tasks, or show one with its settings.
+
+    Examples:
+
+        sslcurr tasks
+        sslcurr tasks show swav
+    """
     if ctx.invoked_subcommand is None:
         options = MachineOptions(json=json)
         with options.lab() as lab:
@@ -26,43 +33,61 @@ def tasks(ctx: typer.Context, json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of the task.", autocompletion=completion.all_tasks)],
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FOLDER|TABLE", help="Resolve the recipe for this data set, not for a size."),
+        typer.Option(
+            metavar=IMAGES,
+            help="Show the settings for this data set.",
+            rich_help_panel=DATA,
+            autocompletion=completion.datasets,
+        ),
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the data sets that are given by a relative path.")
-    ] = None,
+    data_root: DataRoot = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     group_column: GroupColumn = None,
     split_column: SplitColumn = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the views of a few images, with the labels that the task makes."),
+        typer.Option(metavar="FILE.png", help="Draw what the network is given of a few images, with its labels."),
     ] = None,
     num_images: Annotated[
-        int | None, typer.Option(help="Training images to resolve the recipe for.", show_default="1000")
+        int | None,
+        typer.Option(
+            metavar="N", help="Without --dataset: show the settings for so many training images.", show_default="1000"
+        ),
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option(help="Classes to resolve the recipe for.", show_default="2")
+        int | None,
+        typer.Option(metavar="N", help="Without --dataset: show the settings for so many classes.", show_default="2"),
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the views, in pixels.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side of the images that the network is given, in pixels.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="TASK.NAME=VALUE", help="As --set of pretrain. May be repeated."),
+        typer.Option(
+            "--set",
+            metavar="TASK.NAME=VALUE",
+            help="A setting, such as mocov2.temperature=0.1. May be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the views that are drawn.")] = 0,
-    runs: Annotated[
-        Path, typer.Option(help="The store, which keeps the packed data set.", envvar="SSLCURR_RUNS", metavar="FOLDER")
-    ] = Path("runs"),
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of what --out draws.")] = 0,
+    runs: RunsOption = Path("runs"),
     json: JsonOption = False,
 ) -> None:
-    """Show a task's settings: the paper's, and those of its recipe for a data set or a size.
+    """Show the settings of a task: the paper's, and those for your data.
 
     The paper's settings are for ImageNet.
-    With --out, draw what the network gets of a few images.
+    Those for your data follow from the number of images, of classes and of pixels.
+
+    Examples:
+
+        sslcurr tasks show swav
+        sslcurr tasks show mocov2 --num-images 500 --image-size 64
+        sslcurr tasks show jigsaw --dataset ~/images --out views.png
     """
     options = MachineOptions(json=json, runs=runs)
     with options.lab() as lab:

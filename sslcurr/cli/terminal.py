@@ -34,7 +34,13 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 100_000)
+    made = Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 100_000)
+    made.on_broken_pipe = _reader_gone  # type: ignore[method-assign] # rich would end the process with 1
+    return made
+
+
+def _reader_gone() -> None:
+    raise BrokenPipeError
 
 
 def print_line(text: str, style: str = "") -> None:

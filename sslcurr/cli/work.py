@@ -13,15 +13,21 @@ from sslcurr.cli.output import show_document
 @shared_options
 def work(
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="End when all plans are carried out. Default: wait for more.")
+        bool, typer.Option("--until-idle", help="End when all is done. Default: wait for more.")
     ] = False,
     *,
     shared: WorkOptions,
 ) -> None:
-    """Carry out what commands with --plan-only, or with --pool shared, want done on this store.
+    """Train what other commands have planned in the store.
 
-    Start it as often as there are GPUs or cores, on any machine that sees the store.
-    A worker that dies blocks nothing: another takes over what it was at.
+    Commands plan with --plan-only, or with --pool shared.
+    Start as many workers as you have GPUs, on any machine that sees the store.
+    If a worker dies, another one goes on with its stage.
+
+    Examples:
+
+        sslcurr work --until-idle
+        sslcurr work --runs ~/runs --device cuda:1
     """
     with shared.lab() as lab:
         show_document(lab.work(until_idle=until_idle), shared)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from sslcurr.engine.ancestry import FILE_KEY, Weights
 from sslcurr.engine.plan import SCRATCH, Parent, parent_of
 from sslcurr.engine.run import weights_of
-from sslcurr.engine.store import Stage, Store, path_placed, path_portable
+from sslcurr.engine.store import LATEST, Stage, Store, path_placed, path_portable
 from sslcurr.errors import CheckpointError, SpecError, StoreError, did_you_mean
 from sslcurr.files import write_whole
 from sslcurr.spec.stage import BackboneSpec, Json, part_from_dict, to_dict
@@ -186,7 +186,7 @@ def _parent_by_name(text: str, store: Store, stem: str | None) -> Parent:
 
         timm, name = import_timm(), text.partition(".")[0]
         if not timm.is_model(name):
-            if re.fullmatch("[0-9a-f]{4,16}", text):
+            if re.fullmatch("[0-9a-f]{4,16}", text) or LATEST.fullmatch(text) or store.named(text) is not None:
                 raise
             near = did_you_mean(name, timm.list_models()[:]) if len(name) > 3 else ""
             near = f"{near} or " if near.startswith("did you mean") else ""

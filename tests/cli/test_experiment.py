@@ -98,14 +98,14 @@ def test_a_command_prints_itself_for_a_file(folder, write, sslcurr):
     spelled = printed.stdout.replace("finetune = false", "no-finetune = true")
     planned = [sslcurr("run", write(text), "--dry-run").stdout for text in (printed.stdout, spelled)]
     assert planned[0].split()[-1] == planned[1].split()[-1] == "--no-finetune" or planned[0] == planned[1]
-    assert "--print-toml" not in sslcurr("run", "--help").stdout
+    assert "  --print-toml" not in sslcurr("run", "--help").stdout
     document = sslcurr.json(*call)
     assert document["stages"][0]["reused"]
     assert sslcurr("data", "show", "covid", "--print-toml").stdout == (
         '[[run]]\ncommand = "data show"\nname = "covid"\n'
     )
-    assert "--print-toml" in sslcurr("rank", "--help").stdout
-    assert "--print-toml" in sslcurr("runs", "show", "--help").stdout
+    assert "  --print-toml" in sslcurr("rank", "--help").stdout
+    assert "  --print-toml" in sslcurr("runs", "show", "--help").stdout
 
 
 def test_a_command_that_fails_ends_the_file(write, sslcurr):

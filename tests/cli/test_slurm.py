@@ -108,7 +108,7 @@ def test_a_dry_run_prints_the_script_and_does_nothing(sslcurr, planned, monkeypa
         (("--seeds", "3", "rank"), 1, "hint: name it first, such as: sslcurr slurm rank"),
         (("rank", "rotation", "--seedz", "3"), 2, "No such option: --seedz"),
         (("rank", "rotation", "--seeds", "many"), 2, "Invalid value for '--seeds'"),
-        (("grid",), 2, "Missing argument 'TASK...'"),
+        (("grid",), 2, "Missing argument 'TASK'"),
         (("rank", "rotation", "--time", "1"), 1, "error: --time must be at least 10, got 1"),
     ],
 )
