@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # pytest-xdist reads this file in a process that runs no test, before it starts those that do: torch is imported below.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests of several threads share the cores with other tests: who waits for the others does not spin.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["COLUMNS"] = "200"
 # Thousands of files are synced; in memory that takes no time.
 MEMORY = Path("/dev/shm")

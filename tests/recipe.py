@@ -26,7 +26,7 @@ HEAD = """\
 # A recipe of our own has the line own = true, no sources, and rows of ours = VALUE.
 
 [sources]
-code = "https://"
+code = ""
 """
 SMALL_HEAD = """
 # Where the recipe for 900 images of three classes differs from that, and what docs/tasks.md says of it.
@@ -43,7 +43,7 @@ def template(task: str) -> str:
         rows = [f'{name} = {{ authors = {json.dumps(value)}, source = "code" }}' for name, value in settings.items()]
         text += f"\n[{part}]\n" + "\n".join(rows) + "\n"
     rows = [
-        f'{name} = {{ value = {json.dumps(value)}, stated = "" }}'
+        f'{name} = {{ value = {json.dumps(value)}, stated = "SAY IT" }}'
         for name, value in changed_by_small_data(task).items()
     ]
     return text + SMALL_HEAD + "\n".join(rows) + "\n"
