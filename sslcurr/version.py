@@ -1,4 +1,4 @@
-"""The version of the package, as in pyproject.toml, and its name."""
+"""The version of the package, which pyproject.toml reads here, and its name."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 PROGRAM = "sslcurr"

@@ -7,21 +7,17 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from typer.testing import CliRunner
 
-from sslcurr.engine.plan import Planner
-from sslcurr.engine.store import Store
-from sslcurr.spec.request import Request
-from sslcurr.spec.stage import StageSpec
-from sslcurr.testing.subject import dataset_for, write_images
+if TYPE_CHECKING:
+    from sslcurr.spec.stage import StageSpec
 
-# One thread: the numbers of a run then do not depend on how many cores the machine has.
-torch.set_num_threads(1)
-torch.set_num_interop_threads(1)
+# pytest-xdist reads this file in a process that runs no test, before it starts those that do: torch is imported below.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests of several threads share the cores with other tests: who waits for the others does not spin.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["COLUMNS"] = "200"
 # Thousands of files are synced; in memory that takes no time.
 MEMORY = Path("/dev/shm")
@@ -53,15 +49,31 @@ SMALL: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The numbers of a run then do not depend on how many cores the machine has."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 63 real images of three classes, 28 x 28, grey."""
+    from sslcurr.testing.subject import write_images
+
     return write_images(tmp_path_factory.mktemp("data") / "clothes")
 
 
 @pytest.fixture
 def small_stage(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     """`small_stage(task)`: a stage of 3 epochs of 5 or 6 steps on `folder`, at 16 px, of timm's network for tests."""
+    from sslcurr.engine.plan import Planner
+    from sslcurr.engine.store import Store
+    from sslcurr.spec.request import Request
+    from sslcurr.testing.subject import dataset_for
+
     store = Store(tmp_path_factory.mktemp("packs"))
 
     def make(task: str, image_size: int = 16, **changes: object) -> StageSpec:
@@ -87,6 +99,8 @@ class Command:
         self.runs = runs
 
     def __call__(self, *arguments: str):
+        from typer.testing import CliRunner
+
         from sslcurr.cli.app import app
 
         return CliRunner().invoke(app, list(arguments), env={"SSLCURR_RUNS": str(self.runs)}, catch_exceptions=False)

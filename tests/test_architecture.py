@@ -134,10 +134,11 @@ def test_no_mistake_is_swallowed_and_click_is_not_imported(path):
 
 
 def test_version_is_one_number_and_has_its_changelog_entry():
-    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    assert sslcurr.__version__ == version
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert "version" not in pyproject["project"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "sslcurr.version.__version__"}
     changelog = (REPOSITORY / "CHANGELOG.md").read_text()
-    assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.M)
+    assert re.search(rf"^## \[{re.escape(sslcurr.__version__)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.M)
 
 
 def imported_by(*words: str) -> set[str]:

@@ -64,10 +64,10 @@ class Model:
 
         from sslcurr.backbones.build import build
         from sslcurr.backbones.checkpoint import load_into
-        from sslcurr.seeds import seed_for
+        from sslcurr.seeds import seed_torch
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(self.seed, "init", "backbone"))
+            seed_torch(self.seed, "init", "backbone")
             network = build(self.backbone)
         if self.weights is not None:
             load_into(network, self.weights)

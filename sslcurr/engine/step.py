@@ -14,7 +14,7 @@ from sslcurr.engine.device import Placement
 from sslcurr.engine.loop import Loop
 from sslcurr.engine.optim import hold_back, lr_at, set_lr
 from sslcurr.progress import Reporter
-from sslcurr.seeds import seed_for, torch_generator
+from sslcurr.seeds import seed_torch, torch_generator
 from sslcurr.spec.stage import Training
 from sslcurr.tasks.base import Batch, Loss, Task, Tick
 from sslcurr.world import GradientSum
@@ -23,7 +23,7 @@ from sslcurr.world import GradientSum
 def one_step(loop: Loop, where: Placement, feed: Feed, places: Any, tick: Tick) -> tuple[Loss, Batch]:
     """Forward, backward and optimizer step, in `accumulate` parts; gives the loss and batch of the whole step."""
     spec, task, optimizer, phase = loop.spec, loop.task, loop.optimizer, loop.report.phase
-    torch.manual_seed(seed_for(spec.seed, spec.parent, "step", tick.step))
+    seed_torch(spec.seed, spec.parent, "step", tick.step)
     lr = lr_at(spec.training, tick.step, tick.total_steps, tick.steps_per_epoch)
     set_lr(optimizer, spec.training, lr)
     task.before_step(tick)

@@ -33,7 +33,7 @@ from sslcurr.errors import SpecError
 from sslcurr.files import is_refused, sha256_of, write_whole
 from sslcurr.integrity import digest_of, read_rows
 from sslcurr.progress import Reporter
-from sslcurr.seeds import seed_for
+from sslcurr.seeds import seed_torch
 from sslcurr.spec.record import StageRecord
 from sslcurr.spec.runtime import Runtime
 from sslcurr.spec.stage import StageSpec
@@ -122,7 +122,7 @@ def fit(
     scan = Scanner(feed, task.fixed_view(task.config), where.autocast, world)
     progress = TrainingProgress()
     if not load_resume(part / RESUME, task, optimizer, progress, report, world):
-        torch.manual_seed(seed_for(spec.seed, spec.parent, "start"))
+        seed_torch(spec.seed, spec.parent, "start")
         task.start(scan)
         world.same(task)
     loop = Loop(spec, key, part, runtime, report, task, optimizer, progress, world)
@@ -142,7 +142,7 @@ def fit(
                     task.after_step(batch, out, tick)
                 with loop.agreed(stop), report.phase("logging"):
                     loop.step_done(out, len(places))
-            torch.manual_seed(seed_for(spec.seed, spec.parent, "end_epoch", progress.epochs_done))
+            seed_torch(spec.seed, spec.parent, "end_epoch", progress.epochs_done)
             measures = world.told(task.end_epoch(loop.tick(), scan))
             world.same(task)
             with loop.agreed(stop):
@@ -197,7 +197,7 @@ def _read_resume(path: Path, device: torch.device) -> dict[str, Any]:
 def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Task:
     """The task of a stage on its backbone, with the parent's weights or fresh ones, on the CPU."""
     kind = task_class(spec.task)
-    torch.manual_seed(seed_for(spec.seed, "init", "backbone"))
+    seed_torch(spec.seed, "init", "backbone")
     backbone = backbones.build(spec.backbone)
     if parent is not None:
         checkpoint.load_into(backbone, parent)
@@ -210,7 +210,7 @@ def build_task(spec: StageSpec, selection: Selection, parent: Path | None) -> Ta
         channels=spec.backbone.channels,
         pretrained=parent is not None,
     )
-    torch.manual_seed(seed_for(spec.seed, spec.parent, "init", spec.task))
+    seed_torch(spec.seed, spec.parent, "init", spec.task)
     task = kind(backbone, backbones.num_features(backbone), facts, config)
     if spec.keeps_head and parent is not None:
         task.get_submodule("head").load_state_dict(checkpoint.read_weights(parent.with_name("head.safetensors")))

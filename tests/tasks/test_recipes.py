@@ -10,41 +10,14 @@ import pytest
 
 from sslcurr.spec.stage import Training
 from sslcurr.tasks import BUILTIN_TASKS, task_class
-from sslcurr.tasks.base import Facts
 from tests import REPOSITORY
-
-IMAGENET = Facts(num_images=1_281_167, class_counts=(1281,) * 1000, image_size=224)
-SMALL = Facts(num_images=900, class_counts=(300,) * 3, image_size=224)
-# How a stage is computed, not what: these are no part of any recipe.
-COMPUTED = {"accumulate", "precision"}
-# Settings of fine-tuning, which are off in every recipe.
-OFF = {"freeze": "none", "layer_decay": 1.0, "head_warmup": 0.0, "mixup": 0.0}
-# Settings that are themselves the switch of something; what depends on them may do nothing.
-SWITCHES = {"vertical_flip", "rotation", "jitter", "gray", "blur", "solarize"}
+from tests.recipe import COMPUTED, IMAGENET, OFF, SMALL, changed_by_small_data, template, values_of
 
 every_task = pytest.mark.parametrize("task", sorted(BUILTIN_TASKS))
 
 
 def table_of(task):
     return tomllib.loads((REPOSITORY / "tests" / "recipes" / f"{task}.toml").read_text())
-
-
-def idle(config, training):
-    """Settings that do nothing in this recipe."""
-    names = set(config.idle()) - SWITCHES
-    names |= {"milestones", "step_factor"} if training.schedule != "step" else set()
-    names |= {"final_lr"} if training.schedule != "cosine" else set()
-    names |= {"warmup_start"} if not training.warmup else set()
-    return names | ({"momentum", "nesterov"} if training.optimizer == "adamw" else set())
-
-
-def values_of(recipe):
-    """Section -> setting -> value, of what the recipe decides."""
-    silent = COMPUTED | OFF.keys() | idle(recipe.config, recipe.training)
-    return {
-        part: {name: value for name, value in asdict(getattr(recipe, part)).items() if name not in silent}
-        for part in ("config", "training")
-    }
 
 
 def near(one, two):
@@ -104,11 +77,7 @@ def test_the_page_states_every_deviation_with_its_reason(task):
 
 @every_task
 def test_the_page_states_what_small_data_changes(task):
-    large, small = (task_class(task).recipe(facts) for facts in (IMAGENET, SMALL))
-    table, page, changed = table_of(task)["small"], sections(), {}
-    for part in ("config", "training"):
-        before, after = asdict(getattr(large, part)), asdict(getattr(small, part))
-        changed |= {name: value for name, value in after.items() if value != before[name]}
+    table, page, changed = table_of(task)["small"], sections(), changed_by_small_data(task)
     assert table.keys() == changed.keys()
     for name, row in table.items():
         assert near(changed[name], row["value"]), name
@@ -119,6 +88,14 @@ def test_the_page_states_what_small_data_changes(task):
 def test_the_page_says_what_a_step_in_parts_changes(task):
     coupling = task_class(task).coupling
     assert coupling in sections()["Recipes and their sources"]
+
+
+@every_task
+def test_the_template_of_a_table_has_its_rows(task):
+    table, new = table_of(task), tomllib.loads(template(task))
+    assert {part: new[part].keys() for part in ("config", "training", "small")} == {
+        part: table[part].keys() for part in ("config", "training", "small")
+    }
 
 
 def test_there_is_a_table_for_each_task_and_no_other():

@@ -375,16 +375,15 @@ def features_of(
     seed: int,
 ) -> dict[str, Features]:
     """Layer -> `Features` of the labelled images, for a checkpoint or (weights None) an untrained backbone."""
-    import torch
 
     from sslcurr.backbones.build import StageFeatures, build
     from sslcurr.backbones.checkpoint import load_into
     from sslcurr.data.views.view import View
     from sslcurr.engine.batches import Feed, Scanner
     from sslcurr.engine.device import placement
-    from sslcurr.seeds import seed_for
+    from sslcurr.seeds import seed_torch
 
-    torch.manual_seed(seed_for(seed, "init", "backbone"))
+    seed_torch(seed, "init", "backbone")
     network = build(backbone)
     if weights is not None:
         load_into(network, weights)

@@ -15,7 +15,7 @@ from sslcurr.analysis.sheets.samples import CELL, GAP, TITLE
 from sslcurr.engine.batches import Feed
 from sslcurr.engine.selection import select
 from sslcurr.engine.train import build_task
-from sslcurr.seeds import seed_for, torch_generator
+from sslcurr.seeds import seed_torch, torch_generator
 from sslcurr.spec.stage import StageSpec
 from sslcurr.tasks import task_class
 
@@ -34,7 +34,7 @@ def draw_views(spec: StageSpec, path: Path, num_images: int = 6) -> None:
     generator = torch_generator(spec.seed, spec.parent, "views", 0)
     batch = feed.batch(places, task.views(task.config), generator)
     (fixed,) = feed.views(selection.rows["train"][places], [task.fixed_view(task.config)], torch.Generator())
-    torch.manual_seed(seed_for(spec.seed, spec.parent, "step", 0))
+    seed_torch(spec.seed, spec.parent, "step", 0)
     columns = {"image": fixed} | task.pictures(batch)
     sheet = draw_grid({title: in_bytes(images, spec.backbone) for title, images in columns.items()})
     write_sheet(sheet, path)

@@ -172,7 +172,7 @@ def test_rbf_agrees_with_the_textbook_in_float64(data, store, layers):
 
 def test_networks_sizes_and_channels_may_differ(data, store):
     grey = {"channels": 1, "mean": (0.4,), "std": (0.2,)}
-    models = [untrained(0), untrained(0, size=32), untrained(0, **grey), untrained(2, "resnet18", 32, stem="cifar")]
+    models = [untrained(0), untrained(0, size=32), untrained(0, **grey), untrained(2, "resnet18", 16, stem="cifar")]
     models.append(untrained(0, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5)))
     found = compared(models, data, store, batch_size=40)
     kept, names = features(models, data, batches_of(data, 63, 40), "stages")

@@ -562,6 +562,7 @@ def test_a_dry_run_does_not_stumble_over_a_rate_that_will(sslcurr, tiny):
     assert plan["images_per_second"]["rotation"] > 0
 
 
+@pytest.mark.long
 def test_the_search_finds_an_ordering_within_its_budget_and_says_what_it_missed(sslcurr, tiny):
     ask = ("rank", *TASKS, "--seeds", "1", "--search", *BEAM, "--length", "3", "--budget", "0.9", *tiny, *FEW)
     plan = sslcurr.json(*ask, "--dry-run")
@@ -602,10 +603,14 @@ def test_the_search_finds_an_ordering_within_its_budget_and_says_what_it_missed(
     assert f"number {missed['rank']} of 15 orderings" in sslcurr(*ask).stdout
 
 
-def test_a_budget_for_nothing_is_a_mistake_and_a_small_one_looks_at_less(sslcurr, tiny):
+def test_a_budget_for_nothing_is_a_mistake(sslcurr, tiny):
     nothing = sslcurr("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "0.01", *tiny, *FEW)
     assert nothing.exit_code == 1
     assert "no chain fits into 1% of the exhaustive cost" in nothing.stderr
+
+
+@pytest.mark.long
+def test_a_small_budget_looks_at_less(sslcurr, tiny):
     few = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "0.3", *tiny, *FEW)
     many = sslcurr.json("rank", *TASKS, "--seeds", "2", "--search", *BEAM, "--budget", "1", *tiny, *FEW)
     assert few["cost"]["share"] <= 0.3 < many["cost"]["share"]
