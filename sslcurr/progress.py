@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +54,141 @@ class PoolState:
     workers: list[WorkerState] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExpectedStage:
+    """A stage of a command before it is trained, for how long the command takes.
+
+    Attributes:
+        key: of the stage.
+        task: what is trained.
+        like: what stages have in common whose speeds go as `work`: the network and the size of its images.
+        work: of an image, as a multiple of one view that passes forward and backward.
+        passes: images that its training takes through the network; 0 where the store has the stage.
+        search_passes: the same of the learning rates that are tried for it, all together.
+        trials: how many are tried.
+        speed: images a second that were measured before; None where nobody knows.
+    """
+
+    key: str
+    task: str
+    like: Hashable
+    work: float
+    passes: float
+    search_passes: float = 0.0
+    trials: int = 0
+    speed: float | None = None
+
+
+# Steps of a training after which its speed counts: the first ones are slower than the rest.
+WARM_STEPS = 3
+
+
+class Course:
+    """How far the stages of a command are, and how long they still take by the speeds that were measured."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, ExpectedStage] = {}
+        self._ended: set[str] = set()
+        self._speeds: dict[tuple[Hashable, str], float] = {}  # measured in this command
+        self._key = ""
+        self._task: tuple[Hashable, str] = (None, "")
+        self._batch_size = 0
+        self._trial: int | None = None
+        self._total_steps = 0
+        self._step = 0
+        self._steps_here = 0
+
+    def expect(self, stages: Iterable[ExpectedStage]) -> None:
+        """Stages are to come, or are there already; one that was told before is left as it is."""
+        for stage in stages:
+            self.stages.setdefault(stage.key, stage)
+
+    def leave(self, keys: Iterable[str]) -> None:
+        """Stages that do not come, as one before them has failed."""
+        for key in keys:
+            self.stages.pop(key, None)
+
+    def begin(self, spec: StageSpec | None, key: str, total_steps: int, step: int, trial: int | None = None) -> None:
+        """A stage is trained from a step on, or the learning rate of number `trial` is tried for it; None is a stage of
+        which nothing is known."""
+        expected = self.stages.get(key)
+        self._key, self._task = key, (expected.like if expected else key, spec.task if spec else "")
+        self._batch_size, self._trial = spec.training.batch_size if spec else 0, trial
+        self._total_steps, self._step, self._steps_here = total_steps, step, 0
+
+    def move(self, step: int, images_per_second: float) -> None:
+        """A step was done."""
+        self._step = step
+        self._steps_here += 1
+        if self._steps_here >= WARM_STEPS and images_per_second > 0:
+            self._speeds[self._task] = images_per_second
+
+    def end(self, key: str) -> None:
+        """A stage is in the store."""
+        self._ended.add(key)
+        if key == self._key:
+            self._key = ""
+
+    def place(self, key: str) -> str:
+        """Which stage of how many it is, such as `stage 2 of 4`; empty for a lone one, and where nobody knows."""
+        if key not in self.stages or len(self.stages) == 1:
+            return ""
+        return f"stage {len(self._ended & set(self.stages)) + 1} of {len(self.stages)}"
+
+    def stage_seconds(self) -> float | None:
+        """Until the stage at hand is trained, with the learning rates that are still tried; None: nobody knows."""
+        expected = self.stages.get(self._key)
+        speed = self._speeds.get(self._task) or (self._speed(expected) if expected else None)
+        if speed is None or not self._batch_size:
+            return None
+        left = float((self._total_steps - self._step) * self._batch_size)
+        if self._trial is not None and expected is not None and expected.trials:
+            left += expected.search_passes * (expected.trials - self._trial - 1) / expected.trials + expected.passes
+        return left / speed
+
+    def seconds(self) -> float | None:
+        """Until all stages are trained; None where the speed of one is not known."""
+        seconds = 0.0
+        if self._key:
+            at_hand = self.stage_seconds()
+            if at_hand is None:
+                return None
+            seconds = at_hand
+        for stage in self.stages.values():
+            passes = stage.passes + stage.search_passes
+            if not passes or stage.key == self._key or stage.key in self._ended:
+                continue
+            speed = self._speed(stage)
+            if speed is None:
+                return None
+            seconds += passes / speed
+        return seconds
+
+    def unknown(self) -> list[ExpectedStage]:
+        """The stages of whose speed nothing is known."""
+        return [stage for stage in self.stages.values() if stage.passes and self._speed(stage) is None]
+
+    def _speed(self, stage: ExpectedStage) -> float | None:
+        """Images a second: as measured in this command, or before, or by those of another task on the same network."""
+        here = self._speeds.get((stage.like, stage.task), stage.speed)
+        if here is not None:
+            return here
+        others = [each for each in self.stages.values() if each.like == stage.like]
+        for each in others:
+            speed = self._speeds.get((each.like, each.task), each.speed)
+            if speed is not None:
+                return speed * each.work / stage.work
+        return None
+
+
 class Reporter:
     """Hears what happens; this one says nothing."""
+
+    def expects(self, stages: Sequence[ExpectedStage]) -> None:
+        """Stages of the command that is running, those of before included: how many there are, how long they take."""
+
+    def leaves(self, keys: Collection[str]) -> None:
+        """Stages that were expected do not come: one before them has failed."""
 
     def stage_begins(self, spec: StageSpec, key: str, total_steps: int, step: int, settings: Mapping[str, str]) -> None:
         """A stage is about to be trained with these resolved settings, from `step` on (above 0 after a resume)."""

@@ -103,7 +103,7 @@ class Session:
         from sslcurr.engine.plans import Plan
         from sslcurr.engine.pool import POOLS
 
-        if self._is_alone:
+        if self.is_alone:
             yield None
             return
         make = POOLS.find(self.pooling.job_pool)
@@ -145,7 +145,7 @@ class Session:
                     raise TrainingError(failed.reason, failed.hint)
 
     @property
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether one job after the other is done in this process."""
         return self.pooling.job_pool == "here" and self.num_workers == 1
 
