@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -27,6 +28,12 @@ def duration(seconds: float) -> str:
 def speed(per_second: float) -> str:
     """A speed of which something is seen, however slow it is: "1,204", "42", "3.1", "0.04"."""
     return f"{per_second:,.0f}" if per_second >= 9.5 else f"{per_second:.2g}"
+
+
+def first_command(runs: object = "runs") -> str:
+    """A command that works as it stands, for a store that holds nothing yet; `runs` is its folder."""
+    elsewhere = "" if str(runs) == "runs" else f" --runs {shlex.quote(str(runs))}"
+    return f"sslcurr chain mocov2 swav rotation{elsewhere}"
 
 
 def arrow(names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from sslcurr.spec.stage import (
     stage_from_dict,
     to_dict,
 )
-from sslcurr.wording import is_unicode, visible
+from sslcurr.wording import first_command, is_unicode, visible
 
 KEY_CHARACTERS = 16
 LATEST = re.compile(r"last(?:~(\d+))?")
@@ -193,9 +193,24 @@ class Store:
         ends = len(document.get("downstream", {}).get("folds", [])) or 1
         stage = self.find(stages[-1]["key"]) if stages and ends == 1 else None
         if stage is None:
-            what = "trained no single chain" if ends > 1 or not stages else "has lost its last stage"
-            raise StoreError(f"the run {text} {what}", f"give the key of a stage: sslcurr runs show {run}")
+            title = self.all_runs()[run].title
+            if stages:
+                what = "trained several models, one a fold" if ends > 1 else "has lost its last stage"
+                raise StoreError(
+                    f"the run {text} ({title}) {what}", f"give the key of a stage: sslcurr runs show {run}"
+                )
+            raise StoreError(f"the run {text} ({title}) is no chain, and has no model of its own", self._models_hint())
         return stage
+
+    def _models_hint(self) -> str:
+        """The latest run whose last stage is a model, and where stages are listed."""
+        records = self.all_runs()
+        for back, run in enumerate(reversed(records)):
+            kind, document = self.result(run) or ("", {})
+            if kind == "train" and document.get("stages") and not document.get("downstream", {}).get("folds"):
+                latest = f"last~{back}" if back else "last"
+                return f"give {latest} ({records[run].title}), or the key of a stage: sslcurr runs --stages"
+        return "give the key of a stage: sslcurr runs --stages"
 
     def is_at(self, folder: Path) -> bool:
         """Whether this process is at work on a folder."""
@@ -461,6 +476,11 @@ class Store:
         latest = LATEST.fullmatch(text)
         if latest is not None:
             place = int(latest[1] or 0)
+            if not records:
+                raise StoreError(
+                    f"there is no run {text}: {self.root} has none yet",
+                    f"train something first: {first_command(self.root)}",
+                )
             if place >= len(records):
                 raise StoreError(f"there is no run {text} in {self.root}: it has {len(records)}", "see sslcurr runs")
             return list(records)[-1 - place]

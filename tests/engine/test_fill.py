@@ -480,7 +480,7 @@ def test_the_display_has_a_line_for_each_worker():
     assert first == "3 of 40 jobs done, 1 failed, 2 at other processes, about 90 min left"
     assert [line.split("  ")[0] for line in lines] == ["worker 1", "worker 2"]
     assert "rotation -> mocov2, seed 0" in lines[0]
-    assert lines[0].rstrip().endswith("epoch 3.0 of 10  1,180 images/s")
+    assert lines[0].rstrip().endswith("epoch 4 of 10  1,180 images/s")
     assert "waits" in lines[1]
     assert all(len(line) <= 78 for line in lines)  # and ^C
 

@@ -18,7 +18,7 @@ from sslcurr.analysis.results.inventory.document import (
     StagesDocument,
 )
 from sslcurr.analysis.results.table import Column, Table, count
-from sslcurr.wording import arrow, counted
+from sslcurr.wording import arrow, counted, first_command
 
 InventoryDocument = (
     RunsDocument
@@ -42,7 +42,12 @@ def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
 
 
 def closing_lines(document: InventoryDocument) -> list[str]:
-    """All that is known of one run or stage, a value a line; the bytes of what was removed."""
+    """All that is known of one run or stage, a value a line; the bytes of what was removed; what to do where there is
+    nothing."""
+    if (isinstance(document, RunsDocument) and not document.runs) or (
+        isinstance(document, StagesDocument) and not document.stages
+    ):
+        return [f"nothing was trained here yet; a first command: {first_command()}"]
     if isinstance(document, RunDocument | StageDocument):
         return [
             f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
