@@ -6,7 +6,7 @@ import functools
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -420,10 +420,18 @@ class Store:
     # ---- runs
 
     def note_run(self, record: RunRecord) -> str:
-        """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
+        """Write down that a command needs stages and analyses, so that they are kept; returns the run's name.
+
+        Where the same command was given before, it was begun then.
+        """
         name = run_name(record.asked)
         self.runs.mkdir(parents=True, exist_ok=True)
-        write_record(self.runs / f"{name}.json", record.to_json())
+        path = self.runs / f"{name}.json"
+        with suppress(StoreError):  # a damaged one is as none
+            earlier = read_as(path, RunRecord, RUN_HINT) if path.exists() else record
+            if earlier.begun < record.begun:
+                record = msgspec.structs.replace(record, created=earlier.created, again=record.created)
+        write_record(path, record.to_json())
         return name
 
     def keep_result(self, record: RunRecord, kind: str, document: Json) -> None:
@@ -445,7 +453,7 @@ class Store:
         return stored.kind, stored.document
 
     def all_runs(self, *, strict: bool = False) -> dict[str, RunRecord]:
-        """The records of all runs by name, the one begun first first; times of files are not kept by every copy.
+        """The records of all runs by name, that of the latest command last; times of files are not kept by every copy.
 
         Args:
             strict: whether a record that cannot be read is an error; else it is noted and left out.
@@ -462,7 +470,7 @@ class Store:
                     raise
                 if path.exists():  # not forgotten just now
                     self.left_out(error)
-        return dict(sorted(records.items(), key=lambda item: item[1].begun))
+        return dict(sorted(records.items(), key=lambda item: item[1].called))
 
     def named(self, text: str) -> str | None:
         """The run that a person means: by its number, its name, or `last`, `last~1` ... for the latest ones; else None.

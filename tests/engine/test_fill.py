@@ -507,12 +507,13 @@ def test_a_bar_of_a_job_that_this_process_did_is_wiped():
     lines = Lines()
     lines.console = Console(width=80, file=io.StringIO(), force_terminal=True)
     lines.trial_begins("rotation", 0, 2, 0.1, 10, 0)
-    first = lines.bar
+    first = lines.live
     lines.trial_begins("rotation", 1, 2, 0.2, 10, 0)
-    assert not first.live.is_started
-    second = lines.bar
+    assert not first.is_started
+    second = lines.live
     lines.pool(PoolState(done=1, total=2))
-    assert not second.live.is_started
+    assert not second.is_started
+    assert lines.live is not second
     lines.close()
 
 
