@@ -32,6 +32,7 @@ from sslcurr.files import read_as
 from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
 from sslcurr.version import __version__
+from sslcurr.wording import first_command
 
 # Points of a small curve.
 MOST_POINTS = 60
@@ -54,7 +55,8 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
     stages = {stage.key: stage for stage in stage_rows(store, shown, _stage, whole=not names)}
     if not chosen and not stages:
         raise StoreError(
-            f"the store {store.root} is empty", "train something first, or give the store of your runs as --runs FOLDER"
+            f"the store {store.root} is empty",
+            f"train something first: {first_command(store.root)}; or give the store of your runs as --runs FOLDER",
         )
     runs = [_run(store, name, record, stages) for name, record in reversed(chosen.items())]
     return ReportDocument(
