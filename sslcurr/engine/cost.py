@@ -132,7 +132,7 @@ def expected_stages(
         speeds: of the store.
         passes: image passes that a stage takes, its search included.
     """
-    stages = []
+    stages, known = [], dict[tuple[str, str], float | None]()
     for key, spec in {key_of(spec): spec for spec in specs}.items():
         is_there = store.find(key) is not None
         whole = 0.0 if is_there else passes(spec)
@@ -140,16 +140,19 @@ def expected_stages(
         if spec.search is not None and not is_there:
             epochs, search = spec.training.epochs, spec.search
             alone = whole * epochs / (epochs + search.trials * search.epochs * search.fraction)
+        like = f"{spec.backbone} {spec.config['image_size']} {spec.training.precision}"
+        if not is_there and (like, spec.task) not in known:
+            known[like, spec.task] = speeds.known(spec)
         stages.append(
             ExpectedStage(
                 key=key,
                 task=spec.task,
-                like=(spec.backbone, spec.config["image_size"], spec.training.precision),
+                like=like,
                 work=WORK.get(spec.task, UNKNOWN_WORK),
                 passes=alone,
                 search_passes=whole - alone,
                 trials=0 if spec.search is None else spec.search.trials,
-                speed=None if is_there else speeds.known(spec),
+                speed=known.get((like, spec.task)),
             )
         )
     return stages
@@ -164,9 +167,7 @@ def timed_where_large(
     course.expect(stages)
     by_key = {key_of(spec): spec for spec in specs}
     unknown = [(stage, by_key[stage.key]) for stage in course.unknown()]
-    pixels = sum(
-        (stage.passes + stage.search_passes) * stage.work * spec.config["image_size"] ** 2 for stage, spec in unknown
-    )
+    pixels = sum(stage.all_passes * stage.work * spec.config["image_size"] ** 2 for stage, spec in unknown)
     if pixels < (LARGE if on_cpu else LARGE_ELSEWHERE):
         return list(stages)
     seconds = {
