@@ -16,7 +16,7 @@ SAVED = ("--save-minutes", "0.001")
 CODES = {0, 1, 3, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
 # What names a time, a place or the machine differs between two stores.
 VARYING = re.compile(
-    r"seconds|created|predictions|checkpoint|files|invocation|command|reused|page|store|hours|sheet|points|images_per"
+    r"seconds|created|again|predictions|checkpoint|files|invocation|command|reused|page|store|hours|sheet|points|images_per"
 )
 
 

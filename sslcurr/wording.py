@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -16,10 +17,23 @@ def counted(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, in the largest unit of which there are two: "45 s", "12 min", "3.5 h"."""
+    """A time, in the largest unit of which there are two: "45 s", "12 min", "3.5 h", "4.2 days"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def speed(per_second: float) -> str:
+    """A speed of which something is seen, however slow it is: "1,204", "42", "3.1", "0.04"."""
+    return f"{per_second:,.0f}" if per_second >= 9.5 else f"{per_second:.2g}"
+
+
+def first_command(runs: object = "runs") -> str:
+    """A command that works as it stands, for a store that holds nothing yet; `runs` is its folder."""
+    elsewhere = "" if str(runs) == "runs" else f" --runs {shlex.quote(str(runs))}"
+    return f"sslcurr chain mocov2 swav rotation{elsewhere}"
 
 
 def arrow(names: Sequence[str]) -> str:

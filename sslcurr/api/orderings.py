@@ -12,13 +12,14 @@ from msgspec import UNSET, UnsetType, structs
 
 from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
+from sslcurr.api.foresight import foretell_chains
 from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
 from sslcurr.api.training import check_folds, refuse_folds, refuse_tuning
 from sslcurr.errors import Interrupted, SpecError
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Runtime
-from sslcurr.spec.stage import Json
+from sslcurr.spec.stage import Json, key_of
 from sslcurr.spec.target import TARGET, TARGET_TASKS
 
 if TYPE_CHECKING:
@@ -240,6 +241,7 @@ def rank(
         _fill(chains, ask, [(), *singles, *certain], reference)
         try:
             progress.expect([(), *singles], ask.seeds, reference)
+            _foretell(session, chains, ask, [(), *singles, *certain], reference)
             ranking.measure_singles()
             accuracies = ranking.singles()
             for task in ask.tasks:
@@ -247,6 +249,7 @@ def rank(
                     session.reporter.note(f"orderings with {task} are left out: alone it failed at every seed")
             chosen = wanted.chosen(ask, accuracies)
             progress.expect(chosen, ask.seeds)
+            _foretell(session, chains, ask, chosen, warns=False)
             chains.expect(chosen, ask.seeds)
             note(chains, record)
             _fill(chains, ask, chosen)
@@ -262,6 +265,22 @@ def rank(
     best = max((row.mean for row in document.tasks if row.mean is not None), default=None)
     keep_result(session, chains, record, document, best)
     return document
+
+
+def _foretell(
+    session: Session,
+    chains: Chains,
+    ask: Ask,
+    orderings: Sequence[Ordering],
+    reference: Parent | None = None,
+    *,
+    warns: bool = True,
+) -> None:
+    """Tell of the stages that are to come, and how long they take."""
+    specs = [spec for seed in ask.seeds for ordering in orderings for spec in chains.specs(ordering, seed)]
+    if reference is not None:
+        specs += [spec for seed in ask.seeds for spec in chains.specs((), seed, reference)]
+    foretell_chains(session, [chains], [specs], warns=warns)
 
 
 def _fill(chains: Chains, ask: Ask, orderings: Sequence[Ordering], reference: Parent | None = None) -> None:
@@ -378,6 +397,9 @@ def grid(
 
     def chain_done(chain: Chain, cell: Shares) -> None:
         result = f"failed: {chain.reason}" if isinstance(chain, FailedChain) else f"{share(chain.score)} %"
+        if isinstance(chain, FailedChain):
+            specs = table.chains.specs(chain.ordering, chain.seed, shares=cell)
+            session.reporter.leaves([key_of(spec) for spec in specs if table.chains.missing([spec])])
         images = "scratch" if cell.ssl_fraction is None else f"images {cell.ssl_fraction:g}"
         note(chains, record)  # whatever ends this call, its reports are needed by the next
         session.reporter.say(f"labels {cell.label_fraction:g}, {images}, seed {chain.seed}: {result}")
@@ -389,6 +411,7 @@ def grid(
     chains.need(table.specs())
     record = _grid_record(session, table)
     note(chains, record)
+    foretell_chains(session, [chains], [[spec for specs in table.specs() for spec in specs]])
     with session.filling(chains.store, run_name(record.asked)) as chains.filling:
         table.fill()
         table.measure()

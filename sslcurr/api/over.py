@@ -11,6 +11,7 @@ from msgspec import UnsetType, structs
 from sslcurr.analysis.results.estimate import target_name
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.api.axes import Axis, Over, axes_of, combinations
+from sslcurr.api.foresight import foretell_chains
 from sslcurr.api.orderings import Ask, Wanted, chains_overlap, command_of, keep_result, queued_run
 from sslcurr.api.session import Session
 from sslcurr.api.training import refuse_folds
@@ -193,9 +194,9 @@ def rank_over(
     progress = ChainsProgress(session.reporter, asked.chains)
     for each in asked.variants:
 
-        def chain_done(chain: Chain, results: Results, title: str = each.title) -> None:
+        def chain_done(chain: Chain, results: Results, title: str = each.title, chains: Chains = each.chains) -> None:
             note(asked.chains, record)  # after each chain: whatever ends this call, its reports are needed by the next
-            progress.chain_done(chain, results, title)
+            progress.chain_done(chain, results, title, chains)
 
         each.ranking.chain_done = chain_done
     with session.filling(asked.store, run_name(record.asked)) as filling:
@@ -220,8 +221,8 @@ def _measure(session: Session, asked: Asked, record: RunRecord, progress: Any) -
 
     ask, chosen = asked.ask, []
     singles: list[Ordering] = [(), *((task,) for task in ask.tasks)]
-    for each in asked.variants:
-        progress.expect(singles, ask.seeds, chains=each.chains)
+    progress.expect(singles * len(asked.variants), ask.seeds)
+    _foretell(session, asked, [asked.certain()] * len(asked.variants))
     for each in asked.variants:
         each.ranking.measure_singles()
         accuracies = each.ranking.singles()
@@ -235,10 +236,20 @@ def _measure(session: Session, asked: Asked, record: RunRecord, progress: Any) -
         note(asked.chains, record)
         each.chains.fill([(ordering, seed) for seed in ask.seeds for ordering in orderings])
         chosen.append(orderings)
-    for each, orderings in zip(asked.variants, chosen, strict=True):
-        progress.expect(orderings, ask.seeds, chains=each.chains)
+    for orderings in chosen:
+        progress.expect(orderings, ask.seeds)
+    _foretell(session, asked, chosen, warns=False)
     for each, orderings in zip(asked.variants, chosen, strict=True):
         each.ranking.measure_orderings(orderings)
+
+
+def _foretell(session: Session, asked: Asked, orderings: Sequence[Sequence[Ordering]], *, warns: bool = True) -> None:
+    """Tell of the stages that are to come under each setting, and how long they take."""
+    specs = [
+        [spec for seed in asked.ask.seeds for name in names for spec in each.chains.specs(name, seed)]
+        for each, names in zip(asked.variants, orderings, strict=True)
+    ]
+    foretell_chains(session, [each.chains for each in asked.variants], specs, warns=warns)
 
 
 def _fill(asked: Asked, orderings: Sequence[Sequence[Ordering]]) -> None:

@@ -18,6 +18,7 @@ from sslcurr.analysis.results.queue.document import (
     WorkDocument,
 )
 from sslcurr.api.session import Session
+from sslcurr.wording import first_command
 
 if TYPE_CHECKING:
     from sslcurr.engine.graph import Graph
@@ -74,7 +75,8 @@ def work(session: Session, *, until_idle: bool = False) -> WorkDocument:
     store = session.existing_store()
     plans, began = Plans(store), time.monotonic()
     if not until_idle:
-        session.reporter.note(f"takes what commands plan on {store.root}, until Ctrl-C")
+        example = f"{first_command(store.root)} --plan-only"
+        session.reporter.note(f"takes what commands plan on {store.root}, such as {example}, until Ctrl-C")
     with session.working(store) as filling:
 
         def is_over() -> bool:

@@ -17,6 +17,7 @@ from sslcurr.progress import Reporter
 from sslcurr.spec import settings
 from sslcurr.spec.request import Request
 from sslcurr.spec.runtime import Pooling, Runtime
+from sslcurr.wording import first_command
 
 if TYPE_CHECKING:
     from sslcurr.engine.ancestry import Weights
@@ -85,7 +86,10 @@ class Session:
         from sslcurr.errors import StoreError
 
         if not self.runs.is_dir():
-            raise StoreError(f"there is no store at {self.runs}", "give --runs FOLDER, or train something first")
+            raise StoreError(
+                f"there is no store at {self.runs}",
+                f"give --runs FOLDER, or train something first: {first_command(self.runs)}",
+            )
         return Store(self.runs, note=self.reporter.note)
 
     @contextmanager
@@ -103,7 +107,7 @@ class Session:
         from sslcurr.engine.plans import Plan
         from sslcurr.engine.pool import POOLS
 
-        if self._is_alone:
+        if self.is_alone:
             yield None
             return
         make = POOLS.find(self.pooling.job_pool)
@@ -145,7 +149,7 @@ class Session:
                     raise TrainingError(failed.reason, failed.hint)
 
     @property
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether one job after the other is done in this process."""
         return self.pooling.job_pool == "here" and self.num_workers == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from sslcurr.analysis.results.estimate import Difference
 from sslcurr.analysis.results.overlap import Overlap
 from sslcurr.analysis.results.plan.document import PlanDocument, PlannedStage
 from sslcurr.analysis.results.training.document import TargetReport, TrainDocument, TrainedStage
+from sslcurr.api.foresight import foretell
 from sslcurr.api.overlap import checked_overlap, joined
 from sslcurr.api.session import Session
 from sslcurr.errors import SpecError
@@ -162,24 +163,17 @@ def refuse_tuning(session: Session, option: str) -> None:
 
 def plan(session: Session, target: Target) -> PlanDocument:
     """What would be trained, with every value resolved; the data is read and packed."""
-    from sslcurr.engine.cost import Speeds, image_passes
     from sslcurr.engine.plan import resolved_settings
     from sslcurr.spec.stage import key_of, to_dict
 
     store = session.store()
     first = session.planner(target.tasks, target.start)
     planned: list[StageSpec] = []
-    seconds: float | None = 0.0
-    speeds = Speeds(store, session.runtime)
     for planner in _fold_planners(first):
         specs, baseline = _planned(planner, store, target)
         _overlap(session, planner, target, store)
         planned += [*specs, *baseline]
-        for spec in (*specs, *baseline):
-            if seconds is not None and store.find(key_of(spec)) is None:
-                speed = speeds.known(spec)
-                passes = image_passes(spec, len(planner.selection(spec.task).rows["train"]))
-                seconds = None if speed is None else seconds + passes / speed
+    seconds = foretell(session, first, store, planned, _passes(first))
     stages = [
         PlannedStage(
             task=spec.task,
@@ -193,6 +187,17 @@ def plan(session: Session, target: Target) -> PlanDocument:
     return session.finished(
         PlanDocument(stages=stages, hours=None if seconds is None else seconds / 3600, store=str(store.root))
     )
+
+
+def _passes(planner: Planner) -> Callable[[StageSpec], float]:
+    """What gives the image passes of a stage."""
+    from sslcurr.engine.cost import image_passes
+
+    def passes(spec: StageSpec) -> float:
+        of_fold = planner.of_fold(spec.data.fold) if planner.request.folds else planner
+        return image_passes(spec, len(of_fold.selection(spec.task).rows["train"]))
+
+    return passes
 
 
 def _fold_planners(planner: Planner) -> list[Planner]:
@@ -255,6 +260,7 @@ def train(session: Session, target: Target) -> TrainDocument:
     # A mask that cannot be is heard of before training.
     masks = masks_of_report(planner, store, session.reporter.note) if ends else None
     reports = Reports(session, store, masks)
+    foretell(session, planner, store, [*specs, *baseline], _passes(planner))
     with session.filling(store, run_name(record.asked)) as filling:
         if filling is not None:
             filling.add(_jobs(planner, store, [specs, baseline], masks))
@@ -323,6 +329,7 @@ def _train_folds(session: Session, target: Target) -> TrainDocument:
     store.note_run(record)
     there = {key for key in keys if store.find(key) is not None}
     reports, values = {}, {}
+    foretell(session, planner, store, [spec for each in specs.values() for spec in each], _passes(planner))
     with session.filling(store, run_name(record.asked)) as chains.filling:
         for ordering, parent in asked.values():
             chains.fill([(ordering, seed)], parent)
@@ -392,16 +399,13 @@ def _jobs(planner: Planner, store: Store, chains: Sequence[Sequence[StageSpec]],
     """The stages of chains that are not there, and what is measured of their ends, as jobs."""
     from sslcurr.analysis.evaluation.attention import AttentionSettings, measuring_jobs
     from sslcurr.analysis.evaluation.classifier import report_split
-    from sslcurr.engine.cost import image_passes
     from sslcurr.engine.run import stage_jobs
     from sslcurr.spec.stage import key_of
 
     jobs: list[Job] = []
     for specs in chains:
         missing = [spec for spec in specs if store.find(key_of(spec)) is None]
-        jobs += stage_jobs(
-            missing, store, lambda spec: image_passes(spec, len(planner.selection(spec.task).rows["train"]))
-        )
+        jobs += stage_jobs(missing, store, _passes(planner))
         if specs and specs[-1].task in TARGET_TASKS:
             selection = planner.selection(TARGET)
             num_reported = len(selection.rows[report_split(selection)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,8 @@ FAILED = 3
 
 
 def show_document(document: Document, options: MachineOptions) -> None:
-    """Print a document as tables, or as one JSON document where `options` say so; files that were drawn are named.
+    """Print a document as tables, or as one JSON document where `options` say so; files that were drawn are named, and
+    at a terminal what may come next.
 
     Raises:
         typer.Exit: chains of it failed.
@@ -39,6 +42,9 @@ def show_document(document: Document, options: MachineOptions) -> None:
         print_json(plain)
     else:
         print_document(document, files)
+        if sys.stdout.isatty() and (commands := document.next_commands()):
+            runs = "" if options.runs == Path("runs") else f" --runs {shlex.quote(str(options.runs))}"
+            print_path("next: " + "; ".join(f"{command}{runs}" for command in commands))
     if getattr(document, "failed", None):
         raise typer.Exit(FAILED)
 

@@ -18,7 +18,7 @@ from sslcurr.engine.signals import StopSignals, stop_signals
 from sslcurr.engine.store import Store
 from sslcurr.errors import Interrupted, SslcurrError
 from sslcurr.progress import PoolState, Reporter, WorkerState
-from sslcurr.wording import counted
+from sslcurr.wording import counted, duration
 
 TURN_SECONDS = 0.2  # of waiting for something to happen
 RETRY_SECONDS = 1.0  # until a job is tried again that another process is at
@@ -240,7 +240,9 @@ class Filling:
             self._end(name)
             if event.done_here and self.graph.jobs[name].kind == "stage":
                 so_far = f"{len(self.graph.done)} of {counted(len(self.graph.jobs), 'job')} done"
-                self.report.say(f"{self.graph.jobs[name].title}: trained ({so_far})")
+                seconds = self._seconds_left()
+                left = f", about {duration(seconds)} left" if seconds else ""
+                self.report.say(f"{self.graph.jobs[name].title}: trained ({so_far}{left})")
         elif event.what == "failed":
             self.store.note_failure(name, event.text, event.hint)
             self.graph.fail(name, event.text, event.hint)

@@ -182,6 +182,8 @@ def _parent_by_name(text: str, store: Store, stem: str | None) -> Parent:
     try:
         return parent_of(store.resolve(text).spec)
     except StoreError as error:
+        if store.named(text) is not None:  # a run without a model
+            raise
         from sslcurr.backbones.build import import_timm
 
         timm, name = import_timm(), text.partition(".")[0]

@@ -231,6 +231,18 @@ class Planner:
         mean, std = IMAGENET_NORMALISATION[channels]
         return BackboneSpec(name=name, stem=stem, channels=channels, mean=mean, std=std)
 
+    def backbone_at(self, image_size: int) -> BackboneSpec:
+        """The network from scratch that images of another size would have.
+
+        Raises:
+            SpecError: the one that is asked for cannot see such images.
+        """
+        other = copy.copy(self)
+        other.data = replace(self.data, image_size=image_size)
+        backbone = other.backbone(SCRATCH)
+        self.answers.check_backbone(backbone, [image_size])
+        return backbone
+
     def facts(self, task: str, parent: Parent) -> Facts:
         """What a recipe needs to know."""
         selection = self.selection(task)

@@ -6,7 +6,7 @@ import functools
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from sslcurr.spec.stage import (
     stage_from_dict,
     to_dict,
 )
-from sslcurr.wording import is_unicode, visible
+from sslcurr.wording import first_command, is_unicode, visible
 
 KEY_CHARACTERS = 16
 LATEST = re.compile(r"last(?:~(\d+))?")
@@ -193,9 +193,24 @@ class Store:
         ends = len(document.get("downstream", {}).get("folds", [])) or 1
         stage = self.find(stages[-1]["key"]) if stages and ends == 1 else None
         if stage is None:
-            what = "trained no single chain" if ends > 1 or not stages else "has lost its last stage"
-            raise StoreError(f"the run {text} {what}", f"give the key of a stage: sslcurr runs show {run}")
+            title = self.all_runs()[run].title
+            if stages:
+                what = "trained several models, one a fold" if ends > 1 else "has lost its last stage"
+                raise StoreError(
+                    f"the run {text} ({title}) {what}", f"give the key of a stage: sslcurr runs show {run}"
+                )
+            raise StoreError(f"the run {text} ({title}) is no chain, and has no model of its own", self._models_hint())
         return stage
+
+    def _models_hint(self) -> str:
+        """The latest run whose last stage is a model, and where stages are listed."""
+        records = self.all_runs()
+        for back, run in enumerate(reversed(records)):
+            kind, document = self.result(run) or ("", {})
+            if kind == "train" and document.get("stages") and not document.get("downstream", {}).get("folds"):
+                latest = f"last~{back}" if back else "last"
+                return f"give {latest} ({records[run].title}), or the key of a stage: sslcurr runs --stages"
+        return "give the key of a stage: sslcurr runs --stages"
 
     def is_at(self, folder: Path) -> bool:
         """Whether this process is at work on a folder."""
@@ -405,10 +420,18 @@ class Store:
     # ---- runs
 
     def note_run(self, record: RunRecord) -> str:
-        """Write down that a command needs stages and analyses, so that they are kept; returns the run's name."""
+        """Write down that a command needs stages and analyses, so that they are kept; returns the run's name.
+
+        Where the same command was given before, it was begun then.
+        """
         name = run_name(record.asked)
         self.runs.mkdir(parents=True, exist_ok=True)
-        write_record(self.runs / f"{name}.json", record.to_json())
+        path = self.runs / f"{name}.json"
+        with suppress(StoreError):  # a damaged one is as none
+            earlier = read_as(path, RunRecord, RUN_HINT) if path.exists() else record
+            if earlier.begun < record.begun:
+                record = msgspec.structs.replace(record, created=earlier.created, again=record.created)
+        write_record(path, record.to_json())
         return name
 
     def keep_result(self, record: RunRecord, kind: str, document: Json) -> None:
@@ -430,7 +453,7 @@ class Store:
         return stored.kind, stored.document
 
     def all_runs(self, *, strict: bool = False) -> dict[str, RunRecord]:
-        """The records of all runs by name, the one begun first first; times of files are not kept by every copy.
+        """The records of all runs by name, that of the latest command last; times of files are not kept by every copy.
 
         Args:
             strict: whether a record that cannot be read is an error; else it is noted and left out.
@@ -447,7 +470,7 @@ class Store:
                     raise
                 if path.exists():  # not forgotten just now
                     self.left_out(error)
-        return dict(sorted(records.items(), key=lambda item: item[1].begun))
+        return dict(sorted(records.items(), key=lambda item: item[1].called))
 
     def named(self, text: str) -> str | None:
         """The run that a person means: by its number, its name, or `last`, `last~1` ... for the latest ones; else None.
@@ -461,6 +484,11 @@ class Store:
         latest = LATEST.fullmatch(text)
         if latest is not None:
             place = int(latest[1] or 0)
+            if not records:
+                raise StoreError(
+                    f"there is no run {text}: {self.root} has none yet",
+                    f"train something first: {first_command(self.root)}",
+                )
             if place >= len(records):
                 raise StoreError(f"there is no run {text} in {self.root}: it has {len(records)}", "see sslcurr runs")
             return list(records)[-1 - place]

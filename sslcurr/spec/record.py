@@ -82,6 +82,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         score: the main measure of its best chain then.
         name: that a person gave it; unset for none.
         note: of a person, on why it was run; unset for none.
+        again: when its command was given again, the last time; unset where that was not.
     """
 
     asked: Json
@@ -100,9 +101,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     score: float | UnsetType | None = UNSET
     name: str | UnsetType = UNSET
     note: str | UnsetType = UNSET
+    again: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        datetime.fromisoformat(self.created)  # so that a damaged record is found out where it is read
+        _ = self.begun, self.called  # so that a damaged record is found out where it is read
 
     def scored(self, score: float | None, target: TargetKind) -> RunRecord:
         """With the main measure of its best chain, under the name that it has."""
@@ -131,6 +133,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     def begun(self) -> datetime:
         """`created` as a time; one without a zone is of this machine's."""
         return datetime.fromisoformat(self.created).astimezone()
+
+    @property
+    def called(self) -> datetime:
+        """When its command was given, the last time."""
+        return datetime.fromisoformat(self.again).astimezone() if isinstance(self.again, str) else self.begun
 
     def to_json(self) -> Json:
         """As plain values, in the order of the fields."""

@@ -79,7 +79,12 @@ def test_runs_that_are_not_there(data, first, sslcurr):
     assert "there is no run last~4" in sslcurr("runs", "show", "last~4").stderr
     assert "there is no run 'frist'" in sslcurr("runs", "compare", "first", "frist").stderr
     sslcurr.json("rank", "rotation", "simsiam", *data, "--seeds", "1", "--name", "many")
-    assert "trained no single chain" in sslcurr("continue", "many").stderr
+    hint = "hint: give last~1 (rotation -> classification), or the key of a stage: sslcurr runs --stages"
+    for words in (("continue", "many"), ("cka", "last", "random"), ("predict", "last", "x"), ("export", "many")):
+        lines = sslcurr(*words).stderr.splitlines()
+        assert lines[0].startswith("error: the run ")
+        assert "is no chain, and has no model of its own" in lines[0]
+        assert lines[1] == hint
 
 
 # ---- compare

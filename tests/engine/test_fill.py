@@ -480,7 +480,7 @@ def test_the_display_has_a_line_for_each_worker():
     assert first == "3 of 40 jobs done, 1 failed, 2 at other processes, about 90 min left"
     assert [line.split("  ")[0] for line in lines] == ["worker 1", "worker 2"]
     assert "rotation -> mocov2, seed 0" in lines[0]
-    assert lines[0].rstrip().endswith("epoch 3.0 of 10  1,180 images/s")
+    assert lines[0].rstrip().endswith("epoch 4 of 10  1,180 images/s")
     assert "waits" in lines[1]
     assert all(len(line) <= 78 for line in lines)  # and ^C
 
@@ -507,12 +507,13 @@ def test_a_bar_of_a_job_that_this_process_did_is_wiped():
     lines = Lines()
     lines.console = Console(width=80, file=io.StringIO(), force_terminal=True)
     lines.trial_begins("rotation", 0, 2, 0.1, 10, 0)
-    first = lines.bar
+    first = lines.live
     lines.trial_begins("rotation", 1, 2, 0.2, 10, 0)
-    assert not first.live.is_started
-    second = lines.bar
+    assert not first.is_started
+    second = lines.live
     lines.pool(PoolState(done=1, total=2))
-    assert not second.live.is_started
+    assert not second.is_started
+    assert lines.live is not second
     lines.close()
 
 

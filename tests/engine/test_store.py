@@ -205,6 +205,19 @@ def test_runs_are_in_the_order_in_which_they_were_begun_whatever_the_times_of_th
     assert datetime.fromisoformat(earlier) <= datetime.fromisoformat(later)
 
 
+def test_a_command_that_is_given_again_was_begun_when_it_was_first_and_is_the_latest(tmp_path):
+    store = Store(tmp_path)
+    first, second, third = (f"2026-03-01T{hour}:00:00+00:00" for hour in (10, 11, 12))
+    run = store.note_run(run_of({"is": 1}, created=first))
+    other = store.note_run(run_of({"is": 2}, created=second))
+    for finished in (False, True):  # a command notes its run before and after its work
+        assert store.note_run(run_of({"is": 1}, created=third, finished=finished)) == run
+    records = store.all_runs()
+    assert list(records) == [other, run]
+    assert (records[run].created, records[run].again, records[run].finished) == (first, third, True)
+    assert store.named("last") == run
+
+
 # ---- records
 
 

@@ -37,7 +37,7 @@ from sslcurr.integrity import sound
 from sslcurr.spec.record import RunRecord
 from sslcurr.spec.target import CLASSES
 from sslcurr.version import __version__
-from sslcurr.wording import reason_of
+from sslcurr.wording import first_command, reason_of
 
 # Points of a small curve.
 MOST_POINTS = 60
@@ -60,7 +60,8 @@ def gather(store: Store, names: Sequence[str] = ()) -> ReportDocument:
     stages = {stage.key: stage for stage in stage_rows(store, shown, _stage, whole=not names)}
     if not chosen and not stages:
         raise StoreError(
-            f"the store {store.root} is empty", "train something first, or give the store of your runs as --runs FOLDER"
+            f"the store {store.root} is empty",
+            f"train something first: {first_command(store.root)}; or give the store of your runs as --runs FOLDER",
         )
     runs = [_run(store, name, record, stages) for name, record in reversed(chosen.items())]
     return ReportDocument(

@@ -123,6 +123,10 @@ class Document(Part, frozen=True, kw_only=True):
         """Title of each chain that was tested -> where its predictions are."""
         return {}
 
+    def next_commands(self) -> list[str]:
+        """What a person may run next; commands that name a store have no option for it yet."""
+        return []
+
     def closing_lines(self) -> list[str]:
         """What the terminal prints below the tables, a sentence or path a line."""
         lines = getattr(_sibling(self, "tables"), "closing_lines", None)

@@ -18,7 +18,7 @@ from sslcurr.analysis.results.inventory.document import (
     StagesDocument,
 )
 from sslcurr.analysis.results.table import Column, Table, count
-from sslcurr.wording import arrow, counted
+from sslcurr.wording import arrow, counted, first_command
 
 InventoryDocument = (
     RunsDocument
@@ -33,6 +33,8 @@ InventoryDocument = (
 
 def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
     """A row for each run or stage."""
+    if _is_empty(document):
+        return
     if isinstance(document, RunsDocument):
         yield _runs(document)
     elif isinstance(document, StagesDocument):
@@ -41,8 +43,18 @@ def tables(document: InventoryDocument, title: str) -> Iterator[Table]:
         yield _findings(document)
 
 
+def _is_empty(document: InventoryDocument) -> bool:
+    """Whether it lists what a store holds, and there is nothing."""
+    if isinstance(document, RunsDocument):
+        return not document.runs
+    return isinstance(document, StagesDocument) and not document.stages
+
+
 def closing_lines(document: InventoryDocument) -> list[str]:
-    """All that is known of one run or stage, a value a line; the bytes of what was removed."""
+    """All that is known of one run or stage, a value a line; the bytes of what was removed; what to do where there is
+    nothing."""
+    if _is_empty(document):
+        return [f"nothing was trained here yet; a first command: {first_command()}"]
     if isinstance(document, RunDocument | StageDocument):
         return [
             f"{key}: {value if isinstance(value, str) else json.dumps(value)}"

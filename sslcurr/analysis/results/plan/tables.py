@@ -33,7 +33,8 @@ def closing_lines(document: PlanDocument) -> list[str]:
     if not missing:
         return ["all stages are there: nothing is to be trained"]
     if document.hours is None:
-        how_long = "how long that takes is known when stages like them were trained here"
+        tasks = dict.fromkeys(stage.task for stage in document.stages if not stage.reused)
+        how_long = f"how long is unknown until stages like them have run on this device: {', '.join(tasks)}"
     else:
         how_long = f"about {duration(3600 * document.hours)}"
     return [f"to be trained: {counted(missing, 'stage')}, {how_long}"]

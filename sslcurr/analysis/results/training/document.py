@@ -245,6 +245,16 @@ class TrainDocument(Document, frozen=True, kw_only=True):
     title: str = ""
     baseline_stages: list[TrainedStage] = msgspec.field(default_factory=list)
 
+    def next_commands(self) -> list[str]:
+        """What a person may do next, where this is the latest run of the store."""
+        commands = ["sslcurr report"]
+        if not self.stages:
+            return commands
+        if not isinstance(self.downstream, TargetReport):
+            return ["sslcurr finetune last", *commands]
+        is_one_model = not isinstance(self.downstream.folds, list)
+        return ["sslcurr predict last ~/new-images", *commands] if is_one_model else commands
+
     def predicted(self) -> dict[str, list[Predicted]]:
         """Of the chain and its baseline."""
         seed = self.seeds[0] if isinstance(self.seeds, list) else 0

@@ -25,7 +25,7 @@ from sslcurr.analysis.results.overlap import overlap_lines
 from sslcurr.analysis.results.table import Column, Row, Table, count, general
 from sslcurr.analysis.results.training.document import Calibration, TargetReport, TrainDocument
 from sslcurr.spec.target import CLASSES, MULTILABEL, REGRESSION
-from sslcurr.wording import counted
+from sslcurr.wording import counted, speed
 
 # Confusion matrices of more classes are drawn, not printed.
 MOST_CLASSES = 14
@@ -249,12 +249,12 @@ def _stages(document: TrainDocument, name: str) -> Table:
             for stage in stages
         ]
     )
-    speed = Column("images/s", ("images_per_second",), per_second)
+    images = Column("images/s", ("images_per_second",), per_second)
     columns = [
         Column("task", ("task",)),
         Column("stage", ("key",)),
         Column("", ("state",)),
-        *([speed] if any("images_per_second" in row for row in rows) else []),
+        *([images] if any("images_per_second" in row for row in rows) else []),
         Column("seconds", ("seconds",), plus_minus(1)),
     ]
     columns += [
@@ -267,4 +267,4 @@ def _stages(document: TrainDocument, name: str) -> Table:
 
 def per_second(value: float | None) -> str:
     """A speed in images a second."""
-    return "-" if value is None else f"{value:,.0f}"
+    return "-" if value is None else speed(value)
