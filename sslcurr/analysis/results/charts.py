@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -361,19 +362,19 @@ def _draw_bars(axes: Any, bars: Mapping[float, Bar], number: int, label: str, wi
 
 
 def row_names(names: Sequence[str], size: float) -> list[str]:
-    """Names of rows, in lines where they are long; an ordering is parted at its arrows."""
+    """Names of rows, in lines where they are long; an ordering is parted at its arrows, a pair between its two."""
     return ["\n".join(_parted(name, size)) for name in names]
 
 
 def _parted(name: str, size: float) -> list[str]:
-    if " → " not in name:
-        return [cut(name, NAME_WIDTH, size)]
-    lines = [""]
-    for task in name.split(" → "):
-        longer = f"{lines[-1]} → {task}" if lines[-1] else task
-        if lines[-1] and width_of(longer, size) > NAME_WIDTH:
-            lines[-1] += " →"
-            lines.append(cut(task, NAME_WIDTH - 0.2, size))
+    """Lines of a name; a part that is too wide for one is cut in its middle."""
+    parts = re.split(" (→|\\|) ", name)
+    lines = [cut(parts[0], NAME_WIDTH, size)]
+    for sign, part in zip(parts[1::2], parts[2::2], strict=True):
+        longer = f"{lines[-1]} {sign} {part}"
+        if width_of(longer, size) > NAME_WIDTH:
+            lines[-1] += f" {sign}"
+            lines.append(cut(part, NAME_WIDTH - 0.2, size))
         else:
             lines[-1] = longer
     return lines

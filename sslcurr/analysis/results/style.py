@@ -293,7 +293,7 @@ def wrapped(text: str, width: float, size: float = TEXT) -> list[str]:
             else:
                 line = longer if line else cut(word, width, size)
         lines.append(line)
-    return lines
+    return [line.replace("\u00a0%", " %") for line in lines]
 
 
 def _fit_labels(sheet: Any) -> None:

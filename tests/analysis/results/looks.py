@@ -74,7 +74,8 @@ def _hidden(figure: Any) -> set[int]:
 def _colours(figure: Any) -> Iterator[str]:
     used: set[Any] = set()
     for line in figure.findobj(Line2D):
-        used |= {line.get_color(), line.get_markeredgecolor()}
+        used |= {line.get_color()} if line.get_linestyle().lower() != "none" else set()
+        used |= {line.get_markeredgecolor()}
         used |= {line.get_markerfacecolor()} if line.get_marker() in Line2D.filled_markers else set()
     for patch in filter(Patch.get_visible, figure.findobj(Patch)):
         used |= {patch.get_facecolor(), patch.get_edgecolor()}

@@ -103,7 +103,8 @@ def _paint_models(axes: Any, fits: Sequence[Fit], most: float | None) -> list[An
     axes.axvline(0, color=INK, linewidth=THIN)
     beside = axes.get_yaxis_transform()
     for place, fit in enumerate(fits):
-        axes.text(1.01, place, f"{fit.r_squared:.2f}", transform=beside, va="center", fontsize=SMALL, gid="value")
+        text = f"{fit.r_squared:.2f}".replace("-", "\u2212")  # as on axes
+        axes.text(1.01, place, text, transform=beside, va="center", fontsize=SMALL, gid="value")
     texts = ["" if fit.p_value is None else f", p = {fit.p_value:.3f}" for fit in fits]
     name_rows(axes, rows_of([f"{_short_name(fit)}{text}" for fit, text in zip(fits, texts, strict=True)]))
     if most is not None:
