@@ -304,7 +304,7 @@ def bar_chart(
     Values far apart become points on a logarithmic axis. `whisker` says what the whiskers are, `line` draws a level to
     compare with.
     """
-    titles = list(dict.fromkeys(each for bars in groups.values() for each in bars))
+    titles = list(dict.fromkeys(each for bars in groups.values() for each, bar in bars.items() if bar is not None))
     heights = np.array([bar.value for bars in groups.values() for bar in bars.values() if bar is not None])
     # Over a wide range bars would hide the small ones; a logarithmic bar has no foot, so these are points.
     wide = bool(heights.min() > 0 and heights.max() > RANGE * heights.min())
