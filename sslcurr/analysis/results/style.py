@@ -162,7 +162,9 @@ class Chart:
         FigureCanvasAgg(sheet)
         handles = self.paint(sheet if self.panels else sheet.add_subplot())
         _fit_labels(sheet)
-        _entitle(sheet, self.title)
+        # A legend at the right begins at the top.
+        taken = 0.6 + max(width_of(each.get_label(), SMALL) for each in handles) if self.beside and handles else 0.0
+        _entitle(sheet, self.title, self.width - taken - 0.2)
         if self.beside and handles:
             legend_beside(sheet, handles, loc="outside right upper")
         else:
@@ -305,10 +307,10 @@ def _fit_labels(sheet: Any) -> None:
             axis.label.set_text("\n".join(wrapped(axis.label.get_text(), max(1.2, room), axis.label.get_size())))
 
 
-def _entitle(sheet: Any, title: str) -> None:
-    """Write the title over the whole figure, in lines that fit it; the figure grows by those after the first."""
+def _entitle(sheet: Any, title: str, room: float) -> None:
+    """Write the title over the figure, in lines of so many inches; the figure grows by those after the first."""
     width, height = sheet.get_size_inches()
-    lines = wrapped(title, width - 0.2, TITLE)
+    lines = wrapped(title, room, TITLE)
     sheet.set_size_inches(width, height + 0.17 * (len(lines) - 1))
     sheet.suptitle("\n".join(lines), x=0.01, ha="left")
 

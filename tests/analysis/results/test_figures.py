@@ -657,6 +657,14 @@ def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path, seen)
             assert path.read_bytes() == (folders[1] / path.name).read_bytes()
 
 
+def test_a_legend_at_the_right_leaves_the_title_room(seen, tmp_path):
+    names = [f"class with a rather long name number {n}" for n in range(24)]
+    title = "Features of rotation → classification, pooled: fashion, 480 test images"
+    points, labels = np.arange(96.0).reshape(-1, 2), np.arange(48) % 24
+    probing_figures.embedding_chart("e", points, labels, names, title=title, method="t-SNE").save(tmp_path, ("png",))
+    assert faults(seen["e"], title) == []
+
+
 def test_what_is_wrong_with_a_chart_is_noticed(seen, tmp_path):
     def paint(axes: Any) -> list[Any]:
         axes.plot([0, 1], color="red")
