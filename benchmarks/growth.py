@@ -14,10 +14,11 @@ A slope is that of the least-squares line through logarithms: 0 does not grow, 1
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,125 +216,119 @@ def against_tasks(numbers: Sequence[int], rounds: int) -> dict[str, Any]:
 # ---- what is drawn
 
 
-def draw(base: Path, curves: Mapping[str, Mapping[str, Any]], *, title: str, across: str, up: str) -> None:
+def curve_chart(name: str, curves: Mapping[str, Mapping[str, Any]], *, title: str, across: str, up: str) -> style.Chart:
     """Curves over logarithmic axes, with extremes as whiskers, least-squares lines, and slopes in the legend."""
-    with style.chart(base, 5.2, 3.6) as axes:
+    places = sorted({place for found in curves.values() for place in found["x"]})
+
+    def paint(axes: Any) -> Sequence[Any]:
         for number, (label, found) in enumerate(curves.items()):
             x, middle = np.array(found["x"], float), np.array(found["median"])
             ends = np.array([middle - found["min"], np.array(found["max"]) - middle]).clip(min=0)
-            colour = style.COLOURS[number]
+            colour = style.colour_of(number)
             named = label if found["slope"] is None else f"{label}: slope {found['slope']:.2f}"
-            axes.errorbar(
-                x, middle, yerr=ends, fmt=style.mark_of(number), color=colour, markersize=5, capsize=2, label=named
-            )
+            axes.errorbar(x, middle, yerr=ends, fmt=style.mark_of(number), color=colour, label=named)
             if found["slope"] is not None:
                 fit = np.polyfit(np.log(x), np.log(middle), 1)
-                axes.plot(x, np.exp(np.polyval(fit, np.log(x))), color=colour, linewidth=1, linestyle="--")
-        places = sorted({place for found in curves.values() for place in found["x"]})
-        logarithmic(axes, places)
+                axes.plot(x, np.exp(np.polyval(fit, np.log(x))), color=colour, linewidth=style.THIN, linestyle="--")
+        axes.set_yscale("log")
         low, high = axes.get_ylim()
         if high < 4 * low:  # differences of a few per cent are not to look like much
             centre = math.sqrt(low * high)
             axes.set_ylim(min(low, centre / 4), max(high, centre * 4))
-        name_decades(axes.yaxis)
-        axes.set(xlabel=f"{across} (logarithmic)", ylabel=f"{up} (logarithmic)")
-        style.entitle(axes.figure, title)
-        style.legend(axes.figure, axes.get_legend_handles_labels()[0])
-
-
-def logarithmic(axes: Any, places: Sequence[float]) -> None:
-    """Two logarithmic axes with marks across at `places`."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(places, [f"{place:,g}" if place < 1e6 else f"{place:.0e}" for place in places])
-    axes.minorticks_off()
-    axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-
-
-def name_decades(axis: Any) -> None:
-    """Marks at 1, 2 and 5 times powers of ten, or at powers alone over many of them."""
-    from matplotlib.ticker import LogLocator
-
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,), numticks=20))
-    axis.set_major_formatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}")
-
-
-def draw_stages(base: Path, found: Mapping[str, Any]) -> None:
-    """Stages to train against the number of tasks, with and without shared prefixes."""
-    with style.chart(base, 5.2, 3.6) as axes:
-        lines = {
-            "stages, each chain by itself": found["stages_alone"],
-            "stages planned, prefixes shared": found["stages_shared"],
-        }
-        for number, (label, values) in enumerate(lines.items()):
-            colour, mark = style.COLOURS[number], style.mark_of(number)
-            axes.plot(found["tasks"], values, color=colour, marker=mark, markersize=5, linewidth=1.3, label=label)
-        axes.plot(
-            found["tasks"], found["formula"], color="black", linestyle=":", linewidth=1, label="sum of n!/(n - k)!"
-        )
-        axes.set_yscale("log")
-        axes.set_xticks(found["tasks"])
+        style.logarithmic(axes.yaxis)
+        axes.set_xscale("log")
+        axes.set_xticks(places, [style.plain(place) for place in places])
         axes.minorticks_off()
-        axes.grid(axis="y", linewidth=0.5, alpha=0.5)
-        name_decades(axes.yaxis)
+        axes.grid(axis="y")
+        axes.set(xlabel=f"{across} (logarithmic)", ylabel=f"{up} (logarithmic)")
+        whisker = style.line_handle(style.GREY, "lowest to highest round, around the median", width=style.THIN)
+        fitted = style.line_handle(style.GREY, "least squares", "--", style.THIN)
+        slopes = any(found["slope"] is not None for found in curves.values())
+        return [*style.labelled(axes), whisker, *([fitted] if slopes else [])]
+
+    return style.Chart(name, title, 5.2, 3.6, paint)
+
+
+def stages_chart(found: Mapping[str, Any]) -> style.Chart:
+    """Stages to train against the number of tasks, with and without shared prefixes."""
+    lines = {
+        "stages, each chain by itself": found["stages_alone"],
+        "stages planned, prefixes shared": found["stages_shared"],
+    }
+
+    def paint(axes: Any) -> Sequence[Any]:
+        for number, (label, values) in enumerate(lines.items()):
+            look: Any = {"color": style.colour_of(number), "marker": style.mark_of(number)}
+            axes.plot(found["tasks"], values, label=label, linestyle=style.dash_of(number), **look)
+        formula: Any = {"color": style.INK, "linestyle": ":", "linewidth": style.THIN, "label": "sum of n!/(n - k)!"}
+        axes.plot(found["tasks"], found["formula"], **formula)
+        style.logarithmic(axes.yaxis)
+        axes.set_xticks(found["tasks"])
+        axes.grid(axis="y")
         axes.set(xlabel="pretext tasks", ylabel="stages to train (logarithmic)")
-        saved = f"sharing prefixes saves {100 * found['saved'][-1]:.0f} % at {counted(found['tasks'][-1], 'task')}"
-        style.entitle(axes.figure, f"Stages of all orderings: {saved}")
-        style.legend(axes.figure, axes.get_legend_handles_labels()[0])
+        return style.labelled(axes)
+
+    saved = f"sharing prefixes saves {100 * found['saved'][-1]:.0f} % at {counted(found['tasks'][-1], 'task')}"
+    return style.Chart("growth-stages", f"Stages of all orderings: {saved}", 5.2, 3.6, paint)
 
 
-def draw_all(folder: Path, results: Mapping[str, Any], device: str) -> None:
+def charts(results: Mapping[str, Any], device: str, threads: int) -> Iterator[style.Chart]:
     """Every chart that there are results for."""
-    folder.mkdir(parents=True, exist_ok=True)
-    where = "one GPU" if device == "cuda" else counted(torch.get_num_threads(), "CPU thread")
+    where = "one GPU" if device == "cuda" else counted(threads, "CPU thread")
     network = f"MoCo v2, ResNet-18, {where}".replace(" ", "\u00a0").replace(",\u00a0", ", ")
     if "size" in results:
-        draw(
-            folder / "growth-size",
-            {"median and extremes": results["size"]["speed"]},
-            title=f"Speed against image size: {network}, batch {results['size']['batch_size']}",
+        yield curve_chart(
+            "growth-size",
+            {"median": results["size"]["speed"]},
+            title=f"Speed against image size: {network}, batch\u00a0{results['size']['batch_size']}",
             across="side of the views, px",
             up="images/s",
         )
     if "batch" in results:
-        draw(
-            folder / "growth-batch",
-            {"median and extremes": results["batch"]["speed"]},
+        yield curve_chart(
+            "growth-batch",
+            {"median": results["batch"]["speed"]},
             title=f"Speed against batch size: {network}, {results['batch']['size']} px",
             across="images of a step",
             up="images/s",
         )
     if "images" in results:
         found = results["images"]
-        draw(
-            folder / "growth-images-speed",
-            {"median and extremes": found["speed"]},
-            title=f"Speed against the size of the set: {network}, {found['size']} px, batch {found['batch_size']}",
+        yield curve_chart(
+            "growth-images-speed",
+            {"median": found["speed"]},
+            title=f"Speed against the size of the set: {network}, {found['size']} px, batch\u00a0{found['batch_size']}",
             across="images of the set",
             up="images/s",
         )
-        draw(
-            folder / "growth-images-start",
+        yield curve_chart(
+            "growth-images-start",
             {
                 "packing, once": found["packing"],
                 "plan and first step": found["first_step"],
                 "first step alone": found["train_alone"],
             },
-            title=f"Time until the first step is done: {network}, {found['size']} px, batch {found['batch_size']}",
+            title=f"Time until the first step is done: {network}, {found['size']} px, batch\u00a0{found['batch_size']}",
             across="images of the set",
             up="seconds",
         )
     if "stages" in results:
-        draw_stages(folder / "growth-stages", results["stages"])
+        yield stages_chart(results["stages"])
         tasks = results["stages"]["tasks"]
-        draw(
-            folder / "growth-planning",
-            {"median and extremes": results["stages"]["planning"]},
+        yield curve_chart(
+            "growth-planning",
+            {"median": results["stages"]["planning"]},
             title=f"Planning all orderings of {tasks[0]} to {tasks[-1]} tasks",
             across="stages of all chains, each by itself",
             up="seconds",
         )
+
+
+def draw(folder: Path, drawn: Iterable[style.Chart]) -> None:
+    """Write charts into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for chart in drawn:
+        chart.save(folder)
 
 
 # ---- the command
@@ -373,8 +368,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--plot", type=Path, help="also draw the curves into this folder, PNG and SVG")
+    parser.add_argument("--drawn-from", type=Path, metavar="JSON", help="draw what was measured before, and end")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
+    if arguments.drawn_from:
+        record = json.loads(arguments.drawn_from.read_text())
+        draw(arguments.plot, charts(record["results"], record["device"], record["threads"]))
+        return
     sizes = arguments.sizes or SIZES[arguments.device]
     batch_size, steps, rounds, device = arguments.batch_size, arguments.steps, arguments.rounds, arguments.device
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
@@ -391,7 +391,7 @@ def main() -> None:
         results[name] = kinds[name]()
         show({name: results[name]})
     if arguments.plot:
-        draw_all(arguments.plot, results, device)
+        draw(arguments.plot, charts(results, device, torch.get_num_threads()))
     records.write(
         arguments.json,
         "growth of speed, start and planning: MoCo v2, ResNet-18, ImageNet stem",

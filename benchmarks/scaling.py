@@ -26,10 +26,11 @@ that of the step, in turns.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslcurr.analysis.results import style
 from sslcurr.backbones.build import build, num_features
 from sslcurr.engine.device import placement
 from sslcurr.engine.ranks import Ranks
@@ -291,27 +293,27 @@ def show(found: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Images a second of four tasks at a batch of 1,024, and what one rank times their number would give."""
-    import matplotlib
+    shown = [row for row in rows if (row["kind"], row["batch"]) == ("strong", 1024)]
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    def paint(sheet: Any) -> Sequence[Any]:
+        panels = sheet.subplots(1, len(NETWORKS), sharey=True)
+        for axes, network in zip(panels, NETWORKS, strict=True):
+            for number, task in enumerate(("rotation", "mocov2", "swav", "barlow-twins")):
+                mine = [row for row in shown if (row["network"], row["task"]) == (network.name, task)]
+                speeds = [row["images_per_second"] / mine[0]["images_per_second"] for row in mine]
+                look: Any = {"marker": style.mark_of(number), "linestyle": style.dash_of(number)}
+                axes.plot([row["ranks"] for row in mine], speeds, color=style.colour_of(number), label=task, **look)
+            axes.plot(RANKS, RANKS, color=style.GREY, linestyle=":", label="one rank times their number")
+            axes.set(xscale="log", yscale="log", xlabel=f"ranks ({network.name})")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks(RANKS, [str(each) for each in RANKS])
+            axes.minorticks_off()
+            axes.grid()
+        panels[0].set_ylabel("speed over one rank (modelled)")
+        return style.labelled(panels[0])
 
-    figure, axes = plt.subplots(1, len(NETWORKS), figsize=(10, 4.2), sharey=True)
-    for axis, network in zip(axes, NETWORKS, strict=True):
-        for name in ("rotation", "mocov2", "swav", "barlow-twins"):
-            mine = [r for r in rows if (r["network"], r["task"], r["kind"]) == (network.name, name, "strong")]
-            mine = [r for r in mine if r["batch"] == 1024]
-            speeds = [r["images_per_second"] / mine[0]["images_per_second"] for r in mine]
-            axis.plot([r["ranks"] for r in mine], speeds, marker="o", markersize=4, label=name)
-        axis.plot(RANKS, RANKS, color="0.6", linestyle="--", label="one rank times their number")
-        axis.set(xscale="log", yscale="log", xlabel="ranks", title=network.name)
-        axis.set_xticks(RANKS, [str(each) for each in RANKS])
-        axis.set_yticks(RANKS, [str(each) for each in RANKS])
-        axis.minorticks_off()
-    axes[0].set_ylabel("speed over one rank, batch 1,024 (modelled)")
-    axes[0].legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=140)
+    chart = style.Chart(path.stem, "Speed over ranks, batch 1,024", style.WIDEST, 3.4, paint, panels=True)
+    chart.save(path.parent, ("png",))
 
 
 # ---- alone
@@ -372,11 +374,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=sorted(BUILTIN_TASKS))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    parser.add_argument("--drawn-from", type=Path, metavar="JSON", help="draw what was counted before, and end")
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
     asked = parser.parse_args()
     packages = ("torch", "timm")
+    if asked.drawn_from:
+        draw(json.loads(asked.drawn_from.read_text())["results"]["scaling"], asked.plot)
+        return
     if asked.alone:
         torch.set_num_threads(1)
         records.write(asked.json, "what World costs in one process", alone(asked.rounds, 20), packages=packages)

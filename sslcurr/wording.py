@@ -16,6 +16,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def images_of(count: int, split: str) -> str:
+    """A number of images of a split: "500 test images", "1 image" of all."""
+    return counted(count, "image" if split == "all" else f"{split} image")
+
+
 def duration(seconds: float) -> str:
     """A time, in the largest unit of which there are two: "45 s", "12 min", "3.5 h", "4.2 days"."""
     if seconds < 120:

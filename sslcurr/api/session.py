@@ -324,7 +324,7 @@ class Session:
         folder = self.plots()
         if folder is not None:
             for stage in {stage.key: stage for stage in stages}.values():
-                for chart in stage_charts(arrow(stage.spec.tasks), stage):
+                for chart in stage_charts(f"{arrow(stage.spec.tasks)}, seed {stage.spec.seed}", stage):
                     self.wrote(chart.save(folder))
 
     def wrote(self, figure: Any) -> None:

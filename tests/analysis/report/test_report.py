@@ -308,8 +308,8 @@ def test_black_becomes_the_colour_of_the_text_but_not_on_a_picture(tmp_path):
     assert all(name.startswith("f7-") for name in re.findall(r'id="([^"]+)"', made))
     # Numbers on light cells stay black where the page is dark, numbers on dark cells white; names follow the page.
     ink = {text: style for style, text in re.findall(r'<text style="([^"]*)"[^>]*>([^<]*)</text>', made)}
-    assert "fill: #111111" in ink["1.00"]
-    assert "fill: #ffffff" in ink["0.00"]
+    assert "fill: #111111" in ink["0.00"]
+    assert "fill: #ffffff" in ink["1.00"]
     assert "fill" not in ink["a"]
     assert "&lt;b&gt;&amp;" in made
 

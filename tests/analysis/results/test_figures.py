@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from sslcurr.analysis.results import kinds, style
+from sslcurr.analysis.results.charts import MOST_ROWS
 from sslcurr.analysis.results.kinds import decode
 from sslcurr.analysis.results.probing import figures as probing_figures
-from sslcurr.analysis.results.ranking.figures import MOST_ROWS, lines_of
+from sslcurr.analysis.results.ranking.figures import lines_of
 from sslcurr.analysis.results.ranking.tree import tree_of
 from sslcurr.analysis.results.training import curves
 from sslcurr.engine.store import Stage
 from sslcurr.errors import SpecError
 from sslcurr.spec.stage import LrSearch, to_dict
 from tests import REPOSITORY
+from tests.analysis.results.looks import faults
 
 RESULTS = REPOSITORY / "tests" / "documents" / "0.1.0"
 
@@ -198,7 +200,7 @@ def test_the_search_shows_every_look(drawn, tmp_path):
     for gid, kept in (("kept", True), ("dropped", False)):
         expected = sorted(100 * look["score"] for look in looks if look["kept"] is kept)
         assert sorted(x for x, _ in marks(above, gid)) == pytest.approx(expected)
-        faces = {line.get_markerfacecolor() == "white" for line in above.lines if line.get_gid() == gid}
+        faces = {line.get_markerfacecolor() == style.PAPER for line in above.lines if line.get_gid() == gid}
         assert faces == {not kept}  # filled: kept
     chosen = [" (found)" if row["ordering"] == document["ordering"] else "" for row in document["finalists"]]
     assert chosen.count(" (found)") == 1
@@ -221,7 +223,7 @@ def test_the_search_by_a_model_shows_beliefs_and_what_was_missed(drawn, tmp_path
     above, below = drawn["search"].axes
     leading = document["posterior"]["leading"]
     assert [x for x, _ in marks(above, "mean")] == pytest.approx([100 * row["more"] for row in leading])
-    assert [text.get_text() for text in above.texts] == [f"{row['within']:.0%}" for row in leading]
+    assert [text.get_text() for text in above.texts] == [f"{100 * row['within']:.0f} %" for row in leading]
     found = [name for name in ticks(above.yaxis) if name.endswith(" (found)")]
     assert found == [" → ".join(document["ordering"]) + " (found)"]
     (line,) = [line for line in below.lines if line.get_gid() == "regret"]
@@ -459,11 +461,34 @@ def test_curves_of_a_stage(drawn, stage, tmp_path):
     assert marks(accuracy, "val_balanced_accuracy") == [(1.0, 40.0)]
     assert marks(rate, "rate") == [(0.5, 0.1), (1.0, 0.05)]
     axes = drawn[f"search-{stage.key}"].axes[0]
-    assert marks(axes, "finished") == [(0.01, 0.5)]
-    assert marks(axes, "pruned") == [(0.2, 0.3)]
+    assert marks(axes, "finished") == marks(axes, "ring") == [(0.01, 50.0)]
     assert {x for x, _ in marks(axes, "chosen")} == {0.01}
     assert {x for x, _ in marks(axes, "recipe")} == {0.05}
     assert axes.get_xscale() == "log"
+
+
+def test_trials_without_a_result_are_apart(drawn, stage, tmp_path):
+    """What a trial has when it is stopped early may be better than what others have at their end."""
+    chart = curves.stage_charts("a -> classification, seed 0", stage)[1]
+    assert chart.title == "Learning rates: a → classification, seed 0; 4 tried, 2 stopped early, 1 failed"
+    chart.save(tmp_path)
+    above, below = drawn[f"search-{stage.key}"].axes
+    assert marks(above, "pruned") == marks(above, "failed") == []
+    assert ticks(below.yaxis) == ["stopped early", "failed"]
+    assert marks(below, "pruned") == [(0.1, 0), (0.2, 0)]
+    assert marks(below, "failed") == [(0.9, 1)]
+    looks = {line.get_gid(): (line.get_marker(), line.get_color()) for line in (*above.lines, *below.lines)}
+    assert len({looks[state] for state in ("finished", "pruned", "failed")}) == 3
+    shown = [text.get_text() for text in drawn[f"search-{stage.key}"].legends[0].get_texts()]
+    assert shown[:3] == ["finished (1)", "stopped early (2), no result", "failed (1), no result"]
+    assert "chosen: 0.01" in shown
+    below.set_xlim(0.001, 1.1)
+    low, high = below.get_xlim()
+    shown = [below.xaxis.get_major_formatter()(x) for x in below.get_xticks() if low <= x <= high]
+    assert shown == ["0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1"]
+    (stage.folder / "search" / "search.csv").write_text("trial,lr,state,value,measure\n0,0.01,finished,0.5,loss\n")
+    chart = curves.stage_charts("a, seed 0", stage)[1]
+    assert (chart.title, chart.panels) == ("Learning rates: a, seed 0; 1 tried", False)
 
 
 def test_a_stage_without_a_log_is_not_drawn(drawn, stage, tmp_path):
@@ -518,11 +543,69 @@ LONG = ranking(
         for order in itertools.permutations(range(3))
     ],
 )
+# Names of plug-ins, and of classes in letters that the font of charts has, or has not.
+PLUG_INS = [f"my_lab_package/contrastive-patches-with-memory-{n}" for n in range(4)]
+CLASSES = [
+    "肺炎 社区获得性 肺部感染 很长很长的名字",
+    "Größe",
+    "Ελληνικά",
+    "a class with a name of forty letters here",
+]
+CALIBRATED = {
+    "error": 0.17,
+    "temperature": 0.58,
+    "calibrated_error": 0.1,
+    "bins": [{"num": n, "confidence": n / 10, "right": n / 12} for n in range(1, 10)],
+    "calibrated_bins": [{"num": n, "confidence": n / 10, "right": n / 11} for n in range(1, 10)],
+}
+LABELS = {
+    name: {
+        "auroc": None if number == 1 else 0.6 + number / 10,
+        "auroc_interval": None if number == 1 else [0.5, 0.95],
+        "average_precision": 0.4,
+        "average_precision_interval": [0.3, 0.5],
+        "num_holding": 1200 * number,
+        "num_known": 9000,
+    }
+    for number, name in enumerate(CLASSES)
+}
+MULTILABEL = {"split": "test", "target": "multilabel", "auroc": 0.71, "interval": [0.6, 0.8], "num_images": 1}
+MULTILABEL |= {"average_precision": 0.5, "average_precision_interval": [0.4, 0.6], "labels": LABELS, "classes": CLASSES}
+REGRESSION = {"split": "test", "target": "regression", "r2": 0.4, "interval": [0.3, 0.5], "num_images": 500}
+REGRESSION |= {"mae": 3.0, "mae_interval": [2, 4], "spearman": 0.6, "spearman_interval": [0.5, 0.7]}
+REGRESSION |= {"classes": ["age at the time of the first examination in years"]}
+REGRESSION |= {"agreement": [{"num": 5, "foretold": n, "true": n + 1, "low": n - 9, "high": n + 9} for n in range(10)]}
+
+
+def renamed(document: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The same with other names of tasks."""
+    text = json.dumps(document)
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', json.dumps(new))
+    changed: dict[str, Any] = json.loads(text)
+    return changed
+
+
+def stored(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((REPOSITORY / "tests" / "documents" / name).read_text())
+    return document
+
+
+GRADIENT = renamed(stored("search-gradient.json"), dict(zip(("rotation", "simsiam"), PLUG_INS, strict=False)))
+VARIANTS = renamed(
+    stored("variants.json"), dict(zip(("rotation", "simsiam", "relative-location"), PLUG_INS, strict=False))
+)
 DOCUMENTS = {
     "rank": [ranking(), LONG, ranking(orderings=None, ties=[])],
-    "search": [SEARCHED],
+    "search": [SEARCHED, GRADIENT],
+    "variants": [VARIANTS, stored("variants-rates.json")],
+    "explain": [stored("explain.json")],
     "grid": [GRID],
-    "train": [{"stages": [], "downstream": MANY}, {"stages": [], "baseline": report([[0]])}],
+    "train": [
+        {"stages": [], "downstream": MANY},
+        {"stages": [], "baseline": report([[0]])},
+        {"stages": [], "downstream": {**MULTILABEL, "calibration": CALIBRATED}, "baseline": REGRESSION},
+    ],
     "cka": [similarity(2), similarity(5)],
     "fid": [distances(), distances(200)],
     "probe": [probing(), probing(labels=False)],
@@ -543,8 +626,23 @@ EMPTY: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Name -> matplotlib figure of all that is written, as PNG last."""
+    figures: dict[str, Any] = {}
+    write = style.save
+
+    def save(figure: Any, base: Any, formats: Any) -> None:
+        write(figure, base, sorted(formats, reverse=True))
+        figures[base.name] = figure
+
+    monkeypatch.setattr(style, "save", save)
+    return figures
+
+
 @pytest.mark.parametrize("kind", sorted(DOCUMENTS))
-def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path):
+def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path, seen):
+    """And no text lies outside or on another, all looks are those of the style, titles have no slips."""
     for number, document in enumerate(DOCUMENTS[kind]):
         folders = [tmp_path / f"{number}-{again}" for again in range(2)]
         for folder in folders:
@@ -553,11 +651,79 @@ def test_every_kind_writes_what_it_says_and_the_same_twice(kind, tmp_path):
             expected = {f"{figure.base.name}.{suffix}" for figure in found for suffix in style.FIGURE_FORMATS}
             assert found
             assert {path.name for path in folder.iterdir()} == expected
+        for figure in found:
+            assert faults(seen[figure.base.name], figure.title, ("a_$data$_<set>", *PLUG_INS)) == []
         for path in folders[0].iterdir():
             assert path.read_bytes() == (folders[1] / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("kind", sorted(DOCUMENTS))
+def test_a_legend_at_the_right_leaves_the_title_room(seen, tmp_path):
+    names = [f"class with a rather long name number {n}" for n in range(24)]
+    title = "Features of rotation → classification, pooled: fashion, 480 test images"
+    points, labels = np.arange(96.0).reshape(-1, 2), np.arange(48) % 24
+    probing_figures.embedding_chart("e", points, labels, names, title=title, method="t-SNE").save(tmp_path, ("png",))
+    assert faults(seen["e"], title) == []
+
+
+def test_what_is_wrong_with_a_chart_is_noticed(seen, tmp_path):
+    def paint(axes: Any) -> list[Any]:
+        axes.plot([0, 1], color="red")
+        axes.text(0.5, 0.5, "one")
+        axes.text(0.5, 0.5, "two", fontsize=7, family="serif")
+        axes.text(1.2, 1.2, "far away", clip_on=False).set_in_layout(False)
+        return []
+
+    style.Chart("bad", "one rank over my_setting of 1 seeds", 3, 2, paint).save(tmp_path)
+    told = "\n".join(faults(seen["bad"], "one rank over my_setting of 1 seeds"))
+    for fault in (
+        "has '_'",
+        "'1 seeds'",
+        "capital",
+        "#ff0000",
+        "7.0 points",
+        "serif",
+        "'far away' lies out",
+        "lies on",
+    ):
+        assert fault in told
+
+
+def test_the_width_of_text_is_what_is_drawn():
+    from matplotlib.textpath import TextPath
+
+    for text in ("relative-location → mocov2 ?", "WWWWW iiiii", "Größe, 95 % (n = 3)"):
+        drawn_width = TextPath((0, 0), text, size=9).get_extents().width / 72
+        assert drawn_width <= style.width_of(text, 9) <= 1.1 * drawn_width
+    lines = style.wrapped("a title of some length with 95 % in it, and more", 1.0, 9)
+    assert " ".join(lines) == "a title of some length with 95 % in it, and more"
+    assert all(style.width_of(line, 9) <= 1.0 for line in lines)
+    assert not any(line.startswith("%") for line in lines)
+    assert style.width_of(style.cut("a_word_that_is_longer_than_its_line", 1.0, 9), 9) <= 1.0
+
+
+def test_letters_that_the_font_lacks_are_of_another_that_is_installed(monkeypatch):
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    lacked = [chr(n) for n in get_font(findfont(FontProperties(family=["STIXGeneral"]))).get_charmap()]
+    letter = next(each for each in lacked if style._is_missing(each))
+    monkeypatch.setattr(style, "OTHER_FONTS", ("No Such Font", "STIXGeneral"))
+    axes = style.Chart("c", f"A title with {letter}", 3, 2, lambda axes: []).draw()
+    title = axes.figure.get_suptitle()
+    assert letter in title
+    texts = axes.figure.findobj(style._is_text)
+    families = [(text.get_text() == title, text.get_fontfamily()) for text in texts]
+    assert (True, [style.FONT, "STIXGeneral"]) in families
+    assert all(family == [style.FONT] for is_title, family in families if not is_title)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.003, "0.003"), (1e-4, "0.0001"), (3e-6, "3e-6"), (2e4, "20,000"), (1e7, "1e7")]
+)
+def test_numbers_on_axes_are_as_a_person_writes_them(value, text):
+    assert style.plain(value) == text
+
+
+@pytest.mark.parametrize("kind", sorted(EMPTY))
 def test_nothing_measured_is_not_drawn(kind, tmp_path):
     for document in EMPTY[kind]:
         assert kinds.draw(kind, document, tmp_path) == []

@@ -6,11 +6,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sslcurr.analysis.results.attention.document import AttentionDocument, ChainAttention, ClassAttention
-from sslcurr.analysis.results.charts import distinct
+from sslcurr.analysis.results.charts import MOST_ROWS, distinct, draw_whisker, interval_handle, name_rows, rows_of
 from sslcurr.analysis.results.estimate import Interval
-from sslcurr.analysis.results.style import COLOURS, GREY, Chart, mark_of, percent
-from sslcurr.wording import shortened
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    LINE,
+    THIN,
+    Chart,
+    colour_of,
+    line_handle,
+    mark_handle,
+    mark_of,
+    percent,
+)
+from sslcurr.wording import images_of, shortened
 
+# Marks that a chart by class has at most: there are fewer classes where there are more chains.
+MOST_MARKS = 120
+METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "eigencam": "EigenCAM"}
 LABEL = "attention in the region, %"
 AREA_SHARE = "share of the image in the region"
 
@@ -21,16 +36,23 @@ def charts(document: AttentionDocument) -> Iterator[Chart]:
     if not chains:
         return
     title = (
-        f"Attention ({document.method}, {document.layer}) in the marked region: {document.num_images} "
-        f"{'' if document.split == 'all' else document.split + ' '}images of {document.dataset}"
+        f"Attention in the marked region: {document.dataset}, {images_of(document.num_images, document.split)}, "
+        f"{METHODS.get(document.method, document.method)} of {document.layer}"
     )
     yield _of_many(chains, title) if len(chains) > len(COLOURS) else _by_class(chains, title)
 
 
 def _by_class(chains: Sequence[ChainAttention], title: str) -> Chart:
     """A row for all images and one for each class, in each a mark for each chain."""
-    names = list(dict.fromkeys(name for chain in chains for name in chain.classes))
+    counts = {name: members.num_images for chain in chains for name, members in chain.classes.items()}
+    most = MOST_MARKS // len(chains) - 1
+    largest = sorted(counts, key=lambda name: -counts[name])[:most]
+    names = [name for name in counts if name in largest]
+    if len(names) < len(counts):
+        title += f"; the {len(names)} largest of {len(counts)} classes"
     step = 0.8 / len(chains)
+    labels = ["all images", *(shortened(name, 26) + (f" ({counts[name]:,})" if counts[name] else "") for name in names)]
+    rows = rows_of(labels)
 
     def paint(axes: Any) -> Sequence[Any]:
         covered = False
@@ -43,14 +65,13 @@ def _by_class(chains: Sequence[ChainAttention], title: str) -> Chart:
                     place = row + shift
                     covered |= _draw_row(axes, number, place, step, members.attention, members.interval, members)
         for row in range(1, len(names) + 1):
-            axes.axhline(row - 0.5, color="0.7" if row == 1 else "0.9", linewidth=0.8)
-        axes.set_yticks(range(len(names) + 1), ["all images", *_labels(chains, names)])
+            axes.axhline(row - 0.5, color=FAINT, linewidth=LINE if row == 1 else THIN, alpha=1 if row == 1 else 0.4)
+        name_rows(axes, rows)
         axes.set_ylim(len(names) + 0.5, -0.5)
-        axes.grid(axis="x", linewidth=0.5, alpha=0.5)
         axes.set(xlabel=LABEL)
         return _handles(chains, covered)
 
-    return Chart("attention", title, 6.0, 1.0 + (1 + len(names)) * (0.16 + 0.13 * len(chains)), paint)
+    return Chart("attention", title, 6.0, 1.0 + len(labels) * (0.16 + 0.13 * len(chains)), paint)
 
 
 def _draw_row(
@@ -63,64 +84,61 @@ def _draw_row(
     shown: ChainAttention | ClassAttention,
 ) -> bool:
     """The mark of one chain in one row; gives whether the share that the masks cover is drawn."""
-    colour = COLOURS[number % len(COLOURS)]
-    if interval is not None:
-        axes.plot([100 * interval[0], 100 * interval[1]], [place] * 2, color=colour, linewidth=1.2)
+    colour = colour_of(number)
+    draw_whisker(axes, place, interval, colour)
     if value is not None:
-        axes.plot(percent(value), place, mark_of(number), markersize=5, color=colour, gid="attention")
+        axes.plot(percent(value), place, mark_of(number), color=colour, gid="attention")
+    return _draw_coverage(axes, place, step, shown)
+
+
+def _draw_coverage(axes: Any, place: float, high: float, shown: ChainAttention | ClassAttention) -> bool:
+    """A line across a row at the share that the masks cover, where that is known."""
     if shown.coverage is None:
         return False
-    ends = [place - step / 2, place + step / 2]
-    axes.plot([percent(shown.coverage)] * 2, ends, color="black", linewidth=1.6, gid="coverage")
+    ends = [place - high / 2, place + high / 2]
+    axes.plot([percent(shown.coverage)] * 2, ends, color=INK, gid="coverage")
     return True
 
 
-def _labels(chains: Sequence[ChainAttention], names: Sequence[str]) -> list[str]:
-    counts = {name: members.num_images for chain in chains for name, members in chain.classes.items()}
-    return [shortened(name, 26) + (f" ({counts[name]})" if counts[name] else "") for name in names]
-
-
 def _handles(chains: Sequence[ChainAttention], covered: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    style: Any = {"linestyle": "-" if any(chain.attention.interval for chain in chains) else ""}
     handles = [
-        Line2D([], [], color=COLOURS[n % len(COLOURS)], marker=mark_of(n), label=title, **style)
-        for n, title in enumerate(distinct([chain.chain for chain in chains]))
+        mark_handle(mark_of(number), colour_of(number), True, title) for number, title in enumerate(_titles(chains))
     ]
+    members = [each for chain in chains for each in chain.classes.values()]
+    if any(chain.attention.interval for chain in chains) or any(each.interval for each in members):
+        handles.append(interval_handle())
     if covered:
-        mark: Any = {"marker": "|", "markersize": 10, "markeredgewidth": 1.6, "linestyle": "", "color": "black"}
-        handles.append(Line2D([], [], label=AREA_SHARE, **mark))
+        handles.append(mark_handle("|", INK, True, AREA_SHARE, 10))
     return handles
 
 
 def _of_many(chains: Sequence[ChainAttention], title: str) -> Chart:
     """A row a chain, over all images: more chains than there are colours cannot be told apart class by class."""
-    names = [shortened(name.replace(" -> ", " → "), 60) for name in _titles(chains)]
+    if len(chains) > MOST_ROWS:
+        title += f"; the {MOST_ROWS} of {len(chains)} chains with the most"
+        least = sorted((chain.attention.mean or 0.0 for chain in chains), reverse=True)[MOST_ROWS - 1]
+        chains = [chain for chain in chains if (chain.attention.mean or 0.0) >= least][:MOST_ROWS]
+    rows = rows_of(_titles(chains), few=0)
 
     def paint(axes: Any) -> Sequence[Any]:
-        from matplotlib.lines import Line2D
-
-        for place, chain in enumerate(chains):
-            interval = chain.attention.interval
-            if interval is not None:
-                axes.plot([100 * interval[0], 100 * interval[1]], [place] * 2, color=GREY, linewidth=1.2)
-            axes.plot(percent(chain.attention.mean), place, "o", markersize=5, color=COLOURS[0], gid="attention")
-            ends = [place - 0.5, place + 0.5]
-            axes.plot([percent(chain.coverage)] * 2, ends, color="black", linewidth=1.4, gid="coverage")
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.grid(axis="x", linewidth=0.5, alpha=0.5)
+        covered = False
+        for place, chain in zip(rows.places, chains, strict=True):
+            draw_whisker(axes, place, chain.attention.interval)
+            axes.plot(percent(chain.attention.mean), place, "o", color=COLOURS[0], gid="attention")
+            covered |= _draw_coverage(axes, place, 1.0, chain)
+        name_rows(axes, rows)
         axes.set(xlabel=LABEL)
         whiskers = any(chain.attention.interval for chain in chains)
         return [
-            Line2D([], [], color=COLOURS[0], marker="o", linestyle="", label="mean over images and seeds"),
-            *([Line2D([], [], color=GREY, label="95 % interval")] if whiskers else []),
-            Line2D([], [], color="black", linewidth=1.4, label=AREA_SHARE),
+            mark_handle("o", COLOURS[0], True, "mean over images and seeds"),
+            *([interval_handle()] if whiskers else []),
+            *([line_handle(INK, AREA_SHARE)] if covered else []),
         ]
 
-    return Chart("attention", f"{title}; by class: --json", 6.6, 1.2 + 0.19 * len(chains), paint)
+    return Chart("attention", title, 6.6, 1.2 + rows.inches, paint)
 
 
 def _titles(chains: Sequence[ChainAttention]) -> list[str]:
-    return distinct([chain.chain.removesuffix(" -> classification") for chain in chains])
+    """What was trained before the classification, which all have."""
+    names = [chain.chain.removesuffix(" -> classification").replace(" -> ", " → ") for chain in chains]
+    return distinct(["classification alone" if name == "classification" else name for name in names], most=120)

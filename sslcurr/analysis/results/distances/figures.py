@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sslcurr.analysis.results.charts import Bar, bar_chart
 from sslcurr.analysis.results.distances.document import Distance, DistancesDocument
 from sslcurr.analysis.results.style import Chart
+from sslcurr.wording import counted
 
 
 def charts(document: DistancesDocument) -> Iterator[Chart]:
@@ -28,10 +29,11 @@ def charts(document: DistancesDocument) -> Iterator[Chart]:
         yield bar_chart(
             name,
             groups,
-            title=f"Distance to {document.reference}, {document.num_images:,} images of each side "
-            f"(whiskers: lowest and highest of {document.draws} draws)",
+            title=f"Distance to {document.reference}: {counted(document.num_images, 'image')} of each side, "
+            f"{counted(document.draws, 'draw')}",
             across=across,
             up="FID / FID of two halves",
+            whisker="lowest to highest draw",
             line=1.0,
             line_name=f"two halves of {document.reference}",
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sslcurr.analysis.results.charts import labelled
+from sslcurr.analysis.results.charts import draw_whisker, interval_handle, name_rows, rows_of
+from sslcurr.analysis.results.estimate import INTERVAL
 from sslcurr.analysis.results.explanation.document import (
     ACCURACY,
     DISTANCE,
@@ -19,13 +20,29 @@ from sslcurr.analysis.results.explanation.document import (
     Shares,
 )
 from sslcurr.analysis.results.explanation.tables import length_name
-from sslcurr.analysis.results.ranking.style import about_chains, draw_whisker, name_rows
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+from sslcurr.analysis.results.ranking.labels import about_chains
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    FAINT,
+    GREY,
+    INK,
+    LINE,
+    MARK,
+    PAPER,
+    SMALL,
+    THIN,
+    WIDEST,
+    Chart,
+    labelled,
+    line_handle,
+    mark_handle,
+    percent,
+)
 
 PARTS = (
     ("real", "real", COLOURS[0], ""),
     ("luck", "luck of seeds", COLOURS[5], "///"),
-    ("images", "images", "0.75", ".."),
+    ("images", "images", FAINT, ".."),
 )
 
 SHORT = {ACCURACY: "accuracies", SIMILARITY: "CKA", DISTANCE: "distances"}
@@ -52,8 +69,6 @@ def charts(document: ExplanationDocument) -> Iterator[Chart]:
 
 def _paint_shares(axes: Any, blocks: Sequence[Block]) -> list[Any]:
     """A bar a block: what the variance between the chains' means consists of."""
-    from matplotlib.lines import Line2D
-
     for place, block in enumerate(blocks):
         shares = block.shares
         assert isinstance(shares, Shares)
@@ -70,26 +85,31 @@ def _paint_shares(axes: Any, blocks: Sequence[Block]) -> list[Any]:
                 height=0.5,
                 color=colour,
                 hatch=hatch,
-                edgecolor="white",
+                edgecolor=PAPER,
                 label=label if not place else None,
             )
             left += width
-        draw_whisker(axes, place, shares.interval)
-    name_rows(axes, [f"{length_name(block.length)} ({block.num_chains})" for block in blocks])
+        draw_whisker(axes, place, shares.interval, INK)
+    name_rows(axes, rows_of([f"{length_name(block.length)} ({block.num_chains})" for block in blocks]))
     axes.set(xlabel="variance between the chains' means, %", xlim=(0, 102))
-    whisker = Line2D([], [], color="0.45", linewidth=1.2, label="95 % interval of the real share")
-    return [*labelled(axes), whisker]
+    known = any(isinstance(block.shares, Shares) and block.shares.interval is not None for block in blocks)
+    whisker = line_handle(INK, f"{INTERVAL} of the real share")
+    return [*labelled(axes), *([whisker] if known else [])]
 
 
 def _paint_models(axes: Any, fits: Sequence[Fit], most: float | None) -> list[Any]:
     """A bar a model: how well it foretells chains of sets of tasks that it has not seen."""
     axes.barh(range(len(fits)), [fit.r_squared for fit in fits], height=0.5, color=COLOURS[2])
-    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=THIN)
+    beside = axes.get_yaxis_transform()
+    for place, fit in enumerate(fits):
+        text = f"{fit.r_squared:.2f}".replace("-", "\u2212")  # as on axes
+        axes.text(1.01, place, text, transform=beside, va="center", fontsize=SMALL, gid="value")
     texts = ["" if fit.p_value is None else f", p = {fit.p_value:.3f}" for fit in fits]
-    name_rows(axes, [f"{_short_name(fit)}{text}" for fit, text in zip(fits, texts, strict=True)])
+    name_rows(axes, rows_of([f"{_short_name(fit)}{text}" for fit, text in zip(fits, texts, strict=True)]))
     if most is not None:
         label = "R² of a perfect model"
-        axes.axvline(most, color="black", linestyle="--", linewidth=1, label=label)
+        axes.axvline(most, color=INK, linestyle="--", linewidth=THIN, label=label)
     axes.set(xlabel="R² of chains of tasks that were not seen together")
     return labelled(axes)
 
@@ -102,27 +122,40 @@ def _short_name(fit: Fit) -> str:
 def _insertion_chart(insertion: Insertion, about: str) -> Chart:
     """The gain of inserting a task by how unlike it is to both neighbours."""
 
+    rows = [row for row in insertion.rows if row.gain.mean is not None]
+    unlike = [row.unlike for row in insertion.rows]
+
     def paint(axes: Any) -> Sequence[Any]:
-        for row in insertion.rows:
-            if row.gain.mean is None:
-                continue
+        for row, place in zip(rows, _side_by_side([row.unlike for row in rows]), strict=True):
             if row.gain.interval is not None:
-                ends = [100 * end for end in row.gain.interval]
-                axes.plot([row.unlike] * 2, ends, color=GREY, linewidth=0.7, alpha=0.6)
-            axes.plot(row.unlike, percent(row.gain.mean), "o", color=COLOURS[0], markersize=4)
-        axes.axhline(0, color="black", linewidth=0.8)
+                axes.vlines(
+                    place, *(100 * end for end in row.gain.interval), color=GREY, linewidth=THIN, gid="interval"
+                )
+            axes.plot(place, percent(row.gain.mean), "o", color=COLOURS[0], markersize=MARK, gid="mean")
+        axes.axhline(0, color=INK, linewidth=THIN)
+        handles = [mark_handle("o", COLOURS[0], True, "one insertion")]
+        if any(row.gain.interval is not None for row in rows):
+            handles.append(interval_handle())
         gain, slope = insertion.gain.mean, insertion.slope.mean
         if gain is not None and slope is not None:
-            unlike = [row.unlike for row in insertion.rows]
             middle = sum(unlike) / len(unlike)
             ends = [min(unlike), max(unlike)]
-            line = [100 * (gain + slope * (end - middle)) for end in ends]
-            axes.plot(ends, line, color=COLOURS[1], label="least squares")
+            axes.plot(ends, [100 * (gain + slope * (end - middle)) for end in ends], "--", color=COLOURS[1])
+            handles.append(line_handle(COLOURS[1], "least squares", "--", LINE))
         axes.set(
             xlabel="how unlike the middle task is to both neighbours (1 - CKA)",
             ylabel="gain over the two alone, points",
         )
-        axes.grid(linewidth=0.5, alpha=0.5)
-        return labelled(axes)
+        axes.grid()
+        return handles
 
     return Chart("insertion", f"Inserting a task between two others: {about}", 5.2, 3.6, paint)
+
+
+def _side_by_side(places: Sequence[float]) -> list[float]:
+    """Places of marks, moved a little apart where several are at the same one, so that whiskers do not hide others."""
+    step = 0.012 * ((max(places) - min(places)) or 1.0) if places else 0.0
+    return [
+        place + step * (places[:number].count(place) - (places.count(place) - 1) / 2)
+        for number, place in enumerate(places)
+    ]

@@ -11,7 +11,8 @@ import numpy as np
 from sslcurr.analysis.results.charts import heat
 from sslcurr.analysis.results.estimate import measure_of
 from sslcurr.analysis.results.grid.document import Cell, GridDocument
-from sslcurr.analysis.results.style import WIDEST, Chart, percent
+from sslcurr.analysis.results.ranking.labels import joined_tasks
+from sslcurr.analysis.results.style import PAPER, TEXT, TINY, WIDEST, Chart, percent
 from sslcurr.wording import counted
 
 
@@ -26,6 +27,7 @@ def charts(document: GridDocument) -> Iterator[Chart]:
     if not finite.size:
         return
     narrow = len(shares) > 5  # too narrow for a mean and its standard deviation in one line
+    spread = " ± standard deviation" if any(cell.std is not None for cell in document.cells) else ""
     low, high = float(finite.min()), float(finite.max())
 
     def paint(axes: Any) -> Sequence[Any]:
@@ -38,18 +40,23 @@ def charts(document: GridDocument) -> Iterator[Chart]:
             down="labels, %",
             low=low,
             high=high if high > low else low + 1,
-            what=f"{measure_of(document.target)}\non {document.split} images, %",
+            what=f"{measure_of(document.target)}{spread} on {document.split} images, %",
             texts=[[_text(cell, "\n" if narrow else " ") for cell in line] for line in cells],
-            text_size=9 if len(shares) <= 8 else 7,
+            text_size=TEXT if len(shares) <= 8 else TINY,
         )
         if document.baseline and len(shares) > 1:
-            axes.axvline(0.5, color="white", linewidth=4)  # no pretraining: beside the scale of the others
+            axes.axvline(0.5, color=PAPER, linewidth=4)  # no pretraining: beside the scale of the others
         return ()
 
-    tasks = " → ".join(document.tasks)
-    title = f"{tasks} → classification: {document.dataset}, {counted(len(document.seeds), 'seed')}"
+    about = f"{joined_tasks(document.tasks)}, {document.dataset}, {counted(len(document.seeds), 'seed')}"
     height = 1.3 + (0.45 if narrow else 0.36) * len(labels)
-    yield Chart("grid", title, max(4.6, min(WIDEST, 2.1 + 1.05 * len(shares))), max(2.4, height), paint)
+    yield Chart(
+        "grid",
+        f"Shares of the images and of the labels: {about}",
+        max(4.6, min(WIDEST, 2.1 + 1.05 * len(shares))),
+        max(2.4, height),
+        paint,
+    )
 
 
 def _text(cell: Cell | None, between: str) -> str:

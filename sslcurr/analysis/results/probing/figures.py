@@ -10,12 +10,12 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from sslcurr.analysis.results.charts import Line, distinct, labelled, line_chart, line_of
+from sslcurr.analysis.results.charts import Line, distinct, line_chart, line_of
 from sslcurr.analysis.results.estimate import Interval, measure_of
 from sslcurr.analysis.results.probing.document import PROJECTIONS, Embedding, LayerScores, Probe, ProbeDocument
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, mark_of
+from sslcurr.analysis.results.style import GREY, WIDEST, Chart, colour_of, labelled, mark_of
 from sslcurr.integrity import sound
-from sslcurr.wording import shortened
+from sslcurr.wording import images_of, shortened
 
 # Classes with a colour and a name of their own; the rest share one.
 MOST_CLASSES = 20
@@ -28,18 +28,17 @@ Score = tuple[float | None, Interval | None]
 def charts(document: ProbeDocument) -> Iterator[Chart]:
     """Each probe over the layers, or RankMe where there are no labels; then a plane of points for each model."""
     names = list(dict.fromkeys(layer for model in document.models for layer in model.layers))
-    probes = {"knn": ("k nearest neighbours", _knn), "linear": ("Linear probe", _linear)}
+    probes = {"knn": ("Nearest neighbours (kNN)", _knn), "linear": ("Linear probe", _linear)}
     accuracies = {kind: _lines(document, names, score_of, 100) for kind, (_, score_of) in probes.items()}
     for kind, lines in accuracies.items():
         if lines:
-            whiskers = ", 95 % intervals" if any(line.low for line in lines.values()) else ""
             yield line_chart(
                 f"probe-{kind}",
                 lines,
                 names,
-                title=f"{probes[kind][0]} on frozen features: {document.dataset}{whiskers}",
+                title=f"{probes[kind][0]} on frozen features: {document.dataset}",
                 across="layer",
-                up=f"{measure_of(document.target)} on\n{document.models[0].split} images, %",
+                up=f"{measure_of(document.target)} on {document.models[0].split} images, %",
                 shares=False,
             )
     ranks = {} if any(accuracies.values()) else _lines(document, names, _rankme, 1)
@@ -90,7 +89,7 @@ def _embedding(name: str, entry: Embedding, dataset: str) -> Chart:
         table[["x", "y"]].to_numpy(),
         [classes.index(label) if label else -1 for label in table["label"]],
         classes,
-        title=f"{entry.model}, {entry.layer}: {entry.num_images:,} images of {dataset} ({entry.split})",
+        title=f"Features of {entry.model}, {entry.layer}: {dataset}, {images_of(entry.num_images, entry.split)}",
         method=PROJECTIONS[entry.method],
         explained=entry.explained,
     )
@@ -155,7 +154,7 @@ def _groups(labels: NDArray[Any], classes: Sequence[str]) -> list[tuple[NDArray[
         (labels < 0, "no label", GREY, "."),
         (rest, f"{len(present) - most} other classes", GREY, "."),
         *(
-            (labels == number, shortened(classes[number], 26), COLOURS[place % len(COLOURS)], mark_of(place))
+            (labels == number, shortened(classes[number], 26), colour_of(place), mark_of(place))
             for place, number in enumerate(sorted(present[:most]))
         ),
     ]

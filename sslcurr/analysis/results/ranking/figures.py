@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,18 @@ from typing import Any
 import numpy as np
 from msgspec import UnsetType
 
+from sslcurr.analysis.results.charts import (
+    MOST_ROWS,
+    Rows,
+    draw_mean,
+    draw_whisker,
+    interval_handle,
+    name_rows,
+    note_failure,
+    placed,
+    row_names,
+    rows_of,
+)
 from sslcurr.analysis.results.estimate import Estimate, Summary
 from sslcurr.analysis.results.ranking.document import (
     ANTI,
@@ -21,22 +32,31 @@ from sslcurr.analysis.results.ranking.document import (
     RankDocument,
     TaskRow,
 )
-from sslcurr.analysis.results.ranking.style import (
-    about_chains,
-    accuracy_label,
-    draw_whisker,
-    mark_handle,
-    name_rows,
-)
+from sslcurr.analysis.results.ranking.labels import about_chains, accuracy_label, interval_label, joined_tasks
 from sslcurr.analysis.results.ranking.tree import tree_chart
-from sslcurr.analysis.results.style import COLOURS, DASHES, GREY, WIDEST, Chart, percent
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    GREY,
+    INK,
+    LARGE,
+    PAPER,
+    SMALL,
+    THIN,
+    WIDEST,
+    Chart,
+    colour_of,
+    line_handle,
+    mark_handle,
+    percent,
+    sign_handle,
+)
 from sslcurr.wording import shortened
 
-# A block of orderings shows so many rows: its curricula, and the best of the others.
-MOST_ROWS = 60
 # Marker, colour, filled or open, and what it is called in the legend.
 MARKS = {
-    "baseline": ("X", "#000000", True, "without these tasks"),
+    "baseline": ("X", INK, True, "without these tasks"),
     SINGLE: ("s", GREY, True, "one task"),
     CURRICULUM: ("o", COLOURS[0], True, "curriculum"),
     ANTI: ("v", COLOURS[1], True, "anti-curriculum"),
@@ -66,53 +86,53 @@ def singles_chart(document: RankDocument) -> Chart | None:
     if all(row.mean is None for row in rows):
         return None
 
+    named = rows_of([shortened(row.task, 34) for row in rows])
+
     def paint(axes: Any) -> Sequence[Any]:
         handles = [*_paint_tasks(axes, rows), *_paint_baselines(axes, document), *_paint_ties(axes, document, order)]
-        name_rows(axes, [shortened(row.task, 34) for row in rows])
+        name_rows(axes, named)
         axes.set(xlabel=accuracy_label(document.split, document.target))
         return handles
 
-    return Chart("singles", f"One task alone: {_about(document)}", 6.0, 1.0 + 0.3 * len(rows), paint)
+    return Chart("singles", f"One task alone: {_about(document)}", 6.0, 1.0 + named.inches, paint)
 
 
 def _paint_tasks(axes: Any, rows: Sequence[TaskRow]) -> list[Any]:
-    several = any(len(row.runs) > 1 for row in rows)
+    most = max(len(row.runs) for row in rows)
     for place, row in enumerate(rows):
         draw_whisker(axes, place, row.interval)
-        if several:
+        if most > 1:
             seeds = [percent(run.value) for run in row.runs]
-            axes.plot(
-                seeds, [place + 0.25] * len(seeds), "o", markersize=3, color=GREY, markerfacecolor="white", gid="seed"
-            )
-        axes.plot(percent(row.mean), place, "o", markersize=6, color=COLOURS[0], gid="mean")
-    has_interval = any(row.interval is not None for row in rows)
-    handles = [mark_handle("o", COLOURS[0], True, "mean, 95 % interval" if has_interval else "mean", 6)]
-    return [*handles, mark_handle("o", GREY, False, "one seed", 3)] if several else handles
+            at = [place + 0.25] * len(seeds)
+            axes.plot(seeds, at, "o", markersize=3, color=GREY, markerfacecolor=PAPER, gid="seed")
+        draw_mean(axes, place, row.mean)
+    handles = [mark_handle("o", COLOURS[0], True, "mean" if most > 1 else "one seed", LARGE)]
+    if most > 1:
+        handles.append(mark_handle("o", GREY, False, "one seed", 3))
+    if any(row.interval is not None for row in rows):
+        handles.append(interval_handle(interval_label(most)))
+    return handles
 
 
 def _paint_baselines(axes: Any, document: RankDocument) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     handles = []
     for number, (name, row) in enumerate(document.baselines.items()):
         if row.mean is not None:
-            line: dict[str, str] = {"color": COLOURS[(number + 1) % 7], "linestyle": DASHES[1:][number % 3]}
-            axes.axvline(percent(row.mean), linewidth=1.3, zorder=1, gid="baseline", **line)
-            handles.append(Line2D([], [], linewidth=1.3, label=shortened(name), **line))  # type: ignore[arg-type]
+            colour, dash = colour_of(number + 1), DASHES[1:][number % 3]
+            axes.axvline(percent(row.mean), color=colour, linestyle=dash, zorder=1, gid="baseline")
+            handles.append(line_handle(colour, shortened(name), dash))
     return handles
 
 
 def _paint_ties(axes: Any, document: RankDocument, order: dict[str, int]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     beside = axes.get_yaxis_transform()  # across in shares of the axes, down in rows
     for group in document.ties:
         places = sorted(order[task] for task in group if task in order)
         if len(places) > 1:
             top, bottom = places[0] - 0.15, places[-1] + 0.15
             across = [1.01, 1.025, 1.025, 1.01]
-            axes.plot(across, [top, top, bottom, bottom], transform=beside, clip_on=False, color="black", gid="tie")
-    return [Line2D([], [], linestyle="", label="]  neighbours that cannot be told apart")] if document.ties else []
+            axes.plot(across, [top, top, bottom, bottom], transform=beside, clip_on=False, color=INK, gid="tie")
+    return [sign_handle("]", "neighbours that cannot be told apart")] if document.ties else []
 
 
 # ---- orderings
@@ -123,7 +143,7 @@ class Line:
     """A line of the table of orderings.
 
     Attributes:
-        label: its name.
+        label: its name, in lines where it is long.
         mark: one of MARKS.
         entry: means and intervals as in the document.
         block: number of the block that it is in.
@@ -153,22 +173,22 @@ def lines_of(document: RankDocument) -> tuple[list[Line], int]:
     longer: dict[int, list[tuple[str, str, Summary]]] = {}
     for row in document.orderings or ():
         mark = row.kind if row.kind in MARKS else MIXED
-        name = " → ".join(shortened(task, 24) for task in row.ordering) + (" ?" if row.uncertain else "")
+        name = joined_tasks(row.ordering) + (" ?" if row.uncertain else "")
         longer.setdefault(len(row.ordering), []).append((name, mark, row))
-    lines, left_out, place = [], 0, 0.0
-    for number_of_block, block in enumerate([*blocks, *(longer[length] for length in sorted(longer))]):
+    kept, left_out = [], 0
+    for block in [*blocks, *(longer[length] for length in sorted(longer))]:
         ordered = sorted(block, key=lambda line: -line[2].mean if line[2].mean is not None else np.inf)
-        curricula = [line for line in ordered if line[1] == CURRICULUM]
-        others = [line for line in ordered if line[1] != CURRICULUM]
-        kept = curricula + others[: max(0, MOST_ROWS - len(curricula))]
-        left_out += len(ordered) - len(kept)
-        for number, (name, mark, entry) in enumerate(line for line in ordered if line in kept):
-            label = "\n".join(textwrap.wrap(name, 40, break_on_hyphens=False)) or "-"
-            best = number == 0 and len(block) > 1 and mark != "baseline" and entry.mean is not None
-            extra = 0.36 * label.count("\n")
-            lines.append(Line(label, mark, entry, number_of_block, best, place + extra))
-            place += 1 + 2 * extra
-        place += 0.6 if block else 0
+        num_curricula = sum(line[1] == CURRICULUM for line in ordered)
+        others = [line for line in ordered if line[1] != CURRICULUM][: max(0, MOST_ROWS - num_curricula)]
+        kept.append([line for line in ordered if line[1] == CURRICULUM or line in others])
+        left_out += len(ordered) - len(kept[-1])
+    rows = placed([row_names([name for name, *_ in block], SMALL) for block in kept], SMALL, 0.6)
+    places = iter(zip(rows.names, rows.places, strict=True))
+    lines = []
+    for number, block in enumerate(kept):
+        for rank, ((_, mark, entry), (label, place)) in enumerate(zip(block, places, strict=False)):
+            best = rank == 0 and len(block) > 1 and mark != "baseline" and entry.mean is not None
+            lines.append(Line(label, mark, entry, number, best, place))
     return lines, left_out
 
 
@@ -202,22 +222,21 @@ def _paint_lines(axes: Any, attention_axes: Any, lines: Sequence[Line], document
         if attention_axes is not None:
             _paint_mark(attention_axes, line, line.attention)
         if line.entry.mean is None:
-            beside = axes.get_yaxis_transform()
-            axes.text(0.02, line.place, "failed", transform=beside, va="center", color=GREY, fontsize=8)
+            note_failure(axes, line.place)
+    rows = Rows([line.label for line in lines], [line.place for line in lines], SMALL)
     for each in (axes, attention_axes):
         if each is not None:
-            name_rows(each, [line.label for line in lines], [line.place for line in lines])
-            each.tick_params(axis="y", labelsize=8)
+            name_rows(each, rows)
             for above, below in itertools.pairwise(lines):
                 if above.block != below.block:
-                    each.axhline((above.place + below.place) / 2, color="0.7", linewidth=0.8)
+                    each.axhline((above.place + below.place) / 2, color=FAINT, linewidth=THIN)
     axes.set(xlabel=accuracy_label(document.split, document.target))
     if attention_axes is not None:
         attention_axes.tick_params(labelleft=False)
         attention_axes.set(xlabel="attention in the region, %")
         if not isinstance(document.attention, UnsetType):
             coverage = percent(document.attention.coverage)
-            attention_axes.axvline(coverage, color="black", linestyle="--", linewidth=1, gid="coverage")
+            attention_axes.axvline(coverage, color=INK, linestyle="--", linewidth=THIN, gid="coverage")
     return _handles(lines, has_coverage=attention_axes is not None and bool(document.attention))
 
 
@@ -226,24 +245,19 @@ def _paint_mark(axes: Any, line: Line, estimate: Estimate | None, *, best: bool 
     draw_whisker(axes, line.place, None if estimate is None else estimate.interval)
     value = percent(None if estimate is None else estimate.mean)
     if best:
-        axes.plot(value, line.place, "o", markersize=11, color="black", markerfacecolor="none", gid="best")
-    face = colour if filled else "white"
-    axes.plot(value, line.place, marker, markersize=5, gid="mean", color=colour, markerfacecolor=face)
+        axes.plot(value, line.place, "o", markersize=11, color=INK, markerfacecolor="none", gid="best")
+    axes.plot(value, line.place, marker, gid="mean", color=colour, markerfacecolor=colour if filled else PAPER)
 
 
 def _handles(lines: Sequence[Line], *, has_coverage: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     used = {line.mark for line in lines}
     handles = [mark_handle(*mark) for name, mark in MARKS.items() if name in used]
     if any(line.best for line in lines):
-        handles.append(mark_handle("o", "#000000", False, "around it: best of its length", 10))
+        handles.append(mark_handle("o", INK, False, "around it: best of its length", 10))
     if any(line.entry.interval is not None for line in lines):
-        handles.append(Line2D([], [], color="0.45", linewidth=1.2, label="95 % interval"))
+        handles.append(interval_handle(interval_label(max(len(line.entry.runs) for line in lines))))
     if has_coverage:
-        label = "share of the image that the region covers"
-        handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1, label=label))
+        handles.append(line_handle(INK, "share of the image that the region covers", "--", THIN))
     if any(line.label.endswith("?") for line in lines):
-        text = "?  two of its tasks cannot be told apart: its kind may be chance"
-        handles.append(Line2D([], [], linestyle="", label=text))
+        handles.append(sign_handle("?", "two of its tasks cannot be told apart: its kind may be chance"))
     return handles

@@ -8,15 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from sslcurr.analysis.results.estimate import Summary
+from sslcurr.analysis.results.estimate import Summary, measure_of
 from sslcurr.analysis.results.ranking.document import IMAGENET, Ordering, RankDocument
-from sslcurr.analysis.results.ranking.style import about_chains, mark_handle
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart
+from sslcurr.analysis.results.ranking.labels import about_chains
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    GREY,
+    INK,
+    LARGE,
+    PAPER,
+    SMALL,
+    THIN,
+    WIDEST,
+    Chart,
+    cut,
+    mark_handle,
+    width_of,
+)
 from sslcurr.wording import shortened
 
 # Wider trees are not drawn.
 MOST_LEAVES = 200
-LETTER, GAP = 0.066, 0.36  # inches: about the width of a letter, and what is before the first
+GAP = 0.36  # inches: what is before the name of a stage
 
 
 @dataclass
@@ -79,36 +92,41 @@ def tree_chart(document: RankDocument) -> Chart | None:
         return None
     start = next((name for name in document.baselines if name != IMAGENET), "start")
     texts = {node.prefix: _node_text(node, start) for node in nodes}
-    # Two lines a node where one is too wide.
-    for between in (" ", "\n"):
-        labels = {prefix: between.join(filter(None, parts)) for prefix, parts in texts.items()}
+    room = (WIDEST - 0.2) / (1 + max(len(node.prefix) for node in nodes)) - GAP
+    # Two lines a node where one is too wide, and shorter names where these are, too.
+    for between, most in ((" ", WIDEST), ("\n", WIDEST), ("\n", room)):
+        labels = {
+            prefix: between.join(filter(None, (cut(name, most, SMALL), numbers)))
+            for prefix, (name, numbers) in texts.items()
+        }
         lefts = _lefts(labels)
         if lefts[-1] <= WIDEST - 0.2:
             break
 
+    wide = max(4.6, lefts[-1])
     high = 0.2 if between == " " else 0.34
 
     def paint(axes: Any) -> Sequence[Any]:
         for node in nodes:
             _draw_node(axes, node, lefts, labels[node.prefix])
-        axes.set_xlim(-0.08, max(4.3, lefts[-1]))
+        axes.set_xlim(-0.08, wide)
         axes.set_ylim(num_leaves - 0.4, -0.6)
         axes.axis("off")
         handles = []
         if any(node.chains > 1 for node in nodes):
-            handles.append(mark_handle("o", COLOURS[0], True, "trained once, used by N chains: (x N)", 6))
+            handles.append(mark_handle("o", COLOURS[0], True, "trained once, used by N chains: (x N)", LARGE))
         return [*handles, mark_handle("o", GREY, False, "used by one chain", 4)]
 
     about = about_chains(document.dataset, document.split, document.num_images, len(document.seeds), document.measure)
-    title = f"Chains and the stages that they share: {about}; numbers are balanced accuracies, %"
-    return Chart("tree", title, max(4.5, lefts[-1] + 0.2), 0.5 + high * num_leaves, paint)
+    title = f"Chains and the stages that they share: {about}; numbers: {measure_of(document.target)}, %"
+    return Chart("tree", title, wide + 0.2, 0.5 + high * num_leaves, paint)
 
 
 def _lefts(labels: Mapping[Ordering, str]) -> list[float]:
     """Where each column of stages begins, in inches, and behind the last where that ends."""
     widths = [0.0] * (1 + max(map(len, labels)))
     for prefix, label in labels.items():
-        widths[len(prefix)] = max(widths[len(prefix)], GAP + LETTER * max(map(len, label.split("\n"))))
+        widths[len(prefix)] = max(widths[len(prefix)], GAP + width_of(label, SMALL))
     return [float(left) for left in np.cumsum([0.0, *widths])]
 
 
@@ -117,27 +135,26 @@ def _draw_node(axes: Any, node: Node, lefts: Sequence[float], label: str) -> Non
     left, is_shared = lefts[len(node.prefix)], node.chains > 1
     if node.children:
         stem = lefts[len(node.prefix) + 1] - 0.14
-        last = max(map(len, label.split("\n")))
-        axes.plot([left + 0.14 + LETTER * last, stem], [node.place] * 2, color="0.6", linewidth=0.8)
+        axes.plot([left + 0.14 + width_of(label, SMALL), stem], [node.place] * 2, color=GREY, linewidth=THIN)
         ends = [node.children[0].place, node.children[-1].place]
-        axes.plot([stem] * 2, [min(node.place, ends[0]), max(node.place, ends[1])], color="0.6", linewidth=0.8)
+        axes.plot([stem] * 2, [min(node.place, ends[0]), max(node.place, ends[1])], color=GREY, linewidth=THIN)
         for child in node.children:
-            axes.plot([stem, lefts[len(child.prefix)]], [child.place] * 2, color="0.6", linewidth=0.8)
+            axes.plot([stem, lefts[len(child.prefix)]], [child.place] * 2, color=GREY, linewidth=THIN)
     if node.prefix:
         colour = COLOURS[0] if is_shared else GREY
         axes.plot(
             left,
             node.place,
             "o",
-            markersize=6 if is_shared else 4,
+            markersize=LARGE if is_shared else 4,
             gid="shared" if is_shared else "once",
             zorder=3,
             color=colour,
-            markerfacecolor=colour if is_shared else "white",
+            markerfacecolor=colour if is_shared else PAPER,
         )
     else:
-        axes.plot(left, node.place, "s", markersize=5, color="black", gid="shared" if is_shared else "root", zorder=3)
-    axes.text(left + 0.1, node.place, label, va="center", fontsize=8.5, linespacing=1.05)
+        axes.plot(left, node.place, "s", color=INK, gid="shared" if is_shared else "root", zorder=3)
+    axes.text(left + 0.1, node.place, label, va="center", fontsize=SMALL, linespacing=1.05)
 
 
 def _node_text(node: Node, start: str) -> tuple[str, str]:

@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sslcurr.analysis.results.charts import Rows, name_rows, note_failure, placed, row_names, rows_of
+from sslcurr.analysis.results.estimate import measure_of
 from sslcurr.analysis.results.ranking.document import Ordering
-from sslcurr.analysis.results.ranking.style import about_chains, accuracy_label, joined_tasks, mark_handle, name_rows
+from sslcurr.analysis.results.ranking.labels import about_chains, accuracy_label, joined_tasks
 from sslcurr.analysis.results.search.document import Finalist, ScoredCandidate, SearchDocument
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+from sslcurr.analysis.results.style import (
+    FAINT,
+    GREY,
+    INK,
+    LARGE,
+    PAPER,
+    SMALL,
+    THIN,
+    WIDEST,
+    Chart,
+    colour_of,
+    line_handle,
+    mark_handle,
+    mark_of,
+    percent,
+)
+from sslcurr.wording import counted
 
 # How a candidate was scored: whether for fewer epochs, and at how many seeds.
 Effort = tuple[bool, int]
 Scores = Mapping[Effort, ScoredCandidate]
-POINT_MARKERS = "o^sDvPX"
 
 
 def beam_chart(document: SearchDocument) -> Chart | None:
@@ -24,26 +41,32 @@ def beam_chart(document: SearchDocument) -> Chart | None:
     efforts = list(dict.fromkeys((rung.short, rung.seeds) for rung in document.rungs))
     efforts.sort(key=lambda effort: (not effort[0], effort[1]))  # the short ones, then all epochs with more seeds
     finalists = [finalist for finalist in document.finalists if finalist.mean is not None]
-    num_rows = sum(map(len, blocks.values())) + 0.6 * len(blocks)
-    heights = [num_rows, len(finalists) + 0.4]
+    ordered = [_ordered(block) for _, block in sorted(blocks.items())]
+    rows = placed([row_names([joined_tasks(each) for each in block], SMALL) for block in ordered], SMALL, 0.6)
+    last = rows_of(named([finalist.ordering for finalist in finalists], document), few=0)
 
     def paint_one(axes: Any) -> Sequence[Any]:
-        return _paint_candidates(axes, blocks, efforts)
+        return _paint_candidates(axes, ordered, rows, efforts, document)
 
     def paint_both(sheet: Any) -> Sequence[Any]:
-        above, below = sheet.subplots(2, 1, height_ratios=heights)
-        handles = _paint_candidates(above, blocks, efforts)
-        return [*handles, _paint_finalists(below, finalists, document)]
+        above, below = sheet.subplots(2, 1, height_ratios=[rows.inches, last.inches + 0.1])
+        return [*paint_one(above), *_paint_finalists(below, finalists, last, document)]
 
     about = about_chains(document.dataset, document.split, None, len(document.seeds), document.measure)
     return Chart(
         "search",
-        f"The search: {about}; the validation images choose what is found",
+        f"The search (beam): {about}; the validation images choose",
         WIDEST,
-        1.0 + 0.2 * sum(heights) + 0.5 * bool(finalists),
+        1.0 + rows.inches + last.inches + 0.6 * bool(finalists),
         paint_both if finalists else paint_one,
         panels=bool(finalists),
     )
+
+
+def named(orderings: Sequence[Sequence[str]], document: SearchDocument) -> list[str]:
+    """Orderings as names of rows; the one that was found is marked."""
+    marks = [" (found)" if list(ordering) == document.ordering else "" for ordering in orderings]
+    return [joined_tasks(ordering) + mark for ordering, mark in zip(orderings, marks, strict=True)]
 
 
 def _blocks(document: SearchDocument) -> dict[int, dict[Ordering, dict[Effort, ScoredCandidate]]]:
@@ -58,65 +81,64 @@ def _blocks(document: SearchDocument) -> dict[int, dict[Ordering, dict[Effort, S
     return blocks
 
 
-def _paint_candidates(
-    axes: Any, blocks: Mapping[int, Mapping[Ordering, Scores]], efforts: Sequence[Effort]
-) -> list[Any]:
-    from matplotlib.lines import Line2D
+def _ordered(block: Mapping[Ordering, Scores]) -> dict[Ordering, Scores]:
+    """Those that came furthest first, among them by the last score."""
+    names = sorted(block, key=lambda name: (-len(block[name]), -_last_score(block[name]), name))
+    return {name: block[name] for name in names}
 
-    names: list[str] = []
-    places: list[float] = []
-    place = 0.0
-    for number, (_, block) in enumerate(sorted(blocks.items())):
-        if number:
-            axes.axhline(place - 0.3, color="0.7", linewidth=0.8)
-            place += 0.6
-        # Those that came furthest first, among them by the last score.
-        for ordering in sorted(block, key=lambda name: (-len(block[name]), -_last_score(block[name]), name)):
-            for effort, candidate in block[ordering].items():
+
+def _paint_candidates(
+    axes: Any,
+    blocks: Sequence[Mapping[Ordering, Scores]],
+    rows: Rows,
+    efforts: Sequence[Effort],
+    document: SearchDocument,
+) -> list[Any]:
+    places = iter(rows.places)
+    above: float | None = None
+    for block in blocks:
+        for number, (scores, place) in enumerate(zip(block.values(), places, strict=False)):
+            if number == 0 and above is not None:
+                axes.axhline((above + place) / 2, color=FAINT, linewidth=THIN)
+            above = place
+            for effort, candidate in scores.items():
                 _paint_score(axes, place, efforts.index(effort), candidate)
-            if not block[ordering]:
-                beside = axes.get_yaxis_transform()
-                axes.text(0.02, place, "left out: budget", transform=beside, va="center", color=GREY, fontsize=8)
-            names.append(joined_tasks(ordering))
-            places.append(place)
-            place += 1
-    name_rows(axes, names, places)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.set(xlabel="score: balanced accuracy of a probe on validation images, %")
-    handles = []
-    for number, (short, seeds) in enumerate(efforts):
-        label = f"{'short look' if short else 'all epochs'}, {seeds} seed{'s' * (seeds != 1)}"
-        handles.append(mark_handle(POINT_MARKERS[number % 7], COLOURS[number % len(COLOURS)], True, label))
-    return [*handles, Line2D([], [], linestyle="", label="filled: kept; open: dropped")]
+            if not scores:
+                note_failure(axes, place, "left out: budget")
+    name_rows(axes, rows)
+    axes.set(xlabel=f"score: {measure_of(document.target)} of a probe on validation images, %")
+    handles = [
+        mark_handle(mark_of(number), colour_of(number), True, f"{'short look' if short else 'all epochs'}, {seeds}")
+        for number, (short, seeds) in enumerate((short, counted(num, "seed")) for short, num in efforts)
+    ]
+    return [*handles, mark_handle("o", GREY, True, "filled: kept"), mark_handle("o", GREY, False, "open: dropped")]
 
 
 def _paint_score(axes: Any, place: float, number: int, candidate: ScoredCandidate) -> None:
-    colour = COLOURS[number % len(COLOURS)]
+    colour = colour_of(number)
     axes.plot(
         percent(candidate.score),
         place,
-        POINT_MARKERS[number % 7],
-        markersize=5.5,
+        mark_of(number),
         color=colour,
-        markerfacecolor=colour if candidate.kept else "white",
+        markerfacecolor=colour if candidate.kept else PAPER,
         gid="kept" if candidate.kept else "dropped",
     )
 
 
-def _paint_finalists(axes: Any, finalists: Sequence[Finalist], document: SearchDocument) -> Any:
-    """A row for each finalist; gives the entry of the legend."""
-    for place, row in enumerate(finalists):
+def _paint_finalists(axes: Any, finalists: Sequence[Finalist], rows: Rows, document: SearchDocument) -> list[Any]:
+    """A row for each finalist; gives the entries of the legend."""
+    for place, row in zip(rows.places, finalists, strict=True):
         mean = percent(row.mean)
-        axes.plot(mean, place, "P", markersize=7, color="black", gid="finalist")
+        axes.plot(mean, place, "P", markersize=LARGE, color=INK, gid="finalist")
         if row.std is not None:
-            axes.hlines(place, mean - 100 * row.std, mean + 100 * row.std, color="black", linewidth=1.2)
-    marks = [" (found)" if row.ordering == document.ordering else "" for row in finalists]
-    name_rows(axes, [joined_tasks(row.ordering) + mark for row, mark in zip(finalists, marks, strict=True)])
-    axes.tick_params(axis="y", labelsize=8)
+            axes.hlines(place, mean - 100 * row.std, mean + 100 * row.std, color=INK, linewidth=THIN)
+    name_rows(axes, rows)
     axes.set(xlabel=accuracy_label(document.split, document.target))
-    has_std = any(row.std is not None for row in finalists)
-    label = "finalist, fully trained" + (" (± standard deviation over seeds)" if has_std else "")
-    return mark_handle("P", "#000000", True, label, 7)
+    handles = [mark_handle("P", INK, True, "finalist, fully trained", LARGE)]
+    if any(row.std is not None for row in finalists):
+        handles.append(line_handle(INK, "± standard deviation over seeds", width=THIN))
+    return handles
 
 
 def _last_score(scores: Scores) -> float:

@@ -10,12 +10,13 @@ import numpy as np
 from sslcurr.analysis.results.charts import Line, line_chart, line_of, matrix_chart
 from sslcurr.analysis.results.similarity.document import ModelPair, SimilarityDocument
 from sslcurr.analysis.results.style import Chart
+from sslcurr.wording import images_of
 
 
 def charts(document: SimilarityDocument) -> Iterator[Chart]:
     """The layers that models have in common as lines, and for each pair all layers against all."""
     about = (
-        f"{document.num_images} images of {document.dataset} ({document.split}), {document.estimator} "
+        f"{document.dataset}, {images_of(document.num_images, document.split)}, {document.estimator} "
         f"{document.kernel} CKA"
     )
     same = [pair for pair in document.pairs if pair.layers]
@@ -30,7 +31,7 @@ def charts(document: SimilarityDocument) -> Iterator[Chart]:
             np.array(pair.matrix, dtype=float),
             first.layers,
             second.layers,
-            title=f"Layers of two models: {about}",
+            title=f"All layers of two models: {about}",
             across=pair.b,
             down=pair.a,
             what="CKA",

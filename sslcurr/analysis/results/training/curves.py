@@ -9,11 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sslcurr.analysis.results.style import COLOURS, GREY, Chart, mark_of
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    GREY,
+    INK,
+    LARGE,
+    LINE,
+    MARK,
+    Chart,
+    colour_of,
+    dash_of,
+    labelled,
+    line_handle,
+    logarithmic,
+    mark_handle,
+    mark_of,
+    plain,
+)
 from sslcurr.engine.store import Stage
 from sslcurr.files import read_json
 from sslcurr.integrity import read_rows
 
+# How trials can end without a result -> what that is called, and their mark and colour.
+APART = {"pruned": ("stopped early", "X", GREY), "failed": ("failed", "v", COLOURS[1])}
 # A log with more rows than these is drawn as means of rows that follow each other.
 MOST_POINTS = 400
 
@@ -34,7 +52,13 @@ def _columns(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def stage_charts(title: str, stage: Stage) -> list[Chart]:
-    """The curves of a finished stage, from its log, and its search for a learning rate, as far as there are any."""
+    """The curves of a finished stage, from its log, and its search for a learning rate, as far as there are any.
+
+    Args:
+        title: the chain up to the stage, and its seed.
+        stage: whose files are read.
+    """
+    title = title.replace(" -> ", " → ")
     return [chart for chart in (curves(title, stage), rates(title, stage)) if chart is not None]
 
 
@@ -52,17 +76,17 @@ def curves(title: str, stage: Stage) -> Chart | None:
         if shown:
             handles += _paint_measures(panels[1], shown, epochs)
         at, _, learning_rates = _thinned_log(steps)
-        panels[-1].plot(at, learning_rates, _line(at), color="black", linewidth=1.2, gid="rate")
+        panels[-1].plot(at, learning_rates, _line(at), color=INK, markersize=MARK, gid="rate")
         highest = max(np.nanmax(learning_rates), 1e-12)
         panels[-1].set(ylabel="learning rate", xlabel="epoch", ylim=(0, 1.08 * highest))
-        panels[-1].yaxis.set_major_formatter("{x:g}")
+        panels[-1].yaxis.set_major_formatter(plain)
         for axes in panels:
-            axes.grid(linewidth=0.5, alpha=0.5)
+            axes.grid()
         if hasattr(figure, "align_ylabels"):
             figure.align_ylabels()
         return handles if len(handles) > 1 else []
 
-    return Chart(f"curves-{stage.key}", title, 6.0, 0.8 + sum(heights), paint, panels=True)
+    return Chart(f"curves-{stage.key}", f"Training curves: {title}", 6.0, 0.8 + sum(heights), paint, panels=True)
 
 
 Columns = Mapping[str, NDArray[Any]]
@@ -79,87 +103,104 @@ def _line(values: NDArray[Any]) -> str:
 
 def _paint_losses(axes: Any, steps: Columns, epochs: Columns) -> list[Any]:
     at, losses, _ = _thinned_log(steps)
-    axes.plot(at, losses, _line(at), color=COLOURS[0], linewidth=1.2, label="training loss", gid="loss")
+    axes.plot(at, losses, _line(at), color=COLOURS[0], label="training loss", gid="loss")
     # A validation is made at the end of an epoch, the first of which is number 0.
     if "val_loss" in epochs:
-        axes.plot(
-            epochs["epoch"] + 1,
-            epochs["val_loss"],
-            color=COLOURS[1],
-            marker="s",
-            linestyle="--",
-            markersize=4,
-            label="validation loss",
-        )
+        _paint_epochs(axes, 1, epochs, epochs["val_loss"], "validation loss", "val_loss")
     axes.set(ylabel="loss")
-    handles: list[Any] = axes.get_legend_handles_labels()[0]
-    return handles
+    return labelled(axes)
 
 
 def _paint_measures(axes: Any, shown: Columns, epochs: Columns) -> list[Any]:
     accuracies = all("accuracy" in name for name in shown)
     for number, (name, values) in enumerate(shown.items(), start=2):
-        axes.plot(
-            epochs["epoch"] + 1,
-            100 * values if accuracies else values,
-            color=COLOURS[number % len(COLOURS)],
-            marker=mark_of(number),
-            linestyle="-.",
-            markersize=4,
-            label=name.removeprefix("val_").replace("_", " ") + " (validation)",
-            gid=name,
-        )
+        label = name.removeprefix("val_").replace("_", " ") + " (validation)"
+        _paint_epochs(axes, number, epochs, 100 * values if accuracies else values, label, name)
     axes.set(ylabel="accuracy, %" if accuracies else "measure")
-    handles: list[Any] = axes.get_legend_handles_labels()[0]
-    return handles
+    return labelled(axes)
+
+
+def _paint_epochs(axes: Any, number: int, epochs: Columns, values: NDArray[Any], label: str, name: str) -> None:
+    """A point for each epoch."""
+    look: Any = {"color": colour_of(number), "marker": mark_of(number), "linestyle": dash_of(number)}
+    axes.plot(epochs["epoch"] + 1, values, markersize=4, label=label, gid=name, **look)
 
 
 def rates(title: str, stage: Stage) -> Chart | None:
-    """Learning rates that were tried against what came of them."""
+    """Learning rates that were tried against what came of them.
+
+    Trials that were stopped early or failed are rows of their own below: what a trial has when it is stopped says
+    nothing beside what others have at their end.
+    """
     table = stage.folder / "search" / "search.csv"
-    rows = read_rows(table) if table.is_file() else []
-    asked = stage.spec
-    if not rows or asked.search is None:
+    trials = read_rows(table) if table.is_file() else []
+    search, recipe = stage.spec.search, stage.spec.training.lr
+    if not trials or search is None:
         return None
-    search, recipe = asked.search, asked.training.lr
+    record = stage.folder / "search" / "found.json"
+    chosen = float(read_json(record)["lr"]) if record.is_file() else None
+    ended = {state: [row for row in trials if row["state"] == state] for state in ("finished", *APART)}
+    apart = [state for state in APART if ended[state]]
+    limits = min(search.low, recipe) / 1.1, max(search.high, recipe) * 1.1
 
-    def paint(axes: Any) -> Sequence[Any]:
-        _paint_trials(axes, rows)
-        chosen = stage.folder / "search" / "found.json"
-        if chosen.is_file():
-            rate = read_json(chosen)["lr"]
-            axes.axvline(rate, color="black", linestyle="--", linewidth=1.3, label=f"chosen: {rate:.3g}", gid="chosen")
-        label = f"recipe: {recipe:.3g}"
-        axes.axvline(recipe, color=COLOURS[2], linestyle=":", linewidth=1.6, label=label, gid="recipe")
-        if search.draw == "log":
-            _make_logarithmic(axes)
-        axes.set_xlim(min(search.low, recipe) / 1.1, max(search.high, recipe) * 1.1)
-        measure = rows[0]["measure"].removeprefix("val_").replace("_", " ")
-        up = "training loss of the last epoch" if measure == "loss" else f"{measure} (validation)"
-        axes.set(xlabel="learning rate", ylabel=up)
-        axes.grid(linewidth=0.5, alpha=0.5)
-        handles: list[Any] = axes.get_legend_handles_labels()[0]
-        return handles
+    def paint_one(axes: Any) -> Sequence[Any]:
+        handles = _paint_finished(axes, ended["finished"], chosen)
+        axes.set(xlabel="learning rate (logarithmic)", xlim=limits)
+        logarithmic(axes.xaxis)
+        return [*handles, *_paint_levels([axes], chosen, recipe)]
 
-    return Chart(f"search-{stage.key}", f"{title}: {len(rows)} learning rates tried", 6.0, 3.2, paint)
+    def paint_both(sheet: Any) -> Sequence[Any]:
+        above, below = sheet.subplots(2, 1, sharex=True, height_ratios=[2.4, 0.26 * len(apart)])
+        handles = _paint_finished(above, ended["finished"], chosen)
+        for row, state in enumerate(apart):
+            handles.append(_paint_apart(below, row, state, ended[state]))
+        below.set_yticks(range(len(apart)), [APART[state][0] for state in apart])
+        below.set(ylim=(len(apart) - 0.4, -0.6), xlabel="learning rate (logarithmic)", xlim=limits)
+        logarithmic(below.xaxis)
+        below.grid(axis="x")
+        return [*handles, *_paint_levels([above, below], chosen, recipe)]
 
-
-def _paint_trials(axes: Any, rows: Sequence[Mapping[str, str]]) -> None:
-    for state, marker, colour in (("finished", "o", COLOURS[0]), ("pruned", "X", GREY)):
-        trials = [(float(row["lr"]), float(row["value"])) for row in rows if row["state"] == state and row["value"]]
-        if trials:
-            label = f"{'stopped early' if state == 'pruned' else state} ({len(trials)})"
-            axes.plot(*zip(*trials, strict=True), marker, color=colour, markersize=6, label=label, gid=state)
-    failed = [float(row["lr"]) for row in rows if row["state"] == "failed"]
-    for number, rate in enumerate(failed):
-        label = f"failed ({len(failed)})" if number == 0 else "_"
-        axes.axvline(rate, color=COLOURS[1], linestyle="-.", linewidth=1, alpha=0.7, label=label)
+    told = [f"{len(trials)} tried", *(f"{len(ended[state])} {APART[state][0]}" for state in apart)]
+    return Chart(
+        f"search-{stage.key}",
+        f"Learning rates: {title}; {', '.join(told)}",
+        6.0,
+        3.2 + 0.4 * len(apart),
+        paint_both if apart else paint_one,
+        panels=bool(apart),
+    )
 
 
-def _make_logarithmic(axes: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+def _paint_finished(axes: Any, trials: Sequence[Mapping[str, str]], chosen: float | None) -> list[Any]:
+    """Trials that came to their end, and a ring around that with the chosen rate."""
+    measure = trials[0]["measure"].removeprefix("val_").replace("_", " ") if trials else "loss"
+    factor = 100 if "accuracy" in measure else 1
+    places = [(float(row["lr"]), factor * float(row["value"])) for row in trials]
+    handles = [mark_handle("o", COLOURS[0], True, f"finished ({len(places)})", LARGE)]
+    for rate, value in places:
+        axes.plot(rate, value, "o", color=COLOURS[0], markersize=LARGE, gid="finished")
+        if rate == chosen:
+            axes.plot(rate, value, "o", color=INK, markersize=11, markerfacecolor="none", gid="ring")
+    up = f"{measure} (validation){', %' if factor == 100 else ''}"
+    axes.set(ylabel="training loss of the last epoch" if measure == "loss" else up)
+    axes.grid()
+    return handles
 
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+
+def _paint_apart(axes: Any, row: int, state: str, trials: Sequence[Mapping[str, str]]) -> Any:
+    """A row of trials without a result; gives the entry of the legend."""
+    name, marker, colour = APART[state]
+    rates = [float(trial["lr"]) for trial in trials]
+    axes.plot(rates, [row] * len(rates), marker, color=colour, markersize=LARGE, gid=state)
+    return mark_handle(marker, colour, True, f"{name} ({len(rates)}), no result", LARGE)
+
+
+def _paint_levels(panels: Sequence[Any], chosen: float | None, recipe: float) -> list[Any]:
+    """Lines at the chosen rate and at that of the recipe."""
+    handles = []
+    for rate, name, colour, dash in ((chosen, "chosen", INK, "--"), (recipe, "recipe", COLOURS[2], ":")):
+        if rate is not None:
+            for axes in panels:
+                axes.axvline(rate, color=colour, linestyle=dash, linewidth=LINE, gid=name, zorder=1)
+            handles.append(line_handle(colour, f"{name}: {plain(float(f'{rate:.3g}'))}", dash))
+    return handles

@@ -1,4 +1,4 @@
-"""Charts of trained chains: confusion matrices."""
+"""Charts of trained chains: confusion matrices, labels, numbers, calibration."""
 
 from __future__ import annotations
 
@@ -7,13 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from sslcurr.analysis.results.charts import heat
+from sslcurr.analysis.results.charts import (
+    draw_whisker,
+    heat,
+    interval_handle,
+    name_rows,
+    note_failure,
+    rows_of,
+    size_in,
+)
 from sslcurr.analysis.results.document import is_set
-from sslcurr.analysis.results.ranking.style import draw_whisker, mark_handle, name_rows
-from sslcurr.analysis.results.style import COLOURS, GREY, WIDEST, Chart, percent
+from sslcurr.analysis.results.estimate import share
+from sslcurr.analysis.results.style import (
+    COLOURS,
+    GREY,
+    LARGE,
+    MARK,
+    THIN,
+    WIDEST,
+    Chart,
+    cut,
+    line_handle,
+    mark_handle,
+    percent,
+    width_of,
+)
 from sslcurr.analysis.results.training.document import Calibration, TargetReport, TrainDocument
 from sslcurr.spec.target import CLASSES, MULTILABEL
-from sslcurr.wording import shortened
+from sslcurr.wording import images_of, shortened
 
 
 def charts(document: TrainDocument) -> Iterator[Chart]:
@@ -40,19 +61,27 @@ def labels_chart(name: str, title: str, report: TargetReport) -> Chart:
     labels = report.labels if is_set(report.labels) else {}
     rows = sorted(labels.items(), key=lambda item: -1.0 if item[1].auroc is None else item[1].auroc)
 
+    named = rows_of([f"{shortened(each, 30)} ({label.num_holding:,})" for each, label in rows])
+
     def paint(axes: Any) -> Sequence[Any]:
         for place, (_, label) in enumerate(rows):
             draw_whisker(axes, place, label.auroc_interval)
             if label.auroc is not None:
-                axes.plot(percent(label.auroc), place, "o", markersize=6, color=COLOURS[0], gid="mean")
-        name_rows(axes, [f"{shortened(each, 30)} ({label.num_holding:,})" for each, label in rows])
-        axes.axvline(50, color=GREY, linewidth=1, linestyle=":")
-        axes.set(xlabel=f"AUROC on {report.split} images, %; in brackets: images with the label")
-        return [mark_handle("o", COLOURS[0], True, "AUROC, 95 % interval", 6)]
+                axes.plot(percent(label.auroc), place, "o", markersize=LARGE, color=COLOURS[0], gid="mean")
+            else:
+                note_failure(axes, place, "holds for all images or for none")
+        name_rows(axes, named)
+        axes.axvline(50, color=GREY, linewidth=THIN, linestyle=":")
+        axes.set(xlabel=f"AUROC on {report.split} images, % (in brackets: images with the label)")
+        known = any(label.auroc_interval is not None for _, label in rows)
+        return [
+            mark_handle("o", COLOURS[0], True, "AUROC", LARGE),
+            *([interval_handle()] if known else []),
+            line_handle(GREY, "by chance", ":", THIN),
+        ]
 
-    score = "-" if report.score is None else f"{100 * report.score:.1f} %"
-    title += f": macro AUROC {score} on {report.num_images} {report.split} images"
-    return Chart(name, title, 6.0, 1.0 + 0.3 * len(rows), paint)
+    title += f": macro AUROC {share(report.score)} % on {images_of(report.num_images, report.split)}"
+    return Chart(name, title, 6.0, 1.0 + named.inches, paint)
 
 
 def agreement(name: str, title: str, report: TargetReport) -> Chart:
@@ -63,38 +92,46 @@ def agreement(name: str, title: str, report: TargetReport) -> Chart:
     def paint(axes: Any) -> Sequence[Any]:
         foretold, true = [each.foretold for each in bins], [each.true for each in bins]
         ends = [min([*foretold, *(each.low for each in bins)]), max([*foretold, *(each.high for each in bins)])]
-        axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", gid="diagonal")
-        axes.vlines(foretold, [each.low for each in bins], [each.high for each in bins], color=COLOURS[0], linewidth=1)
-        axes.plot(foretold, true, "o", markersize=5, color=COLOURS[0], gid="mean")
-        axes.set(xlabel=f"{shortened(what, 40)}, foretold (mean of a tenth)", ylabel="true")
-        return [mark_handle("o", COLOURS[0], True, "mean; line: the middle half of the tenth", 5)]
+        axes.plot(ends, ends, color=GREY, linewidth=THIN, linestyle=":", gid="diagonal")
+        axes.vlines(foretold, [each.low for each in bins], [each.high for each in bins], color=GREY, linewidth=THIN)
+        axes.plot(foretold, true, "o", color=COLOURS[0], gid="mean")
+        axes.set(xlabel=f"{shortened(what, 40)}, foretold", ylabel=f"{shortened(what, 40)}, true")
+        axes.grid()
+        return [
+            mark_handle("o", COLOURS[0], True, "mean of a tenth of the images"),
+            line_handle(GREY, "middle half of that tenth", width=THIN),
+            line_handle(GREY, "foretold is true", ":", THIN),
+        ]
 
-    score = "-" if report.score is None else f"{100 * report.score:.1f} %"
-    return Chart(name, f"{title}: R² {score} on {report.num_images} {report.split} images", 4.2, 3.8, paint)
+    title += f": R² {share(report.score)} % on {images_of(report.num_images, report.split)}"
+    return Chart(name, title, 4.8, 3.8, paint)
 
 
 def calibration_chart(name: str, title: str, report: TargetReport, found: Calibration) -> Chart:
     """How often what a model is so sure of comes true, with and without a temperature."""
-    sides = [(found.bins, "as they are", "o", COLOURS[0])]
+    sides = [(found.bins, "as they are", "o", COLOURS[0], "-")]
     if found.calibrated_bins is not None:
-        sides.append((found.calibrated_bins, f"at temperature {found.temperature:.2f}", "s", COLOURS[1]))
+        sides.append((found.calibrated_bins, f"at temperature {found.temperature:.2f}", "s", COLOURS[1], "--"))
 
     def paint(axes: Any) -> Sequence[Any]:
-        axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":", gid="diagonal")
-        for bins, _, marker, colour in sides:
+        axes.plot([0, 100], [0, 100], color=GREY, linewidth=THIN, linestyle=":", gid="diagonal")
+        for bins, _, marker, colour, dash in sides:
             most = max((each.num for each in bins), default=1)
             places = [percent(each.confidence) for each in bins], [percent(each.right) for each in bins]
-            axes.plot(*places, color=colour, linewidth=1, gid="line")
+            axes.plot(*places, color=colour, linestyle=dash, linewidth=THIN, gid="line")
             sizes = [8 + 60 * each.num / most for each in bins]
             axes.scatter(*places, s=sizes, color=colour, marker=marker, zorder=3)
         claims = "predicted class" if report.kind is CLASSES else "labels"
         axes.set(xlabel=f"probability of the {claims}, %", ylabel="came true, %", xlim=(-2, 102), ylim=(-2, 102))
-        shown = sides if len(sides) > 1 else []
-        return [mark_handle(marker, colour, True, label, 6) for _, label, marker, colour in shown]
+        axes.grid()
+        return [
+            *(mark_handle(marker, colour, True, label, LARGE) for _, label, marker, colour, _ in sides),
+            line_handle(GREY, "what is claimed comes true", ":", THIN),
+            mark_handle("o", GREY, True, "larger: more images", MARK),
+        ]
 
-    error = "-" if found.error is None else f"{100 * found.error:.1f}"
-    title += f": expected error {error} points on {report.num_images} {report.split} images"
-    return Chart(name, title, 4.2, 3.8, paint)
+    title += f": expected error {share(found.error)} points on {images_of(report.num_images, report.split)}"
+    return Chart(name, title, 4.8, 3.8, paint)
 
 
 def confusion(name: str, title: str, report: TargetReport) -> Chart:
@@ -104,15 +141,13 @@ def confusion(name: str, title: str, report: TargetReport) -> Chart:
     counts = np.array(report.confusion_matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    names = [shortened(str(each), 24) for each in report.classes]
+    names = [cut(str(each), 1.6) for each in report.classes]
     many = len(names)
     side = max(2.2, min(4.6, 0.42 * many))
     # Numbers as large as their cells allow; where they could not be read there are none.
-    digits = max(1, len(f"{counts.max():.0f}"))
-    size = min(9.0, 72 * side / many / (0.72 * digits))
-    title += f": balanced accuracy {100 * (report.score or 0):.1f} %"
-    title += f" on {report.num_images} {report.split} images"
-    longest = max(map(len, names))
+    size = size_in(side / many, len(f"{counts.max():.0f}"))
+    title += f": balanced accuracy {share(report.score)} % on {images_of(report.num_images, report.split)}"
+    longest = max(width_of(each) for each in names)
 
     def paint(axes: Any) -> Sequence[Any]:
         texts = [[f"{n:.0f}" if n or many <= 12 else "" for n in line] for line in counts]
@@ -126,10 +161,9 @@ def confusion(name: str, title: str, report: TargetReport) -> Chart:
             low=0.0,
             high=1.0,
             what="share of the row (recall)",
-            texts=texts if size >= 5 else None,
+            texts=texts if size else None,
             text_size=size,
-            colours="Blues",
         )
         return ()
 
-    return Chart(name, title, min(WIDEST, side + 1.4 + 0.08 * longest), side + 0.6 + 0.06 * longest, paint)
+    return Chart(name, title, min(WIDEST, side + 1.4 + longest), side + 0.6 + 0.8 * longest, paint)

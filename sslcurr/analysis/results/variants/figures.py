@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
-
-from sslcurr.analysis.results.charts import heat, line_chart, line_of
-from sslcurr.analysis.results.estimate import measure_of
-from sslcurr.analysis.results.ranking.style import about_chains, accuracy_label, joined_tasks
-from sslcurr.analysis.results.style import WIDEST, Chart, percent
+from sslcurr.analysis.results.charts import distinct, line_chart, line_of
+from sslcurr.analysis.results.ranking.labels import about_chains, accuracy_label, interval_label, joined_tasks
+from sslcurr.analysis.results.style import Chart
 from sslcurr.analysis.results.variants.document import ChainRow, VariantsDocument
-from sslcurr.wording import shortened
 
-# More chains than these would be a tangle of lines; so many rows a heat map has at most.
-MOST_LINES, MOST_ROWS = 7, 60
+# Names of settings that are not said as they are typed.
+SAID = {"lr": "learning rate", "fraction": "share of the images", "label-fraction": "share of the labels"}
 
 
 def charts(document: VariantsDocument) -> Iterator[Chart]:
@@ -26,32 +20,22 @@ def charts(document: VariantsDocument) -> Iterator[Chart]:
     if not any(row.mean is not None for each in rows for row in each.values()):
         return
     about = about_chains(document.dataset, document.split, document.num_images, len(document.seeds), document.measure)
-    title = f"The ranking over {_across(document)}: {about}"
-    if len(names) <= MOST_LINES:
-        lines = {
-            _title(document, name): line_of(
-                [_mean(each.get(name)) for each in rows], [_ends(each.get(name)) for each in rows], 100.0
-            )
-            for name in names
-        }
-        up = accuracy_label(document.split, document.target)
-        yield line_chart(
-            "variants", lines, _places(document), title=title, across=_across(document), up=up, shares=False
-        )
-    else:
-        yield _heat_map(document, title, names, rows)
-
-
-def _title(document: VariantsDocument, name: tuple[str, ...]) -> str:
-    return shortened(joined_tasks(name), 60) if name else document.baseline
-
-
-def _places(document: VariantsDocument) -> list[str]:
-    return [", ".join(each.values.values()) for each in document.variants]
-
-
-def _across(document: VariantsDocument) -> str:
-    return ", ".join(axis.name for axis in document.axes)
+    settings = [SAID.get(axis.name, axis.name.replace("-", " ").replace("_", " ")) for axis in document.axes]
+    titles = distinct([joined_tasks(name) if name else document.baseline for name in names], most=400)
+    lines = {
+        title: line_of([_mean(each.get(name)) for each in rows], [_ends(each.get(name)) for each in rows], 100.0)
+        for title, name in zip(titles, names, strict=True)
+    }
+    yield line_chart(
+        "variants",
+        lines,
+        [", ".join(each.values.values()) for each in document.variants],
+        title=f"The ranking under different settings ({', '.join(settings)}): {about}",
+        across=", ".join(settings),
+        up=accuracy_label(document.split, document.target),
+        shares=False,
+        interval=interval_label(len(document.seeds)),
+    )
 
 
 def _mean(row: ChainRow | None) -> float | None:
@@ -60,40 +44,3 @@ def _mean(row: ChainRow | None) -> float | None:
 
 def _ends(row: ChainRow | None) -> tuple[float, float] | None:
     return None if row is None else row.interval
-
-
-def _heat_map(
-    document: VariantsDocument,
-    title: str,
-    names: Sequence[tuple[str, ...]],
-    rows: Sequence[dict[tuple[str, ...], ChainRow]],
-) -> Chart:
-    """Chains down, the best under the reference first, settings across."""
-    ordered = sorted(names, key=lambda name: -(_mean(rows[0].get(name)) or 0.0))
-    kept = ordered[:MOST_ROWS]
-    if len(kept) < len(ordered):
-        title += f"; {len(ordered) - len(kept)} worse ones are left out"
-    values = np.array([[percent(_mean(each.get(name))) for each in rows] for name in kept])
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-
-    def paint(axes: Any) -> Sequence[Any]:
-        heat(
-            axes,
-            values,
-            [_title(document, name) for name in kept],
-            _places(document),
-            across=_across(document),
-            down="",
-            low=low,
-            high=high if high > low else low + 1,
-            what=f"{measure_of(document.target)}\non {document.split} images, %",
-            texts=[["" if math.isnan(value) else f"{value:.1f}" for value in line] for line in values],
-            text_size=8,
-        )
-        # Of names that were cut, orderings of the same tasks would look alike.
-        axes.set_yticks(range(len(kept)), [_title(document, name) for name in kept], fontsize=8)
-        return ()
-
-    width = max(5.6, min(WIDEST, 4.4 + 0.9 * len(rows)))
-    return Chart("variants", title, width, 1.4 + 0.22 * len(kept), paint)
