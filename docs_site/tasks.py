@@ -19,7 +19,9 @@ def pages() -> dict[str, str]:
     found = {f"{FOLDER}/index.md": index([(each.task, each.summary, each.paper) for each in listed])}
     for each in listed:
         document = lab.task(each.task)
-        found[f"{FOLDER}/{each.task}.md"] = page(document.to_json(), each.summary, each.paper, document.resolved_for)
+        found[f"{FOLDER}/{each.task}.md"] = page(
+            document.to_json(), each.summary, each.paper, str(document.resolved_for)
+        )
     return found
 
 
