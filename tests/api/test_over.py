@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from sslcurr.analysis.report.answers import answers_of
 from sslcurr.analysis.report.gather import gather
-from sslcurr.analysis.report.page import card, sections_of
-from sslcurr.analysis.report.tables import found_by
+from sslcurr.analysis.report.page import card
+from sslcurr.analysis.report.questions import questions
+from sslcurr.analysis.report.tables import command_of, found_by
 from sslcurr.api.lab import Lab
 from sslcurr.engine import train
 from sslcurr.engine.store import Store
@@ -71,9 +73,9 @@ def test_what_it_needs_is_kept_forecast_reported_and_planned(ranked, folder, tmp
     assert table[0].startswith("settings,image-size,chain,kind")
     assert len(table) == 1 + 2 * 4
     document = gather(Store(run.runs))
-    ((title, names),) = [(title, names) for kind, title, names in sections_of(document) if kind == "variants"]
-    assert title == "Rankings over settings"
-    (shown,) = [card(each, found_by(each)) for each in document.runs if each.run in names]
+    answers = {each.run: answers_of(found_by(each), command_of(each)) for each in document.runs}
+    (section,) = [each for each in questions(document, answers) if each.id == "robustness"]
+    (shown,) = [card(each, found_by(each)) for each in document.runs if each.run in section.runs]
     assert [table.name for table in shown.tables] == ["variants", "agreement"]
     other = Command(tmp_path / "other")
     for size in ("16", "24"):

@@ -633,7 +633,7 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
         assert caught.value.hint == "pip install 'sslcurr[dicom]'"
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for call in (lambda: read.decode(data), lambda: num_frames(path), lambda: read.has_grey_header(path)):
-        with pytest.raises(DataError, match="reading DICOM needs pydicom") as caught:
+        with pytest.raises(DataError, match="DICOM needs pydicom") as caught:
             call()
         assert caught.value.hint == "pip install 'sslcurr[dicom]'"
 
