@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sslcurr.errors import SpecError, is_out_of_memory
+from sslcurr.wording import counted
 
 # So many times as slow as float32 means that a CPU has no instructions for bf16; with them it is at most twice as slow.
 SLOWEST_BF16 = 10.0
@@ -67,7 +68,7 @@ def placement(device: str, precision: str = "auto") -> Placement:
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise SpecError(f"unknown device {device!r}", "give --device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
-        description = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        description = f"{platform.processor() or platform.machine()}, {counted(torch.get_num_threads(), 'thread')}"
         return Placement(
             torch.device("cpu"), "32" if precision == "auto" else precision, precision == "bf16", description
         )

@@ -104,7 +104,7 @@ def _findings(document: CheckDocument) -> list[str]:
     ]
     if any(document.parts.values()):
         parts = ", ".join(f"{number:,} {part}" for part, number in document.parts.items() if number)
-        lines.append(f"divided by default: {parts}")
+        lines.append(f"a training divides them so: {parts}")
     apart = [" = ".join(names) for names in document.not_in_one_group]
     for title, sentences in (("problem", document.sentences), ("copy", apart)):
         lines += [f"{title}: {sentence}" for sentence in sentences[:MOST_LINES]]
