@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -190,11 +191,10 @@ def _parent_by_name(text: str, store: Store, stem: str | None) -> Parent:
         if not timm.is_model(name):
             if re.fullmatch("[0-9a-f]{4,16}", text) or LATEST.fullmatch(text) or store.named(text) is not None:
                 raise
-            near = did_you_mean(name, timm.list_models()[:]) if len(name) > 3 else ""
-            near = f"{near} or " if near.startswith("did you mean") else ""
+            near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.8)
             raise StoreError(
-                f"{text!r} is no file, no stage of {store.root} and no timm network",
-                f"{near}see sslcurr runs --stages",
+                f"{text!r} is no file, no run or stage of {store.root} and no timm network",
+                f"{f'did you mean {near[0]}? or ' if near else ''}see sslcurr runs, or give the store as --runs FOLDER",
             ) from error
     if stem not in (None, "imagenet"):
         raise SpecError(f"timm's weights of {text} have the ImageNet stem", "leave out --stem")

@@ -179,6 +179,11 @@ class Store:
             return self._end_of(run, text)
         if len(matches) != 1 or len(text) < 4:
             what = "no stage" if not matches else f"{len(matches)} stages"
+            if not matches and not re.fullmatch("[0-9a-f]+", text):
+                raise StoreError(
+                    f"no stage in {self.root} and no run of it is called {text!r}",
+                    "see sslcurr runs, or give the store as --runs FOLDER",
+                )
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         self.use(matches[0].folder)
         return matches[0]

@@ -249,7 +249,9 @@ def of_ranking(document: RankDocument, command: Sequence[str] = ()) -> Answers:
         gaps.append(
             Gap(TEST, f"How good it is on images that chose nothing: the {document.split} images are reported.")
         )
-    again = command_with("rank", tasks, command, document.dataset, "--over backbone=resnet18,resnet50 --seeds 3")
+    network = option_of(command, "backbone") or "resnet18"
+    other = "resnet18" if network != "resnet18" else "resnet50"
+    again = command_with("rank", tasks, command, document.dataset, f"--over backbone={network},{other} --seeds 3")
     gaps.append(Gap(NETWORK, "Whether another network agrees.", again))
     measured = [row for row in document.tasks if row.mean is not None]
     best = max(measured, key=lambda row: row.mean or 0.0, default=None)
@@ -311,7 +313,7 @@ def _verdict(signs: dict[str, int], start: str, num_seeds: int, chosen: Ordering
     if worse:
         rest = f" {_named(worse)} {'is' if len(worse) == 1 else 'are'} worse."
     if others and (better or worse):
-        rest += f" {_capital(_number(others))} cannot be told apart from it."
+        rest += f" {_capital(_number(others))} cannot be told apart from {start.partition(' (')[0]}."
     if num_seeds == 1:
         return f"Not shown, since one seed tells nothing apart from {start}."
     if better:

@@ -65,6 +65,7 @@ def command_with(word: str, tasks: Sequence[str], like: Sequence[str], dataset: 
     if like and not trains(like):
         return ""
     own = {name for name, _ in options_of(options.split())}
+    own |= {value.partition("=")[0] for name, value in options_of(options.split()) if name == "over"}
     kept = [
         (name, value)
         for name, value in options_of(like)

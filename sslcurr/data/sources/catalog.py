@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -92,10 +93,25 @@ def _find_source(dataset: str, data_root: Path | None, columns: Columns) -> Sour
         return replace(source, notes=(*source.notes, *columns.unused_notes(dataset)))
     path = _existing_path(dataset, data_root)
     if path.is_dir():
-        return from_folder(path, columns)
+        try:
+            return from_folder(path, columns)
+        except DataError as error:
+            tables = [name for name in _names_in(path) if Path(name).suffix.lower() in TABLE_SUFFIXES]
+            if not tables:
+                raise
+            hint = f"give a table that lies in it ({', '.join(tables[:3])}) as --dataset; or {error.hint}"
+            raise DataError(str(error), hint) from error
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"{dataset} is a file, but not a table", f"give a folder or a {', '.join(TABLE_SUFFIXES)} file")
     return from_table(path, columns)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def folder_of(dataset: str | None, data_root: Path | None) -> Path | None:
@@ -120,7 +136,11 @@ def _existing_path(dataset: str, data_root: Path | None) -> Path:
     if is_table or "/" in dataset or os.sep in dataset or dataset.startswith((".", "~")):
         kind = "table" if is_table else "folder"
         places = " or ".join(str(candidate.absolute()) for candidate in candidates)
-        raise DataError(f"the {kind} {dataset} is not there", f"looked for {places}")
+        asked = candidates[0]
+        there = _names_in(asked.parent)
+        near = difflib.get_close_matches(asked.name, there, n=1, cutoff=0.8)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise DataError(f"the {kind} {dataset} is not there", f"{hint}looked for {places}")
     raise DataError(
         f"unknown data set {dataset!r}",
         f"{did_you_mean(dataset, CATALOG)}; or give a folder of images, or a .csv or .parquet table",

@@ -278,7 +278,8 @@ def _permutation_line(test: PermutationTest) -> str:
     smallest = "" if not test.smallest_p_value else f"; the smallest that it could be is {test.smallest_p_value:.3f}"
     return (
         f"curricula against {against}: {effect} points, p = {test.p_value:.3f}{smallest} (one-sided permutation test, "
-        f"{test.num_arrangements:,} arrangements, {'exact' if test.exact else 'drawn'})"
+        f"{test.num_arrangements:,} arrangements, {'exact' if test.exact else 'drawn'}; "
+        "each seed is judged by the ranking of the others)"
     )
 
 
