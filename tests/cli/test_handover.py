@@ -65,7 +65,7 @@ def test_a_name_stands_where_a_run_or_its_last_stage_does(data, first, sslcurr, 
         (("chain", "simsiam", "--name", "last"), "'last' is no name for a run"),
         (("chain", "simsiam", "--name", "abcd12"), "'abcd12' is no name for a run"),
         (("chain", "simsiam", "--name", "a b"), "'a b' is no name for a run"),
-        (("chain", "simsiam", "--from", "nobody"), "'nobody' is no file, no stage"),
+        (("chain", "simsiam", "--from", "nobody"), "'nobody' is no file, no run or stage"),
     ],
 )
 def test_names_that_cannot_be(arguments, message, data, first, sslcurr):

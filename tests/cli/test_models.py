@@ -138,7 +138,7 @@ def test_cka_of_different_networks_has_no_same_layers(look, keys, folder):
         (("A", "B", "--num-images", "3"), "--num-images must be at least 4", ""),
         (("A", "B", "--batch-size", "3"), "--batch-size must be at least 4", ""),
         (("A", "nothing.pth"), "there is no checkpoint at nothing.pth", "timm name"),
-        (("A", "resnet1"), "'resnet1' is no file, no stage of", "did you mean"),
+        (("A", "resnet1"), "'resnet1' is no file, no run or stage of", "did you mean"),
         (("A", "resnet18"), "the weights of resnet18 are not on this machine", "random:resnet18"),
         (("random", "random"), "random does not name a network", "--backbone"),
         (("A", "B", "--set", "data.test=2"), "test", ""),

@@ -743,8 +743,8 @@ def test_a_ranking_by_hand():
     assert "best on the test images: b -> a, 90.0 ± 2.0 % (95 % interval: 80.0 to 110.0): the best of 6" in text
     assert "chosen on the validation images: a -> b, 60.0 ± 2.0 % (95 % interval: 50.0 to 80.0) on the test" in text
     assert (
-        "same tasks: -1.3 (-3.1 to +2.2) points, p = 0.046 (one-sided permutation test, 5,040 arrangements, exact)"
-        in text
+        "same tasks: -1.3 (-3.1 to +2.2) points, p = 0.046 (one-sided permutation test, 5,040 arrangements, "
+        "exact; each seed is judged by the ranking of the others)" in text
     )
     assert "the mean single-task accuracy, 6 orderings of 2: +0.00 (-0.50 to +0.25)" in text
 
