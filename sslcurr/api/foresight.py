@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sslcurr.errors import SpecError
 from sslcurr.progress import Course, ExpectedStage
+from sslcurr.spec.target import TARGET_TASKS
 from sslcurr.wording import counted, duration
 
 if TYPE_CHECKING:
@@ -129,17 +130,20 @@ def _quicker(
         options, share = smaller
         yield options, share * seconds
     has_epochs = planner.request.epochs is not None or any("epochs" in values for values in planner.settings.values())
-    if has_epochs or all(spec.training.epochs <= QUICK_EPOCHS for spec in missing):
+    pretext = {key: spec.training.epochs for key, spec in _by_key(missing) if spec.task not in TARGET_TASKS}
+    if has_epochs or all(epochs <= QUICK_EPOCHS for epochs in pretext.values()):
         return
-    epochs = {key: spec.training.epochs for key, spec in _by_key(missing)}
     shorter = seconds_of(
         [
-            replace(stage, passes=stage.passes * min(1.0, QUICK_EPOCHS / epochs[stage.key])) if stage.passes else stage
+            replace(stage, passes=stage.passes * min(1.0, QUICK_EPOCHS / pretext.get(stage.key, QUICK_EPOCHS)))
             for stage in stages
         ]
     )
     assert shorter is not None
-    yield f"--epochs {QUICK_EPOCHS}", shorter
+    # Fine-tuning on few labels is short, and a scratch that is cut off early flatters pretraining.
+    kept = {spec.task: spec.training.epochs for spec in missing if spec.task in TARGET_TASKS}
+    options = "".join(f" --set {task}.epochs={epochs}" for task, epochs in kept.items())
+    yield f"--epochs {QUICK_EPOCHS}{options}", shorter
     if smaller is not None:
         yield "both", smaller[1] * shorter
 

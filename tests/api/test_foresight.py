@@ -45,7 +45,7 @@ def test_what_takes_long_is_said_first_with_what_would_be_quicker(sslcurr, folde
     assert note.startswith("note: this takes about ")
     assert f"2 stages of up to {max(epochs.values())} epochs, resnet50 at 224 pixels on a CPU. Quicker: " in note
     assert "--image-size 64 --backbone resnet18 (about " in note
-    assert ", --epochs 50 (about " in note
+    assert ", --epochs 50 --set classification.epochs=100 (about " in note
     assert note.endswith(", or a GPU")
     assert ("resnet18", 64) in slow
 
