@@ -11,10 +11,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import is_typeddict
 
 import pytest
 
 import sslcurr
+from sslcurr.api import options
 from tests import REPOSITORY
 
 PAGES = ("README.md", "docs/tutorial.md")
@@ -60,14 +62,17 @@ def test_the_notebook_calls_what_the_library_has():
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
     calls = [
-        node.func.attr
+        (node.func.attr, [each.arg for each in node.keywords])
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if isinstance(node.func.value, ast.Name) and node.func.value.id == "lab"
     ]
-    assert {"example", "chain", "rank", "predict", "report"} <= set(calls)
-    for name in calls:
-        assert inspect.isfunction(inspect.getattr_static(sslcurr.Lab, name)), name
+    assert {"example", "chain", "rank", "predict", "report"} <= {name for name, _ in calls}
+    known = {each for kind in vars(options).values() if is_typeddict(kind) for each in kind.__annotations__}
+    for name, keywords in calls:
+        method = inspect.getattr_static(sslcurr.Lab, name)
+        assert inspect.isfunction(method), name
+        assert set(keywords) <= known | set(inspect.signature(method).parameters), (name, keywords)
 
 
 @pytest.mark.long
