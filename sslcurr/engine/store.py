@@ -31,7 +31,7 @@ from sslcurr.spec.stage import (
     stage_from_dict,
     to_dict,
 )
-from sslcurr.wording import first_command, is_unicode, visible
+from sslcurr.wording import counted, first_command, is_unicode, visible
 
 KEY_CHARACTERS = 16
 LATEST = re.compile(r"last(?:~(\d+))?")
@@ -177,13 +177,13 @@ class Store:
         matches = [stage for stage in self.all() if stage.key.startswith(text)]
         if not matches and (run := self.named(text)) is not None:
             return self._end_of(run, text)
-        if len(matches) != 1 or len(text) < 4:
-            what = "no stage" if not matches else f"{len(matches)} stages"
-            if not matches and not re.fullmatch("[0-9a-f]+", text):
-                raise StoreError(
-                    f"no stage in {self.root} and no run of it is called {text!r}",
-                    "see sslcurr runs, or give the store as --runs FOLDER",
-                )
+        if not matches:
+            raise StoreError(
+                f"no stage in {self.root} has a key that begins with {text!r}, and no run is called so",
+                "see sslcurr runs, or give the store as --runs FOLDER",
+            )
+        if len(matches) > 1 or len(text) < 4:
+            what = counted(len(matches), "stage")
             raise StoreError(f"{what} in {self.root} with a key that begins with {text!r}", "see sslcurr runs --stages")
         self.use(matches[0].folder)
         return matches[0]
