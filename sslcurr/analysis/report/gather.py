@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict, replace
 
 from sslcurr.analysis.report.asked import names_in
-from sslcurr.analysis.report.kept import PackFacts, pack_rows, stage_rows
+from sslcurr.analysis.report.kept import PackFacts, PackFile, pack_rows, stage_rows
 from sslcurr.analysis.results.report.document import (
     DeviceUse,
     ReportDocument,
@@ -247,17 +247,9 @@ def curve(path: Path) -> list[tuple[int, float]]:
 # ---- data sets
 
 
-class _PackFile(msgspec.Struct):
+class _PackFile(PackFile, frozen=True, kw_only=True):
     """What the report says of a `pack.json`."""
 
-    fingerprint: str
-    channels: int
-    size: int
-    name: str | None = None
-    num_images: int | None = None
-    skipped: int | None = None
-    classes: list[str] | None = None
-    place: str | None = None
     target: str = CLASSES.name
 
 

@@ -40,16 +40,8 @@ ROW_FILES = ("stage.json", "done.json", "hashes.json", "metrics.csv")
 PACK_FILES = ("pack.json", "rows.npz", "hashes.json")
 
 
-class PackFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the report says of a pack.
-
-    Attributes:
-        fingerprint, channels, size, name, num_images, skipped, classes, place: as of its `pack.json`.
-        counts: class -> images of it; None where images have no class.
-        num_groups: groups of images that stay together; None where images have none.
-        given: images of each split that comes with the data set; None where none does.
-        licence, page: of the data set of sslcurr's that has this name; None where none has.
-    """
+class PackFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the report takes of a `pack.json`."""
 
     fingerprint: str
     channels: int
@@ -59,6 +51,18 @@ class PackFacts(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int | None = None
     classes: list[str] | None = None
     place: str | None = None
+
+
+class PackFacts(PackFile, frozen=True, kw_only=True):
+    """What the report says of a pack.
+
+    Attributes:
+        counts: class -> images of it; None where images have no class.
+        num_groups: groups of images that stay together; None where images have none.
+        given: images of each split that comes with the data set; None where none does.
+        licence, page: of the data set of sslcurr's that has this name; None where none has.
+    """
+
     counts: dict[str, int] | None = None
     num_groups: int | None = None
     given: dict[str, int] | None = None
